@@ -1,0 +1,29 @@
+"""The cython backend: the production engine, a thin adapter over ``covertreex._core``."""
+
+from covertreex.protocols import Capabilities
+
+
+class CythonBackend:
+    """All mechanisms of the tree search, and the scan."""
+
+    name = "cython"
+    protocol_version = 1
+    capabilities = Capabilities(
+        mechanisms=frozenset({"bitset", "tile", "level_cache", "radius_floor", "budget", "level_cap"}),
+        summary="production engine: C kernels chosen for the processor at run time",
+    )
+
+    def search(self, tree, payload, queries, k, settings, out):
+        """See `covertreex.protocols.Traversal.search`."""
+        from covertreex._core.search import search
+
+        search(tree, payload, queries, k, settings, out)
+
+    def scan(self, payload, plan, k, settings, out):
+        """See `covertreex.protocols.Traversal.scan`."""
+        from covertreex._core.scan import scan
+
+        scan(payload, plan, k, settings, out)
+
+
+backend = CythonBackend()

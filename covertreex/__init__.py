@@ -1,0 +1,54 @@
+"""Nearest neighbours under the residual correlation of Vecchia and VIF Gaussian processes, by cover trees.
+
+>>> import numpy as np, covertreex as cx
+>>> X = np.random.default_rng(0).normal(size=(1000, 3))
+>>> tree = cx.cover_tree(X, kernel=cx.Matern32(lengthscale=0.5), inducing=100)
+>>> tree.knn(k=10, predecessor_mode=True).shape
+(1000, 10)
+"""
+
+from covertreex import oracle
+from covertreex.covertree import CoverTree, SearchResult, cover_tree
+from covertreex.errors import (
+    BackendError,
+    CovertreexError,
+    FactorizationError,
+    InvalidInputError,
+    InvariantError,
+    SettingsError,
+)
+from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
+from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.registry import get_backend, list_backends, refresh
+from covertreex.settings import EXACT, GOLD, PARITY, TraversalSettings, settings_from_env
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EXACT",
+    "GOLD",
+    "PARITY",
+    "RBF",
+    "BackendError",
+    "Correlation",
+    "CoverTree",
+    "CovertreexError",
+    "Euclidean",
+    "FactorizationError",
+    "InvalidInputError",
+    "InvariantError",
+    "Matern12",
+    "Matern32",
+    "Matern52",
+    "RationalQuadratic",
+    "ResidualCorrelation",
+    "SearchResult",
+    "SettingsError",
+    "TraversalSettings",
+    "cover_tree",
+    "get_backend",
+    "list_backends",
+    "oracle",
+    "refresh",
+    "settings_from_env",
+]

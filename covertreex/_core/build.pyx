@@ -1,0 +1,352 @@
+"""Cover tree construction (INVARIANTS T1 to T5 of covertreex/tree.py).
+
+Points are inserted in order of their dataset index, in batches. For each batch, `CoverFinder.find` looks up the *covers*
+of its points in the tree so far (nodes y with ``d(x, y) <= 2**level[y]``): many threads may do this at once, each with a
+finder of its own, since the tree does not change meanwhile. Then `Builder.commit` inserts the points one by one, adding
+the covers inside the batch. A point's covers decide its level and parent, so the tree does not depend on batches or
+threads.
+"""
+
+from libc.math cimport frexp, ldexp, sqrt
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, realloc
+
+import numpy as np
+
+from covertreex._core.canonical cimport (
+    PayloadView,
+    cx_distance,
+    cx_distance_given_dot,
+    cx_dot16_many,
+    cx_lower,
+    cx_payload,
+    cx_query,
+    cx_row_query,
+    cx_upper,
+)
+
+cdef enum:
+    DUPLICATE_LEVEL = -1100
+
+
+cdef inline int64_t level_of(double distance) noexcept nogil:
+    """The smallest integer i with ``2**i >= distance``, for a positive distance."""
+    cdef int exponent
+    cdef double mantissa = frexp(distance, &exponent)
+    return exponent - 1 if mantissa == 0.5 else exponent
+
+
+cdef inline double reach(const cx_payload *payload, int64_t level) noexcept nogil:
+    """A true distance above this computes above ``2**level`` (B1 turned round, with room for its own rounding)."""
+    cdef double radius = ldexp(1.0, <int>level)
+    return sqrt((radius * radius + payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel))
+
+
+cdef struct Active:
+    int64_t slot     # which point of the batch
+    double lower     # of its distance to the node whose children are being visited
+    double upper
+
+
+cdef struct Frame:
+    int64_t child     # next child to visit
+    Py_ssize_t start # its active points are active[start:stop]
+    Py_ssize_t stop
+
+
+cdef struct Cover:
+    int64_t slot
+    int64_t node
+    double distance
+
+
+cdef class Builder:
+    """The growing tree. Arrays have one entry per payload row; lists of children are linked in insertion order."""
+
+    cdef PayloadView view
+    cdef readonly int64_t root
+    cdef int64_t[::1] parent, level, first_child, last_child, next_sibling, top_child_level
+    cdef double[::1] parent_distance, farthest
+    cdef object arrays
+
+    def __init__(self, payload, int64_t root, int64_t root_level):
+        self.view = PayloadView(payload)
+        n = len(payload)
+        self.arrays = {name: np.full(n, -1, dtype=np.int64) for name in (
+            "parent", "first_child", "last_child", "next_sibling")}
+        self.arrays["level"] = np.full(n, DUPLICATE_LEVEL, dtype=np.int64)
+        self.arrays["top_child_level"] = np.full(n, DUPLICATE_LEVEL, dtype=np.int64)
+        self.arrays["parent_distance"] = np.zeros(n)
+        self.arrays["farthest"] = np.full(n, -1.0)
+        self.parent = self.arrays["parent"]
+        self.level = self.arrays["level"]
+        self.first_child = self.arrays["first_child"]
+        self.last_child = self.arrays["last_child"]
+        self.next_sibling = self.arrays["next_sibling"]
+        self.top_child_level = self.arrays["top_child_level"]
+        self.parent_distance = self.arrays["parent_distance"]
+        self.farthest = self.arrays["farthest"]
+        self.root = root
+        self.level[root] = root_level
+
+    def result(self):
+        """The arrays `parent`, `level`, `parent_distance` and `farthest` (-1 without descendants), by name."""
+        return {name: self.arrays[name] for name in ("parent", "level", "parent_distance", "farthest")}
+
+    def commit(self, const int64_t[::1] rows, finders):
+        """Insert `rows` in this order. `finders` hold the covers of consecutive parts of them.
+
+        Returns the number of ancestors whose radius was updated, for telemetry of the build.
+        """
+        cdef Py_ssize_t total = rows.shape[0], begin = 0, i
+        cdef CoverFinder finder
+        cdef double[::1] dots = np.empty(total)
+        cdef int64_t updated = 0
+        cdef Covers covers = Covers()
+        cdef Pointers factors = Pointers(total)
+        for finder in finders:
+            with nogil:
+                finder.sort_by_slot()
+                for i in range(finder.size):
+                    updated += self.insert(rows, begin + i, factors.at, &dots[0], finder, i, covers)
+            begin += finder.size
+        return updated
+
+    cdef int64_t insert(self, const int64_t[::1] rows, Py_ssize_t position, const double **earlier, double *dots,
+                        CoverFinder finder, Py_ssize_t slot, Covers covers) noexcept nogil:
+        cdef const cx_payload *payload = &self.view.c
+        cdef int64_t x = rows[position], y, level, parent, updated = 0
+        cdef Py_ssize_t i
+        cdef double d
+        cdef cx_query query = cx_row_query(payload, x)
+        covers.size = 0
+        for i in range(finder.start[slot], finder.start[slot + 1]):
+            covers.push(slot, finder.found.at[i].node, finder.found.at[i].distance)
+        if payload.m > 0:
+            cx_dot16_many(query.factors, earlier, position, payload.m, dots)
+            earlier[position] = query.factors
+        for i in range(position):
+            y = rows[i]
+            d = cx_distance_given_dot(payload, &query, y, dots[i])
+            if self.level[y] > DUPLICATE_LEVEL and d <= ldexp(1.0, <int>self.level[y]):
+                covers.push(slot, y, d)
+
+        level, parent, d = self.place(covers)
+        self.level[x] = level
+        self.parent[x] = parent
+        self.parent_distance[x] = d
+        if self.first_child[parent] == -1:
+            self.first_child[parent] = x
+        else:
+            self.next_sibling[self.last_child[parent]] = x
+        self.last_child[parent] = x
+        if level > self.top_child_level[parent]:
+            self.top_child_level[parent] = level
+        while parent != -1:
+            if d > self.farthest[parent]:
+                self.farthest[parent] = d
+            updated += 1
+            parent = self.parent[parent]
+            if parent != -1:
+                d = cx_distance(payload, &query, parent)
+        return updated
+
+    cdef (int64_t, int64_t, double) place(self, Covers covers) noexcept nogil:
+        """Level, parent and distance to it, from all covers: a cover y blocks levels level_of(d) to level[y]."""
+        cdef int64_t level = self.level[self.root] - 1, parent = -1, y, low
+        cdef double best = 0.0, d, radius
+        cdef Py_ssize_t i
+        cdef bint blocked = True
+        while blocked:
+            blocked = False
+            for i in range(covers.size):
+                y = covers.at[i].node
+                d = covers.at[i].distance
+                low = level_of(d) if d > 0.0 else DUPLICATE_LEVEL + 1
+                if low <= level <= self.level[y]:
+                    level = low - 1
+                    blocked = True
+        radius = ldexp(1.0, <int>level + 1) if level > DUPLICATE_LEVEL else 0.0
+        for i in range(covers.size):
+            y = covers.at[i].node
+            d = covers.at[i].distance
+            if self.level[y] > level and d <= radius:
+                if parent == -1 or d < best or (d == best and self.view.c.index[y] < self.view.c.index[parent]):
+                    parent = y
+                    best = d
+        return level, parent, best
+
+
+cdef class Covers:
+    """A growing list of covers."""
+
+    cdef Cover *at
+    cdef Py_ssize_t size, capacity
+
+    def __dealloc__(self):
+        free(self.at)
+
+    cdef void push(self, int64_t slot, int64_t node, double distance) noexcept nogil:
+        if self.size == self.capacity:
+            self.capacity = 2 * self.capacity + 64
+            self.at = <Cover *>realloc(self.at, self.capacity * sizeof(Cover))
+        self.at[self.size].slot = slot
+        self.at[self.size].node = node
+        self.at[self.size].distance = distance
+        self.size += 1
+
+
+cdef class Pointers:
+    """An array of borrowed pointers to factor rows."""
+
+    cdef const double **at
+
+    def __init__(self, Py_ssize_t size):
+        self.at = <const double **>realloc(<void *>self.at, max(size, <Py_ssize_t>1) * sizeof(double *))
+
+    def __dealloc__(self):
+        free(<void *>self.at)
+
+
+cdef class CoverFinder:
+    """Finds the covers of one part of a batch: one thread's work, its scratch and its result."""
+
+    cdef Builder builder
+    cdef Py_ssize_t size
+    cdef Covers found
+    cdef Py_ssize_t[::1] start
+    cdef int64_t[::1] survivors
+    cdef double[::1] dots
+    cdef Pointers factors
+    cdef Active *active
+    cdef Py_ssize_t active_capacity
+    cdef Frame *frames
+    cdef Py_ssize_t frame_capacity
+
+    def __init__(self, Builder builder, Py_ssize_t most):
+        self.builder = builder
+        self.found = Covers()
+        self.start = np.zeros(most + 1, dtype=np.intp)
+        self.survivors = np.empty(most, dtype=np.int64)
+        self.dots = np.empty(most)
+        self.factors = Pointers(most)
+
+    def __dealloc__(self):
+        free(self.active)
+        free(self.frames)
+
+    cdef void reserve(self, Py_ssize_t active, Py_ssize_t frames) noexcept nogil:
+        if active > self.active_capacity:
+            self.active_capacity = 2 * active
+            self.active = <Active *>realloc(self.active, self.active_capacity * sizeof(Active))
+        if frames > self.frame_capacity:
+            self.frame_capacity = 2 * frames
+            self.frames = <Frame *>realloc(self.frames, self.frame_capacity * sizeof(Frame))
+
+    def find(self, const int64_t[::1] rows):
+        """Find the covers of `rows` in the tree as it is. Releases the GIL."""
+        self.size = rows.shape[0]
+        self.found.size = 0
+        if self.size:
+            with nogil:
+                self.walk(rows)
+
+    cdef void walk(self, const int64_t[::1] rows) noexcept nogil:
+        # Depth first over the tree, all points at once: a node's row is loaded once for all points that still need it.
+        cdef const cx_payload *payload = &self.builder.view.c
+        cdef Py_ssize_t depth, filled, i, top, count
+        cdef int64_t c, slot
+        cdef double lower_pd, upper_pd, gap, near, child_reach, node_reach, d, low, radius, si
+        cdef bint inner
+        cdef cx_query query
+        cdef Active *a
+
+        self.reserve(2 * self.size, 2)
+        query = cx_row_query(payload, self.builder.root)
+        filled = 0
+        for i in range(self.size):
+            d = cx_distance(payload, &query, rows[i])
+            self.found.push(i, self.builder.root, d)
+            self.active[i].slot = i
+            self.active[i].lower = cx_lower(payload, d)
+            self.active[i].upper = cx_upper(payload, d)
+        filled = self.size
+        depth = 1
+        self.frames[0].child = self.builder.first_child[self.builder.root]
+        self.frames[0].start = 0
+        self.frames[0].stop = filled
+        while depth > 0:
+            c = self.frames[depth - 1].child
+            if c == -1:
+                depth -= 1
+                continue
+            self.frames[depth - 1].child = self.builder.next_sibling[c]
+            if self.builder.level[c] == DUPLICATE_LEVEL:
+                continue
+            # A point needs c if c may cover it, or if a descendant of c may (those have level <= top_child_level).
+            radius = ldexp(1.0, <int>self.builder.level[c])
+            node_reach = reach(payload, self.builder.level[c])
+            inner = self.builder.top_child_level[c] > DUPLICATE_LEVEL
+            si = cx_upper(payload, self.builder.farthest[c]) if inner else 0.0
+            child_reach = reach(payload, self.builder.top_child_level[c]) + si if inner else 0.0
+            near = child_reach if child_reach > node_reach else node_reach
+            lower_pd = cx_lower(payload, self.builder.parent_distance[c])
+            upper_pd = cx_upper(payload, self.builder.parent_distance[c])
+
+            count = 0
+            for i in range(self.frames[depth - 1].start, self.frames[depth - 1].stop):
+                a = &self.active[i]
+                gap = a.lower - upper_pd
+                if lower_pd - a.upper > gap:
+                    gap = lower_pd - a.upper
+                if gap <= near:
+                    self.survivors[count] = a.slot
+                    if payload.m > 0:
+                        self.factors.at[count] = payload.factors + rows[a.slot] * payload.m
+                    count += 1
+            if count == 0:
+                continue
+            query = cx_row_query(payload, c)
+            if payload.m > 0:
+                cx_dot16_many(query.factors, self.factors.at, count, payload.m, &self.dots[0])
+            top = self.frames[depth - 1].stop
+            self.reserve(top + count, depth + 1)
+            filled = top
+            for i in range(count):
+                slot = self.survivors[i]
+                d = cx_distance_given_dot(payload, &query, rows[slot], self.dots[i])
+                if d <= radius:
+                    self.found.push(slot, c, d)
+                if inner:
+                    low = cx_lower(payload, d)
+                    if low <= child_reach:
+                        self.active[filled].slot = slot
+                        self.active[filled].lower = low
+                        self.active[filled].upper = cx_upper(payload, d)
+                        filled += 1
+            if filled > top:
+                self.frames[depth].child = self.builder.first_child[c]
+                self.frames[depth].start = top
+                self.frames[depth].stop = filled
+                depth += 1
+
+    cdef void sort_by_slot(self) noexcept nogil:
+        """Counting sort of the covers, so that those of slot i are self.found.at[start[i]:start[i + 1]]."""
+        cdef Py_ssize_t i, total = self.found.size
+        cdef Cover *scratch
+        for i in range(self.size + 1):
+            self.start[i] = 0
+        for i in range(total):
+            self.start[self.found.at[i].slot + 1] += 1
+        for i in range(self.size):
+            self.start[i + 1] += self.start[i]
+        scratch = <Cover *>realloc(NULL, max(total, <Py_ssize_t>1) * sizeof(Cover))
+        for i in range(total):
+            scratch[self.start[self.found.at[i].slot]] = self.found.at[i]
+            self.start[self.found.at[i].slot] += 1
+        for i in range(self.size, 0, -1):
+            self.start[i] = self.start[i - 1]
+        self.start[0] = 0
+        free(self.found.at)
+        self.found.at = scratch
+        self.found.capacity = max(total, <Py_ssize_t>1)

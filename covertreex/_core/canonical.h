@@ -1,0 +1,276 @@
+/* Canonical arithmetic: the one formula, in one order of operations, behind every distance.
+ *
+ * docs/mathematics.md (A1 to A5) states the order; covertreex/oracle.py has it in NumPy, the numba and rust
+ * backends in their own languages. All of them must agree to the last bit, so this header must be compiled with
+ * -ffp-contract=off and without -ffast-math. `target_clones` picks wider registers at run time; the order of
+ * operations, and so the result, is the same in every clone.
+ */
+#ifndef COVERTREEX_CANONICAL_H
+#define COVERTREEX_CANONICAL_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __FAST_MATH__
+#error "covertreex must be compiled without -ffast-math: results would depend on the compiler"
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+#define CX_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#define CX_CLONES_NAME "avx512f,avx2,default"
+#else
+#define CX_CLONES
+#define CX_CLONES_NAME "none"
+#endif
+
+#if defined(__GNUC__)
+#define CX_INLINE static inline __attribute__((always_inline, unused))
+#define CX_UNUSED __attribute__((unused))
+#define CX_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define CX_INLINE static inline
+#define CX_UNUSED
+#define CX_PREFETCH(p) ((void)(p))
+#endif
+
+#define CX_LANES 16
+
+enum { CX_EUCLIDEAN = 0, CX_RESIDUAL = 1 };
+enum { CX_RBF = 0, CX_MATERN12 = 1, CX_MATERN32 = 2, CX_MATERN52 = 3, CX_RATIONAL_QUADRATIC = 4 };
+
+/* What a kernel needs to know of a payload. Borrowed pointers: the PayloadStore owns the arrays. */
+typedef struct {
+    int metric;
+    int kernel;
+    double variance;
+    double alpha;      /* rational quadratic only */
+    double slack_abs;  /* B1: error of a squared distance, absolute ... */
+    double slack_rel;  /* ... and relative */
+    ptrdiff_t n;
+    ptrdiff_t d;
+    ptrdiff_t m;       /* padded to a multiple of CX_LANES; 0 without factors */
+    const double *coords;   /* (n, d) */
+    const double *factors;  /* (n, m) */
+    const double *p;        /* (n,) */
+    const int64_t *index;   /* (n,) dataset index of each row */
+} cx_payload;
+
+/* One query: borrowed pointers to its coordinates, factors and residual variance. */
+typedef struct {
+    const double *coords;
+    const double *factors;
+    double p;
+} cx_query;
+
+/* A2. exp(x) for x <= 0; 0 below -708. Error about 1 ulp (tests/test_canonical.py). */
+CX_INLINE double cx_exp_neg(double x)
+{
+    const double magic = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to an integer */
+    double clamped = x < -708.0 ? -708.0 : x;
+    double shifted = clamped * 1.4426950408889634 + magic;
+    double n = shifted - magic;
+    double r = (clamped - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+    double r2 = r * r;
+    double e = 1.0 / 479001600.0 + r * (1.0 / 6227020800.0);
+    e = (1.0 / 3628800.0 + r * (1.0 / 39916800.0)) + r2 * e;
+    e = (1.0 / 40320.0 + r * (1.0 / 362880.0)) + r2 * e;
+    e = (1.0 / 720.0 + r * (1.0 / 5040.0)) + r2 * e;
+    e = (1.0 / 24.0 + r * (1.0 / 120.0)) + r2 * e;
+    e = (0.5 + r * (1.0 / 6.0)) + r2 * e;
+    e = (1.0 + r) + r2 * e;
+    int64_t bits;
+    memcpy(&bits, &shifted, 8);
+    bits = (int64_t)((uint64_t)(bits + 1023) << 52);
+    double scale;
+    memcpy(&scale, &bits, 8);
+    return x < -708.0 ? 0.0 : e * scale;
+}
+
+/* A3. log(x) for finite x >= 1. Error below 2 ulp. */
+CX_INLINE double cx_log(double x)
+{
+    int64_t bits;
+    memcpy(&bits, &x, 8);
+    int64_t exponent = (bits >> 52) - 1023;
+    bits = (bits & INT64_C(0x000fffffffffffff)) | INT64_C(0x3ff0000000000000);
+    double m;
+    memcpy(&m, &bits, 8);
+    if (m > 1.4142135623730951) {
+        m = m * 0.5;
+        exponent = exponent + 1;
+    }
+    double n = (double)exponent;
+    double f = m - 1.0;
+    double s = f / (2.0 + f);
+    double z = s * s;
+    double t = 1.0 / 21.0;
+    t = 1.0 / 19.0 + z * t;
+    t = 1.0 / 17.0 + z * t;
+    t = 1.0 / 15.0 + z * t;
+    t = 1.0 / 13.0 + z * t;
+    t = 1.0 / 11.0 + z * t;
+    t = 1.0 / 9.0 + z * t;
+    t = 1.0 / 7.0 + z * t;
+    t = 1.0 / 5.0 + z * t;
+    t = 1.0 / 3.0 + z * t;
+    t = z * t;
+    double low = n * 1.90821492927058770002e-10 + 2.0 * (s * t);
+    return n * 0.693147180369123816490 + (2.0 * s + low);
+}
+
+/* A4. Kernel value at squared scaled distance r2. */
+CX_INLINE double cx_kernel(int kernel, double variance, double alpha, double r2)
+{
+    double a;
+    switch (kernel) {
+    case CX_RBF:
+        return variance * cx_exp_neg(-0.5 * r2);
+    case CX_MATERN12:
+        return variance * cx_exp_neg(-sqrt(r2));
+    case CX_MATERN32:
+        a = 1.7320508075688772 * sqrt(r2);
+        return variance * ((1.0 + a) * cx_exp_neg(-a));
+    case CX_MATERN52:
+        a = 2.23606797749979 * sqrt(r2);
+        return variance * (((1.0 + a) + (a * a) / 3.0) * cx_exp_neg(-a));
+    default:
+        return variance * cx_exp_neg(-alpha * cx_log(1.0 + r2 / (2.0 * alpha)));
+    }
+}
+
+/* Squared coordinate differences, in order of the axes. */
+CX_INLINE double cx_sqdist(const double *a, const double *b, ptrdiff_t d)
+{
+    double s = 0.0;
+    for (ptrdiff_t j = 0; j < d; ++j) {
+        double t = a[j] - b[j];
+        s = s + t * t;
+    }
+    return s;
+}
+
+/* Four lanes in one register (GNU vector extension: plain C semantics, an element at a time, on any target). */
+#if defined(__GNUC__)
+typedef double cx_v4 __attribute__((vector_size(32)));
+CX_INLINE cx_v4 cx_load4(const double *a)
+{
+    cx_v4 v;
+    memcpy(&v, a, 32);
+    return v;
+}
+#else
+#error "covertreex needs GCC or Clang"
+#endif
+
+/* A1. The last steps of the 16-lane dot: l and l+8, then l and l+4, then (0+2)+(1+3). */
+CX_INLINE double cx_reduce16(cx_v4 a, cx_v4 b, cx_v4 c, cx_v4 d)
+{
+    cx_v4 f = (a + c) + (b + d);
+    return (f[0] + f[2]) + (f[1] + f[3]);
+}
+
+CX_INLINE double cx_dot16_body(const double *a, const double *b, ptrdiff_t m)
+{
+    cx_v4 s0 = {0.0}, s1 = {0.0}, s2 = {0.0}, s3 = {0.0};
+    for (ptrdiff_t i = 0; i < m; i += CX_LANES) {
+        s0 = s0 + cx_load4(a + i) * cx_load4(b + i);
+        s1 = s1 + cx_load4(a + i + 4) * cx_load4(b + i + 4);
+        s2 = s2 + cx_load4(a + i + 8) * cx_load4(b + i + 8);
+        s3 = s3 + cx_load4(a + i + 12) * cx_load4(b + i + 12);
+    }
+    return cx_reduce16(s0, s1, s2, s3);
+}
+
+/* A1. 16-lane dot product; m is a multiple of 16. */
+CX_CLONES CX_UNUSED static double cx_dot16(const double *a, const double *b, ptrdiff_t m)
+{
+    return cx_dot16_body(a, b, m);
+}
+
+/* A1 for one row against nq queries, two at a time, so that each load of the row serves two. */
+CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t m,
+                                              double *out)
+{
+    ptrdiff_t i = 0;
+    for (; i + 2 <= nq; i += 2) {
+        const double *q0 = q[i], *q1 = q[i + 1];
+        cx_v4 s0 = {0.0}, s1 = {0.0}, s2 = {0.0}, s3 = {0.0};
+        cx_v4 t0 = {0.0}, t1 = {0.0}, t2 = {0.0}, t3 = {0.0};
+        for (ptrdiff_t j = 0; j < m; j += CX_LANES) {
+            cx_v4 r0 = cx_load4(row + j), r1 = cx_load4(row + j + 4);
+            s0 = s0 + r0 * cx_load4(q0 + j);
+            t0 = t0 + r0 * cx_load4(q1 + j);
+            s1 = s1 + r1 * cx_load4(q0 + j + 4);
+            t1 = t1 + r1 * cx_load4(q1 + j + 4);
+            cx_v4 r2 = cx_load4(row + j + 8), r3 = cx_load4(row + j + 12);
+            s2 = s2 + r2 * cx_load4(q0 + j + 8);
+            t2 = t2 + r2 * cx_load4(q1 + j + 8);
+            s3 = s3 + r3 * cx_load4(q0 + j + 12);
+            t3 = t3 + r3 * cx_load4(q1 + j + 12);
+        }
+        out[i] = cx_reduce16(s0, s1, s2, s3);
+        out[i + 1] = cx_reduce16(t0, t1, t2, t3);
+    }
+    if (i < nq)
+        out[i] = cx_dot16_body(row, q[i], m);
+}
+
+/* A5. Distance from its three ingredients: kernel value, dot product, residual variances. */
+CX_INLINE double cx_residual(double k, double dot, double pa, double pb)
+{
+    double rho = fabs((k - dot) / sqrt(pa * pb));
+    return sqrt(1.0 - (rho > 1.0 ? 1.0 : rho));
+}
+
+/* A5. Distance of a query from a row. d(i, i) = 0 by definition is the caller's: it knows who is who. */
+CX_INLINE double cx_distance_given_dot(const cx_payload *pl, const cx_query *q, ptrdiff_t row, double dot)
+{
+    double r2 = cx_sqdist(q->coords, pl->coords + row * pl->d, pl->d);
+    if (pl->metric == CX_EUCLIDEAN)
+        return sqrt(r2);
+    return cx_residual(cx_kernel(pl->kernel, pl->variance, pl->alpha, r2), dot, q->p, pl->p[row]);
+}
+
+CX_INLINE double cx_distance(const cx_payload *pl, const cx_query *q, ptrdiff_t row)
+{
+    double dot = pl->m ? cx_dot16(q->factors, pl->factors + row * pl->m, pl->m) : 0.0;
+    return cx_distance_given_dot(pl, q, row, dot);
+}
+
+CX_INLINE cx_query cx_row_query(const cx_payload *pl, ptrdiff_t row)
+{
+    cx_query q = {pl->coords + row * pl->d, pl->m ? pl->factors + row * pl->m : NULL, pl->metric ? pl->p[row] : 1.0};
+    return q;
+}
+
+/* Ask for a row's factors before they are needed: rows lie a page apart, so hardware prefetch starts anew on each. */
+CX_INLINE void cx_prefetch_row(const cx_payload *pl, ptrdiff_t row)
+{
+    const double *factors = pl->factors + row * pl->m;
+    for (ptrdiff_t i = 0; i < pl->m; i += 8)
+        CX_PREFETCH(factors + i);
+}
+
+/* B1. True distance is at least lower(d) and at most upper(d) when d is the computed one; the same step, applied to
+ * a lower bound of a true distance, bounds the computed one from below. */
+CX_INLINE double cx_lower(const cx_payload *pl, double d)
+{
+    double t = (d * d) * (1.0 - pl->slack_rel) - pl->slack_abs;
+    return t > 0.0 ? sqrt(t) : 0.0;
+}
+
+CX_INLINE double cx_upper(const cx_payload *pl, double d)
+{
+    return sqrt((d * d) * (1.0 + pl->slack_rel) + pl->slack_abs);
+}
+
+/* B2. No point of a subtree of radius si computes closer than this, its root being at a true distance >= far - near. */
+CX_INLINE double cx_bound(const cx_payload *pl, double far, double near)
+{
+    double t = far - near;
+    return t > 0.0 ? cx_lower(pl, t) : 0.0;
+}
+
+#endif

@@ -1,0 +1,45 @@
+from libc.stdint cimport int64_t
+
+cdef extern from "canonical.h" nogil:
+    int CX_EUCLIDEAN, CX_RESIDUAL
+    const char *CX_CLONES_NAME
+    ctypedef struct cx_payload:
+        int metric
+        int kernel
+        double variance
+        double alpha
+        double slack_abs
+        double slack_rel
+        Py_ssize_t n
+        Py_ssize_t d
+        Py_ssize_t m
+        const double *coords
+        const double *factors
+        const double *p
+        const int64_t *index
+    ctypedef struct cx_query:
+        const double *coords
+        const double *factors
+        double p
+    double cx_exp_neg(double x)
+    double cx_log(double x)
+    double cx_kernel(int kernel, double variance, double alpha, double r2)
+    double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
+    double cx_dot16(const double *a, const double *b, Py_ssize_t m)
+    void cx_dot16_many(const double *row, const double *const *q, Py_ssize_t nq, Py_ssize_t m, double *out)
+    double cx_distance(const cx_payload *payload, const cx_query *q, Py_ssize_t row)
+    double cx_distance_given_dot(const cx_payload *payload, const cx_query *q, Py_ssize_t row, double dot)
+    cx_query cx_row_query(const cx_payload *payload, Py_ssize_t row)
+    double cx_lower(const cx_payload *payload, double d)
+    double cx_upper(const cx_payload *payload, double d)
+    double cx_bound(const cx_payload *payload, double far, double near)
+    void cx_prefetch_row(const cx_payload *payload, Py_ssize_t row)
+
+
+cdef class PayloadView:
+    """A PayloadStore as kernels see it. Holds the arrays alive; `c` borrows them."""
+    cdef cx_payload c
+    cdef const double[:, ::1] coords
+    cdef const double[:, ::1] factors
+    cdef const double[::1] p
+    cdef const int64_t[::1] index

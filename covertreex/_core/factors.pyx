@@ -1,0 +1,56 @@
+"""Factors in canonical arithmetic (docs/mathematics.md, A6): the same bits on any processor, in blocks of any size."""
+
+from libc.math cimport sqrt
+
+from covertreex._core.canonical cimport cx_dot16, cx_dot16_many, cx_kernel, cx_sqdist
+
+cdef enum:
+    PANEL = 8  # rows that share each load of a row of L
+
+
+def cholesky(double[:, ::1] K, double[:, ::1] L):
+    """Fill the lower factor `L` (m, padded m; zero on entry) of `K` (m, m).
+
+    Returns the number of the first pivot that is not positive, or -1.
+    """
+    cdef Py_ssize_t m = K.shape[0], width = L.shape[1], i, j
+    cdef double rest
+    with nogil:
+        for j in range(m):
+            rest = K[j, j] - cx_dot16(&L[j, 0], &L[j, 0], width)
+            if not rest > 0.0:
+                with gil:
+                    return j
+            L[j, j] = sqrt(rest)
+            for i in range(j + 1, m):
+                L[i, j] = (K[i, j] - cx_dot16(&L[i, 0], &L[j, 0], width)) / L[j, j]
+    return -1
+
+
+def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:, ::1] coords, int kernel,
+          double variance, double alpha, double[:, ::1] out, double[::1] p):
+    """For each row x of `coords`: ``out = L^-1 k(inducing, x)`` and ``p = variance - |out|^2``.
+
+    `out` is (q, padded m) and zero on entry. One thread's work; the caller owns all arrays and may give disjoint rows
+    of `out` and `p` to other threads.
+    """
+    cdef Py_ssize_t m = inducing.shape[0], d = inducing.shape[1], q = coords.shape[0], start, i, j, size, used
+    cdef double k
+    cdef double dots[PANEL]
+    cdef const double *panel[PANEL]
+    with nogil:
+        start = 0
+        while start < q:
+            size = min(<Py_ssize_t>PANEL, q - start)
+            for i in range(size):
+                panel[i] = &out[start + i, 0]
+            for j in range(m):
+                # Entries not yet computed are zero, so whole lanes up to j are enough.
+                used = (j + 15) // 16 * 16
+                cx_dot16_many(&L[j, 0], panel, size, used, dots)
+                for i in range(size):
+                    k = cx_kernel(kernel, variance, alpha, cx_sqdist(&inducing[j, 0], &coords[start + i, 0], d))
+                    out[start + i, j] = (k - dots[i]) / L[j, j]
+            for i in range(size):
+                p[start + i] = variance - cx_dot16(panel[i], panel[i], out.shape[1])
+            start += size

@@ -1,0 +1,225 @@
+"""Covariance functions: stationary kernels of a scaled distance, isotropic or with one lengthscale per axis (ARD).
+
+With ``r = |(x - y) / lengthscale|``:
+
+===================  =====================================================
+`RBF`                ``variance * exp(-r**2 / 2)``
+`Matern12`           ``variance * exp(-r)``
+`Matern32`           ``variance * (1 + sqrt(3) r) exp(-sqrt(3) r)``
+`Matern52`           ``variance * (1 + sqrt(5) r + 5 r**2 / 3) exp(-sqrt(5) r)``
+`RationalQuadratic`  ``variance * (1 + r**2 / (2 alpha))**-alpha``
+===================  =====================================================
+
+Source: Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006), section 4.2.
+
+The methods here are plain NumPy, for oracles and for people. The search evaluates the same formulas in canonical
+arithmetic (docs/mathematics.md, A2 to A4).
+"""
+
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+
+from covertreex.errors import InvalidInputError
+
+_SMALLEST, _LARGEST = 1e-100, 1e100
+
+
+def _positive(name, value):
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"{name} must be a number, got {value!r}.") from None
+    if not _SMALLEST <= number <= _LARGEST:
+        raise InvalidInputError(
+            f"{name} must be positive and finite (between {_SMALLEST:g} and {_LARGEST:g}), got {number!r}. "
+            "Rescale the data if its units are extreme."
+        )
+    return number
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A stationary covariance function; use one of its subclasses.
+
+    Parameters
+    ----------
+    lengthscale : float or sequence of float, shape (d,)
+        In the units of the data; a sequence gives one lengthscale per axis (ARD).
+    variance : float
+        The kernel's value at distance zero.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is not positive and finite.
+    """
+
+    lengthscale: float | tuple[float, ...] = 1.0
+    variance: float = 1.0
+
+    code: ClassVar[int]
+
+    def __post_init__(self):
+        if type(self) is Kernel:
+            raise InvalidInputError("Kernel is abstract; use RBF, Matern12, Matern32, Matern52 or RationalQuadratic.")
+        if np.ndim(self.lengthscale) == 0:
+            scale = _positive("lengthscale", self.lengthscale)
+        elif np.ndim(self.lengthscale) == 1 and len(self.lengthscale):
+            scale = tuple(_positive(f"lengthscale[{i}]", v) for i, v in enumerate(self.lengthscale))
+        else:
+            raise InvalidInputError(
+                f"lengthscale must be a number or a sequence of one per axis, got shape {np.shape(self.lengthscale)}."
+            )
+        object.__setattr__(self, "lengthscale", scale)
+        for field in fields(self):
+            if field.name != "lengthscale":
+                object.__setattr__(self, field.name, _positive(field.name, getattr(self, field.name)))
+
+    def scale(self, X):
+        """Coordinates divided by the lengthscale.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, d), float64
+
+        Returns
+        -------
+        ndarray, shape (n, d), float64, C-contiguous
+
+        Raises
+        ------
+        InvalidInputError
+            If there is one lengthscale per axis, but not for each axis of `X`.
+        """
+        lengthscale = np.asarray(self.lengthscale, dtype=np.float64)
+        if lengthscale.ndim and lengthscale.shape[0] != X.shape[1]:
+            raise InvalidInputError(
+                f"the kernel has {lengthscale.shape[0]} lengthscales, but the data has {X.shape[1]} columns. "
+                "Give one number, or one per column."
+            )
+        return np.ascontiguousarray(X / lengthscale)
+
+    def __call__(self, A, B):
+        """Covariance matrix between the rows of `A` and of `B`.
+
+        Parameters
+        ----------
+        A : array_like, shape (a, d)
+        B : array_like, shape (b, d)
+
+        Returns
+        -------
+        ndarray, shape (a, b), float64
+
+        Examples
+        --------
+        >>> from covertreex import Matern12
+        >>> float(Matern12(lengthscale=2.0)([[0.0]], [[0.0]])[0, 0])
+        1.0
+        """
+        from scipy.spatial.distance import cdist
+
+        A, B = (self.scale(np.atleast_2d(np.asarray(M, dtype=np.float64))) for M in (A, B))
+        return self.variance * self._correlation(cdist(A, B, "sqeuclidean"))
+
+    def _correlation(self, r2):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RBF(Kernel):
+    """``variance * exp(-r**2 / 2)``. See `Kernel` for the parameters.
+
+    Examples
+    --------
+    >>> from covertreex import RBF
+    >>> RBF(lengthscale=(0.5, 2.0))
+    RBF(lengthscale=(0.5, 2.0), variance=1.0)
+    """
+
+    code: ClassVar[int] = 0
+
+    def _correlation(self, r2):
+        return np.exp(-0.5 * r2)
+
+
+@dataclass(frozen=True)
+class Matern12(Kernel):
+    """``variance * exp(-r)``. See `Kernel` for the parameters.
+
+    Examples
+    --------
+    >>> from covertreex import Matern12
+    >>> Matern12().lengthscale
+    1.0
+    """
+
+    code: ClassVar[int] = 1
+
+    def _correlation(self, r2):
+        return np.exp(-np.sqrt(r2))
+
+
+@dataclass(frozen=True)
+class Matern32(Kernel):
+    """``variance * (1 + sqrt(3) r) exp(-sqrt(3) r)``. See `Kernel` for the parameters.
+
+    Examples
+    --------
+    >>> from covertreex import Matern32
+    >>> Matern32(lengthscale=0.1, variance=2.0).variance
+    2.0
+    """
+
+    code: ClassVar[int] = 2
+
+    def _correlation(self, r2):
+        a = np.sqrt(3.0 * r2)
+        return (1.0 + a) * np.exp(-a)
+
+
+@dataclass(frozen=True)
+class Matern52(Kernel):
+    """``variance * (1 + sqrt(5) r + 5 r**2 / 3) exp(-sqrt(5) r)``. See `Kernel` for the parameters.
+
+    Examples
+    --------
+    >>> from covertreex import Matern52
+    >>> Matern52(lengthscale=0.1).lengthscale
+    0.1
+    """
+
+    code: ClassVar[int] = 3
+
+    def _correlation(self, r2):
+        a = np.sqrt(5.0 * r2)
+        return (1.0 + a + a * a / 3.0) * np.exp(-a)
+
+
+@dataclass(frozen=True)
+class RationalQuadratic(Kernel):
+    """``variance * (1 + r**2 / (2 alpha))**-alpha``. See `Kernel` for the other parameters.
+
+    Parameters
+    ----------
+    alpha : float
+        Mixture of scales: small is heavy-tailed, infinity is `RBF`.
+
+    Examples
+    --------
+    >>> from covertreex import RationalQuadratic
+    >>> RationalQuadratic(lengthscale=0.3, alpha=2.0).alpha
+    2.0
+    """
+
+    alpha: float = 1.0
+
+    code: ClassVar[int] = 4
+
+    def _correlation(self, r2):
+        return (1.0 + r2 / (2.0 * self.alpha)) ** -self.alpha
+
+
+KERNELS = {cls.__name__.lower(): cls for cls in (RBF, Matern12, Matern32, Matern52, RationalQuadratic)}

@@ -1,0 +1,344 @@
+"""Metrics: how data becomes a payload (docs/mathematics.md, "The metric")."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from covertreex import parallel
+from covertreex.errors import FactorizationError, InvalidInputError
+from covertreex.kernels import Kernel
+from covertreex.ordering import leaf_order
+from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, padded
+from covertreex.progress import Progress
+from covertreex.validation import check_points, check_rows, read_only
+
+#: Residual variances are raised to at least this share of k(x, x).
+P_FLOOR = 1e-9
+
+#: Rows of factors that one task computes: short enough for Ctrl-C, long enough for threads.
+FACTOR_BLOCK = 1024
+
+#: Rows whose residual correlations are checked when the caller supplies factors.
+SAMPLE = 512
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What it takes to compare points that are no rows of the data: how to get their coordinates, factors and p."""
+
+    kernel: Kernel | None
+    inducing: np.ndarray | None = None
+    cholesky: np.ndarray | None = None
+
+    def __call__(self, points, n_threads):
+        """Scaled coordinates (q, d), padded factors (q, m) and residual variances (q,) of `points` (q, d)."""
+        if self.kernel is None:
+            return points, np.zeros((len(points), 0)), np.zeros(0)
+        coords = self.kernel.scale(points)
+        if self.inducing is None:
+            return coords, np.zeros((len(points), 0)), np.full(len(points), self.kernel.variance)
+        factors, p = _solve(self.kernel, self.cholesky, self.inducing, coords, n_threads)
+        return coords, factors, np.maximum(p, P_FLOOR * self.kernel.variance)
+
+
+@dataclass(frozen=True)
+class Euclidean:
+    """Distance ``|x - y|``.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> cx.cover_tree([[0.0], [1.0], [3.0]], metric=cx.Euclidean()).knn(k=1).ravel().tolist()
+    [1, 0, 1]
+    """
+
+    def prepare(self, X, n_threads=1):
+        """The payload of `X` (n, d), and the `Projection` for other points (here and in every metric)."""
+        order, _ = leaf_order(X)
+        d = X.shape[1]
+        payload = _payload(
+            EUCLIDEAN, None, X, order, np.zeros((len(X), 0)), np.zeros(0), 1e-300, (2 * d + 16) * ROUNDOFF
+        )
+        return payload, Projection(None)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Distance ``sqrt(1 - |k(x, y)| / k(x, x))``: correlation, no inducing points.
+
+    Parameters
+    ----------
+    kernel : Kernel
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> metric = cx.Correlation(cx.Matern32(lengthscale=0.5))
+    >>> cx.cover_tree([[0.0], [1.0], [3.0]], metric=metric).knn(k=1).ravel().tolist()
+    [1, 0, 1]
+    """
+
+    kernel: Kernel
+
+    def __post_init__(self):
+        _check_kernel(self.kernel)
+
+    def prepare(self, X, n_threads=1):
+        """As `Euclidean.prepare`."""
+        coords = self.kernel.scale(X)
+        order, _ = leaf_order(coords)
+        p = np.full(len(X), self.kernel.variance)
+        slack = _evaluation_slack(self.kernel, 0, 0.0, self.kernel.variance)
+        payload = _payload(
+            RESIDUAL, self.kernel, coords, order, np.zeros((len(X), 0)), p, slack, 16 * ROUNDOFF
+        )
+        return payload, Projection(self.kernel)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualCorrelation:
+    """Distance ``sqrt(1 - |rho|)``, rho being the correlation that is left once inducing points are known.
+
+    Source: the VIF approximation, arXiv 2507.05064, section 4.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    inducing : int, array of int, or ndarray of shape (m, d)
+        A count (rows drawn by ``default_rng(seed).choice(n, m, replace=False)``, sorted), rows of the data, or
+        coordinates. Not beside `v_matrix`.
+    seed : int
+        Of the draw.
+    jitter : float
+        Added to the diagonal of the covariance of the inducing points; in units of the variance's own.
+    v_matrix : ndarray, shape (n, m), optional
+        Factors from somebody's own model: row i is ``L^-1 k(Z, x_i)``.
+    p_diag : ndarray, shape (n,), optional
+        Residual variances to go with them, at least ``k(x, x) - |v|^2``; computed if left out.
+
+    Raises
+    ------
+    InvalidInputError
+        If the arguments contradict each other or the data.
+    FactorizationError
+        If the covariance of the inducing points is not positive definite; names the jitter tried.
+
+    Examples
+    --------
+    >>> import numpy as np, covertreex as cx
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> metric = cx.ResidualCorrelation(cx.RBF(lengthscale=0.5), inducing=10)
+    >>> cx.cover_tree(X, metric=metric).knn(k=3).shape
+    (100, 3)
+    """
+
+    kernel: Kernel
+    inducing: Any = None
+    seed: int = 0
+    jitter: float = 1e-6
+    v_matrix: Any = None
+    p_diag: Any = None
+
+    def __post_init__(self):
+        _check_kernel(self.kernel)
+        if (self.inducing is None) == (self.v_matrix is None):
+            raise InvalidInputError(
+                "the residual metric needs either inducing points (inducing=512) or factors (v_matrix=V), not both; "
+                "for the plain correlation give a kernel alone."
+            )
+        if self.p_diag is not None and self.v_matrix is None:
+            raise InvalidInputError("p_diag goes with v_matrix; with inducing points p is computed.")
+        if not (np.isscalar(self.jitter) and 0.0 <= self.jitter < np.inf):
+            raise InvalidInputError(f"jitter must be a finite number, 0 or above, got {self.jitter!r}.")
+
+    def prepare(self, X, n_threads=1):
+        """As `Euclidean.prepare`."""
+        coords = self.kernel.scale(X)
+        order, _ = leaf_order(coords)
+        if self.v_matrix is not None:
+            factors, p, deficit = self._supplied(coords, order)
+            projection = None
+            jitter, m = 1e-6 * self.kernel.variance, np.shape(self.v_matrix)[1]
+        else:
+            projection = self._factorize(X)
+            factors, p = _solve(self.kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
+            deficit, jitter, m = 0.0, self.jitter, len(projection.inducing)
+        floor = P_FLOOR * self.kernel.variance
+        floored = int(np.sum(p < floor))
+        p = np.maximum(p, floor)
+        length = float(np.sqrt(np.max(np.einsum("ij,ij->i", factors, factors))))
+        slack = _evaluation_slack(self.kernel, m, length, p.min()) + deficit
+        slack += _factor_slack(self.kernel, m, length, p.min(), jitter)
+        payload = _payload(RESIDUAL, self.kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored)
+        return payload, projection
+
+    def _factorize(self, X):
+        from covertreex._core import factors as core
+
+        Z = self._inducing_points(X)
+        scaled = self.kernel.scale(Z)
+        m = len(Z)
+        from covertreex.oracle import kernel_values, squared_distances
+
+        K = kernel_values(
+            self.kernel.code,
+            self.kernel.variance,
+            getattr(self.kernel, "alpha", 1.0),
+            squared_distances(scaled[:, None, :], scaled[None, :, :]),
+        )
+        K[np.diag_indices(m)] += self.jitter
+        L = np.zeros((m, padded(m)))
+        pivot = core.cholesky(K, L)
+        if pivot >= 0:
+            raise FactorizationError(
+                f"the covariance of the {m} inducing points is not positive definite at jitter={self.jitter:g} "
+                f"(pivot {pivot} failed). Raise jitter, drop duplicate inducing points, or take fewer."
+            )
+        return Projection(self.kernel, read_only(scaled), read_only(L))
+
+    def _inducing_points(self, X):
+        inducing = np.asarray(self.inducing)
+        if inducing.ndim == 0:
+            if not np.issubdtype(inducing.dtype, np.integer):
+                raise InvalidInputError(f"inducing must be a count, rows or coordinates, got {self.inducing!r}.")
+            count = int(inducing)
+            if not 1 <= count <= len(X):
+                raise InvalidInputError(f"inducing must be from 1 to n = {len(X)} points, got {count}.")
+            return X[np.sort(np.random.default_rng(self.seed).choice(len(X), count, replace=False))]
+        if inducing.ndim == 1 and np.issubdtype(inducing.dtype, np.integer):
+            rows = check_rows(inducing, len(X), "inducing")
+            if len(rows) == 0:
+                raise InvalidInputError("inducing is empty; for the plain correlation give a kernel alone.")
+            if len(np.unique(rows)) != len(rows):
+                raise InvalidInputError("inducing names a row twice; each may be given once.")
+            return X[rows]
+        return check_points(inducing, "inducing", columns=X.shape[1])
+
+    def _supplied(self, coords, order):
+        """Padded factors and p in row order, and how far p falls short of the residual variance, relatively."""
+        n, variance = len(coords), self.kernel.variance
+        V = check_points(self.v_matrix, "v_matrix")
+        if len(V) != n:
+            hint = " It looks transposed: one row per point is wanted." if V.shape[1] == n else ""
+            raise InvalidInputError(f"v_matrix must have one row per point, shape ({n}, m), got {V.shape}.{hint}")
+        factors = np.zeros((n, padded(V.shape[1])))
+        factors[:, : V.shape[1]] = V[order]
+        explained = np.einsum("ij,ij->i", factors, factors)
+        rounding = (V.shape[1] + 64) * ROUNDOFF * variance
+        worst = int(np.argmax(explained))
+        if explained[worst] > variance * (1.0 + 1e-6) + rounding:
+            raise InvalidInputError(
+                f"v_matrix contradicts the kernel: |v|^2 = {explained[worst]:.6g} at row {order[worst]} is more than "
+                f"the kernel's variance {variance:.6g}. Give the kernel and variance that made the factors."
+            )
+        residual = variance - explained
+        deficit = 0.0
+        if self.p_diag is None:
+            p = residual
+        else:
+            p = np.asarray(self.p_diag, dtype=np.float64)
+            if p.shape != (n,):
+                raise InvalidInputError(f"p_diag must have shape ({n},), one entry per point, got {p.shape}.")
+            p = p[order]
+            if not np.all(np.isfinite(p)) or np.any(p <= 0.0):
+                row = order[np.argmax(~(np.isfinite(p) & (p > 0.0)))]
+                raise InvalidInputError(f"p_diag must be positive and finite, got {self.p_diag[row]!r} at row {row}.")
+            short = (residual - rounding - p) / p
+            if short.max() > 1e-6:
+                row = order[np.argmax(short)]
+                raise InvalidInputError(
+                    f"p_diag is below k(x, x) - |v|^2 at row {row}, which is no correlation: got {self.p_diag[row]!r}, "
+                    f"at least {residual[np.argmax(short)]:.6g} is needed. Check that v_matrix, p_diag and kernel "
+                    "belong together."
+                )
+            deficit = max(0.0, float(short.max()))
+        return factors, p, deficit + self._sampled_deficit(coords[order], factors, p)
+
+    def _sampled_deficit(self, coords, factors, p):
+        """Four times how far a sample of residual correlations is from positive semi-definite."""
+        from covertreex.oracle import kernel_values, squared_distances
+
+        kernel = self.kernel
+        rows = np.unique(np.linspace(0, len(coords) - 1, SAMPLE).astype(np.int64))
+        at = coords[rows]
+        K = kernel_values(
+            kernel.code,
+            kernel.variance,
+            getattr(kernel, "alpha", 1.0),
+            squared_distances(at[:, None, :], at[None, :, :]),
+        )
+        scale = np.sqrt(np.maximum(p[rows], P_FLOOR * kernel.variance))
+        R = (K - factors[rows] @ factors[rows].T) / (scale[:, None] * scale[None, :])
+        R[np.diag_indices(len(rows))] = 1.0
+        smallest = float(np.linalg.eigvalsh(R)[0])
+        if smallest < -1e-3:
+            raise InvalidInputError(
+                f"v_matrix contradicts the kernel: the residual correlations of a sample of {len(rows)} rows have the "
+                f"eigenvalue {smallest:.3g}, which must not be negative. Give the kernel that made the factors."
+            )
+        return 4.0 * max(0.0, -smallest)
+
+
+def _check_kernel(kernel):
+    if not isinstance(kernel, Kernel):
+        raise InvalidInputError(
+            f"kernel must be an RBF, Matern12, Matern32, Matern52 or RationalQuadratic, got {kernel!r}."
+        )
+
+
+def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, floored=0):
+    """Put coordinates, which are in dataset order, into row order beside `factors` and `p`, which are in it already."""
+    row = np.empty_like(order)
+    row[order] = np.arange(len(order))
+    return PayloadStore(
+        metric=metric,
+        kernel=kernel,
+        coords=np.ascontiguousarray(coords[order]),
+        factors=factors,
+        p=p,
+        index=order,
+        row=row,
+        slack_abs=float(slack_abs),
+        slack_rel=float(slack_rel),
+        floored=floored,
+    )
+
+
+def _solve(kernel, L, inducing, coords, n_threads):
+    """Padded factors and residual variances of scaled `coords`, a block of rows per task (A6)."""
+    from covertreex._core import factors as core
+
+    out = np.zeros((len(coords), L.shape[1]))
+    p = np.empty(len(coords))
+    alpha = getattr(kernel, "alpha", 1.0)
+
+    def task(start, stop):
+        core.solve(L, inducing, coords[start:stop], kernel.code, kernel.variance, alpha, out[start:stop], p[start:stop])
+        return stop - start
+
+    blocks = parallel.spans(len(coords), FACTOR_BLOCK)
+    with Progress("factors", len(coords)) as progress:
+        parallel.run([lambda b=b: task(*b) for b in blocks], n_threads, on_done=progress.advance)
+    return out, p
+
+
+def _kernel_error(kernel):
+    return (32.0 + 8.0 * getattr(kernel, "alpha", 0.0)) * ROUNDOFF * kernel.variance
+
+
+def _evaluation_slack(kernel, m, length, smallest_p):
+    """Terms 1 and 2 of the slack in docs/mathematics.md."""
+    dot = (m / 16 + 8) * ROUNDOFF * length**2
+    return (_kernel_error(kernel) + ROUNDOFF * kernel.variance + 2.0 * dot) / smallest_p + 16 * ROUNDOFF
+
+
+def _factor_slack(kernel, m, length, smallest_p, jitter):
+    """Term 3 of the slack in docs/mathematics.md."""
+    rounding = (m / 16 + 8) * ROUNDOFF
+    scale = kernel.variance + jitter
+    cholesky = m * (rounding + 32 * ROUNDOFF) * scale
+    if jitter < 2.0 * cholesky:
+        return 1.0
+    solve = _kernel_error(kernel) + rounding * np.sqrt(scale) * length
+    return min(1.0, 2.0 * np.sqrt(2.0 * m / (jitter * smallest_p)) * solve)

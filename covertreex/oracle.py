@@ -1,0 +1,398 @@
+"""Two slow answers to compare fast ones with.
+
+`DenseOracle` (and `knn`, its short form) is independent of everything else: SciPy's Cholesky and triangular solve, one
+matrix product, `numpy.exp`. It is compared with a tolerance: its rounding differs.
+
+`canonical` repeats the canonical arithmetic (docs/mathematics.md, A1 to A5) in NumPy, for all candidates at once, on
+the payload that backends use. Its distances match every backend's to the last bit.
+"""
+
+import numpy as np
+
+from covertreex.errors import FactorizationError, InvalidInputError
+from covertreex.payload import EUCLIDEAN, LANES
+
+#: A returned neighbour is right if its |rho| reaches the k-th best less this.
+RHO_TOLERANCE = 1e-7
+
+#: Relative counterpart for Euclidean distances.
+EUCLIDEAN_TOLERANCE = 1e-9
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Canonical arithmetic in NumPy
+
+
+def exp_neg(x):
+    """A2: ``exp(x)`` for ``x <= 0``, elementwise."""
+    x = np.asarray(x, dtype=np.float64)
+    magic = 6755399441055744.0
+    clamped = np.where(x < -708.0, -708.0, x)
+    shifted = clamped * 1.4426950408889634 + magic
+    n = shifted - magic
+    r = (clamped - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
+    r2 = r * r
+    e = 1.0 / 479001600.0 + r * (1.0 / 6227020800.0)
+    for even, odd in ((3628800.0, 39916800.0), (40320.0, 362880.0), (720.0, 5040.0), (24.0, 120.0), (2.0, 6.0)):
+        e = (1.0 / even + r * (1.0 / odd)) + r2 * e
+    e = (1.0 + r) + r2 * e
+    return np.where(x < -708.0, 0.0, e * np.ldexp(1.0, n.astype(np.int64)))
+
+
+def log(x):
+    """A3: ``log(x)`` for ``x >= 1``, elementwise."""
+    mantissa, exponent = np.frexp(np.asarray(x, dtype=np.float64))
+    m, n = mantissa * 2.0, exponent - 1
+    high = m > 1.4142135623730951
+    m = np.where(high, m * 0.5, m)
+    n = np.where(high, n + 1, n).astype(np.float64)
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    t = 1.0 / 21.0
+    for odd in (19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0):
+        t = 1.0 / odd + z * t
+    t = z * t
+    low = n * 1.90821492927058770002e-10 + 2.0 * (s * t)
+    return n * 0.693147180369123816490 + (2.0 * s + low)
+
+
+def kernel_values(code, variance, alpha, r2):
+    """A4: kernel values at squared scaled distances `r2`, elementwise."""
+    if code == 0:
+        return variance * exp_neg(-0.5 * r2)
+    if code == 1:
+        return variance * exp_neg(-np.sqrt(r2))
+    if code == 2:
+        a = 1.7320508075688772 * np.sqrt(r2)
+        return variance * ((1.0 + a) * exp_neg(-a))
+    if code == 3:
+        a = 2.23606797749979 * np.sqrt(r2)
+        return variance * (((1.0 + a) + (a * a) / 3.0) * exp_neg(-a))
+    return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
+
+
+def squared_distances(A, B):
+    """Squared coordinate differences summed in order of the axes; `A` and `B` broadcast to shape (..., d)."""
+    total = 0.0
+    for axis in range(A.shape[-1]):
+        t = A[..., axis] - B[..., axis]
+        total = total + t * t
+    return total
+
+
+def dot16(A, B):
+    """A1: dot products over the last axis, whose length is a multiple of 16; `A` and `B` broadcast."""
+    lanes = np.zeros(np.broadcast_shapes(A.shape[:-1], B.shape[:-1]) + (LANES,))
+    for start in range(0, A.shape[-1], LANES):
+        lanes = lanes + A[..., start : start + LANES] * B[..., start : start + LANES]
+    e = lanes[..., :8] + lanes[..., 8:]
+    f = e[..., :4] + e[..., 4:]
+    return (f[..., 0] + f[..., 2]) + (f[..., 1] + f[..., 3])
+
+
+def _distances(payload, coords_a, factors_a, p_a, rows):
+    r2 = squared_distances(coords_a, payload.coords[rows])
+    if payload.metric == EUCLIDEAN:
+        return np.sqrt(r2)
+    k = kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
+    rho = np.abs((k - dot16(factors_a, payload.factors[rows])) / np.sqrt(p_a * payload.p[rows]))
+    return np.sqrt(1.0 - np.minimum(rho, 1.0))
+
+
+def canonical_distances(payload, a, b):
+    """A5: canonical distances between payload rows `a` and `b`, which broadcast.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    a, b : array_like of int
+
+    Returns
+    -------
+    ndarray, float64
+    """
+    a, b = np.broadcast_arrays(np.asarray(a), np.asarray(b))
+    p_a = 1.0 if payload.metric == EUCLIDEAN else payload.p[a]
+    return np.where(a == b, 0.0, _distances(payload, payload.coords[a], payload.factors[a], p_a, b))
+
+
+def canonical(payload, queries, k):
+    """k nearest neighbours in canonical arithmetic, all candidates compared.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    queries : covertreex.protocols.QueryBlock
+    k : int
+
+    Returns
+    -------
+    indices : ndarray, shape (q, k), int64
+        Dataset indices sorted by (distance, index); -1 past the last.
+    distances : ndarray, shape (q, k), float64
+        inf past the last.
+    """
+    n = len(payload)
+    indices = np.full((len(queries), k), -1, dtype=np.int64)
+    distances = np.full((len(queries), k), np.inf)
+    for q, row in enumerate(queries.rows):
+        allowed = queries.rank < queries.limit[q]
+        if queries.exclude[q] >= 0:
+            allowed[queries.exclude[q]] = False
+        rows = np.arange(n)[allowed]
+        if row >= 0:
+            found = canonical_distances(payload, row, rows)
+        else:
+            e = -1 - row
+            p = 1.0 if payload.metric == EUCLIDEAN else queries.p[e]
+            found = _distances(payload, queries.coords[e], queries.factors[e], p, rows)
+        best = np.lexsort((payload.index[rows], found))[:k]
+        indices[q, : len(best)] = payload.index[rows[best]]
+        distances[q, : len(best)] = found[best]
+    return indices, distances
+
+
+def canonical_cholesky(K):
+    """A6: lower Cholesky factor, each entry by one 16-lane dot; columns padded with zeros to a multiple of 16."""
+    m = len(K)
+    L = np.zeros((m, -(-m // LANES) * LANES))
+    for j in range(m):
+        rest = K[j:, j] - dot16(L[j:], L[j])
+        pivot = np.sqrt(rest[0]) if rest[0] > 0.0 else np.nan
+        L[j, j] = pivot
+        L[j + 1 :, j] = rest[1:] / pivot
+    return L
+
+
+def canonical_solve(L, K):
+    """A6: rows ``v`` with ``L v = k`` for the rows k of `K` (n, m), by forward substitution; padded as `L`."""
+    V = np.zeros((len(K), L.shape[1]))
+    for j in range(len(L)):
+        V[:, j] = (K[:, j] - dot16(V, L[j])) / L[j, j]
+    return V
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The dense oracle
+
+
+class DenseOracle:
+    """The truth, by the textbook: dense float64 linear algebra, nothing shared with the engine.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    kernel : covertreex.Kernel, optional
+        Without a kernel the metric is Euclidean.
+    inducing : int, array of int, or ndarray of shape (m, d), optional
+        As `covertreex.cover_tree` takes it.
+    seed, jitter
+        As `covertreex.cover_tree` takes them.
+    v_matrix : array_like, shape (n, m), optional
+    p_diag : array_like, shape (n,), optional
+
+    Raises
+    ------
+    FactorizationError
+        If the covariance of the inducing points is not positive definite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = DenseOracle(np.array([[0.0], [1.0], [3.0]]))
+    >>> truth.knn(k=1)[0].ravel().tolist()
+    [1, 0, 1]
+    """
+
+    def __init__(self, X, *, kernel=None, inducing=None, seed=0, jitter=1e-6, v_matrix=None, p_diag=None):
+        self.X = np.asarray(X, dtype=np.float64)
+        self.kernel = kernel
+        self.L = self.Z = None
+        n = len(self.X)
+        if kernel is None:
+            return
+        if v_matrix is not None:
+            self.V = np.asarray(v_matrix, dtype=np.float64)
+        elif inducing is None:
+            self.V = np.zeros((n, 0))
+        else:
+            self.V = self._factorize(inducing, seed, jitter)
+        if p_diag is None:
+            self.p = kernel.variance - np.einsum("ij,ij->i", self.V, self.V)
+        else:
+            self.p = np.asarray(p_diag, dtype=np.float64)
+        self.p = np.maximum(self.p, 1e-9 * kernel.variance)
+
+    def _factorize(self, inducing, seed, jitter):
+        from scipy.linalg import cholesky
+
+        inducing = np.asarray(inducing)
+        if inducing.ndim == 0:
+            rows = np.sort(np.random.default_rng(seed).choice(len(self.X), int(inducing), replace=False))
+            self.Z = self.X[rows]
+        elif inducing.ndim == 1:
+            self.Z = self.X[inducing]
+        else:
+            self.Z = np.asarray(inducing, dtype=np.float64)
+        K = self.kernel(self.Z, self.Z)
+        try:
+            self.L = cholesky(K + jitter * np.eye(len(K)), lower=True)
+        except np.linalg.LinAlgError as error:
+            raise FactorizationError(f"dense oracle: {error} at jitter {jitter:g}; raise jitter.") from None
+        return self._solve(self.X)
+
+    def _solve(self, X):
+        from scipy.linalg import solve_triangular
+
+        out = np.empty((len(X), len(self.Z)))
+        for start in range(0, len(X), 8192):
+            block = self.kernel(self.Z, X[start : start + 8192])
+            out[start : start + 8192] = solve_triangular(self.L, block, lower=True).T
+        return out
+
+    def closeness(self, queries):
+        """|rho| (or minus the Euclidean distance) between queries and all points: larger is nearer.
+
+        Parameters
+        ----------
+        queries : ndarray
+            Integer rows of X, shape (q,), or coordinates, shape (q, d).
+
+        Returns
+        -------
+        ndarray, shape (q, n), float64
+        """
+        rows = queries if np.issubdtype(queries.dtype, np.integer) else None
+        points = self.X[rows] if rows is not None else queries
+        if self.kernel is None:
+            from scipy.spatial.distance import cdist
+
+            return -cdist(points, self.X)
+        if rows is not None:
+            V, p = self.V[rows], self.p[rows]
+        elif self.Z is not None:
+            V = self._solve(points)
+            p = np.maximum(self.kernel.variance - np.einsum("ij,ij->i", V, V), 1e-9 * self.kernel.variance)
+        elif self.V.shape[1] == 0:
+            V, p = np.zeros((len(points), 0)), np.full(len(points), self.kernel.variance)
+        else:
+            raise InvalidInputError("coordinates need a kernel with inducing points; v_matrix covers rows of X alone.")
+        rho = np.abs((self.kernel(points, self.X) - V @ self.V.T) / np.sqrt(p[:, None] * self.p[None, :]))
+        rho = np.minimum(rho, 1.0)
+        if rows is not None:
+            rho[np.arange(len(rows)), rows] = 1.0
+        return rho
+
+    def _allowed_closeness(self, queries, predecessor_mode, include_self, limit):
+        score = self.closeness(queries)
+        rows = queries if np.issubdtype(queries.dtype, np.integer) else None
+        if rows is not None and not include_self:
+            score[np.arange(len(rows)), rows] = -np.inf
+        if predecessor_mode:
+            limit = rows + 1 if include_self else rows
+        if limit is not None:
+            score[np.arange(score.shape[1])[None, :] >= np.asarray(limit)[:, None]] = -np.inf
+        return score
+
+    def _blocks(self, queries, limit):
+        queries = np.arange(len(self.X)) if queries is None else np.asarray(queries)
+        size = max(1, 2**24 // len(self.X))
+        for start in range(0, len(queries), size):
+            part = slice(start, start + size)
+            yield part, queries[part], None if limit is None else np.asarray(limit)[part]
+
+    def knn(self, k, queries=None, *, predecessor_mode=False, include_self=False, limit=None):
+        """The k nearest, ties by dataset index.
+
+        Parameters
+        ----------
+        k : int
+        queries : ndarray, optional
+            Integer rows of X or coordinates (q, d); all rows by default.
+        predecessor_mode : bool
+            Only rows before the query.
+        include_self : bool
+            Whether a row may be its own neighbour.
+        limit : array_like of int, shape (q,), optional
+            Only rows below `limit[i]`.
+
+        Returns
+        -------
+        indices : ndarray, shape (q, k), int64
+            -1 past the last.
+        distances : ndarray, shape (q, k), float64
+            ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
+        """
+        indices, distances = [], []
+        for _, part, part_limit in self._blocks(queries, limit):
+            score = self._allowed_closeness(part, predecessor_mode, include_self, part_limit)
+            order = np.argsort(-score, axis=1, kind="stable")[:, :k]
+            best = np.take_along_axis(score, order, axis=1)
+            found = np.isfinite(best)
+            distance = -best if self.kernel is None else np.sqrt(1.0 - np.where(found, best, 0.0))
+            indices.append(np.where(found, order, -1))
+            distances.append(np.where(found, distance, np.inf))
+        return np.concatenate(indices), np.concatenate(distances)
+
+    def recall(self, indices, queries=None, *, predecessor_mode=False, include_self=False, limit=None):
+        """Share of the true neighbours that were returned.
+
+        A returned neighbour is right if it is allowed, returned once, and its |rho| reaches the k-th best less 1e-7
+        (Euclidean: its distance is at most the k-th best plus 1e-9 of it).
+
+        Parameters
+        ----------
+        indices : ndarray, shape (q, k), int
+            Answers; -1 is no neighbour.
+        queries, predecessor_mode, include_self, limit
+            As for `knn`.
+
+        Returns
+        -------
+        float
+            1.0 where no neighbour exists.
+        """
+        k = indices.shape[1]
+        right = expected = 0
+        for where, part, part_limit in self._blocks(queries, limit):
+            score = self._allowed_closeness(part, predecessor_mode, include_self, part_limit)
+            kth = min(k, score.shape[1])
+            worst = np.partition(score, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
+            available = np.isfinite(score).sum(axis=1)
+            worst = np.where((available < k)[:, None], -np.finfo(float).max, worst)
+            slack = RHO_TOLERANCE if self.kernel is not None else EUCLIDEAN_TOLERANCE * np.abs(worst)
+            answer = np.sort(indices[where], axis=1)
+            fresh = np.ones(answer.shape, dtype=bool)
+            fresh[:, 1:] = answer[:, 1:] != answer[:, :-1]
+            reached = np.take_along_axis(score, np.maximum(answer, 0), axis=1) >= worst - slack
+            right += int(np.sum(reached & fresh & (answer >= 0)))
+            expected += int(np.minimum(available, k).sum())
+        return right / expected if expected else 1.0
+
+
+def knn(X, k, queries=None, *, predecessor_mode=False, include_self=False, limit=None, **metric):
+    """The dense float64 truth, for anyone's tests.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    k : int
+    queries, predecessor_mode, include_self, limit
+        As for `DenseOracle.knn`.
+    **metric
+        `kernel`, `inducing`, `seed`, `jitter`, `v_matrix`, `p_diag`, as for `DenseOracle`.
+
+    Returns
+    -------
+    indices : ndarray, shape (q, k), int64
+    distances : ndarray, shape (q, k), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> knn(np.array([[0.0], [1.0], [3.0]]), 1)[0].ravel().tolist()
+    [1, 0, 1]
+    """
+    return DenseOracle(X, **metric).knn(
+        k, queries, predecessor_mode=predecessor_mode, include_self=include_self, limit=limit
+    )

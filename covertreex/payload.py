@@ -1,0 +1,156 @@
+"""The payload store: what a distance is computed from, once, shared by every backend without a copy."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from covertreex.errors import InvalidInputError
+from covertreex.kernels import Kernel
+
+#: Lanes of the canonical dot product; factor rows are padded with zeros to a multiple of it.
+LANES = 16
+
+#: Unit roundoff of float64.
+ROUNDOFF = 2.0**-53
+
+EUCLIDEAN, RESIDUAL = 0, 1
+
+
+def padded(m):
+    """`m` rounded up to a multiple of `LANES`."""
+    return -(-m // LANES) * LANES
+
+
+@dataclass(frozen=True, eq=False)
+class PayloadStore:
+    """Coordinates, factors and residual variances in *row* order, and the maps between rows and dataset indices.
+
+    Rows are sorted so that neighbours in space are neighbours in memory (`covertreex.ordering.leaf_order`). All arrays
+    are C-contiguous and read-only; kernels borrow them.
+
+    Attributes
+    ----------
+    metric : int
+        `EUCLIDEAN` or `RESIDUAL`.
+    kernel : Kernel or None
+        None for Euclidean.
+    coords : ndarray, shape (n, d), float64
+        Coordinates divided by the lengthscale.
+    factors : ndarray, shape (n, m), float64
+        ``v_i = L^-1 k(Z, x_i)``, m padded with zeros to a multiple of 16; m = 0 without inducing points.
+    p : ndarray, shape (n,), float64
+        Residual variances; length 0 for Euclidean.
+    index : ndarray, shape (n,), int64
+        Dataset index of each row.
+    row : ndarray, shape (n,), int64
+        Row of each dataset index.
+    slack_abs, slack_rel : float
+        INVARIANT B1: a squared true distance lies within ``d**2 * (1 -+ slack_rel) -+ slack_abs`` of a computed ``d``.
+    floored : int
+        Rows whose residual variance was raised to its floor, ``1e-9 k(x, x)``.
+    """
+
+    metric: int
+    kernel: Kernel | None
+    coords: np.ndarray
+    factors: np.ndarray
+    p: np.ndarray
+    index: np.ndarray
+    row: np.ndarray
+    slack_abs: float
+    slack_rel: float
+    floored: int = 0
+
+    def __post_init__(self):
+        n = len(self.coords)
+        shapes = {
+            "coords": (n, self.coords.shape[1]),
+            "factors": (n, padded(self.factors.shape[1])),
+            "p": (n if self.metric == RESIDUAL else 0,),
+            "index": (n,),
+            "row": (n,),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            dtype = np.int64 if name in ("index", "row") else np.float64
+            if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+                raise InvalidInputError(
+                    f"payload array {name} must be C-contiguous {np.dtype(dtype)} of shape {shape}; "
+                    f"got {array.dtype} of shape {array.shape}."
+                )
+            array.flags.writeable = False
+
+    def __len__(self):
+        return len(self.coords)
+
+    @property
+    def nbytes(self):
+        """int: bytes held by the arrays."""
+        return sum(a.nbytes for a in (self.coords, self.factors, self.p, self.index, self.row))
+
+    @property
+    def kernel_code(self):
+        """int: the kernel's number in canonical arithmetic; 0 for Euclidean, where none is used."""
+        return self.kernel.code if self.kernel is not None else 0
+
+    @property
+    def variance(self):
+        """float: the kernel's variance; 1 for Euclidean."""
+        return self.kernel.variance if self.kernel is not None else 1.0
+
+    @property
+    def alpha(self):
+        """float: the rational quadratic kernel's alpha; 1 for others."""
+        return getattr(self.kernel, "alpha", 1.0)
+
+    def lower(self, distance):
+        """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise)."""
+        distance = np.asarray(distance, dtype=np.float64)
+        t = (distance * distance) * (1.0 - self.slack_rel) - self.slack_abs
+        return np.sqrt(np.where(t > 0.0, t, 0.0))
+
+    def upper(self, distance):
+        """INVARIANT B1: no true distance is above this when `distance` is the computed one (elementwise)."""
+        distance = np.asarray(distance, dtype=np.float64)
+        return np.sqrt((distance * distance) * (1.0 + self.slack_rel) + self.slack_abs)
+
+    def coordinates(self, indices):
+        """Scaled coordinates of dataset indices.
+
+        Parameters
+        ----------
+        indices : array_like of int, shape (q,)
+
+        Returns
+        -------
+        ndarray, shape (q, d), float64
+        """
+        return self.coords[self.row[np.asarray(indices)]]
+
+    def locate(self, coords):
+        """Dataset index of the first point at exactly these scaled coordinates; -1 where there is none.
+
+        Parameters
+        ----------
+        coords : array_like, shape (q, d)
+
+        Returns
+        -------
+        ndarray, shape (q,), int64
+        """
+        keys, indices = self._sorted_keys
+        wanted = _byte_keys(np.asarray(coords, dtype=np.float64))
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[at] == wanted, indices[at], -1)
+
+    @cached_property
+    def _sorted_keys(self):
+        keys = _byte_keys(self.coords[self.row])
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+
+
+def _byte_keys(coords):
+    coords = np.ascontiguousarray(coords) + 0.0  # -0.0 and 0.0 are one place
+    return coords.view(np.dtype((np.void, coords.shape[1] * 8))).ravel()

@@ -1,0 +1,202 @@
+"""The contract between the query driver and a backend: two verbs over flat arrays.
+
+A backend is an object with `name`, `protocol_version`, `capabilities`, `search` and `scan` (`Traversal`). The driver
+validates, plans, cuts queries into blocks, runs blocks on threads, and merges what comes back; a backend answers one
+block on the thread that called it, and never starts threads of its own.
+
+What each verb must do, to the counter, is in docs/architecture.md ("The search" and "The scan"); docs/mathematics.md
+has the arithmetic. Arrays that a backend receives are C-contiguous and read-only but for those of `SearchOutput`; a
+backend may keep none of them after it returns.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from covertreex.telemetry import COUNTERS
+
+PROTOCOL_VERSION = 1
+
+#: Mechanisms beyond the parity search that settings may ask for, and how to see that they do.
+MECHANISMS = {
+    "bitset": lambda s: s.visited == "bitset",
+    "tile": lambda s: s.stream_tile > 1,
+    "level_cache": lambda s: s.level_cache,
+    "radius_floor": lambda s: s.radius_floor > 0.0,
+    "budget": lambda s: bool(s.budget_schedule),
+    "level_cap": lambda s: s.level_cap > 0,
+    "gate": lambda s: s.gate,
+    "gemm": lambda s: s.gemm,
+}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do.
+
+    Parameters
+    ----------
+    mechanisms : frozenset of str
+        The names in `MECHANISMS` that its `search` carries out. The parity search itself is not optional.
+    summary : str
+        One line for people.
+    """
+
+    mechanisms: frozenset = frozenset()
+    summary: str = ""
+
+    def missing(self, settings):
+        """Mechanisms that `settings` ask of a tree search and this backend lacks, sorted.
+
+        Examples
+        --------
+        >>> from covertreex import GOLD
+        >>> Capabilities(frozenset({"tile", "bitset"})).missing(GOLD)
+        ['level_cache', 'radius_floor']
+        """
+        return sorted(name for name, asked in MECHANISMS.items() if asked(settings) and name not in self.mechanisms)
+
+
+@dataclass(frozen=True)
+class QueryBlock:
+    """Queries, and what restricts their answers.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (q,), int64
+        Payload row of each query; ``-1 - e`` for external query ``e``, whose data is in the next three.
+    coords : ndarray, shape (e, d), float64
+        Scaled coordinates of external queries.
+    factors : ndarray, shape (e, m), float64
+        Their factors, padded as the payload's.
+    p : ndarray, shape (e,), float64
+        Their residual variances.
+    exclude : ndarray, shape (q,), int64
+        Payload row that must not be returned; -1 for none.
+    limit : ndarray, shape (q,), int64
+        Only rows with ``rank[row] < limit`` may be returned.
+    rank : ndarray, shape (n,), int64
+        Rank of each payload row: its dataset index, or its position in the caller's order.
+    prefix : bool
+        Whether `rank` is the order of insertion (the dataset index): then a node at or past the limit has no
+        descendant before it, and a tree search skips it and its later siblings (INVARIANT Q1).
+    """
+
+    rows: np.ndarray
+    coords: np.ndarray
+    factors: np.ndarray
+    p: np.ndarray
+    exclude: np.ndarray
+    limit: np.ndarray
+    rank: np.ndarray
+    prefix: bool
+
+    def __len__(self):
+        return len(self.rows)
+
+    def slice(self, start, stop):
+        """Queries ``start`` to ``stop`` as a block; arrays are views, external data is shared."""
+        part = slice(start, stop)
+        return QueryBlock(
+            self.rows[part], self.coords, self.factors, self.p, self.exclude[part], self.limit[part], self.rank,
+            self.prefix,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """Which rows each query is compared with: groups of queries, each with runs of payload rows.
+
+    Attributes
+    ----------
+    queries : QueryBlock
+    group_ptr : ndarray, shape (g + 1,), int64
+        Group ``g`` holds queries ``group_ptr[g]`` to ``group_ptr[g + 1]``.
+    run_ptr : ndarray, shape (g + 1,), int64
+        Group ``g`` has runs ``run_ptr[g]`` to ``run_ptr[g + 1]``.
+    run_start, run_stop : ndarray, shape (r,), int64
+        Each run is the payload rows ``run_start`` to ``run_stop``; the runs of a group do not overlap.
+    run_lower : ndarray, shape (r,), float64
+        No computed distance between a query of the group and a row of the run is below this; ascending in a group.
+    kth_upper : ndarray, shape (q,), float64
+        Rows farther than this need not be returned to the query; inf for no bound.
+    """
+
+    queries: QueryBlock
+    group_ptr: np.ndarray
+    run_ptr: np.ndarray
+    run_start: np.ndarray
+    run_stop: np.ndarray
+    run_lower: np.ndarray
+    kth_upper: np.ndarray
+
+
+@dataclass(frozen=True)
+class SearchOutput:
+    """Arrays that a backend fills; the driver owns them, and no two blocks share a row.
+
+    Attributes
+    ----------
+    indices : ndarray, shape (q, k), int64
+        Dataset indices sorted by (distance, index); -1 past the last.
+    distances : ndarray, shape (q, k), float64
+        Their distances; inf past the last.
+    counters : ndarray, shape (q, len(COUNTERS)), int64
+        Zero on entry.
+    cancel : ndarray, shape (1,), int32
+        The driver sets it to 1 from another thread; a kernel that sees it returns soon, its output void.
+    """
+
+    indices: np.ndarray
+    distances: np.ndarray
+    counters: np.ndarray
+    cancel: np.ndarray
+
+    @classmethod
+    def empty(cls, q, k):
+        """Output for `q` queries: -1, inf and zeros."""
+        return cls(
+            np.full((q, k), -1, dtype=np.int64),
+            np.full((q, k), np.inf),
+            np.zeros((q, len(COUNTERS)), dtype=np.int64),
+            np.zeros(1, dtype=np.int32),
+        )
+
+    def slice(self, start, stop):
+        """Output of queries ``start`` to ``stop``: views."""
+        part = slice(start, stop)
+        return SearchOutput(self.indices[part], self.distances[part], self.counters[part], self.cancel)
+
+
+@runtime_checkable
+class Traversal(Protocol):
+    """A backend.
+
+    Attributes
+    ----------
+    name : str
+    protocol_version : int
+        The `PROTOCOL_VERSION` it was written for.
+    capabilities : Capabilities
+    """
+
+    name: str
+    protocol_version: int
+    capabilities: Capabilities
+
+    def search(self, tree, payload, queries, k, settings, out):
+        """Walk a cover tree best-first and fill `out`.
+
+        Parameters
+        ----------
+        tree : covertreex.tree.Tree
+        payload : covertreex.payload.PayloadStore
+        queries : QueryBlock
+        k : int
+        settings : covertreex.TraversalSettings
+        out : SearchOutput
+        """
+
+    def scan(self, payload, plan, k, settings, out):
+        """Compare the queries of a `ScanPlan` with the rows that it names and fill `out`. Parameters as `search`."""

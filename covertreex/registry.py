@@ -1,0 +1,227 @@
+"""Backends: found by entry point, described without importing their kernels, loaded by name.
+
+A distribution offers a backend through the entry-point group ``covertreex.backends``. Finding is separate from loading;
+a plugin that fails stays listed with its reason; a backend asked for by name runs or raises, and no other is tried.
+"""
+
+import traceback
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+
+from covertreex.errors import BackendError
+from covertreex.protocols import PROTOCOL_VERSION, Capabilities
+from covertreex.settings import settings_from_env
+
+GROUP = "covertreex.backends"
+
+#: Order in which a default is sought.
+PREFERENCE = ("cython", "rust", "numba")
+
+#: How to get a backend that is ours but not installed.
+HOW_TO_GET = {"rust": "pip install ./backends/rust (needs cargo)"}
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """One backend as `list_backends` shows it.
+
+    Attributes
+    ----------
+    name : str
+    distribution, version : str
+        Of the distribution that offers it.
+    target : str
+        ``module:attribute`` of its entry point.
+    status : {'ok', 'broken', 'hidden'}
+    reason : str
+        Why it is not ok, and what to do; empty if it is.
+    traceback : str
+        Of the failure, if an exception was its cause.
+    capabilities : Capabilities or None
+    """
+
+    name: str
+    distribution: str
+    version: str
+    target: str
+    status: str
+    reason: str = ""
+    traceback: str = ""
+    capabilities: Capabilities | None = None
+
+
+def discover():
+    """Entry points of the group, each once, sorted by name; nothing is imported."""
+    found = {}
+    for entry in metadata.entry_points(group=GROUP):
+        distribution = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
+        found[entry.name, entry.value, distribution[0]] = (entry, *distribution)
+    return [found[key] for key in sorted(found)]
+
+
+def check_backend_object(backend, name):
+    """Why `backend` cannot serve as backend `name`, or an empty string."""
+    if getattr(backend, "name", None) != name:
+        return f"its name is {getattr(backend, 'name', None)!r}, but its entry point says {name!r}; make them equal"
+    version = getattr(backend, "protocol_version", None)
+    if version != PROTOCOL_VERSION:
+        return (
+            f"it was written for protocol version {version!r}, but this covertreex speaks {PROTOCOL_VERSION}; "
+            "install matching versions of the two"
+        )
+    if not isinstance(getattr(backend, "capabilities", None), Capabilities):
+        return "its capabilities are not a covertreex.protocols.Capabilities"
+    for verb in ("search", "scan"):
+        if not callable(getattr(backend, verb, None)):
+            return f"it lacks the verb {verb!r} of the Traversal protocol"
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _load_all():
+    """(info, backend or None) of every entry point. Cached until `refresh`."""
+    entries = discover()
+    names = [entry.name for entry, _, _ in entries]
+    loaded = []
+    for entry, distribution, version in entries:
+        common = {
+            "name": entry.name,
+            "distribution": distribution,
+            "version": version,
+            "target": entry.value,
+        }
+        if names.count(entry.name) > 1:
+            rivals = sorted({dist for other, dist, _ in entries if other.name == entry.name})
+            reason = (
+                f"the name {entry.name!r} is claimed by {' and '.join(rivals)}"
+                f"{'' if len(rivals) > 1 else ' more than once'}; uninstall all but one"
+            )
+            loaded.append((BackendInfo(**common, status="broken", reason=reason), None))
+            continue
+        try:
+            backend = entry.load()
+        except Exception as error:
+            reason = f"{distribution} {version} cannot be imported: {type(error).__name__}: {error}; reinstall it"
+            info = BackendInfo(**common, status="broken", reason=reason, traceback=traceback.format_exc())
+            loaded.append((info, None))
+            continue
+        reason = check_backend_object(backend, entry.name)
+        if reason:
+            loaded.append((BackendInfo(**common, status="broken", reason=f"{distribution} {version}: {reason}"), None))
+        else:
+            loaded.append((BackendInfo(**common, status="ok", capabilities=backend.capabilities), backend))
+    return loaded
+
+
+def refresh():
+    """Forget what was found, so that plugins installed since are seen."""
+    _load_all.cache_clear()
+
+
+def list_backends():
+    """All backends that are installed, working or not; their kernels are not imported.
+
+    Returns
+    -------
+    list of BackendInfo
+        One per entry point, sorted by name.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> {"cython", "numba"} <= {info.name for info in cx.list_backends()}
+    True
+    """
+    hidden = settings_from_env().hidden
+    return [_hide(info) if info.name in hidden else info for info, _ in _load_all()]
+
+
+def _hide(info):
+    reason = f"hidden by COVERTREEX_ENABLE_{info.name.upper()}=0; unset it"
+    return BackendInfo(info.name, info.distribution, info.version, info.target, "hidden", reason)
+
+
+def get_backend(name):
+    """The backend called `name`.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Traversal
+
+    Raises
+    ------
+    BackendError
+        If it is unknown (the known ones are listed), broken (the reason is given) or hidden.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> cx.get_backend("cython").name
+    'cython'
+    """
+    infos = {info.name: info for info in list_backends()}
+    if name not in infos:
+        listed = ", ".join(f"{info.name}{'' if info.status == 'ok' else ' (' + info.status + ')'}" for info in infos.values())
+        hint = f" To install it: {HOW_TO_GET[name]}." if name in HOW_TO_GET else ""
+        raise BackendError(f"unknown backend {name!r}; installed: {listed or 'none'}.{hint}")
+    info = infos[name]
+    if info.status != "ok":
+        raise BackendError(f"backend {name!r} is {info.status}: {info.reason}.")
+    return next(backend for other, backend in _load_all() if other.name == name)
+
+
+def choose_backend(settings, name, verb):
+    """The backend for `settings`: the caller's, else the environment's, else the first preferred one that is able.
+
+    Parameters
+    ----------
+    settings : TraversalSettings
+    name : str or None
+        The caller's choice.
+    verb : {'search', 'scan'}
+        What it is to do: a scan needs no mechanism of the tree search.
+
+    Raises
+    ------
+    BackendError
+        If the named one cannot do it, or none can.
+    """
+    if settings.profile == "gold":
+        if name not in (None, "numba"):
+            raise BackendError(
+                f"the gold profile runs on the numba backend alone, not on {name!r}; leave backend out, or use "
+                "settings='parity' to compare backends."
+            )
+        return get_backend("numba")
+    if name is None:
+        name = settings_from_env().backend
+    if name is not None:
+        backend = get_backend(name)
+        missing = _missing(backend, settings, verb)
+        if missing:
+            raise BackendError(
+                f"backend {name!r} cannot carry out the {settings.profile} settings: it lacks {', '.join(missing)}. "
+                "Choose another backend or settings='parity', which every backend carries out."
+            )
+        return backend
+    problems = []
+    for candidate in PREFERENCE:
+        try:
+            backend = get_backend(candidate)
+        except BackendError as error:
+            problems.append(str(error))
+            continue
+        missing = _missing(backend, settings, verb)
+        if not missing:
+            return backend
+        problems.append(f"backend {candidate!r} lacks {', '.join(missing)}.")
+    raise BackendError("no backend can carry out these settings. " + " ".join(problems))
+
+
+def _missing(backend, settings, verb):
+    return backend.capabilities.missing(settings) if verb == "search" else []

@@ -1,0 +1,259 @@
+"""How a search is carried out: settings, the named profiles, and the one function that reads the environment."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+
+from covertreex.errors import SettingsError
+
+_CHOICES = {
+    "profile": ("gold", "parity", "exact", "custom"),
+    "strategy": ("tree", "auto"),
+    "precision": ("float64",),
+    "child_order": ("insertion",),
+    "visited": ("plain", "bitset"),
+}
+
+
+@dataclass(frozen=True)
+class TraversalSettings:
+    """Everything that may change how a search walks, and nothing that may change a right answer into a wrong one
+    without saying so: only `budget_schedule` and `level_cap` are approximate.
+
+    Use a named profile (`GOLD`, `PARITY`, `EXACT`) or `replace` one of them.
+
+    Parameters
+    ----------
+    profile : {'gold', 'parity', 'exact', 'custom'}
+        The name that results and telemetry carry.
+    strategy : {'tree', 'auto'}
+        'tree' walks the cover tree; 'auto' lets the driver choose between the tree and a scan.
+    precision : {'float64'}
+        Arithmetic of every distance that is returned or decides an order.
+    kth_frontier_stop : bool
+        Stop when the smallest lower bound on the frontier exceeds the kth best distance.
+    child_order : {'insertion'}
+        Order in which the children of a node are visited.
+    visited : {'plain', 'bitset'}
+        How visited nodes are remembered: a byte each, or one bit with a masked test per tile.
+    stream_tile : int, 1 to 64
+        How many children are evaluated before they are offered.
+    dynamic_tile : bool
+        Start with an eighth of `stream_tile`, double while a tile yields no neighbour, start over when one does.
+    level_cache : bool
+        Reuse the distances to parents that upper levels computed to skip children without evaluating them.
+    dynamic_query_block : bool
+        Size query blocks by the number of queries still active, instead of a fixed size.
+    radius_floor : float
+        Cover radii of inner nodes are taken to be at least this; 0 keeps them as they are.
+    budget_schedule : tuple of int
+        Budget ladder: distance evaluations allowed per rung; empty is no budget. Approximate.
+    budget_up, budget_down : float
+        Yield (accepted offers per evaluation) at which a rung leads on to the next, and under which it ends the search.
+        In between, one more rung is granted once.
+    level_cap : int
+        Most nodes evaluated per level and query; 0 is no cap. Approximate.
+    gate : bool
+        Reject candidates by a cheap screen with a rigorous margin before they are evaluated.
+    gemm : bool
+        Shortlist blocks by matrix products with a rigorous margin before they are evaluated.
+    telemetry : bool
+        Keep one telemetry record per query block in the result.
+
+    Raises
+    ------
+    SettingsError
+        If a value is not allowed, or two contradict each other.
+
+    Examples
+    --------
+    >>> from covertreex import PARITY
+    >>> PARITY.replace(stream_tile=8).profile
+    'custom'
+    """
+
+    profile: str = "custom"
+    strategy: str = "auto"
+    precision: str = "float64"
+    kth_frontier_stop: bool = True
+    child_order: str = "insertion"
+    visited: str = "plain"
+    stream_tile: int = 1
+    dynamic_tile: bool = False
+    level_cache: bool = False
+    dynamic_query_block: bool = False
+    radius_floor: float = 0.0
+    budget_schedule: tuple[int, ...] = ()
+    budget_up: float = 0.015
+    budget_down: float = 0.002
+    level_cap: int = 0
+    gate: bool = False
+    gemm: bool = False
+    telemetry: bool = True
+
+    def __post_init__(self):
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
+        for name in (
+            "kth_frontier_stop", "dynamic_tile", "level_cache", "dynamic_query_block", "gate", "gemm", "telemetry",
+        ):  # fmt: skip
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} must be True or False; got {getattr(self, name)!r}.")
+        self._check_integer("stream_tile", self.stream_tile, 1, 64)
+        self._check_integer("level_cap", self.level_cap, 0, 2**31)
+        if not 0.0 <= self.radius_floor < float("inf"):
+            raise SettingsError(f"radius_floor must be finite and not negative; got {self.radius_floor!r}.")
+        object.__setattr__(self, "budget_schedule", tuple(self.budget_schedule))
+        for rung in self.budget_schedule:
+            self._check_integer("budget_schedule", rung, 1, 2**31)
+        if any(b <= a for a, b in zip(self.budget_schedule, self.budget_schedule[1:], strict=False)):
+            raise SettingsError(f"budget_schedule must increase; got {self.budget_schedule}.")
+        if not 0.0 <= self.budget_down <= self.budget_up <= 1.0:
+            raise SettingsError(
+                "budget thresholds must satisfy 0 <= budget_down <= budget_up <= 1; "
+                f"got budget_down={self.budget_down!r}, budget_up={self.budget_up!r}."
+            )
+        if self.dynamic_tile and self.stream_tile < 8:
+            raise SettingsError(
+                f"dynamic_tile starts at an eighth of stream_tile, which must be at least 8; got {self.stream_tile}."
+            )
+
+    @staticmethod
+    def _check_integer(name, value, low, high):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise SettingsError(f"{name} must be an integer from {low} to {high}; got {value!r}.")
+
+    @property
+    def approximate(self):
+        """bool: whether the answer may miss true neighbours (INVARIANT S1: only a budget or a cap may)."""
+        return bool(self.budget_schedule) or self.level_cap > 0
+
+    def replace(self, **changes):
+        """A changed copy; its profile is 'custom' unless `changes` names one.
+
+        Raises
+        ------
+        SettingsError
+            If a name is unknown, or a value is not allowed.
+        """
+        unknown = sorted(set(changes) - set(asdict(self)))
+        if unknown:
+            raise SettingsError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(asdict(self))}.")
+        return replace(self, **{"profile": "custom", **changes})
+
+    def digest(self):
+        """SHA-256 of the settings as canonical JSON; a test pins that of `GOLD`."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+#: The reference configuration: the numba backend alone runs it, and it never changes.
+GOLD = TraversalSettings(
+    profile="gold",
+    strategy="tree",
+    visited="bitset",
+    stream_tile=64,
+    dynamic_tile=True,
+    level_cache=True,
+    dynamic_query_block=True,
+    radius_floor=1e-3,
+)
+
+#: The plain search that every backend carries out alike: same bits, same counters.
+PARITY = TraversalSettings(profile="parity", strategy="tree")
+
+#: The default: the oracle's answer by the cheapest sound way.
+EXACT = TraversalSettings(
+    profile="exact",
+    strategy="auto",
+    level_cache=True,
+    dynamic_query_block=True,
+)
+
+PROFILES = {settings.profile: settings for settings in (GOLD, PARITY, EXACT)}
+
+_FLAGS = {"0": False, "1": True}
+
+
+def _environment_flag(environ, name, default):
+    text = environ.get(name)
+    if text is None:
+        return default
+    if text not in _FLAGS:
+        raise SettingsError(f"environment variable {name} must be 0 or 1; got {text!r}. Unset it or correct it.")
+    return _FLAGS[text]
+
+
+@dataclass(frozen=True)
+class EnvironmentSettings:
+    """What the environment asks for: `settings`, `backend` (a name or None) and `hidden` backends."""
+
+    settings: TraversalSettings
+    backend: str | None
+    hidden: frozenset[str]
+
+
+def settings_from_env(environ=None):
+    """Read the ``COVERTREEX_*`` variables; nothing else in covertreex reads the environment.
+
+    ==================================  ==========================================================
+    ``COVERTREEX_RESIDUAL_PARITY=1``    the parity profile, where the caller passes no settings
+    ``COVERTREEX_BACKEND=name``         the backend, where the caller names none
+    ``COVERTREEX_ENABLE_RUST=0``        hides the rust backend
+    ==================================  ==========================================================
+
+    Parameters
+    ----------
+    environ : mapping, optional
+        Defaults to ``os.environ``.
+
+    Returns
+    -------
+    EnvironmentSettings
+
+    Raises
+    ------
+    SettingsError
+        If a ``COVERTREEX_*`` variable is unknown or malformed.
+
+    Examples
+    --------
+    >>> settings_from_env({"COVERTREEX_RESIDUAL_PARITY": "1"}).settings.profile
+    'parity'
+    """
+    environ = os.environ if environ is None else environ
+    known = ("COVERTREEX_RESIDUAL_PARITY", "COVERTREEX_BACKEND", "COVERTREEX_ENABLE_RUST")
+    for name in environ:
+        if name.startswith("COVERTREEX_") and name not in known:
+            raise SettingsError(f"unknown environment variable {name}; the known ones are {', '.join(known)}.")
+    parity = _environment_flag(environ, "COVERTREEX_RESIDUAL_PARITY", False)
+    rust = _environment_flag(environ, "COVERTREEX_ENABLE_RUST", True)
+    backend = environ.get("COVERTREEX_BACKEND")
+    if backend is not None and not backend.strip():
+        raise SettingsError("environment variable COVERTREEX_BACKEND is empty; name a backend or unset it.")
+    return EnvironmentSettings(
+        settings=PARITY if parity else EXACT,
+        backend=backend,
+        hidden=frozenset() if rust else frozenset({"rust"}),
+    )
+
+
+def resolve_settings(settings, environment):
+    """The settings for ``settings=``: a profile's name, a `TraversalSettings`, or None for the environment's.
+
+    Raises
+    ------
+    SettingsError
+        If the name is unknown or the type is wrong.
+    """
+    if settings is None:
+        return environment.settings
+    if isinstance(settings, TraversalSettings):
+        return settings
+    if isinstance(settings, str) and settings in PROFILES:
+        return PROFILES[settings]
+    raise SettingsError(
+        f"settings must be a TraversalSettings or one of {', '.join(map(repr, PROFILES))}; got {settings!r}."
+    )

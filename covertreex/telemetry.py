@@ -1,0 +1,194 @@
+"""What a search counted: one schema, the same counters from every backend, one JSON line per query block.
+
+Kernels fill one row of `COUNTERS` per query; the driver adds them up (`frontier_peak`: the largest). So totals do not
+depend on how queries were cut into blocks or shared among threads.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from covertreex.errors import InvalidInputError
+
+SCHEMA = "covertreex.telemetry"
+SCHEMA_VERSION = 1
+
+#: Columns of the counter array that kernels fill, in this order.
+COUNTERS = (
+    "distance_evals",
+    "nodes_visited",
+    "frontier_pushes",
+    "frontier_peak",
+    "prunes_bound",
+    "prunes_visited",
+    "yields",
+    "stop_exhausted",
+    "stop_kth_frontier",
+    "stop_budget",
+    "level_cache_hits",
+    "budget_escalations",
+    "caps_applied",
+    "gate_rejects",
+    "gemm_tiles",
+    "canonical_rechecks",
+)
+
+_PEAK = COUNTERS.index("frontier_peak")
+
+#: Fields that may differ between two backends under parity settings; all others must be equal.
+UNEQUAL_FIELDS = ("backend", "seconds")
+
+
+def merge_counters(counters):
+    """Totals of a counter array.
+
+    Parameters
+    ----------
+    counters : ndarray, shape (q, len(COUNTERS)), int64
+
+    Returns
+    -------
+    dict of str to int
+
+    Examples
+    --------
+    >>> merge_counters(np.ones((3, len(COUNTERS)), dtype=np.int64))["distance_evals"]
+    3
+    """
+    totals = counters.sum(axis=0)
+    if len(counters):
+        totals[_PEAK] = counters[:, _PEAK].max()
+    return dict(zip(COUNTERS, map(int, totals), strict=True))
+
+
+def merge_totals(totals):
+    """Totals of several totals, as `merge_counters` makes them."""
+    merged = dict.fromkeys(COUNTERS, 0)
+    for one in totals:
+        for name, value in one.items():
+            merged[name] = max(merged[name], value) if name == "frontier_peak" else merged[name] + value
+    return merged
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """One query block: who answered it, how, how many queries, how long, and what was counted."""
+
+    backend: str
+    profile: str
+    verb: str
+    block: int
+    queries: int
+    k: int
+    seconds: float
+    counters: dict
+
+    def to_json(self):
+        """The block's telemetry line (no newline)."""
+        record = {"schema": SCHEMA, "version": SCHEMA_VERSION}
+        record.update((name, getattr(self, name)) for name in _RECORD_TYPES)
+        record["counters"] = dict(self.counters)
+        return json.dumps(record)
+
+
+_RECORD_TYPES = {
+    "backend": str,
+    "profile": str,
+    "verb": str,
+    "block": int,
+    "queries": int,
+    "k": int,
+    "seconds": float,
+}
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What one search counted.
+
+    Attributes
+    ----------
+    blocks : tuple of BlockRecord
+        In query order; empty when the settings turn telemetry off.
+    counters : dict of str to int
+        Totals over all queries.
+    seconds : float
+        Wall-clock time of the search.
+    n_threads : int
+        Threads that shared the blocks.
+    """
+
+    counters: dict
+    seconds: float
+    n_threads: int
+    blocks: tuple = field(default=(), repr=False)
+
+    @property
+    def block_sizes(self):
+        """tuple of int: queries per block, in order."""
+        return tuple(record.queries for record in self.blocks)
+
+    def to_jsonl(self):
+        """One JSON line per query block, each ending in a newline."""
+        return "".join(record.to_json() + "\n" for record in self.blocks)
+
+
+def check_line(line):
+    """Parse one telemetry line and check it against the schema.
+
+    Parameters
+    ----------
+    line : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the first field that is missing, unknown, of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> check_line("{}")
+    Traceback (most recent call last):
+    ...
+    covertreex.errors.InvalidInputError: telemetry line: schema must be 'covertreex.telemetry', got None.
+    """
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(f"telemetry line is not JSON: {error}.") from None
+    if not isinstance(record, dict):
+        raise InvalidInputError(f"telemetry line must be a JSON object, got {type(record).__name__}.")
+
+    def fail(name, expected, value):
+        raise InvalidInputError(f"telemetry line: {name} must be {expected}, got {value!r}.")
+
+    if record.get("schema") != SCHEMA:
+        fail("schema", repr(SCHEMA), record.get("schema"))
+    if record.get("version") != SCHEMA_VERSION:
+        fail("version", SCHEMA_VERSION, record.get("version"))
+    for name, kind in _RECORD_TYPES.items():
+        value = record.get(name)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            fail(name, f"of type {kind.__name__}", value)
+        if kind is not str and value < 0:
+            fail(name, "not negative", value)
+    if record["verb"] not in ("search", "scan"):
+        fail("verb", "'search' or 'scan'", record["verb"])
+    counters = record.get("counters")
+    if not isinstance(counters, dict) or tuple(counters) != COUNTERS:
+        fail("counters", f"an object with {', '.join(COUNTERS)}", counters)
+    for name, value in counters.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            fail(f"counters.{name}", "a whole number, not negative", value)
+    stops = sum(counters[name] for name in COUNTERS if name.startswith("stop_"))
+    if stops != record["queries"]:
+        fail("counters", f"such that the stops add up to queries ({record['queries']})", stops)
+    extra = sorted(set(record) - set(_RECORD_TYPES) - {"schema", "version", "counters"})
+    if extra:
+        fail("no field", "outside the schema", extra[0])
+    return record

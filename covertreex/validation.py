@@ -1,0 +1,83 @@
+"""Checks of what callers pass in, before any work."""
+
+import numpy as np
+
+from covertreex.errors import InvalidInputError
+
+#: Coordinates beyond this would overflow when they are squared.
+LARGEST_COORDINATE = 1e150
+
+
+def read_only(array):
+    """`array`, made read-only."""
+    array.flags.writeable = False
+    return array
+
+
+def check_points(points, name, columns=None):
+    """A C-contiguous float64 copy-if-needed of a (n, d) array of finite numbers.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not two-dimensional, empty, not numeric, not finite, or has the wrong number of columns.
+    """
+    try:
+        array = np.asarray(points)
+    except ValueError as error:
+        raise InvalidInputError(f"{name} must be a rectangular array of numbers: {error}.") from None
+    if array.dtype.kind not in "fiub":
+        raise InvalidInputError(f"{name} must be an array of real numbers, got dtype {array.dtype}.")
+    if array.ndim != 2:
+        hint = " Use X.reshape(-1, 1) for one coordinate per point." if array.ndim == 1 else ""
+        raise InvalidInputError(f"{name} must have shape (n, d), got {array.shape}.{hint}")
+    if array.shape[0] == 0 or array.shape[1] == 0:
+        raise InvalidInputError(f"{name} is empty, shape {array.shape}; at least one row and one column are needed.")
+    if columns is not None and array.shape[1] != columns:
+        raise InvalidInputError(f"{name} must have {columns} columns as the data has, got {array.shape[1]}.")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    bad = ~(np.abs(array) <= LARGEST_COORDINATE)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise InvalidInputError(
+            f"{name} must be finite (at most {LARGEST_COORDINATE:g} in size), got {array[row, column]} at row {row}, "
+            f"column {column}; {int(bad.any(axis=1).sum())} such rows. Drop or impute them."
+        )
+    return array
+
+
+def check_rows(rows, n, name):
+    """Integer rows as int64, all in [0, n).
+
+    Raises
+    ------
+    InvalidInputError
+        If they are not one-dimensional, not integers, or out of range.
+    """
+    array = np.asarray(rows)
+    if array.ndim != 1:
+        raise InvalidInputError(f"{name} must be one-dimensional integer rows, got shape {array.shape}.")
+    if array.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InvalidInputError(f"{name} must be integer rows, got dtype {array.dtype}.")
+    bad = (array < 0) | (array >= n)
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise InvalidInputError(f"{name} must be rows from 0 to {n - 1}, got {array[at]} at position {at}.")
+    return array.astype(np.int64)
+
+
+def check_k(k, most, what):
+    """`k` as an int from 1 to `most`.
+
+    Raises
+    ------
+    InvalidInputError
+        Otherwise; `what` says why `most` is the most.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise InvalidInputError(f"k must be an integer, got {k!r}.")
+    if not 1 <= k <= most:
+        raise InvalidInputError(f"k must be from 1 to {most} ({what}), got {k}.")
+    return int(k)
