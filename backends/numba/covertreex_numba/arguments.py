@@ -1,0 +1,163 @@
+"""What kernels take: named tuples of arrays and scalars, of the same types whatever the caller's arrays were.
+
+Numba compiles once for each combination of types, and to it a read-only array is of another type than a writable one.
+So every input becomes a read-only view here, and every number an int, float or bool.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from covertreex.tree import DUPLICATE_LEVEL
+
+WIDEST_TILE = 64
+
+
+class Payload(NamedTuple):
+    """See `covertreex.payload.PayloadStore`."""
+
+    metric: int
+    kernel_code: int
+    variance: float
+    alpha: float
+    slack_abs: float
+    slack_rel: float
+    coords: np.ndarray
+    factors: np.ndarray
+    p: np.ndarray
+    index: np.ndarray
+
+
+class TreeArrays(NamedTuple):
+    """See `covertreex.tree.Tree`; `root` is an array of one node."""
+
+    root: np.ndarray
+    level: np.ndarray
+    child_ptr: np.ndarray
+    children: np.ndarray
+    parent_distance: np.ndarray
+    si: np.ndarray
+
+
+class Queries(NamedTuple):
+    """See `covertreex.protocols.QueryBlock`."""
+
+    rows: np.ndarray
+    coords: np.ndarray
+    factors: np.ndarray
+    p: np.ndarray
+    exclude: np.ndarray
+    limit: np.ndarray
+    rank: np.ndarray
+    prefix: bool
+
+
+class Plan(NamedTuple):
+    """See `covertreex.protocols.ScanPlan`."""
+
+    group_ptr: np.ndarray
+    run_ptr: np.ndarray
+    run_start: np.ndarray
+    run_stop: np.ndarray
+    run_lower: np.ndarray
+    kth_upper: np.ndarray
+
+
+class Options(NamedTuple):
+    """See `covertreex.settings.TraversalSettings`."""
+
+    kth_frontier_stop: bool
+    bitset: bool
+    stream_tile: int
+    dynamic_tile: bool
+    level_cache: bool
+    radius_floor: float
+    budget_schedule: np.ndarray
+    budget_up: float
+    budget_down: float
+    level_cap: int
+
+
+class Scratch(NamedTuple):
+    """Memory that one query after another uses."""
+
+    bound: np.ndarray  # The frontier, four arrays in step; its size is heap_size[0].
+    sequence: np.ndarray
+    node: np.ndarray
+    node_distance: np.ndarray
+    heap_size: np.ndarray
+    stamps: np.ndarray  # A plain visited set: the number of the query that visited the node last, from 1.
+    bits: np.ndarray  # A visited set of one bit per node.
+    evaluated: np.ndarray  # Nodes evaluated per level, for the level cap.
+    fresh: np.ndarray  # Nodes of a tile, and their distances.
+    fresh_distance: np.ndarray
+
+
+def _pack(kind, source):
+    """The fields of `kind`, taken from `source`; a number where an array is declared becomes an array of one."""
+    values = []
+    for name, declared in kind.__annotations__.items():
+        value = getattr(source, name)
+        values.append(_read_only(np.atleast_1d(value)) if declared is np.ndarray else declared(value))
+    return kind(*values)
+
+
+def _read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def payload(store):
+    """`Payload` of a `PayloadStore`."""
+    return _pack(Payload, store)
+
+
+def tree(tree):
+    """`TreeArrays` of a `Tree`."""
+    return _pack(TreeArrays, tree)
+
+
+def queries(block):
+    """`Queries` of a `QueryBlock`."""
+    return _pack(Queries, block)
+
+
+def plan(scan_plan):
+    """`Plan` of a `ScanPlan`."""
+    return _pack(Plan, scan_plan)
+
+
+def options(settings):
+    """`Options` of a `TraversalSettings`."""
+    schedule = _read_only(np.array(settings.budget_schedule, dtype=np.int64))
+    return Options(
+        settings.kth_frontier_stop,
+        settings.visited == "bitset",
+        settings.stream_tile,
+        settings.dynamic_tile,
+        settings.level_cache,
+        float(settings.radius_floor),
+        schedule,
+        float(settings.budget_up),
+        float(settings.budget_down),
+        settings.level_cap,
+    )
+
+
+def scratch(tree, settings):
+    """`Scratch` for one call on a `Tree`."""
+    n = len(tree)
+    bitset, levels = settings.visited == "bitset", int(tree.level[tree.root]) - DUPLICATE_LEVEL + 1
+    return Scratch(
+        np.empty(n, dtype=np.float64),
+        np.empty(n, dtype=np.int64),
+        np.empty(n, dtype=np.int64),
+        np.empty(n, dtype=np.float64),
+        np.zeros(1, dtype=np.int64),
+        np.zeros(0 if bitset else n, dtype=np.int64),
+        np.zeros((n + 63) // 64 if bitset else 0, dtype=np.uint64),
+        np.zeros(levels if settings.level_cap > 0 else 0, dtype=np.int64),
+        np.empty(WIDEST_TILE, dtype=np.int64),
+        np.empty(WIDEST_TILE, dtype=np.float64),
+    )

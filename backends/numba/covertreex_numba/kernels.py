@@ -1,0 +1,314 @@
+"""Canonical arithmetic (docs/mathematics.md, A1 to A5) and bounds (B1, B2) in Numba, and the k best offers.
+
+Numba keeps the order of operations as written and contracts nothing unless told to (`fastmath`), so these agree to the
+bit with `covertreex.oracle` and `covertreex/_core/canonical.h`. `math.exp` and `math.log` are not used: Numba takes
+them from SVML or from the C library, whichever it finds.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+EUCLIDEAN = 0
+LANES = 16
+NO_INDEX = np.iinfo(np.int64).max
+
+
+def jit(function):
+    """Compile `function`, which other kernels call, into its callers.
+
+    Inlined because a call would copy a hundred words of array descriptions, and because only then Numba sees that
+    nothing has to count references (`borrow`).
+    """
+    return njit(nogil=True, error_model="numpy", forceinline=True)(function)
+
+
+def jit_entry(function):
+    """Compile `function`, which Python calls, without the GIL, and keep the result on disk where there is a place.
+
+    Numba does not notice when a function that it inlined from another module has changed: delete ``__pycache__`` then.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this directory nor the user's cache can be written
+        return njit(**options)(function)
+
+
+@intrinsic
+def borrow(typingctx, arrays):
+    """A named tuple (or an array) whose arrays have no owner, so that no kernel counts references to them.
+
+    Counting costs more than the rest of a tile of one node. The arguments of an entry outlive it; nothing else may be
+    borrowed.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        def without_owner(array_type, value):
+            array = context.make_array(array_type)(context, builder, value)
+            array.meminfo = ir.Constant(array.meminfo.type, None)
+            return array._getvalue()
+
+        (kind,), (value,) = signature.args, arguments
+        if isinstance(kind, types.Array):
+            return without_owner(kind, value)
+        for place, field in enumerate(kind.types):
+            if isinstance(field, types.Array):
+                owned = builder.extract_value(value, place)
+                value = builder.insert_value(value, without_owner(field, owned), place)
+        return value
+
+    return arrays(arrays), codegen
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A1: dot products
+
+
+@jit
+def dot16_plain(a, i, b, j):
+    """A1 as it reads: the dot product of rows ``a[i]`` and ``b[j]`` in 16 lanes. Same bits as `dot16`, a third of the
+    speed."""
+    lanes = np.zeros(LANES)
+    for start in range(0, a.shape[1], LANES):
+        for lane in range(LANES):
+            lanes[lane] += a[i, start + lane] * b[j, start + lane]
+    for half in (8, 4):
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+
+
+@intrinsic
+def dot16(typingctx, a, i, b, j):
+    """A1: the dot product of rows ``a[i]`` and ``b[j]``, whose length is a multiple of 16.
+
+    The lanes are two vectors of 8 doubles, which the compiler maps to the registers that the machine has. An intrinsic,
+    because the loops of `dot16_plain` are not vectorised.
+    """
+    double, integer = ir.DoubleType(), ir.IntType(64)
+    vector = ir.VectorType(double, 8)
+
+    def codegen(context, builder, signature, arguments):
+        def row_pointer(array_type, array, at):
+            array = context.make_array(array_type)(context, builder, array)
+            m = cgutils.unpack_tuple(builder, array.shape, 2)[1]
+            return builder.gep(array.data, [builder.mul(at, m)]), m
+
+        def load(pointer, at):
+            place = builder.bitcast(builder.gep(pointer, [at]), vector.as_pointer())
+            return builder.load(place, align=8)
+
+        pointer_a, m = row_pointer(signature.args[0], arguments[0], arguments[1])
+        pointer_b, _ = row_pointer(signature.args[2], arguments[2], arguments[3])
+        zero = ir.Constant(vector, [0.0] * 8)
+        low, high = (cgutils.alloca_once_value(builder, zero) for _ in range(2))
+        with cgutils.for_range_slice(builder, integer(0), m, integer(LANES), inc=True) as (start, _):
+            for lanes, at in ((low, start), (high, builder.add(start, integer(8)))):
+                product = builder.fmul(load(pointer_a, at), load(pointer_b, at))
+                builder.store(builder.fadd(builder.load(lanes), product), lanes)
+
+        eight = builder.fadd(builder.load(low), builder.load(high))
+        lane = [builder.extract_element(eight, ir.IntType(32)(number)) for number in range(8)]
+        four = [builder.fadd(lane[number], lane[number + 4]) for number in range(4)]
+        return builder.fadd(builder.fadd(four[0], four[2]), builder.fadd(four[1], four[3]))
+
+    return types.float64(a, types.int64, b, types.int64), codegen
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A2 to A4: kernel values
+
+
+@intrinsic
+def bits_of(typingctx, x):
+    """The bits of a float64, as an int64."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic
+def float_of(typingctx, bits):
+    """The float64 with these bits."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen
+
+
+@jit
+def exp_neg(x):
+    """A2: ``exp(x)`` for ``x <= 0``; 0 below -708."""
+    magic = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer, which the low bits then hold
+    clamped = -708.0 if x < -708.0 else x
+    shifted = clamped * 1.4426950408889634 + magic
+    n = shifted - magic
+    r = (clamped - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
+    r2 = r * r
+    e = 1.0 / 479001600.0 + r * (1.0 / 6227020800.0)
+    e = (1.0 / 3628800.0 + r * (1.0 / 39916800.0)) + r2 * e
+    e = (1.0 / 40320.0 + r * (1.0 / 362880.0)) + r2 * e
+    e = (1.0 / 720.0 + r * (1.0 / 5040.0)) + r2 * e
+    e = (1.0 / 24.0 + r * (1.0 / 120.0)) + r2 * e
+    e = (0.5 + r * (1.0 / 6.0)) + r2 * e
+    e = (1.0 + r) + r2 * e
+    scale = float_of((bits_of(shifted) + 1023) << 52)
+    return 0.0 if x < -708.0 else e * scale
+
+
+@jit
+def log(x):
+    """A3: ``log(x)`` for finite ``x >= 1``."""
+    bits = bits_of(x)
+    exponent = (bits >> 52) - 1023
+    m = float_of((bits & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000)
+    if m > 1.4142135623730951:
+        m = m * 0.5
+        exponent += 1
+    n = float(exponent)
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    t = 1.0 / 21.0
+    t = 1.0 / 19.0 + z * t
+    t = 1.0 / 17.0 + z * t
+    t = 1.0 / 15.0 + z * t
+    t = 1.0 / 13.0 + z * t
+    t = 1.0 / 11.0 + z * t
+    t = 1.0 / 9.0 + z * t
+    t = 1.0 / 7.0 + z * t
+    t = 1.0 / 5.0 + z * t
+    t = 1.0 / 3.0 + z * t
+    t = z * t
+    low = n * 1.90821492927058770002e-10 + 2.0 * (s * t)
+    return n * 0.693147180369123816490 + (2.0 * s + low)
+
+
+@jit
+def kernel_value(code, variance, alpha, r2):
+    """A4: the kernel's value at squared scaled distance `r2`."""
+    if code == 0:
+        return variance * exp_neg(-0.5 * r2)
+    if code == 1:
+        return variance * exp_neg(-math.sqrt(r2))
+    if code == 2:
+        a = 1.7320508075688772 * math.sqrt(r2)
+        return variance * ((1.0 + a) * exp_neg(-a))
+    if code == 3:
+        a = 2.23606797749979 * math.sqrt(r2)
+        return variance * (((1.0 + a) + (a * a) / 3.0) * exp_neg(-a))
+    return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A5: distances
+
+
+@jit
+def distance(payload, queries, q, row):
+    """A5: the distance between query `q` and a payload row."""
+    i = queries.rows[q]
+    if i == row:
+        return 0.0
+    coords, factors, p = payload.coords, payload.factors, payload.p
+    if i < 0:
+        i = -1 - i
+        coords, factors, p = queries.coords, queries.factors, queries.p
+    r2 = 0.0
+    for axis in range(coords.shape[1]):
+        t = coords[i, axis] - payload.coords[row, axis]
+        r2 = r2 + t * t
+    if payload.metric == EUCLIDEAN:
+        return math.sqrt(r2)
+    k = kernel_value(payload.kernel_code, payload.variance, payload.alpha, r2)
+    rho = abs((k - dot16(factors, i, payload.factors, row)) / math.sqrt(p[i] * payload.p[row]))
+    return math.sqrt(1.0 - (1.0 if rho > 1.0 else rho))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# B1, B2: bounds
+
+
+@jit
+def lower(payload, d):
+    """B1: no true distance is below this when `d` is the computed one."""
+    t = (d * d) * (1.0 - payload.slack_rel) - payload.slack_abs
+    return math.sqrt(t) if t > 0.0 else 0.0
+
+
+@jit
+def upper(payload, d):
+    """B1: no true distance is above this when `d` is the computed one."""
+    return math.sqrt((d * d) * (1.0 + payload.slack_rel) + payload.slack_abs)
+
+
+@jit
+def subtree_bound(payload, far, radius):
+    """B2: no point within `radius` of a point that is at least `far` away computes closer than this."""
+    t = far - radius
+    return lower(payload, t) if t > 0.0 else 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The k best offers: a max-heap by (distance, dataset index) in a row of the output itself. It is always full: places
+# that hold no offer yet hold (inf, NO_INDEX), which every offer comes before. So the kth best distance is distances[0].
+
+
+@jit
+def clear_best(distances, indices):
+    """Forget all offers."""
+    distances[:] = np.inf
+    indices[:] = NO_INDEX
+
+
+@jit
+def offer(distances, indices, d, index):
+    """Keep the offer if it is among the k best so far; say whether it was kept."""
+    if not _comes_before(d, index, distances[0], indices[0]):
+        return False
+    _sift_down(distances, indices, len(distances), d, index)
+    return True
+
+
+@jit
+def sort_best(distances, indices):
+    """Turn the heap into an answer: nearest first, (inf, -1) past the last."""
+    for size in range(len(distances) - 1, 0, -1):
+        d, index = distances[size], indices[size]
+        distances[size], indices[size] = distances[0], indices[0]
+        _sift_down(distances, indices, size, d, index)
+    for place in range(len(indices)):
+        if indices[place] == NO_INDEX:
+            indices[place] = -1
+
+
+@jit
+def _comes_before(d, index, other_d, other_index):
+    return d < other_d or (d == other_d and index < other_index)
+
+
+@jit
+def _sift_down(distances, indices, size, d, index):
+    """Put (d, index) in the place of the top of the heap of this size."""
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and _comes_before(
+            distances[child], indices[child], distances[child + 1], indices[child + 1]
+        ):
+            child += 1
+        if not _comes_before(d, index, distances[child], indices[child]):
+            break
+        distances[place], indices[place] = distances[child], indices[child]
+        place = child
+    distances[place], indices[place] = d, index
