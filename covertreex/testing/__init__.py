@@ -1,0 +1,1 @@
+"""The conformance kit: does a backend keep the contract?"""
