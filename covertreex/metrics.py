@@ -9,7 +9,7 @@ from covertreex import parallel
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.ordering import leaf_order
-from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, padded
+from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
 from covertreex.progress import Progress
 from covertreex.validation import check_points, check_rows, read_only
 
@@ -222,8 +222,9 @@ class ResidualCorrelation:
         if len(V) != n:
             hint = " It looks transposed: one row per point is wanted." if V.shape[1] == n else ""
             raise InvalidInputError(f"v_matrix must have one row per point, shape ({n}, m), got {V.shape}.{hint}")
-        factors = np.zeros((n, padded(V.shape[1])))
+        factors = empty_factors(n, padded(V.shape[1]))
         factors[:, : V.shape[1]] = V[order]
+        factors[:, V.shape[1] :] = 0.0
         explained = np.einsum("ij,ij->i", factors, factors)
         rounding = (V.shape[1] + 64) * ROUNDOFF * variance
         worst = int(np.argmax(explained))
@@ -309,11 +310,12 @@ def _solve(kernel, L, inducing, coords, n_threads):
     """Padded factors and residual variances of scaled `coords`, a block of rows per task (A6)."""
     from covertreex._core import factors as core
 
-    out = np.zeros((len(coords), L.shape[1]))
+    out = empty_factors(len(coords), L.shape[1])
     p = np.empty(len(coords))
     alpha = getattr(kernel, "alpha", 1.0)
 
     def task(start, stop):
+        out[start:stop] = 0.0
         core.solve(L, inducing, coords[start:stop], kernel.code, kernel.variance, alpha, out[start:stop], p[start:stop])
         return stop - start
 

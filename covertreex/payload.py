@@ -22,6 +22,17 @@ def padded(m):
     return -(-m // LANES) * LANES
 
 
+def empty_factors(rows, m):
+    """An uninitialised (rows, m) float64 array whose rows begin on cache lines, and on huge pages if it is large.
+
+    A search reads rows at random: a row that straddles cache lines or small pages costs it a third more time.
+    """
+    align = 2**21 if rows * m * 8 >= 2**22 else 64
+    memory = np.empty(rows * m * 8 + align, dtype=np.uint8)
+    start = -memory.ctypes.data % align
+    return memory[start : start + rows * m * 8].view(np.float64).reshape(rows, m)
+
+
 @dataclass(frozen=True, eq=False)
 class PayloadStore:
     """Coordinates, factors and residual variances in *row* order, and the maps between rows and dataset indices.

@@ -23,10 +23,11 @@ class Tree:
     - INVARIANT T4 (separation): ``d(x, y) > 2**min(level[x], level[y])`` for any two nodes above `DUPLICATE_LEVEL`.
     - INVARIANT T5 (radius): ``si[x]`` is ``upper(max d(x, y))`` over the descendants y of x, and 0 without any.
 
-    The tree is a function of the data, the metric and the order of insertion alone: node x has the highest level i such
-    that every y inserted before with ``level[y] >= i`` is farther than ``2**i``, and its parent is the nearest (ties:
-    least dataset index) node above that level within ``2**(i + 1)``. Source: Elkin and Kurlin, *Counterexamples expose
-    gaps in the proof of time complexity for cover trees* (2022), definition 2.1, compressed cover tree.
+    The tree is a function of the data, the metric and the order of insertion alone. Let an earlier node y *cover* x if
+    ``c = ceil(log2 d(x, y)) <= level[y]``. Then the level of x is one below the least such c, and its parent is the
+    nearest node (ties: least dataset index) above that level within ``2**(level[x] + 1)``. The root's level is the
+    least whose ball reaches all points. Source: Elkin and Kurlin, *Counterexamples expose gaps in the proof of time
+    complexity for cover trees* (2022), definition 2.1, compressed cover tree.
 
     Attributes
     ----------

@@ -100,7 +100,7 @@ cdef class Builder:
         """
         cdef Py_ssize_t total = rows.shape[0], begin = 0, i
         cdef CoverFinder finder
-        cdef double[::1] dots = np.empty(total)
+        cdef double[::1] dots = np.zeros(total)
         cdef int64_t updated = 0
         cdef Covers covers = Covers()
         cdef Pointers factors = Pointers(total)
@@ -152,20 +152,15 @@ cdef class Builder:
         return updated
 
     cdef (int64_t, int64_t, double) place(self, Covers covers) noexcept nogil:
-        """Level, parent and distance to it, from all covers: a cover y blocks levels level_of(d) to level[y]."""
-        cdef int64_t level = self.level[self.root] - 1, parent = -1, y, low
+        """Level, parent and distance to it: just below the smallest ball, of radius a power of 2, that any cover needs
+        to reach the point, so that it is separated from all of them at every level that it shares with them."""
+        cdef int64_t level = self.level[self.root] - 1, parent = -1, y, needed
         cdef double best = 0.0, d, radius
         cdef Py_ssize_t i
-        cdef bint blocked = True
-        while blocked:
-            blocked = False
-            for i in range(covers.size):
-                y = covers.at[i].node
-                d = covers.at[i].distance
-                low = level_of(d) if d > 0.0 else DUPLICATE_LEVEL + 1
-                if low <= level <= self.level[y]:
-                    level = low - 1
-                    blocked = True
+        for i in range(covers.size):
+            d = covers.at[i].distance
+            needed = level_of(d) if d > 0.0 else DUPLICATE_LEVEL + 1
+            level = min(level, needed - 1)
         radius = ldexp(1.0, <int>level + 1) if level > DUPLICATE_LEVEL else 0.0
         for i in range(covers.size):
             y = covers.at[i].node
@@ -228,7 +223,7 @@ cdef class CoverFinder:
         self.found = Covers()
         self.start = np.zeros(most + 1, dtype=np.intp)
         self.survivors = np.empty(most, dtype=np.int64)
-        self.dots = np.empty(most)
+        self.dots = np.zeros(most)  # and so they stay where there are no factors
         self.factors = Pointers(most)
 
     def __dealloc__(self):

@@ -171,10 +171,13 @@ CX_INLINE double cx_reduce16(cx_v4 a, cx_v4 b, cx_v4 c, cx_v4 d)
     return (f[0] + f[2]) + (f[1] + f[3]);
 }
 
-CX_INLINE double cx_dot16_body(const double *a, const double *b, ptrdiff_t m)
+/* `next` is asked for meanwhile, two cache lines for every two of b that are used up. */
+CX_INLINE double cx_dot16_body(const double *a, const double *b, ptrdiff_t m, const double *next)
 {
     cx_v4 s0 = {0.0}, s1 = {0.0}, s2 = {0.0}, s3 = {0.0};
     for (ptrdiff_t i = 0; i < m; i += CX_LANES) {
+        CX_PREFETCH(next + i);
+        CX_PREFETCH(next + i + 8);
         s0 = s0 + cx_load4(a + i) * cx_load4(b + i);
         s1 = s1 + cx_load4(a + i + 4) * cx_load4(b + i + 4);
         s2 = s2 + cx_load4(a + i + 8) * cx_load4(b + i + 8);
@@ -186,7 +189,13 @@ CX_INLINE double cx_dot16_body(const double *a, const double *b, ptrdiff_t m)
 /* A1. 16-lane dot product; m is a multiple of 16. */
 CX_CLONES CX_UNUSED static double cx_dot16(const double *a, const double *b, ptrdiff_t m)
 {
-    return cx_dot16_body(a, b, m);
+    return cx_dot16_body(a, b, m, b);
+}
+
+/* A1, and `next`, the row that is wanted after b, is on its way when it returns: rows lie far apart in memory. */
+CX_CLONES CX_UNUSED static double cx_dot16_ahead(const double *a, const double *b, ptrdiff_t m, const double *next)
+{
+    return cx_dot16_body(a, b, m, next);
 }
 
 /* A1 for one row against nq queries, two at a time, so that each load of the row serves two. */
@@ -214,7 +223,7 @@ CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *c
         out[i + 1] = cx_reduce16(t0, t1, t2, t3);
     }
     if (i < nq)
-        out[i] = cx_dot16_body(row, q[i], m);
+        out[i] = cx_dot16_body(row, q[i], m, row);
 }
 
 /* A5. Distance from its three ingredients: kernel value, dot product, residual variances. */
@@ -245,12 +254,16 @@ CX_INLINE cx_query cx_row_query(const cx_payload *pl, ptrdiff_t row)
     return q;
 }
 
-/* Ask for a row's factors before they are needed: rows lie a page apart, so hardware prefetch starts anew on each. */
-CX_INLINE void cx_prefetch_row(const cx_payload *pl, ptrdiff_t row)
+/* cx_distance, and what it will need of row `next` is on its way when it returns. */
+CX_INLINE double cx_distance_ahead(const cx_payload *pl, const cx_query *q, ptrdiff_t row, ptrdiff_t next)
 {
-    const double *factors = pl->factors + row * pl->m;
-    for (ptrdiff_t i = 0; i < pl->m; i += 8)
-        CX_PREFETCH(factors + i);
+    CX_PREFETCH(pl->coords + next * pl->d);
+    CX_PREFETCH(pl->index + next);
+    if (pl->m == 0)
+        return cx_distance_given_dot(pl, q, row, 0.0);
+    CX_PREFETCH(pl->p + next);
+    double dot = cx_dot16_ahead(q->factors, pl->factors + row * pl->m, pl->m, pl->factors + next * pl->m);
+    return cx_distance_given_dot(pl, q, row, dot);
 }
 
 /* B1. True distance is at least lower(d) and at most upper(d) when d is the computed one; the same step, applied to

@@ -33,7 +33,7 @@ cdef extern from "canonical.h" nogil:
     double cx_lower(const cx_payload *payload, double d)
     double cx_upper(const cx_payload *payload, double d)
     double cx_bound(const cx_payload *payload, double far, double near)
-    void cx_prefetch_row(const cx_payload *payload, Py_ssize_t row)
+    double cx_distance_ahead(const cx_payload *payload, const cx_query *q, Py_ssize_t row, Py_ssize_t next)
 
 
 cdef class PayloadView:

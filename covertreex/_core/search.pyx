@@ -8,10 +8,11 @@ import numpy as np
 from covertreex._core.canonical cimport (
     PayloadView,
     cx_bound,
-    cx_distance,
+    cx_distance_ahead,
+    cx_distance_given_dot,
+    cx_dot16_many,
     cx_lower,
     cx_payload,
-    cx_prefetch_row,
     cx_query,
     cx_upper,
 )
@@ -53,6 +54,9 @@ cdef class Walk:
     cdef double radius_floor, budget_up, budget_down
     cdef int64_t level_cap, lowest_level
     cdef const int64_t[::1] budget
+    # Dot products of the queries of the block with the root's children, if `shared_root`
+    cdef bint shared_root
+    cdef double[:, ::1] root_dots
     # Scratch: the frontier, the visited set (a stamp or a bit per node), nodes evaluated per level
     cdef Entry[::1] frontier
     cdef Py_ssize_t frontier_size
@@ -91,6 +95,40 @@ cdef class Walk:
         if self.level_cap:
             self.lowest_level = min(tree.level)
             self.level_counts = np.zeros(max(tree.level) - self.lowest_level + 1, dtype=np.int64)
+
+    def share_root(self):
+        """Compare the root's children with all queries of the block at once, each row loaded once for all of them.
+
+        Every query evaluates these children anyway, unless a setting lets it skip some.
+        """
+        cdef Py_ssize_t first = self.child_ptr[self.root], total = self.child_ptr[self.root + 1] - first
+        cdef Py_ssize_t many = self.queries.rows.shape[0], i, q, count
+        cdef const cx_payload *payload = &self.payload.c
+        cdef int64_t c
+        cdef cx_query query
+        if payload.m == 0 or self.level_cache or self.level_cap or self.budget.shape[0]:
+            return
+        self.shared_root = True
+        self.root_dots = np.empty((many, total))
+        cdef const double **factors
+        pointers = np.empty(many * sizeof(void *), dtype=np.uint8)
+        cdef unsigned char[::1] memory = pointers
+        cdef int64_t[::1] who = np.empty(many, dtype=np.int64)
+        cdef double[::1] dots = np.empty(many)
+        factors = <const double **>&memory[0]
+        with nogil:
+            for i in range(total):
+                c = self.children[first + i]
+                count = 0
+                for q in range(many):
+                    if not self.queries.prefix or payload.index[c] < self.queries.limit[q]:
+                        query = self.queries.query(q)
+                        factors[count] = query.factors
+                        who[count] = q
+                        count += 1
+                cx_dot16_many(payload.factors + c * payload.m, factors, count, payload.m, &dots[0])
+                for q in range(count):
+                    self.root_dots[who[q], i] = dots[q]
 
     cdef void push(self, double bound, int64_t sequence, int64_t node, double distance) noexcept nogil:
         cdef Py_ssize_t here = self.frontier_size, above
@@ -151,8 +189,9 @@ cdef class Walk:
         cdef const cx_payload *payload = &self.payload.c
         cdef cx_query query = self.queries.query(q)
         cdef int64_t limit = self.queries.limit[q]
-        cdef int64_t rung = 0, rung_evals = 0, rung_yields = 0, yields
+        cdef int64_t rung = 0, rung_evals = 0, rung_yields = 0, yields, after
         cdef Py_ssize_t at, end, width, take
+        cdef const double *dots
         cdef bint grace = True
         cdef double share
         cdef Entry entry
@@ -169,7 +208,7 @@ cdef class Walk:
 
         width = self.stream_tile // 8 if self.dynamic_tile else self.stream_tile
         if not (self.queries.prefix and payload.index[self.root] >= limit):
-            self.take(q, &query, &self.root, 1, INFINITY, &best, counters)
+            self.take(q, &query, &self.root, 1, INFINITY, NULL, self.root, &best, counters)
         while self.frontier_size > 0:
             if self.stop_rule and self.frontier[0].bound > kth_distance(&best):
                 counters[<int>STOP_KTH_FRONTIER] = 1
@@ -183,7 +222,16 @@ cdef class Walk:
             while at < end:
                 take = min(width, end - at)
                 yields = counters[<int>YIELDS]
-                self.take(q, &query, &self.children[at], take, entry.distance, &best, counters)
+                if at + take < end:
+                    after = self.children[at + take]
+                elif self.frontier_size > 0:
+                    after = self.children[self.child_ptr[self.frontier[0].node]]
+                else:
+                    after = self.root
+                dots = NULL
+                if self.shared_root and entry.node == self.root:
+                    dots = &self.root_dots[q, at - self.child_ptr[self.root]]
+                self.take(q, &query, &self.children[at], take, entry.distance, dots, after, &best, counters)
                 at += take
                 if self.dynamic_tile:
                     if counters[<int>YIELDS] == yields:
@@ -219,10 +267,14 @@ cdef class Walk:
         return end
 
     cdef void take(self, Py_ssize_t q, const cx_query *query, const int64_t *nodes, Py_ssize_t count,
-                   double parent, KBest *best, int64_t *counters) noexcept nogil:
-        """Visit, evaluate, offer and push a tile; `parent` is the distance to their parent, inf for the root."""
+                   double parent, const double *dots, int64_t after, KBest *best, int64_t *counters) noexcept nogil:
+        """Visit, evaluate, offer and push a tile; `parent` is the distance to their parent, inf for the root.
+
+        `dots` has their dot products with the query, or is NULL; `after` is the node likely to be wanted next.
+        """
         cdef const cx_payload *payload = &self.payload.c
         cdef int64_t fresh[WIDEST_TILE]
+        cdef Py_ssize_t place[WIDEST_TILE]
         cdef double found[WIDEST_TILE]
         cdef Py_ssize_t i, size = 0
         cdef int64_t c, row = self.queries.rows[q], limit = self.queries.limit[q], exclude = self.queries.exclude[q]
@@ -250,12 +302,16 @@ cdef class Walk:
             if self.level_cap:
                 self.level_counts[self.level[c] - self.lowest_level] += 1
             fresh[size] = c
+            place[size] = i
             size += 1
         counters[<int>DISTANCE_EVALS] += size
         for i in range(size):
-            if i + 1 < size:
-                cx_prefetch_row(payload, fresh[i + 1])
-            found[i] = 0.0 if fresh[i] == row else cx_distance(payload, query, fresh[i])
+            if fresh[i] == row:
+                found[i] = 0.0
+            elif dots != NULL:
+                found[i] = cx_distance_given_dot(payload, query, fresh[i], dots[place[i]])
+            else:
+                found[i] = cx_distance_ahead(payload, query, fresh[i], fresh[i + 1] if i + 1 < size else after)
         for i in range(size):
             c = fresh[i]
             if self.queries.rank[c] < limit and c != exclude:
@@ -280,6 +336,7 @@ def search(tree, payload, queries, Py_ssize_t k, settings, out):
     cdef int64_t[:, ::1] counters = out.counters
     cdef const int32_t[::1] cancel = out.cancel
     cdef Py_ssize_t q
+    walk.share_root()
     with nogil:
         for q in range(walk.queries.rows.shape[0]):
             if cancel[0]:
