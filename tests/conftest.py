@@ -1,0 +1,70 @@
+"""What all tests share: the choice of backends, a clean environment, the kernels."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import covertreex as cx
+
+settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
+settings.load_profile("ci" if "CI" in os.environ else "local")
+
+#: One lengthscale per axis, d = 5.
+ARD = (0.35, 0.8, 1.0, 1.5, 2.5)
+
+#: Every kernel with ARD in five dimensions.
+ARD_KERNELS = {
+    "rbf": cx.RBF(ARD),
+    "matern12": cx.Matern12(ARD, variance=2.5),
+    "matern32": cx.Matern32(ARD),
+    "matern52": cx.Matern52(ARD, variance=0.3),
+    "rq": cx.RationalQuadratic(ARD, variance=1.7, alpha=0.6),
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="run tests of backends on this one (repeatable; default: all that are installed and work)",
+    )
+
+
+def _backend_names(config):
+    names = config.getoption("--backend")
+    if not names:
+        return [info.name for info in cx.list_backends() if info.status == "ok"]
+    for name in names:
+        try:
+            cx.get_backend(name)
+        except cx.BackendError as error:
+            raise pytest.UsageError(str(error)) from None
+    return names
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", _backend_names(metafunc.config))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    """Tests see no COVERTREEX_* variable but those that they set."""
+    for name in [name for name in os.environ if name.startswith("COVERTREEX_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=ARD_KERNELS.values(), ids=ARD_KERNELS)
+def ard_kernel(request):
+    """A kernel with five lengthscales."""
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    """A generator of random numbers, the same for every test."""
+    return np.random.default_rng(7)
