@@ -227,7 +227,9 @@ class CoverTree:
             raise InvalidInputError(f"audit must be a number of queries, 0 or more, got {audit!r}.")
         rows, points = self._check_queries(queries)
         if predecessor_mode and points is not None:
-            raise InvalidInputError("predecessor_mode needs queries that are rows of X; coordinates have no place in it.")
+            raise InvalidInputError(
+                "predecessor_mode needs queries that are rows of X; coordinates have no place in it."
+            )
         verb = driver.choose_verb(settings, self.payload)
         chosen = registry.choose_backend(settings, backend, verb)
         block = self._query_block(rows, points, predecessor_mode, include_self, n_threads)
@@ -376,14 +378,18 @@ def cover_tree(
             beside = [name for name, value in {"inducing": inducing, "v_matrix": v_matrix, "p_diag": p_diag}.items()
                       if value is not None]  # fmt: skip
             if beside:
-                raise InvalidInputError(f"{beside[0]} needs a kernel; give kernel=..., for example Matern32(lengthscale=1.0).")
+                raise InvalidInputError(
+                    f"{beside[0]} needs a kernel; give kernel=..., for example Matern32(lengthscale=1.0)."
+                )
             metric = Euclidean()
         elif inducing is None and v_matrix is None and p_diag is None:
             metric = Correlation(kernel)
         else:
             metric = ResidualCorrelation(kernel, inducing, seed, jitter, v_matrix, p_diag)
     elif any(argument is not None for argument in (kernel, inducing, v_matrix, p_diag)):
-        raise InvalidInputError("metric stands instead of kernel, inducing, v_matrix and p_diag; give one or the other.")
+        raise InvalidInputError(
+            "metric stands instead of kernel, inducing, v_matrix and p_diag; give one or the other."
+        )
     elif not isinstance(metric, (Euclidean, Correlation, ResidualCorrelation)):
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
     return CoverTree(read_only(X.copy()), metric, parallel.thread_count(n_threads))

@@ -8,6 +8,7 @@ import numpy as np
 from covertreex import parallel
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
+from covertreex.oracle import canonical_covariance
 from covertreex.ordering import leaf_order
 from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
 from covertreex.progress import Progress
@@ -90,9 +91,7 @@ class Correlation:
         order, _ = leaf_order(coords)
         p = np.full(len(X), self.kernel.variance)
         slack = _evaluation_slack(self.kernel, 0, 0.0, self.kernel.variance)
-        payload = _payload(
-            RESIDUAL, self.kernel, coords, order, np.zeros((len(X), 0)), p, slack, 16 * ROUNDOFF
-        )
+        payload = _payload(RESIDUAL, self.kernel, coords, order, np.zeros((len(X), 0)), p, slack, 16 * ROUNDOFF)
         return payload, Projection(self.kernel)
 
 
@@ -179,14 +178,7 @@ class ResidualCorrelation:
         Z = self._inducing_points(X)
         scaled = self.kernel.scale(Z)
         m = len(Z)
-        from covertreex.oracle import kernel_values, squared_distances
-
-        K = kernel_values(
-            self.kernel.code,
-            self.kernel.variance,
-            getattr(self.kernel, "alpha", 1.0),
-            squared_distances(scaled[:, None, :], scaled[None, :, :]),
-        )
+        K = canonical_covariance(self.kernel, scaled)
         K[np.diag_indices(m)] += self.jitter
         L = np.zeros((m, padded(m)))
         pivot = core.cholesky(K, L)
@@ -258,18 +250,9 @@ class ResidualCorrelation:
 
     def _sampled_deficit(self, coords, factors, p):
         """Four times how far a sample of residual correlations is from positive semi-definite."""
-        from covertreex.oracle import kernel_values, squared_distances
-
-        kernel = self.kernel
         rows = np.unique(np.linspace(0, len(coords) - 1, SAMPLE).astype(np.int64))
-        at = coords[rows]
-        K = kernel_values(
-            kernel.code,
-            kernel.variance,
-            getattr(kernel, "alpha", 1.0),
-            squared_distances(at[:, None, :], at[None, :, :]),
-        )
-        scale = np.sqrt(np.maximum(p[rows], P_FLOOR * kernel.variance))
+        K = canonical_covariance(self.kernel, coords[rows])
+        scale = np.sqrt(np.maximum(p[rows], P_FLOOR * self.kernel.variance))
         R = (K - factors[rows] @ factors[rows].T) / (scale[:, None] * scale[None, :])
         R[np.diag_indices(len(rows))] = 1.0
         smallest = float(np.linalg.eigvalsh(R)[0])

@@ -71,6 +71,12 @@ def kernel_values(code, variance, alpha, r2):
     return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
 
 
+def canonical_covariance(kernel, coords):
+    """A4: covariance matrix (n, n) of scaled coordinates (n, d) under a `covertreex.Kernel`."""
+    r2 = squared_distances(coords[:, None, :], coords[None, :, :])
+    return kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
+
+
 def squared_distances(A, B):
     """Squared coordinate differences summed in order of the axes; `A` and `B` broadcast to shape (..., d)."""
     total = 0.0
@@ -82,7 +88,7 @@ def squared_distances(A, B):
 
 def dot16(A, B):
     """A1: dot products over the last axis, whose length is a multiple of 16; `A` and `B` broadcast."""
-    lanes = np.zeros(np.broadcast_shapes(A.shape[:-1], B.shape[:-1]) + (LANES,))
+    lanes = np.zeros((*np.broadcast_shapes(A.shape[:-1], B.shape[:-1]), LANES))
     for start in range(0, A.shape[-1], LANES):
         lanes = lanes + A[..., start : start + LANES] * B[..., start : start + LANES]
     e = lanes[..., :8] + lanes[..., 8:]

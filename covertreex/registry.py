@@ -166,7 +166,9 @@ def get_backend(name):
     """
     infos = {info.name: info for info in list_backends()}
     if name not in infos:
-        listed = ", ".join(f"{info.name}{'' if info.status == 'ok' else ' (' + info.status + ')'}" for info in infos.values())
+        listed = ", ".join(
+            f"{info.name}{'' if info.status == 'ok' else ' (' + info.status + ')'}" for info in infos.values()
+        )
         hint = f" To install it: {HOW_TO_GET[name]}." if name in HOW_TO_GET else ""
         raise BackendError(f"unknown backend {name!r}; installed: {listed or 'none'}.{hint}")
     info = infos[name]

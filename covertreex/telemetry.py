@@ -7,8 +7,6 @@ depend on how queries were cut into blocks or shared among threads.
 import json
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from covertreex.errors import InvalidInputError
 
 SCHEMA = "covertreex.telemetry"

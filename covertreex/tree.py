@@ -140,7 +140,9 @@ class Tree:
         duplicate = self.level[rest] == DUPLICATE_LEVEL
         limit = np.where(duplicate, 0.0, np.ldexp(1.0, np.maximum(self.level[rest] + 1, -1080)))
         if np.any(distance > limit):
-            raise InvariantError(f"T3: node {rest[np.argmax(distance > limit)]} is farther from its parent than allowed.")
+            raise InvariantError(
+                f"T3: node {rest[np.argmax(distance > limit)]} is farther from its parent than allowed."
+            )
 
         self._check_separation(payload, pairs, seed)
         farthest = np.full(len(self), -1.0)

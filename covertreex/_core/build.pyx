@@ -1,10 +1,10 @@
 """Cover tree construction (INVARIANTS T1 to T5 of covertreex/tree.py).
 
-Points are inserted in order of their dataset index, in batches. For each batch, `CoverFinder.find` looks up the *covers*
-of its points in the tree so far (nodes y with ``d(x, y) <= 2**level[y]``): many threads may do this at once, each with a
-finder of its own, since the tree does not change meanwhile. Then `Builder.commit` inserts the points one by one, adding
-the covers inside the batch. A point's covers decide its level and parent, so the tree does not depend on batches or
-threads.
+Points are inserted in order of their dataset index, in batches. For each batch, `CoverFinder.find` looks up the
+*covers* of its points in the tree so far (nodes y with ``d(x, y) <= 2**level[y]``): many threads may do this at once,
+each with a finder of its own, since the tree does not change meanwhile. Then `Builder.commit` inserts the points one by
+one, adding the covers inside the batch. A point's covers decide its level and parent, so the tree does not depend on
+batches or threads.
 """
 
 from libc.math cimport frexp, ldexp, sqrt
@@ -50,7 +50,7 @@ cdef struct Active:
 
 cdef struct Frame:
     int64_t child     # next child to visit
-    Py_ssize_t start # its active points are active[start:stop]
+    Py_ssize_t start  # its active points are active[start:stop]
     Py_ssize_t stop
 
 

@@ -1,0 +1,59 @@
+"""The command line. Each command is a module that says what it does to people; the work is done in the library.
+
+Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot be carried out as given.
+"""
+
+from importlib import metadata
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from covertreex.cli import backends, cities, doctor, gold, neighbors
+from covertreex.errors import CovertreexError
+
+
+class _Commands(TyperGroup):
+    """Turns the library's errors into one line on stderr and exit code 2."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except CovertreexError as error:
+            typer.echo(f"covertreex: {error}", err=True)
+        except MemoryError as error:
+            typer.echo(f"covertreex: out of memory: {error}. Use fewer points or inducing points.", err=True)
+        raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool):
+    if wanted:
+        typer.echo(f"covertreex {metadata.version('covertreex')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+):
+    """Nearest neighbours for Gaussian processes: the k points most correlated with each point once the inducing points
+    have explained what they can."""
+
+
+app.command("gold")(gold.gold)
+app.command("neighbors")(neighbors.neighbors)
+app.command("cities")(cities.cities)
+app.command("backends")(backends.backends)
+app.command("doctor")(doctor.doctor)

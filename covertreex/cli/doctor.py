@@ -1,0 +1,207 @@
+"""``covertreex doctor``: is this installation in order?"""
+
+import os
+from dataclasses import dataclass
+
+import typer
+
+from covertreex.cli import machine, screen
+
+CORE = ("build", "canonical", "factors", "order", "queries", "scan", "search")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold: whether it does, and what is to be said about it."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def doctor():
+    """Report versions, BLAS, cores and instruction sets, and check that this installation computes what it should.
+
+    Among the checks: the compiled kernels must give the same bits as NumPy on random data, which they would not if the
+    compiler had contracted or reordered operations. Exit code 1 if a check fails.
+    """
+    checks = [_check_core(), _check_numba(), _check_environment()]
+    environment_ok = checks[-1].passed
+    if checks[0].passed:
+        checks += check_arithmetic()
+    checks += _check_backends() if environment_ok else []
+
+    out = screen.console()
+    out.print(screen.fact_table(facts()))
+    out.print()
+    table = screen.plain_table(("check", "left"), ("", "left"), ("", "left"))
+    for check in checks:
+        table.add_row(check.name, "ok" if check.passed else "FAILED", check.detail)
+    out.print(table)
+    out.print()
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        out.print(f"{len(failed)} of {len(checks)} checks failed.", style="bold red")
+        raise typer.Exit(1)
+    out.print(f"All {len(checks)} checks passed.", style="green")
+
+
+def facts():
+    """Names and values of what there is to know, for a table."""
+    here = machine.describe()
+    found = list(machine.versions((*machine.PACKAGES, "llvmlite", "typer", "rich")).items())
+    found += [
+        ("system", here["system"]),
+        ("processor", here["processor"]),
+        ("cores", f"{here['usable_cores']} usable of {here['cores']}"),
+        ("instruction sets", instruction_sets()),
+        *blas(),
+    ]
+    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith("COVERTREEX_")}
+    found.append(
+        ("environment", ", ".join(f"{name}={value}" for name, value in variables.items()) or "no COVERTREEX_*")
+    )
+    return found
+
+
+def instruction_sets():
+    """What the kernels were compiled for, and which of these this processor runs."""
+    try:
+        from covertreex._core.canonical import features
+    except ImportError:
+        return "unknown: the compiled parts are missing"
+    compiled = features().split(",")
+    offered = machine.instruction_sets()
+    if compiled == ["none"]:
+        return "compiled for the baseline alone"
+    if not offered:
+        return f"compiled for {', '.join(compiled)}; what this processor offers is unknown"
+    used = next(name for name in compiled if name in offered or name == "default")
+    return f"compiled for {', '.join(compiled)}; this processor uses {used}"
+
+
+def blas():
+    """(name, value) pairs: which BLAS NumPy and SciPy were built with, and what is loaded where that can be told."""
+    import numpy as np
+    import scipy
+
+    # threadpoolctl sees what is loaded, and this loads SciPy's own BLAS.
+    import scipy.linalg
+
+    found = []
+    for name, module in (("numpy", np), ("scipy", scipy)):
+        try:
+            built = module.show_config(mode="dicts")["Build Dependencies"]["blas"]
+            found.append((f"{name} BLAS", f"{built['name']} {built['version']}"))
+        except (TypeError, KeyError):  # an older release
+            found.append((f"{name} BLAS", "unknown"))
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        found.append(("loaded BLAS", "unknown (pip install threadpoolctl to see)"))
+        return found
+    for pool in threadpool_info():
+        parts = [pool["internal_api"], pool.get("version"), pool.get("architecture"), f"{pool['num_threads']} threads"]
+        found.append(("loaded", ", ".join(str(part) for part in parts if part)))
+    return found
+
+
+def _check_core():
+    import importlib
+
+    for name in CORE:
+        try:
+            importlib.import_module(f"covertreex._core.{name}")
+        except ImportError as error:
+            detail = f"{name} cannot be imported: {error}. Reinstall covertreex; a C compiler is needed."
+            return Check("compiled parts", False, detail)
+    return Check("compiled parts", True, f"{len(CORE)} modules")
+
+
+def _check_numba():
+    try:
+        import numba
+    except Exception as error:  # numba refuses unsuitable versions of NumPy with more than ImportError
+        detail = f"cannot be imported: {type(error).__name__}: {error}. The backend numba will not run."
+        return Check("numba", False, detail)
+    return Check("numba", True, f"{numba.__version__} imports")
+
+
+def _check_environment():
+    from covertreex.errors import SettingsError
+    from covertreex.settings import settings_from_env
+
+    try:
+        found = settings_from_env()
+    except SettingsError as error:
+        return Check("environment", False, str(error))
+    backend = found.backend or "chosen by covertreex"
+    return Check("environment", True, f"default settings: {found.settings.profile}; default backend: {backend}")
+
+
+def _check_backends():
+    from covertreex import registry
+
+    checks = []
+    for info in registry.list_backends():
+        detail = info.reason if info.status != "ok" else f"{info.distribution} {info.version}"
+        checks.append(Check(f"backend {info.name}", info.status != "broken", detail))
+    return checks
+
+
+def check_arithmetic(seed=0):
+    """Checks that canonical arithmetic in C equals that in NumPy, bit for bit.
+
+    Parameters
+    ----------
+    seed : int
+        Of the random data. A single operation contracted into a fused multiply-add changes about half of the results
+        in their last bit, so thousands of equal results leave no room for one.
+
+    Returns
+    -------
+    list of Check
+    """
+    import numpy as np
+
+    from covertreex import kernels, metrics, oracle
+    from covertreex._core import canonical
+
+    rng = np.random.default_rng(seed)
+
+    def check(name, compiled, reference):
+        unequal = int(np.sum(compiled.view(np.int64) != reference.view(np.int64)))
+        detail = f"{compiled.size:,} values equal NumPy's, bit for bit"
+        if unequal:
+            detail = (
+                f"{unequal:,} of {compiled.size:,} values differ from NumPy's: results would depend on the backend. "
+                "Rebuild without -ffast-math and with -ffp-contract=off; look for CFLAGS in the environment."
+            )
+        return Check(name, unequal == 0, detail)
+
+    x = -np.abs(rng.normal(scale=100.0, size=20_000))
+    checks = [
+        check("C exp", canonical.exp_neg(x), oracle.exp_neg(x)),
+        check("C log", canonical.log(1.0 - x), oracle.log(1.0 - x)),
+    ]
+
+    X = rng.normal(size=(600, 3))
+    a, b = rng.integers(0, len(X), size=(2, 5_000))
+    payload, _ = metrics.Euclidean().prepare(X)
+    checks.append(check("C Euclidean", canonical.distances(payload, a, b), oracle.canonical_distances(payload, a, b)))
+    for name, kernel in kernels.KERNELS.items():
+        metric = metrics.ResidualCorrelation(kernel(lengthscale=(0.8, 1.0, 1.3), variance=1.7), inducing=40)
+        payload, projection = metric.prepare(X)
+        pairs = canonical.distances(payload, a, b), oracle.canonical_distances(payload, a, b)
+        checks.append(check(f"C {name}", *pairs))
+
+    def covariance(A, B):
+        r2 = oracle.squared_distances(A[:, None, :], B[None, :, :])
+        return oracle.kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
+
+    Z = projection.inducing
+    reference = oracle.canonical_solve(
+        oracle.canonical_cholesky(covariance(Z, Z) + metric.jitter * np.eye(len(Z))), covariance(payload.coords, Z)
+    )
+    checks.append(check("C factors", payload.factors, reference))
+    return checks

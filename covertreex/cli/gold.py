@@ -1,0 +1,192 @@
+"""``covertreex gold``: the reference workload on every backend, with the proof that they agree."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covertreex.cli import screen
+from covertreex.cli.screen import KERNEL_LIST, KernelName
+
+
+def gold(
+    n: Annotated[int, typer.Option("--n", help="Points.")] = 32_768,
+    k: Annotated[int, typer.Option("--k", help="Neighbours per query.")] = 50,
+    queries: Annotated[int, typer.Option(help="How many points to ask about.")] = 1_024,
+    kernel: Annotated[
+        KernelName, typer.Option(metavar="KERNEL", help=f"Covariance function: {KERNEL_LIST}.")
+    ] = KernelName.rbf,
+    lengthscale: Annotated[str, typer.Option(help="Lengthscale, or three between commas.")] = "1.0",
+    inducing: Annotated[int, typer.Option(help="Inducing points; 0 for plain correlation.")] = 512,
+    predecessors: Annotated[bool, typer.Option("--predecessors", help="Only points before the query.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,
+    repeat: Annotated[int, typer.Option(help="Timed runs per row, taken in turns; the median is shown.")] = 1,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="What to run, as backend/profile between commas. Default: all that is installed."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
+    ] = None,
+    telemetry: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what was counted, one JSON line per query block.")
+    ] = None,
+):
+    """Run the gold workload on every backend and check that all find the same, true neighbours.
+
+    32,768 points in three dimensions, 512 inducing points, and the 50 nearest neighbours of 1,024 of the points.
+    Prints one row per backend and profile: how long it took, its recall against a dense float64 oracle, and whether its
+    answer equals the first row's bit for bit. About a minute on two cores.
+
+    Exit code 1 if a recall is below 1, or bits or the counters of parity rows differ.
+    """
+    from covertreex import compare, tables, workloads
+    from covertreex.cli import machine
+
+    to_stdout = str(json_file) == "-"
+    for path in (None if to_stdout else json_file, telemetry):
+        if path is not None:
+            tables.check_output(path)
+    contenders, notes = compare.default_contenders()
+    if rows is not None:
+        contenders, notes = compare.parse_contenders(screen.names(rows)), []
+
+    steps = screen.Steps()
+    out = screen.console(stderr=to_stdout)
+    workload = workloads.gold(
+        n,
+        k=k,
+        queries=queries,
+        kernel=screen.make_kernel(kernel.value, screen.numbers(lengthscale, "lengthscale")),
+        inducing=inducing,
+        predecessors=predecessors,
+    )
+    here = machine.describe(threads)
+    shape = {"n": n, "d": workload.X.shape[1], "m": inducing, "k": k, "queries": queries, "predecessors": predecessors}
+    for line in (
+        f"gold workload: n = {n:,}, d = {shape['d']}, {workload.metric['kernel']}, m = {inducing:,} inducing points, "
+        f"k = {k}{', predecessors' if predecessors else ''}, {queries:,} queries",
+        f"machine: {machine.line(here)}",
+        *notes,
+    ):
+        out.print(line)
+
+    with steps.timed("factors", f"making the factors of {n:,} points"):
+        tree = workload.tree(threads)
+    comparison = compare.compare(
+        tree,
+        workload.queries,
+        k,
+        contenders,
+        predecessor_mode=predecessors,
+        n_threads=threads,
+        repeat=repeat,
+        on_step=steps,
+    )
+    steps("done")
+
+    out.print()
+    out.print(_table(comparison, steps.took["factors"]))
+    out.print()
+    for line in _remarks(comparison, tree, repeat):
+        out.print(line)
+    problems = comparison.problems
+    for problem in problems:
+        out.print(f"FAILED: {problem}", style="bold red")
+    if not problems:
+        out.print("All rows agree: " + _verdict(comparison), style="green")
+
+    if json_file is not None:
+        text = json.dumps(_as_json(comparison, steps.took["factors"], workload, shape, here), indent=2) + "\n"
+        if to_stdout:
+            typer.echo(text, nl=False)
+        else:
+            with tables.replacing(json_file) as file:
+                file.write(text)
+    if telemetry is not None:
+        with tables.replacing(telemetry) as file:
+            file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _table(comparison, factors_seconds):
+    right = "right"
+    table = screen.plain_table(
+        ("backend/\nprofile", "left"),
+        ("factors\ns", right),
+        ("tree\ns", right),
+        ("query\ns", right),
+        ("queries\n/s", right),
+        ("\nrecall", right),
+        ("evals\n/query", right),
+        ("\nbits", "left"),
+        ("\ncounts", "left"),
+    )
+    seen_parity = False
+    for number, run in enumerate(comparison.runs):
+        counters = "" if run.same_counters is None else "same" if run.same_counters else "DIFFER"
+        if run.same_counters is not None and not seen_parity:
+            counters, seen_parity = "first", True
+        table.add_row(
+            run.contender.name,
+            screen.duration(factors_seconds),
+            screen.duration(comparison.tree_seconds if run.result.verb == "search" else None),
+            screen.duration(run.median_seconds),
+            f"{run.queries_per_second:,.0f}",
+            screen.share(run.recall),
+            f"{run.evals_per_query:,.0f}",
+            "first" if number == 0 else "same" if run.same_bits else "DIFFER",
+            counters,
+        )
+    return table
+
+
+def _remarks(comparison, tree, repeat):
+    yield "Factors and tree are made once and shared by all rows; a row without a tree scans all points."
+    if repeat > 1:
+        yield f"Query times are medians of {repeat} runs, taken in turns."
+    slow = [run for run in comparison.runs if run.first_call_seconds > 1.0]
+    if slow:
+        listed = ", ".join(f"{run.contender.name} {screen.duration(run.first_call_seconds)} s" for run in slow)
+        yield f"Loading and compiling, off the clock: {listed}."
+    if tree.payload.floored:
+        yield f"{tree.payload.floored:,} points have a residual variance at its floor, 1e-9 of the variance."
+
+
+def _verdict(comparison):
+    parity = [run for run in comparison.runs if run.same_counters is not None]
+    parts = ["recall 1.0"]
+    if len(comparison.runs) > 1:
+        parts.append("the same bits")
+    if len(parity) > 1:
+        parts.append("the same counters under parity")
+    return ", ".join(parts) + "."
+
+
+def _as_json(comparison, factors_seconds, workload, shape, here):
+    return {
+        "workload": {"name": workload.name, "kernel": repr(workload.metric["kernel"]), **shape},
+        "machine": here,
+        "factors_seconds": factors_seconds,
+        "tree_seconds": comparison.tree_seconds,
+        "rows": [
+            {
+                "backend": run.contender.backend,
+                "profile": run.contender.settings.profile,
+                "verb": run.result.verb,
+                "first_call_seconds": run.first_call_seconds,
+                "query_seconds": run.median_seconds,
+                "all_query_seconds": run.seconds,
+                "queries_per_second": run.queries_per_second,
+                "recall": run.recall,
+                "evals_per_query": run.evals_per_query,
+                "same_bits_as_first_row": run.same_bits,
+                "same_counters_as_first_parity_row": run.same_counters,
+                "counters": run.result.telemetry.counters,
+            }
+            for run in comparison.runs
+        ],
+        "problems": comparison.problems,
+    }

@@ -1,0 +1,292 @@
+"""``covertreex neighbors``: the job on a person's own data."""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covertreex.cli import screen
+from covertreex.cli.screen import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
+from covertreex.errors import InvalidInputError
+
+#: Inducing points unless a person says how many, but no more than a quarter of the points.
+INDUCING = 300
+
+#: Lengthscale for places on Earth, in Earth radii: about 320 km.
+SPHERE_LENGTHSCALE = "0.05"
+
+
+class Metric(str, enum.Enum):
+    """What "near" means."""
+
+    residual = "residual"
+    correlation = "correlation"
+    euclidean = "euclidean"
+
+
+class Order(str, enum.Enum):
+    """The order in which points come before one another."""
+
+    given = "given"
+    random = "random"
+
+
+def neighbors(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Points: .csv, .tsv, .txt, .npy or .npz.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns to use, between commas: names, or numbers from 0 where there are none. Default: all.",
+            rich_help_panel="Reading",
+        ),
+    ] = None,
+    lat: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with the latitude in degrees. With --lon: places on Earth, as unit vectors.",
+            rich_help_panel="Reading",
+        ),
+    ] = None,
+    lon: Annotated[
+        str | None, typer.Option(help="Column with the longitude in degrees.", rich_help_panel="Reading")
+    ] = None,
+    array: Annotated[
+        str | None, typer.Option(help="Which array of an .npz file with several.", rich_help_panel="Reading")
+    ] = None,
+    metric: Annotated[
+        Metric,
+        typer.Option(
+            metavar="METRIC",
+            help="residual: most correlated once the inducing points are known; correlation: no inducing points; "
+            "euclidean: nearest in space.",
+            rich_help_panel="Metric",
+        ),
+    ] = Metric.residual,
+    kernel: Annotated[
+        KernelName | None,
+        typer.Option(
+            metavar="KERNEL", help=f"Covariance function: {KERNEL_LIST}. Default: matern32.", rich_help_panel="Metric"
+        ),
+    ] = None,
+    lengthscale: Annotated[
+        str | None,
+        typer.Option(
+            help="In the units of the data; one number, or one per column between commas. With --lat and --lon in "
+            f"Earth radii, by default {SPHERE_LENGTHSCALE} (320 km).",
+            rich_help_panel="Metric",
+        ),
+    ] = None,
+    variance: Annotated[float | None, typer.Option(help="Of the kernel. Default: 1.", rich_help_panel="Metric")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Of the kernel rationalquadratic. Default: 1.", rich_help_panel="Metric")
+    ] = None,
+    inducing: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Inducing points, drawn at random from the data; 0 for none. Default: {INDUCING}, or a quarter of "
+            "the points if that is fewer.",
+            rich_help_panel="Metric",
+        ),
+    ] = None,
+    jitter: Annotated[
+        float | None,
+        typer.Option(
+            help="Added to the variance of the inducing points, to keep them apart. Default: 1e-6.",
+            rich_help_panel="Metric",
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", help="Neighbours per point.", rich_help_panel="Question")] = 30,
+    predecessors: Annotated[
+        bool,
+        typer.Option(
+            "--predecessors", help="Only points that come before, as Vecchia wants.", rich_help_panel="Question"
+        ),
+    ] = False,
+    order: Annotated[
+        Order,
+        typer.Option(
+            metavar="ORDER",
+            help="Who comes before whom: given (as in the file) or random. Row numbers in the output are always the "
+            "file's.",
+            rich_help_panel="Question",
+        ),
+    ] = Order.given,
+    seed: Annotated[
+        int, typer.Option(help="Of the inducing points and of the random order.", rich_help_panel="Question")
+    ] = 0,
+    settings: Annotated[
+        ProfileName | None,
+        typer.Option(
+            metavar="PROFILE", help=f"Of the search: {PROFILE_LIST}. Default: exact.", rich_help_panel="Search"
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help='Who searches; see "covertreex backends". Default: the best.', rich_help_panel="Search"),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.", rich_help_panel="Search")] = None,
+    audit: Annotated[
+        int,
+        typer.Option(help="Points to check against a dense float64 oracle; 0 for none.", rich_help_panel="Search"),
+    ] = 1_000,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write rows, indices and distances: .npz or .csv. Default: FILE.neighbors.npz here.",
+        ),
+    ] = None,
+):
+    """Find the neighbours of every point in a file of your own.
+
+    Rows that cannot be used (missing, not a number, out of range) are left out, counted and reported. Rows are numbered
+    from 0, a CSV header not counted, and keep their numbers in the output. A point with fewer than k neighbours has -1,
+    at distance inf, for the rest.
+
+    The output holds "rows" (which row of the file each line is about), "position" (its place in the order that decides
+    who comes before whom), "indices" and "distances".
+
+    Example: covertreex neighbors cities.csv --lat latitude --lon longitude --predecessors --order random
+    """
+    import numpy as np
+
+    from covertreex import compare, driver, tables
+    from covertreex.covertree import cover_tree
+    from covertreex.settings import resolve_settings, settings_from_env
+
+    if audit < 0:
+        raise InvalidInputError(f"audit must be a number of points, 0 or more, got {audit}.")
+    if seed < 0:
+        raise InvalidInputError(f"seed must be 0 or more, got {seed}.")
+    _check_options(metric, kernel, lengthscale, variance, alpha, inducing, jitter)
+    output = tables.check_output(f"{file.stem}.neighbors.npz" if output is None else output, tables.OUTPUT_SUFFIXES)
+    chosen = resolve_settings(None if settings is None else settings.value, settings_from_env())
+
+    steps = screen.Steps()
+    with steps.timed("reading", f"reading {file}"):
+        table = tables.read_points(file, columns=screen.names(columns), latitude=lat, longitude=lon, array=array)
+    _report_rows(table, steps)
+    n = len(table.rows)
+    if metric is Metric.euclidean:
+        arguments = {}
+    else:
+        if lengthscale is None and lat is None:
+            raise InvalidInputError(_lengthscale_wanted(table))
+        name = "matern32" if kernel is None else kernel.value
+        scale = screen.numbers(SPHERE_LENGTHSCALE if lengthscale is None else lengthscale, "lengthscale")
+        arguments = {"kernel": screen.make_kernel(name, scale, 1.0 if variance is None else variance, alpha)}
+        if metric is Metric.residual:
+            m = min(INDUCING, n // 4) if inducing is None else inducing
+            arguments.update(inducing=m or None, seed=seed, jitter=1e-6 if jitter is None else jitter)
+
+    place = np.random.default_rng(seed).permutation(n) if order is Order.random else np.arange(n)
+    with steps.timed("factors", f"preparing {n:,} points"):
+        tree = cover_tree(table.X[place], **arguments, n_threads=threads)
+    if driver.choose_verb(chosen, tree.payload) == "search":
+        with steps.timed("tree", "building the cover tree"):
+            _ = tree.tree
+    with steps.timed("search", f"searching {k} neighbours of {n:,} points"):
+        result = tree.search(k, predecessor_mode=predecessors, settings=chosen, backend=backend, n_threads=threads)
+    checked = 0
+    if audit:
+        with steps.timed("audit", f"checking {min(audit, n):,} points against the dense oracle"):
+            recall, interval, checked = compare.audit(
+                tree, result.indices, np.arange(n), predecessor_mode=predecessors, sample=audit
+            )
+
+    with steps.timed("writing", f"writing {output}"):
+        position = np.empty(n, dtype=np.int64)
+        position[place] = np.arange(n)
+        # A last entry stands for -1, which indexes it.
+        original = np.append(table.rows[place], -1)
+        tables.write_neighbors(
+            output, table.rows, position, original[result.indices][position], result.distances[position]
+        )
+    steps("done")
+
+    found = [
+        ("rows", _rows_line(table)),
+        ("columns", ", ".join(table.columns) + (", as unit vectors" if lat is not None else "")),
+        ("metric", _metric_line(tree, arguments)),
+        ("question", _question_line(k, predecessors, order, seed)),
+        ("search", f"{result.settings.profile} settings, backend {result.backend} ({result.verb}), "
+                   f"{result.telemetry.n_threads} threads, {n / steps.took['search']:,.0f} points/s"),
+    ]  # fmt: skip
+    if checked:
+        low, high = interval
+        found.append(
+            ("recall", f"{screen.share(recall)} of {checked:,} points against the dense oracle "
+                       f"(95 % interval {screen.share(low)} to {screen.share(high)})")
+        )  # fmt: skip
+    found.append(("seconds", ", ".join(f"{name} {screen.duration(took)}" for name, took in steps.took.items())))
+    found.append(("written", f"{output}: rows, position, indices and distances ({n:,} x {k})"))
+    out = screen.console()
+    out.print(screen.fact_table(found))
+    if checked and recall < 1.0 and not result.settings.approximate:
+        out.print(
+            "The recall is below 1 although these settings are exact. Where residual variances are tiny (smallest "
+            f"here: {tree.payload.p.min() if len(tree.payload.p) else 1.0:.2g}), float64 cannot tell neighbours "
+            "apart; a larger jitter or fewer inducing points help. Otherwise please report it.",
+            style="bold red",
+        )
+
+
+def _check_options(metric, kernel, lengthscale, variance, alpha, inducing, jitter):
+    """Options that have no meaning under the metric asked for are errors, rather than ignored."""
+    of_kernel = {"kernel": kernel, "lengthscale": lengthscale, "variance": variance, "alpha": alpha}
+    of_inducing = {"inducing": inducing or None, "jitter": jitter}
+    excluded = {
+        Metric.euclidean: of_kernel | of_inducing,
+        Metric.correlation: of_inducing,
+        Metric.residual: {},
+    }[metric]
+    beside = [f"--{name}" for name, value in excluded.items() if value is not None]
+    if beside:
+        raise InvalidInputError(
+            f"{beside[0]} has no meaning with --metric {metric.value}; leave it out, or use --metric residual."
+        )
+    if inducing is not None and inducing < 0:
+        raise InvalidInputError(f"inducing must be a number of points, 0 or more, got {inducing}.")
+
+
+def _rows_line(table):
+    return f"{table.read:,} read, {len(table.rows):,} used, {table.rejected:,} rejected"
+
+
+def _report_rows(table, steps):
+    steps(_rows_line(table))
+    for rejection in table.rejections:
+        where = f"first: row {rejection.first_row}, {rejection.example}"
+        steps(f"  rejected {rejection.count:,}: {rejection.reason} ({where})")
+
+
+def _lengthscale_wanted(table):
+    spreads = ", ".join(
+        f"{name}: {spread:.3g}" for name, spread in zip(table.columns, table.X.std(axis=0), strict=True)
+    )
+    return (
+        "a kernel needs a lengthscale in the units of the data; give --lengthscale (one number, or one per column "
+        f"between commas), or --metric euclidean. Standard deviations of the columns: {spreads}."
+    )
+
+
+def _metric_line(tree, arguments):
+    if not arguments:
+        return "Euclidean distance"
+    m = arguments.get("inducing")
+    if m is None:
+        return f"correlation, {arguments['kernel']}, no inducing points"
+    floored = tree.payload.floored
+    return f"residual correlation, {arguments['kernel']}, m = {m:,} inducing points, jitter {arguments['jitter']:g}" + (
+        f"; {floored:,} points with a residual variance at its floor" if floored else ""
+    )
+
+
+def _question_line(k, predecessors, order, seed):
+    if not predecessors:
+        return f"the {k} nearest of all points"
+    where = "in the order of the file" if order is Order.given else f"in a random order (seed {seed})"
+    return f"the {k} nearest of the points that come before, {where}"

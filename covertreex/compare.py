@@ -1,0 +1,416 @@
+"""Running one question on several backends and profiles, and saying whether they agree, to the bit."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from covertreex import driver, registry
+from covertreex.covertree import SearchResult, wilson_interval
+from covertreex.errors import BackendError, InvalidInputError
+from covertreex.settings import PROFILES, TraversalSettings
+from covertreex.telemetry import UNEQUAL_FIELDS
+
+#: What is compared by default; a backend that is not installed is left out, unless it ships with covertreex.
+DEFAULT_ROWS = ("numba/gold", "numba/parity", "cython/parity", "cython/exact", "rust/parity", "rust/exact")
+
+SHIPPED = ("numba", "cython")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A backend and the settings that it is to run with."""
+
+    backend: str
+    settings: TraversalSettings
+
+    @property
+    def name(self):
+        """str: ``backend/profile``."""
+        return f"{self.backend}/{self.settings.profile}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One contender's answer.
+
+    Attributes
+    ----------
+    contender : Contender
+    result : SearchResult
+        Of the first timed run; all runs return the same.
+    seconds : tuple of float
+        Wall-clock time of each timed run.
+    first_call_seconds : float
+        Of the first, untimed call with one query: what loading and compiling kernels costs.
+    recall : float
+        Over all queries, against the dense oracle.
+    same_bits : bool
+        Whether indices and distances equal those of the first contender, bit for bit.
+    same_counters : bool or None
+        Whether the telemetry equals that of the first parity run, but for `UNEQUAL_FIELDS`; None without parity.
+    """
+
+    contender: Contender
+    result: SearchResult
+    seconds: tuple
+    first_call_seconds: float
+    recall: float
+    same_bits: bool
+    same_counters: bool | None
+
+    @property
+    def median_seconds(self):
+        """float: median of `seconds`."""
+        return float(np.median(self.seconds))
+
+    @property
+    def queries_per_second(self):
+        """float: at the median time."""
+        return len(self.result.indices) / self.median_seconds
+
+    @property
+    def evals_per_query(self):
+        """float: distance evaluations per query."""
+        return self.result.telemetry.counters["distance_evals"] / max(1, len(self.result.indices))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place at which two answers differ, and what the dense oracle has to say about it.
+
+    Attributes
+    ----------
+    first, other : str
+        Names of the two contenders.
+    position : int
+        Which query, counted from 0.
+    query : object
+        The row asked about, or its coordinates.
+    place : int
+        Which neighbour, counted from 0.
+    neighbors, distances : tuple
+        Of `first` and `other` at that place.
+    oracle_distances : tuple of float
+        What the oracle thinks of these two neighbours; NaN for -1.
+    oracle_neighbor, oracle_distance : int, float
+        The oracle's own answer at that place.
+    """
+
+    first: str
+    other: str
+    position: int
+    query: object
+    place: int
+    neighbors: tuple
+    distances: tuple
+    oracle_distances: tuple
+    oracle_neighbor: int
+    oracle_distance: float
+
+    def __str__(self):
+        a, b = self.neighbors
+        return (
+            f"query {self.position} (row {self.query}), neighbour {self.place + 1}: "
+            f"{self.first} has {a} at {self.distances[0]!r} (oracle: {self.oracle_distances[0]:.9g}), "
+            f"{self.other} has {b} at {self.distances[1]!r} (oracle: {self.oracle_distances[1]:.9g}); "
+            f"the oracle has {self.oracle_neighbor} at {self.oracle_distance:.9g}"
+        )
+
+
+@dataclass(frozen=True)
+class CounterDifference:
+    """The first field in which the telemetry of two parity runs differs."""
+
+    first: str
+    other: str
+    block: int
+    field: str
+    values: tuple
+
+    def __str__(self):
+        return f"block {self.block}, {self.field}: {self.first} has {self.values[0]}, {self.other} has {self.values[1]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several answers to one question.
+
+    Attributes
+    ----------
+    runs : tuple of Run
+        In the order in which the contenders were given; all bits are compared with the first.
+    tree_seconds : float or None
+        Time to build the tree that all runs share; about 0 if it was there before, None if no run needed it.
+    differences : tuple of Difference
+        One for each run whose bits differ.
+    counter_differences : tuple of CounterDifference
+        One for each parity run whose counters differ.
+    """
+
+    runs: tuple
+    tree_seconds: float | None
+    differences: tuple
+    counter_differences: tuple
+
+    @property
+    def problems(self):
+        """list of str: everything that is not as it must be; empty if all agree and are right."""
+        found = [
+            f"{run.contender.name} has recall {run.recall:.9g} against the dense oracle"
+            for run in self.runs
+            if run.recall < 1.0 and not run.contender.settings.approximate
+        ]
+        found += [f"{diff.other} and {diff.first} return different bits: {diff}" for diff in self.differences]
+        found += [f"{diff.other} and {diff.first} count differently: {diff}" for diff in self.counter_differences]
+        return found
+
+
+def parse_contenders(names):
+    """Contenders from names such as ``cython/parity``.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    list of Contender
+
+    Raises
+    ------
+    InvalidInputError
+        If a name is not of this form, or its profile is unknown.
+
+    Examples
+    --------
+    >>> [contender.backend for contender in parse_contenders(["numba/gold", "cython/exact"])]
+    ['numba', 'cython']
+    """
+    found = []
+    for name in names:
+        backend, slash, profile = name.partition("/")
+        if not backend or not slash or profile not in PROFILES:
+            raise InvalidInputError(
+                f"{name!r} is no backend and profile; write backend/profile, the profile being one of "
+                f"{', '.join(PROFILES)}, for example cython/parity."
+            )
+        found.append(Contender(backend, PROFILES[profile]))
+    if not found:
+        raise InvalidInputError("nothing to run; name at least one backend/profile, for example cython/parity.")
+    return found
+
+
+def default_contenders():
+    """The contenders of `DEFAULT_ROWS` whose backend is installed, and why others are left out.
+
+    Returns
+    -------
+    contenders : list of Contender
+    notes : list of str
+        For people: backends that are installed but cannot run.
+    """
+    status = {info.name: info for info in registry.list_backends()}
+    names, notes = [], []
+    for name in DEFAULT_ROWS:
+        backend = name.partition("/")[0]
+        info = status.get(backend)
+        if backend in SHIPPED or (info is not None and info.status == "ok"):
+            names.append(name)
+        elif info is not None and (note := f"{backend} is {info.status} and left out: {info.reason}.") not in notes:
+            notes.append(note)
+    return parse_contenders(names), notes
+
+
+def audit(tree, indices, rows, *, predecessor_mode=False, sample=1000):
+    """Recall of a random sample of answered rows against the dense oracle.
+
+    Parameters
+    ----------
+    tree : CoverTree
+    indices : ndarray, shape (q, k), int64
+    rows : ndarray, shape (q,), int64
+        The rows of X that were asked about.
+    predecessor_mode : bool
+    sample : int
+        How many are checked; drawn by ``default_rng(0)``.
+
+    Returns
+    -------
+    recall : float
+    interval : tuple of float
+        95 % Wilson interval.
+    checked : int
+        Rows in the sample.
+    """
+    draw = np.random.default_rng(0).permutation(len(rows))[:sample]
+    recall = tree.oracle().recall(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
+    return recall, wilson_interval(recall, int(np.sum(indices[draw] >= 0))), len(draw)
+
+
+def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=None, repeat=1, on_step=None):
+    """Ask all contenders the same, time them, and compare their answers.
+
+    Each contender first answers one query off the clock, so that no time includes loading or compiling. Repeated runs
+    are interleaved, so that a slow minute of the machine touches all of them.
+
+    Parameters
+    ----------
+    tree : CoverTree
+    queries : ndarray
+        Rows of X or coordinates, as `CoverTree.knn` takes them; not None.
+    k : int
+    contenders : sequence of Contender
+    predecessor_mode : bool
+    n_threads : int, optional
+    repeat : int
+        Timed runs of each contender.
+    on_step : callable, optional
+        Called with a line of text at the start of each step.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    BackendError
+        If a contender cannot run, before anything else is done; or if it answers differently from run to run.
+    InvalidInputError
+        If an argument is out of range.
+    """
+    if isinstance(repeat, bool) or not isinstance(repeat, (int, np.integer)) or repeat < 1:
+        raise InvalidInputError(f"repeat must be a number of runs, at least 1, got {repeat!r}.")
+    say = on_step or (lambda text: None)
+    queries = np.asarray(queries)
+    verbs = [driver.choose_verb(contender.settings, tree.payload) for contender in contenders]
+    for contender, verb in zip(contenders, verbs, strict=True):
+        registry.choose_backend(contender.settings, contender.backend, verb)
+
+    def ask(contender, asked):
+        clock = time.perf_counter()
+        result = tree.search(
+            k,
+            asked,
+            predecessor_mode=predecessor_mode,
+            settings=contender.settings,
+            backend=contender.backend,
+            n_threads=n_threads,
+        )
+        return result, time.perf_counter() - clock
+
+    tree_seconds = None
+    if "search" in verbs:
+        say(f"building the cover tree over {len(tree):,} points")
+        clock = time.perf_counter()
+        _ = tree.tree
+        tree_seconds = time.perf_counter() - clock
+
+    first_calls, results, seconds = [], [], [[] for _ in contenders]
+    for contender in contenders:
+        say(f"{contender.name}: loading, with one query")
+        first_calls.append(ask(contender, queries[:1])[1])
+    for turn in range(repeat):
+        for number, contender in enumerate(contenders):
+            say(f"{contender.name}: {len(queries):,} queries" + (f", run {turn + 1} of {repeat}" if repeat > 1 else ""))
+            result, taken = ask(contender, queries)
+            seconds[number].append(taken)
+            if turn == 0:
+                results.append(result)
+            elif not _same_bits(result, results[number]):
+                raise BackendError(
+                    f"{contender.name} answered run {turn + 1} differently from run 1; a search must be deterministic. "
+                    "Its answers cannot be trusted; report this to whoever made the backend."
+                )
+
+    say("checking against the dense oracle")
+    oracle = tree.oracle()
+    recalls = _recalls(oracle, results, queries, predecessor_mode)
+    parity = [n for n, contender in enumerate(contenders) if contender.settings.profile == "parity"]
+    differences, counter_differences, runs = [], [], []
+    for number, (contender, result) in enumerate(zip(contenders, results, strict=True)):
+        same_bits = _same_bits(results[0], result)
+        if not same_bits:
+            names = contenders[0].name, contender.name
+            differences.append(_first_difference(oracle, queries, predecessor_mode, results[0], result, names))
+        same_counters = None
+        if number in parity:
+            names = contenders[parity[0]].name, contender.name
+            difference = _first_counter_difference(results[parity[0]], result, names)
+            same_counters = difference is None
+            if difference is not None:
+                counter_differences.append(difference)
+        runs.append(
+            Run(
+                contender=contender,
+                result=result,
+                seconds=tuple(seconds[number]),
+                first_call_seconds=first_calls[number],
+                recall=recalls[number],
+                same_bits=same_bits,
+                same_counters=same_counters,
+            )
+        )
+    return Comparison(tuple(runs), tree_seconds, tuple(differences), tuple(counter_differences))
+
+
+def _recalls(oracle, results, queries, predecessor_mode):
+    """Recall of each result; equal answers are checked once."""
+    recalls = []
+    for number, result in enumerate(results):
+        equal = next((n for n in range(number) if np.array_equal(results[n].indices, result.indices)), None)
+        if equal is None:
+            recalls.append(oracle.recall(result.indices, queries, predecessor_mode=predecessor_mode))
+        else:
+            recalls.append(recalls[equal])
+    return recalls
+
+
+def _unequal(a, b):
+    """Where two results differ, bit for bit: 0.0 is not -0.0, and a NaN equals itself."""
+    return (a.indices != b.indices) | (a.distances.view(np.int64) != b.distances.view(np.int64))
+
+
+def _same_bits(a, b):
+    return not _unequal(a, b).any()
+
+
+def _first_difference(oracle, queries, predecessor_mode, a, b, names):
+    position, place = map(int, np.argwhere(_unequal(a, b))[0])
+    query = queries[position : position + 1]
+    neighbors = tuple(int(result.indices[position, place]) for result in (a, b))
+    closeness = oracle.closeness(query)[0]
+    truth, truth_distances = oracle.knn(a.indices.shape[1], query, predecessor_mode=predecessor_mode)
+
+    def distance(neighbor):
+        if not 0 <= neighbor < len(closeness):
+            return float("nan")
+        score = closeness[neighbor]
+        return float(-score if oracle.kernel is None else np.sqrt(1.0 - score))
+
+    return Difference(
+        first=names[0],
+        other=names[1],
+        position=position,
+        query=query[0].tolist(),
+        place=place,
+        neighbors=neighbors,
+        distances=tuple(float(result.distances[position, place]) for result in (a, b)),
+        oracle_distances=tuple(map(distance, neighbors)),
+        oracle_neighbor=int(truth[0, place]),
+        oracle_distance=float(truth_distances[0, place]),
+    )
+
+
+def _first_counter_difference(a, b, names):
+    """None if the telemetry lines of two parity runs are equal but for `UNEQUAL_FIELDS`."""
+    if len(a.telemetry.blocks) != len(b.telemetry.blocks):
+        return CounterDifference(*names, -1, "blocks", (len(a.telemetry.blocks), len(b.telemetry.blocks)))
+    for one, other in zip(a.telemetry.blocks, b.telemetry.blocks, strict=True):
+        for field in ("profile", "verb", "block", "queries", "k"):
+            if field not in UNEQUAL_FIELDS and getattr(one, field) != getattr(other, field):
+                return CounterDifference(*names, one.block, field, (getattr(one, field), getattr(other, field)))
+        for field, value in one.counters.items():
+            if value != other.counters[field]:
+                return CounterDifference(*names, one.block, field, (value, other.counters[field]))
+    return None

@@ -1,0 +1,386 @@
+"""People's files: reading points, with every rejected row counted by reason, and writing neighbours."""
+
+import csv
+import os
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from covertreex.errors import InvalidInputError
+from covertreex.validation import LARGEST_COORDINATE
+from covertreex.workloads import unit_vectors
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+INPUT_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz")
+OUTPUT_SUFFIXES = (".npz", ".csv")
+
+#: Cells that stand for a value that is not there, in lower case.
+MISSING_WORDS = frozenset({"", "na", "n/a", "null", "none", "-"})
+
+#: Reasons for rejecting a row, in the order in which they are looked for.
+MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE = (
+    "missing value",
+    "not a number",
+    "more cells than columns",
+    "NaN",
+    "infinite",
+    f"beyond {LARGEST_COORDINATE:g}",
+    "latitude outside -90 to 90",
+    "longitude outside -180 to 360",
+)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Rows that were rejected for one reason: how many, and the first of them with the cell at fault."""
+
+    reason: str
+    count: int
+    first_row: int
+    example: str
+
+
+@dataclass(frozen=True, eq=False)
+class PointTable:
+    """Points read from a file.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, d), float64
+        The accepted rows.
+    rows : ndarray, shape (n,), int64
+        Their row numbers in the file, counted from 0, a CSV file's header not counted.
+    read : int
+        Rows in the file.
+    rejections : tuple of Rejection
+    columns : tuple of str
+        The columns that were used.
+    """
+
+    X: np.ndarray
+    rows: np.ndarray
+    read: int
+    rejections: tuple
+    columns: tuple
+
+    @property
+    def rejected(self):
+        """int: rows rejected, for whatever reason."""
+        return self.read - len(self.rows)
+
+
+def read_points(path, *, columns=None, latitude=None, longitude=None, array=None):
+    """Read points from a CSV, ``.npy`` or ``.npz`` file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Text (``.csv``, ``.tsv``, ``.txt``; commas, semicolons or tabs; UTF-8; with or without a header), or an array.
+    columns : sequence of str, optional
+        Columns to use, by name, or counted from 0 where there are no names; all by default.
+    latitude, longitude : str, optional
+        Two columns in degrees instead of `columns`; the points become unit vectors.
+    array : str, optional
+        Which array of an ``.npz`` file; needed if there are several.
+
+    Returns
+    -------
+    PointTable
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read, a column is not there, or no row can be used.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if (latitude is None) != (longitude is None):
+        raise InvalidInputError("latitude and longitude go together; give both or neither.")
+    if latitude is not None and columns is not None:
+        raise InvalidInputError("give either columns, or latitude and longitude, not both.")
+    if array is not None and suffix != ".npz":
+        raise InvalidInputError(f"an array can be named in an .npz file only, not in {path}.")
+    wanted = columns if latitude is None else (latitude, longitude)
+    if suffix in TEXT_SUFFIXES:
+        values, reason, cell, names = _read_text(path, wanted)
+    elif suffix in (".npy", ".npz"):
+        values, names = _read_array(path, wanted, array)
+        reason, cell = np.zeros(len(values), dtype=np.int64), {}
+    else:
+        raise InvalidInputError(f"{path} must end in one of {', '.join(INPUT_SUFFIXES)}; convert it to CSV.")
+    return _accepted(path, values, reason, cell, names, on_sphere=latitude is not None)
+
+
+_REASONS = ("", MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE)
+
+
+def _accepted(path, values, reason, cell, names, on_sphere):
+    """The table of rows that have no `reason` (an index into `_REASONS`) and get none here."""
+    checks = [(NAN, np.isnan), (INFINITE, np.isinf), (TOO_LARGE, lambda x: np.abs(x) > LARGEST_COORDINATE)]
+    tests = [(name, test(values)) for name, test in checks]
+    if on_sphere:
+        outside = np.zeros(values.shape, dtype=bool)
+        outside[:, 0] = np.abs(values[:, 0]) > 90.0
+        tests.append((BAD_LATITUDE, outside))
+        outside = np.zeros(values.shape, dtype=bool)
+        outside[:, 1] = (values[:, 1] < -180.0) | (values[:, 1] > 360.0)
+        tests.append((BAD_LONGITUDE, outside))
+    for name, bad in tests:
+        for row in np.flatnonzero(bad.any(axis=1) & (reason == 0)):
+            reason[row] = _REASONS.index(name)
+            column = int(np.argmax(bad[row]))
+            cell.setdefault(name, (int(row), f"{names[column]} = {values[row, column]:.10g}"))
+
+    counts = np.bincount(reason, minlength=len(_REASONS))
+    rejections = tuple(
+        Rejection(name, int(counts[code]), *cell[name]) for code, name in enumerate(_REASONS) if code and counts[code]
+    )
+    rows = np.flatnonzero(reason == 0)
+    if not len(rows):
+        why = "; ".join(f"{r.reason}: {r.count:,} (first row {r.first_row}, {r.example})" for r in rejections)
+        raise InvalidInputError(
+            f"none of the {len(values):,} rows of {path} can be used"
+            + (f". {why}. Name the columns that hold the coordinates." if why else ": it holds no data.")
+        )
+    points = values[rows]
+    if on_sphere:
+        points = unit_vectors(points[:, 0], points[:, 1])
+    return PointTable(np.ascontiguousarray(points), rows, len(values), rejections, tuple(names))
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_text(path, wanted):
+    """Values, reason codes, first cell at fault by reason, and names of the columns used."""
+    try:
+        # Names in an old encoding must not stand in the way of numbers, which are ASCII in all of them.
+        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            lines = csv.reader(file, delimiter=delimiter)
+            header = next(lines, None)
+            if header is None:
+                raise InvalidInputError(f"{path} is empty.")
+            names = [name.strip() for name in header]
+            rest = lines
+            if all(_is_number(name) or name.lower() in MISSING_WORDS for name in names):
+                names = [str(column) for column in range(len(names))]
+                rest = _chain(header, lines)
+            elif wanted is None and "" in names:
+                # Most likely row numbers that another program put there, and no coordinate.
+                raise InvalidInputError(
+                    f"column {names.index('')} of {path} has no name; name the columns that hold the coordinates, "
+                    f"out of: {', '.join(filter(None, names))}."
+                )
+            at = _columns(path, names, wanted)
+            return *_parse(rest, at, names), [names[column] for column in at]
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}.") from None
+    except csv.Error as error:
+        raise InvalidInputError(f"{path} is not a CSV file, line {lines.line_num}: {error}.") from None
+
+
+def _chain(first, rest):
+    yield first
+    yield from rest
+
+
+def _parse(lines, at, names):
+    values, reasons, cells = [], [], {}
+    width = len(names)
+    for line in lines:
+        if not line and width > 1:
+            continue
+        try:
+            if len(line) > width and any(map(str.strip, line[width:])):
+                raise ValueError
+            numbers = [float(line[column]) for column in at]
+            if any("_" in line[column] for column in at):
+                raise ValueError
+            reasons.append(0)
+        except (ValueError, IndexError):
+            name, example = _fault(line, at, names)
+            cells.setdefault(name, (len(values), example))
+            reasons.append(_REASONS.index(name))
+            numbers = [0.0] * len(at)
+        values.append(numbers)
+    array = np.array(values, dtype=np.float64).reshape(len(values), len(at))
+    return array, np.array(reasons, dtype=np.int64), cells
+
+
+def _fault(line, at, names):
+    """Why a line cannot be used, and the cell that shows it."""
+    if len(line) > len(names):
+        return TOO_MANY, f"{len(line)} cells"
+    for column in at:
+        text = line[column].strip() if column < len(line) else ""
+        if text.lower() in MISSING_WORDS:
+            return MISSING, f"{names[column]} is {text!r}"
+        if "_" in text or not _is_number(text):
+            shown = text if len(text) <= 40 else text[:37] + "..."
+            return NOT_A_NUMBER, f"{names[column]} = {shown!r}"
+    raise AssertionError("every cell is a number")
+
+
+def _columns(path, names, wanted):
+    """Positions of the `wanted` columns among `names`."""
+    if wanted is None:
+        return list(range(len(names)))
+    positions = []
+    for name in wanted:
+        if names.count(name) != 1:
+            trouble = "has no column" if name not in names else "has more than one column"
+            listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            raise InvalidInputError(f"{path} {trouble} {name!r}; its columns are: {listed}.")
+        positions.append(names.index(name))
+    if len(set(positions)) != len(positions):
+        raise InvalidInputError(f"a column is named twice: {', '.join(wanted)}.")
+    return positions
+
+
+def _read_array(path, wanted, array):
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                values = loaded[_array_name(path, loaded.files, array)]
+        else:
+            values = loaded
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror or error}.") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise InvalidInputError(f"{path} is not a readable NumPy file of numbers: {error}") from None
+    if values.dtype.kind not in "fiub" or values.ndim not in (1, 2):
+        raise InvalidInputError(
+            f"{path} must hold an array of real numbers, shape (n, d), got {values.dtype} of shape {values.shape}."
+        )
+    values = values.reshape(len(values), -1) if values.size else values.reshape(0, 1)
+    names = [str(column) for column in range(values.shape[1])]
+    at = _columns(path, names, wanted)
+    return values[:, at].astype(np.float64), [names[column] for column in at]
+
+
+def _array_name(path, files, array):
+    if array is None and len(files) == 1:
+        return files[0]
+    if array in files:
+        return array
+    trouble = "holds several arrays; name one" if array is None else f"has no array {array!r}"
+    raise InvalidInputError(f"{path} {trouble}; its arrays are: {', '.join(files) or 'none'}.")
+
+
+def check_output(path, suffixes=None):
+    """`path` as a Path that can be written, found out before hours of work.
+
+    Parameters
+    ----------
+    path : str or Path
+    suffixes : sequence of str, optional
+        Allowed endings; any by default.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InvalidInputError
+        If its ending is not allowed, or its folder is missing or not writable.
+    """
+    path = Path(path)
+    if suffixes is not None and path.suffix.lower() not in suffixes:
+        raise InvalidInputError(f"output must end in {' or '.join(suffixes)}, got {path}.")
+    if path.is_dir():
+        raise InvalidInputError(f"cannot write {path}: it is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"cannot write {path}: there is no folder {path.parent}; make it first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InvalidInputError(f"cannot write {path}: permission denied.")
+    return path
+
+
+@contextmanager
+def replacing(path, mode="w"):
+    """A file to write that takes the place of `path` when all of it is written, and leaves no trace otherwise.
+
+    Raises
+    ------
+    InvalidInputError
+        If it cannot be written.
+    """
+    path = Path(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    # A device or a pipe is written to, never replaced.
+    special = path.exists() and not path.is_file()
+    part = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, mode, **text) as file:
+            yield file
+        if not special:
+            os.replace(part, path)
+    except OSError as error:
+        raise InvalidInputError(f"cannot write {path}: {error.strerror or error}.") from None
+    finally:
+        if not special:
+            part.unlink(missing_ok=True)
+
+
+def write_neighbors(path, rows, position, indices, distances):
+    """Write neighbours as ``.npz`` (arrays of these names) or as CSV (one line per row).
+
+    Parameters
+    ----------
+    path : str or Path
+    rows : ndarray, shape (n,), int64
+        Row number in the file of each line.
+    position : ndarray, shape (n,), int64
+        Its place in the order that decides who is a predecessor.
+    indices : ndarray, shape (n, k), int64
+        Row numbers of the neighbours; -1 past the last.
+    distances : ndarray, shape (n, k), float64
+        inf past the last.
+
+    Raises
+    ------
+    InvalidInputError
+        If `path` cannot be written.
+    """
+    path = check_output(path, OUTPUT_SUFFIXES)
+    if path.suffix.lower() == ".npz":
+        with replacing(path, "wb") as file:
+            np.savez(file, rows=rows, position=position, indices=indices, distances=distances)
+        return
+    k = indices.shape[1]
+    with replacing(path) as file:
+        lines = csv.writer(file, lineterminator="\n")
+        header = ["row", "position"]
+        lines.writerow(header + [f"neighbor_{i + 1}" for i in range(k)] + [f"distance_{i + 1}" for i in range(k)])
+        for row, place, found, distance in zip(rows, position, indices, distances, strict=True):
+            lines.writerow([row, place, *found.tolist(), *distance.tolist()])
+
+
+def write_cities(path, cities):
+    """Write `covertreex.workloads.Cities` as CSV: name, latitude, longitude.
+
+    Raises
+    ------
+    InvalidInputError
+        If `path` cannot be written.
+    """
+    path = check_output(path, (".csv",))
+    with replacing(path) as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["name", "latitude", "longitude"])
+        lines.writerows(zip(cities.names, cities.latitude.tolist(), cities.longitude.tolist(), strict=True))

@@ -1,0 +1,296 @@
+"""What the checks share: spaces to search in, hand-made trees and plans, and comparisons that say what differs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from covertreex import kernels, metrics, oracle, plans
+from covertreex.build import build_tree
+from covertreex.payload import PayloadStore
+from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput
+from covertreex.settings import PARITY
+from covertreex.telemetry import COUNTERS
+from covertreex.testing.reference import ReferenceBackend, make_queries, sealed
+from covertreex.tree import Tree
+
+VERBS = ("search", "scan")
+
+
+class CheckFailure(AssertionError):
+    """A backend breaks the contract; the message says where, and shows both sides."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spaces
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Points under a metric, as the engine prepares them.
+
+    Attributes
+    ----------
+    label : str
+        What messages call it.
+    X : ndarray, shape (n, d)
+    metric : Euclidean, Correlation or ResidualCorrelation
+    payload : PayloadStore
+    projection : covertreex.metrics.Projection
+    """
+
+    label: str
+    X: np.ndarray
+    metric: Any
+    payload: PayloadStore
+    projection: Any
+
+    @classmethod
+    def of(cls, label, X, metric):
+        """Prepare `X` under `metric`."""
+        X = np.ascontiguousarray(X, dtype=np.float64)
+        return cls(label, X, metric, *metric.prepare(X))
+
+    def __len__(self):
+        return len(self.X)
+
+    @cached_property
+    def tree(self):
+        """Tree: the engine's cover tree."""
+        return build_tree(self.payload)
+
+    def queries(self, indices=None, **options):
+        """Queries for points of the dataset (by default all); `options` as for `make_queries`."""
+        return sealed(make_queries(self.payload, range(len(self)) if indices is None else indices, **options))
+
+    def external(self, points, exclude=-1, limit=None):
+        """Queries for coordinates; `exclude` is a row, `limit` a rank."""
+        coords, factors, p = self.projection(np.ascontiguousarray(points), 1)
+        q, n = len(points), len(self)
+        arrays = (
+            -1 - np.arange(q), coords.copy(), factors, p,
+            np.full(q, exclude), np.full(q, n if limit is None else limit), self.payload.index.copy(),
+        )  # fmt: skip
+        return sealed(QueryBlock(*arrays, prefix=True))
+
+    def oracle(self):
+        """The dense oracle of the same points and metric."""
+        kernel = getattr(self.metric, "kernel", None)
+        inducing = getattr(self.metric, "inducing", None)
+        return oracle.DenseOracle(self.X, kernel=kernel, inducing=inducing)
+
+
+def spaces(n=120, seed=0):
+    """One space per metric: Euclidean, correlation, residual correlation."""
+    X = np.random.default_rng(seed).normal(size=(n, 3))
+    return [
+        Space.of("Euclidean", X, metrics.Euclidean()),
+        Space.of("correlation", X, metrics.Correlation(kernels.Matern32(lengthscale=1.5, variance=1.7))),
+        Space.of("residual", X, metrics.ResidualCorrelation(kernels.RBF(lengthscale=1.0), inducing=min(n, 24))),
+    ]
+
+
+def lattice(side=4, seed=0):
+    """Points of a cubic lattice in random order: nearly every distance is tied."""
+    axes = np.meshgrid(*[np.arange(side, dtype=np.float64)] * 3)
+    X = np.stack(axes, axis=-1).reshape(-1, 3)
+    return np.random.default_rng(seed).permutation(X)
+
+
+def hand_made_tree(payload, parent, extra=()):
+    """A tree of any shape; a search needs neither cover nor separation.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    parent : sequence of int, shape (n,)
+        Parent of each row, -1 for the root; a parent has a lower dataset index than its children.
+    extra : sequence of (int, int)
+        (node, child) pairs: `node` lists `child` once more, which a tree never does and a visited set must notice.
+
+    Returns
+    -------
+    Tree
+    """
+    n = len(payload)
+    parent = np.asarray(parent, dtype=np.int64)
+    below = [[] for _ in range(n)]
+    for node, child in [*((int(up), x) for x, up in enumerate(parent) if up >= 0), *extra]:
+        below[node].append(child)
+    below = [sorted(nodes, key=lambda x: payload.index[x]) for nodes in below]
+    depth, farthest = np.zeros(n, dtype=np.int64), np.full(n, -1.0)
+    for x in payload.row[::-1]:
+        for child in below[x]:
+            farthest[x] = max(farthest[x], _reach(payload, x, child, below))
+    for x in payload.row[1:]:
+        depth[x] = depth[parent[x]] + 1
+    distance = oracle.canonical_distances(payload, np.arange(n), np.maximum(parent, 0))
+    return Tree(
+        root=int(payload.row[0]),
+        parent=parent,
+        level=-depth,
+        child_ptr=np.cumsum([0] + [len(nodes) for nodes in below]),
+        children=np.array([x for nodes in below for x in nodes], dtype=np.int64),
+        parent_distance=np.where(parent < 0, 0.0, distance),
+        si=np.where(farthest < 0.0, 0.0, payload.upper(farthest)),
+    )
+
+
+def _reach(payload, x, child, below):
+    """The largest distance from `x` to `child` or a descendant of it."""
+    rows, at = [child], 0
+    while at < len(rows):
+        rows.extend(below[rows[at]])
+        at += 1
+    return float(oracle.canonical_distances(payload, x, np.array(rows)).max())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Plans
+
+
+def make_plan(queries, groups, lower=None, kth_upper=None):
+    """A scan plan from lists.
+
+    Parameters
+    ----------
+    queries : QueryBlock
+    groups : list of (int, list of (int, int))
+        For each group, how many queries and which runs of rows.
+    lower : list of float, optional
+        Of each run of each group in order; 0 by default.
+    kth_upper : sequence of float, shape (q,), optional
+
+    Returns
+    -------
+    ScanPlan
+    """
+    runs = [run for _, group in groups for run in group]
+    return sealed(
+        ScanPlan(
+            queries=queries,
+            group_ptr=np.cumsum([0] + [count for count, _ in groups]),
+            run_ptr=np.cumsum([0] + [len(group) for _, group in groups]),
+            run_start=np.array([start for start, _ in runs], dtype=np.int64),
+            run_stop=np.array([stop for _, stop in runs], dtype=np.int64),
+            run_lower=np.zeros(len(runs)) if lower is None else np.array(lower, dtype=np.float64),
+            kth_upper=np.full(len(queries), np.inf) if kth_upper is None else np.array(kth_upper, dtype=np.float64),
+        )
+    )
+
+
+def nearest_runs_first(payload, queries, sizes, width):
+    """A plan whose groups take `sizes` queries and meet runs of `width` rows, nearest first, with true lower bounds."""
+    groups, lower, begin = [], [], 0
+    runs = [(start, min(start + width, len(payload))) for start in range(0, len(payload), width)]
+    everything = np.arange(len(payload))
+    for size in sizes:
+        rows = queries.rows[begin : begin + size]
+        D = oracle.canonical_distances(payload, rows[:, None], everything[None, :])
+        nearest = [float(D[:, start:stop].min()) if size else 0.0 for start, stop in runs]
+        order = np.argsort(nearest, kind="stable")
+        groups.append((size, [runs[i] for i in order]))
+        lower.extend(nearest[i] for i in order)
+        begin += size
+    return make_plan(queries, groups, lower)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Calls
+
+
+def search(backend, space, queries, k, settings=PARITY, tree=None):
+    """What `backend` answers by walking the tree of `space`, or `tree`.
+
+    Returns
+    -------
+    SearchOutput
+    """
+    out = SearchOutput.empty(len(queries), k)
+    backend.search(space.tree if tree is None else tree, space.payload, sealed(queries), k, settings, out)
+    return out
+
+
+def scan(backend, space, plan, k, settings=PARITY):
+    """What `backend` answers by a scan.
+
+    Returns
+    -------
+    SearchOutput
+    """
+    out = SearchOutput.empty(len(plan.queries), k)
+    backend.scan(space.payload, plan, k, settings, out)
+    return out
+
+
+def answer(backend, verb, space, queries, k, settings=PARITY):
+    """What `backend` answers by `verb`; a scan compares with every row.
+
+    Returns
+    -------
+    SearchOutput
+    """
+    if verb == "search":
+        return search(backend, space, queries, k, settings)
+    return scan(backend, space, sealed(plans.whole_range(space.payload, sealed(queries))), k, settings)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Comparisons
+
+
+def fail(message):
+    """Raise `CheckFailure`."""
+    raise CheckFailure(message)
+
+
+def expect_answer(what, out, indices, distances):
+    """The answer in `out` is this one, to the bit."""
+    wrong = (out.indices != indices) | (out.distances != distances)
+    if wrong.any():
+        q, place = (int(i) for i in np.argwhere(wrong)[0])
+        fail(
+            f"{what}: {int(wrong.any(axis=1).sum())} of {len(wrong)} queries are answered wrongly. Query {q}, place "
+            f"{place}: got index {out.indices[q, place]} at distance {out.distances[q, place]!r}, expected index "
+            f"{indices[q, place]} at {distances[q, place]!r}."
+        )
+
+
+def expect_counters(what, out, counters):
+    """The counters in `out` are these."""
+    wrong = out.counters != counters
+    if wrong.any():
+        q, column = (int(i) for i in np.argwhere(wrong)[0])
+        names = ", ".join(COUNTERS[i] for i in np.flatnonzero(wrong.any(axis=0)))
+        fail(
+            f"{what}: counters differ from the reference's ({names}). Query {q}: {COUNTERS[column]} is "
+            f"{out.counters[q, column]}, expected {counters[q, column]}."
+        )
+
+
+def expect_same(what, out, expected):
+    """Answer and counters in `out` are those in `expected`."""
+    expect_answer(what, out, expected.indices, expected.distances)
+    expect_counters(what, out, expected.counters)
+
+
+def expect_right(backend, what, space, queries, k, verbs=VERBS):
+    """By each verb, `backend` gives the answer of `covertreex.oracle.canonical`, to the bit."""
+    indices, distances = oracle.canonical(space.payload, queries, k)
+    for verb in verbs:
+        out = answer(backend, verb, space, queries, k)
+        expect_answer(f"{what} ({space.label}, k={k}, {verb})", out, indices, distances)
+
+
+def expect_reference_search(backend, what, space, queries, k, settings=PARITY, tree=None):
+    """`backend` searches like the reference: same bits, same counters."""
+    expected = search(ReferenceBackend(), space, queries, k, settings, tree)
+    out = search(backend, space, queries, k, settings, tree)
+    expect_same(f"{what} ({space.label}, k={k}, search)", out, expected)
+
+
+def expect_reference_scan(backend, what, space, plan, k, settings=PARITY):
+    """`backend` scans like the reference: same bits, same counters."""
+    expected = scan(ReferenceBackend(), space, plan, k, settings)
+    expect_same(f"{what} ({space.label}, k={k}, scan)", scan(backend, space, plan, k, settings), expected)
