@@ -1,0 +1,80 @@
+//! Distance of a query from a row (A5), and bounds on it (B1, B2).
+
+use crate::arith::{kernel_value, residual, squared_distance};
+use crate::views::{Metric, Payload, Queries};
+
+/// One query: its data, and the row that it is, if it is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Point<'a> {
+    /// Scaled coordinates.
+    pub coords: &'a [f64],
+    /// Padded factors.
+    pub factors: &'a [f64],
+    /// Residual variance; 1 for Euclidean.
+    pub p: f64,
+    /// Payload row, None for an external query.
+    pub row: Option<usize>,
+}
+
+impl<'a> Point<'a> {
+    /// Query `q` of a block.
+    pub fn of(payload: &Payload<'a>, queries: &Queries<'a>, q: usize) -> Point<'a> {
+        let variance = |p: &[f64], at: usize| if payload.metric == Metric::Euclidean { 1.0 } else { p[at] };
+        let row = queries.rows[q];
+        if row >= 0 {
+            let row = row as usize;
+            return Point {
+                coords: payload.coords_of(row),
+                factors: payload.factors_of(row),
+                p: variance(payload.p, row),
+                row: Some(row),
+            };
+        }
+        let e = (-1 - row) as usize;
+        Point {
+            coords: &queries.coords[e * payload.dim..][..payload.dim],
+            factors: &queries.factors[e * payload.width..][..payload.width],
+            p: variance(queries.p, e),
+            row: None,
+        }
+    }
+}
+
+/// A5: computed distance of a query from a row; 0 if it is that row.
+#[inline]
+pub fn distance(payload: &Payload, point: &Point, row: usize) -> f64 {
+    if point.row == Some(row) {
+        return 0.0;
+    }
+    let r2 = squared_distance(point.coords, payload.coords_of(row));
+    match payload.metric {
+        Metric::Euclidean => r2.sqrt(),
+        Metric::Residual { kernel, variance } => {
+            let dot = payload.simd.dot(point.factors, payload.factors_of(row));
+            residual(kernel_value(kernel, variance, r2), dot, point.p, payload.p[row])
+        }
+    }
+}
+
+impl Payload<'_> {
+    /// B1: no true distance is below this when `d` is the computed one; and none computes below this when `d` bounds
+    /// the true one from below.
+    #[inline]
+    pub fn lower(&self, d: f64) -> f64 {
+        let t = (d * d) * (1.0 - self.slack_rel) - self.slack_abs;
+        if t > 0.0 { t.sqrt() } else { 0.0 }
+    }
+
+    /// B1: no true distance is above this when `d` is the computed one.
+    #[inline]
+    pub fn upper(&self, d: f64) -> f64 {
+        ((d * d) * (1.0 + self.slack_rel) + self.slack_abs).sqrt()
+    }
+
+    /// B2: no point of a subtree of radius `near` whose root is truly at least `far` away computes closer than this.
+    #[inline]
+    pub fn bound(&self, far: f64, near: f64) -> f64 {
+        let t = far - near;
+        if t > 0.0 { self.lower(t) } else { 0.0 }
+    }
+}

@@ -1,0 +1,143 @@
+//! Which instructions canonical arithmetic is compiled to, chosen at run time.
+//!
+//! Each function here has one generic body in `arith`, compiled several times. The bits are the same at every level.
+
+use std::fmt;
+
+use crate::arith::{distances_body, dots_body, squared_distances_body};
+use crate::views::Metric;
+
+/// Proof that this processor has certain vector instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Simd(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl fmt::Display for Simd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Simd {
+    /// What every processor of the target has.
+    pub const BASELINE: Simd = Simd(Level::Baseline);
+
+    /// All levels that this processor has, narrowest first.
+    pub fn available() -> Vec<Simd> {
+        #[allow(unused_mut)]
+        let mut levels = vec![Simd::BASELINE];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                levels.push(Simd(Level::Avx2));
+            }
+            if is_x86_feature_detected!("avx512f") {
+                levels.push(Simd(Level::Avx512));
+            }
+        }
+        levels
+    }
+
+    /// The widest level that this processor has.
+    pub fn detect() -> Simd {
+        Simd::available().pop().unwrap_or(Simd::BASELINE)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m128d as Narrow, __m256d, __m512d};
+#[cfg(not(target_arch = "x86_64"))]
+type Narrow = [f64; 2];
+
+macro_rules! dispatch {
+    (
+        $(#[$doc:meta])*
+        $visibility:vis fn $name:ident($($argument:ident: $kind:ty),*) $(-> $out:ty)?;
+        $baseline:expr, $avx2:expr, $avx512:expr
+    ) => {
+        impl Simd {
+            $(#[$doc])*
+            #[inline]
+            $visibility fn $name(self, $($argument: $kind),*) $(-> $out)? {
+                #[cfg(target_arch = "x86_64")]
+                {
+                    #[target_feature(enable = "avx2")]
+                    fn avx2($($argument: $kind),*) $(-> $out)? {
+                        #[allow(unused_unsafe)]
+                        // SAFETY: this function has AVX2.
+                        unsafe { $avx2($($argument),*) }
+                    }
+                    #[target_feature(enable = "avx512f")]
+                    fn avx512($($argument: $kind),*) $(-> $out)? {
+                        #[allow(unused_unsafe)]
+                        // SAFETY: this function has AVX-512F.
+                        unsafe { $avx512($($argument),*) }
+                    }
+                    match self.0 {
+                        // SAFETY: a `Simd` of this level exists only where the processor has AVX2.
+                        Level::Avx2 => return unsafe { avx2($($argument),*) },
+                        // SAFETY: a `Simd` of this level exists only where the processor has AVX-512F.
+                        Level::Avx512 => return unsafe { avx512($($argument),*) },
+                        Level::Baseline => {}
+                    }
+                }
+                #[allow(unused_unsafe)]
+                // SAFETY: every processor of the target has the baseline's instructions.
+                unsafe { $baseline($($argument),*) }
+            }
+        }
+    };
+}
+
+dispatch! {
+    /// A1: dot product of slices of one length, a multiple of 16.
+    pub fn dot(a: &[f64], b: &[f64]) -> f64;
+    |a, b| dots_body::<Narrow, 1, 1, 8>([a], [b])[0][0],
+    |a, b| dots_body::<__m256d, 1, 1, 4>([a], [b])[0][0],
+    |a, b| dots_body::<__m512d, 1, 1, 2>([a], [b])[0][0]
+}
+
+dispatch! {
+    /// A1: dot products of one query with two rows, `[query][row]`.
+    pub fn dots1x2(queries: [&[f64]; 1], rows: [&[f64]; 2]) -> [[f64; 2]; 1];
+    dots_body::<Narrow, 1, 2, 4>, dots_body::<__m256d, 1, 2, 4>, dots_body::<__m512d, 1, 2, 2>
+}
+
+dispatch! {
+    /// A1: dot products of two queries with two rows, `[query][row]`.
+    pub fn dots2x2(queries: [&[f64]; 2], rows: [&[f64]; 2]) -> [[f64; 2]; 2];
+    dots_body::<Narrow, 2, 2, 2>, dots_body::<__m256d, 2, 2, 2>, dots_body::<__m512d, 2, 2, 2>
+}
+
+dispatch! {
+    /// A5: distances of one query from several rows, from squared scaled distances, dot products and variances.
+    pub(crate) fn distances(metric: Metric, r2: &[f64], dots: &[f64], p_query: f64, p: &[f64], out: &mut [f64]);
+    distances_body, distances_body, distances_body
+}
+
+dispatch! {
+    /// Squared distances of a point from the first `out.len()` points of a panel: axis after axis, `stride` to an axis.
+    pub(crate) fn squared_distances(point: &[f64], panel: &[f64], stride: usize, out: &mut [f64]);
+    squared_distances_body, squared_distances_body, squared_distances_body
+}
+
+/// Ask for a slice ahead of its use.
+#[inline]
+pub(crate) fn prefetch(values: &[f64]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(8) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program can see, and the address is that of a borrowed slice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}

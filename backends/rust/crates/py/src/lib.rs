@@ -1,0 +1,81 @@
+//! The Python binding of `covertreex-core`: NumPy arrays are borrowed, the GIL is released while a block is answered,
+//! and a panic becomes a Python exception.
+
+mod arrays;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicI32;
+
+use covertreex_core::simd::Simd;
+use covertreex_core::views::InputError;
+use covertreex_core::{scan_block, search_block};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use arrays::{OutArrays, PayloadArrays, PlanArrays, QueryArrays, SettingsValues, TreeArrays};
+
+/// Compiled search and scan; use them through `covertreex_rust.backend`.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::{instructions, scan, search};
+}
+
+/// Walk a cover tree: see `covertreex.protocols.Traversal.search`.
+#[pyfunction]
+fn search(
+    py: Python<'_>,
+    tree: TreeArrays<'_>,
+    payload: PayloadArrays<'_>,
+    queries: QueryArrays<'_>,
+    k: usize,
+    settings: SettingsValues,
+    mut out: OutArrays<'_>,
+) -> PyResult<()> {
+    let (tree, payload, queries) = (tree.view()?, payload.view()?, queries.view()?);
+    let settings = settings.into();
+    let (mut output, cancel) = out.view(k)?;
+    answer(py, cancel, |cancel| search_block(&tree, &payload, &queries, &settings, cancel, &mut output))
+}
+
+/// Walk a scan plan: see `covertreex.protocols.Traversal.scan`.
+#[pyfunction]
+fn scan(
+    py: Python<'_>,
+    payload: PayloadArrays<'_>,
+    plan: PlanArrays<'_>,
+    k: usize,
+    settings: SettingsValues,
+    mut out: OutArrays<'_>,
+) -> PyResult<()> {
+    let (payload, plan) = (payload.view()?, plan.view()?);
+    let settings = settings.into();
+    let (mut output, cancel) = out.view(k)?;
+    answer(py, cancel, |cancel| scan_block(&payload, &plan, &settings, cancel, &mut output))
+}
+
+/// The instruction level that distances are computed with here: 'Baseline', 'Avx2' or 'Avx512'.
+#[pyfunction]
+fn instructions() -> String {
+    Simd::detect().to_string()
+}
+
+/// Run a kernel without the GIL.
+fn answer(
+    py: Python<'_>,
+    cancel: &AtomicI32,
+    kernel: impl FnOnce(&AtomicI32) -> Result<(), InputError> + Send,
+) -> PyResult<()> {
+    // A panic can leave nothing broken but the output, and the exception says that this is void.
+    match py.detach(|| catch_unwind(AssertUnwindSafe(|| kernel(cancel)))) {
+        Ok(result) => result.map_err(|error| PyValueError::new_err(format!("covertreex-rust: {error}"))),
+        Err(panic) => {
+            let reason = panic.downcast_ref::<String>().map(String::as_str);
+            let reason = reason.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown reason");
+            Err(PyRuntimeError::new_err(format!(
+                "covertreex-rust failed ({reason}): an array holds a row number that points outside another, or this \
+                 is a bug; the output is void."
+            )))
+        }
+    }
+}
