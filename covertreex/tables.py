@@ -202,7 +202,7 @@ def _parse(lines, at, names):
         if not line and width > 1:
             continue
         try:
-            if len(line) > width and any(map(str.strip, line[width:])):
+            if _has_more(line, width):
                 raise ValueError
             numbers = [float(line[column]) for column in at]
             if any("_" in line[column] for column in at):
@@ -218,9 +218,14 @@ def _parse(lines, at, names):
     return array, np.array(reasons, dtype=np.int64), cells
 
 
+def _has_more(line, width):
+    """Whether a line has more cells than columns; empty ones, after a trailing comma, do not count."""
+    return len(line) > width and any(map(str.strip, line[width:]))
+
+
 def _fault(line, at, names):
     """Why a line cannot be used, and the cell that shows it."""
-    if len(line) > len(names):
+    if _has_more(line, len(names)):
         return TOO_MANY, f"{len(line)} cells"
     for column in at:
         text = line[column].strip() if column < len(line) else ""
