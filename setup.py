@@ -18,7 +18,7 @@ extensions = [
         depends=[os.path.join(CORE, "canonical.h"), os.path.join(CORE, "canonical.pxd")],
         extra_compile_args=FLAGS,
     )
-    for name in ("canonical", "order", "factors", "queries", "build", "search", "scan")
+    for name in ("canonical", "order", "maximin", "factors", "queries", "build", "search", "scan")
 ]
 
 setup(
