@@ -1,0 +1,250 @@
+"""Settings: the profiles are what the table of the design says, and do not change; the environment is read once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import covertreex as cx
+from covertreex.settings import PROFILES, TraversalSettings, resolve_settings, settings_from_env
+
+#: The table of profiles: setting, gold, parity, exact.
+TABLE = [
+    ("strategy", "tree", "tree", "auto"),
+    ("precision", "float64", "float64", "float64"),
+    ("kth_frontier_stop", True, True, True),
+    ("child_order", "insertion", "insertion", "insertion"),
+    ("visited", "bitset", "plain", "plain"),
+    ("stream_tile", 64, 1, None),
+    ("dynamic_tile", True, False, None),
+    ("level_cache", True, False, True),
+    ("dynamic_query_block", True, False, True),
+    ("radius_floor", 1e-3, 0.0, 0.0),
+    ("budget_schedule", (), (), ()),
+    ("budget_up", 0.015, 0.015, 0.015),
+    ("budget_down", 0.002, 0.002, 0.002),
+    ("level_cap", 0, 0, 0),
+    ("gate", False, False, None),
+    ("gemm", False, False, None),
+    ("telemetry", True, True, True),
+]
+
+
+@pytest.mark.parametrize(("name", "gold", "parity", "exact"), TABLE, ids=[row[0] for row in TABLE])
+def test_profiles(name, gold, parity, exact):
+    """None: left to the engine."""
+    assert getattr(cx.GOLD, name) == gold
+    assert getattr(cx.PARITY, name) == parity
+    assert exact is None or getattr(cx.EXACT, name) == exact
+
+
+def test_the_table_is_complete():
+    assert {row[0] for row in TABLE} | {"profile"} == {field.name for field in dataclasses.fields(TraversalSettings)}
+
+
+def test_gold_never_changes():
+    assert cx.GOLD.digest() == "67d4e5283016c63660ea9fdbdb7645e5a757230cdf4c6afcae680ad724d7e25d"
+
+
+def test_digest_tells_settings_apart():
+    digests = {
+        settings.digest() for settings in (*PROFILES.values(), cx.GOLD.replace(stream_tile=32), cx.GOLD.replace())
+    }
+    assert len(digests) == 5
+    assert cx.GOLD.replace(profile="gold").digest() == cx.GOLD.digest()
+    assert cx.PARITY.replace(radius_floor=0).digest() == cx.PARITY.replace().digest()
+
+
+def test_profiles_are_named():
+    assert {name: settings.profile for name, settings in PROFILES.items()} == {name: name for name in PROFILES}
+    assert set(PROFILES) >= {"gold", "parity", "exact"}
+    assert not any(PROFILES[name].approximate for name in ("gold", "parity", "exact"))
+
+
+@pytest.mark.parametrize("settings", [cx.GOLD, cx.PARITY, cx.EXACT], ids=lambda s: s.profile)
+def test_settings_are_frozen_and_compare_by_value(settings):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.stream_tile = 8
+    assert dataclasses.replace(settings) == settings
+    assert hash(dataclasses.replace(settings)) == hash(settings)
+
+
+def test_a_changed_profile_is_custom():
+    changed = cx.PARITY.replace(stream_tile=8, budget_schedule=[32, 64])
+    assert (changed.profile, changed.stream_tile, changed.budget_schedule) == ("custom", 8, (32, 64))
+    assert cx.PARITY.stream_tile == 1
+
+
+def test_only_a_budget_or_a_cap_is_approximate():
+    """S1."""
+    assert cx.PARITY.replace(budget_schedule=(32,)).approximate
+    assert cx.PARITY.replace(level_cap=1).approximate
+    exact = {"visited": "bitset", "stream_tile": 64, "dynamic_tile": True, "level_cache": True, "radius_floor": 0.5}
+    assert not cx.PARITY.replace(**exact, dynamic_query_block=True, kth_frontier_stop=False).approximate
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"profile": "silver"}, "profile must be one of gold, parity, exact.*got 'silver'"),
+        ({"strategy": "graph"}, "strategy must be one of tree, auto.*got 'graph'"),
+        ({"precision": "float32"}, "precision must be one of float64.*got 'float32'"),
+        ({"child_order": "nearest"}, "child_order must be one of insertion"),
+        ({"visited": "hash"}, "visited must be one of plain, bitset"),
+        ({"kth_frontier_stop": 1}, "kth_frontier_stop must be True or False; got 1"),
+        ({"dynamic_tile": None}, "dynamic_tile must be True or False; got None"),
+        ({"level_cache": "on"}, "level_cache must be True or False; got 'on'"),
+        ({"dynamic_query_block": 0}, "dynamic_query_block must be True or False"),
+        ({"gate": 1.0}, "gate must be True or False"),
+        ({"gemm": "no"}, "gemm must be True or False"),
+        ({"telemetry": 2}, "telemetry must be True or False"),
+        ({"stream_tile": 0}, "stream_tile must be an integer from 1 to 64; got 0"),
+        ({"stream_tile": 65}, "stream_tile must be an integer from 1 to 64; got 65"),
+        ({"stream_tile": 8.0}, r"stream_tile must be an integer from 1 to 64; got 8\.0"),
+        ({"stream_tile": True}, "stream_tile must be an integer from 1 to 64; got True"),
+        ({"level_cap": -1}, "level_cap must be an integer from 0"),
+        ({"radius_floor": -1e-9}, "radius_floor must be finite and not negative"),
+        ({"radius_floor": float("nan")}, "radius_floor must be finite.*got nan"),
+        ({"radius_floor": float("inf")}, "radius_floor must be finite"),
+        ({"radius_floor": "low"}, "radius_floor must be .*got 'low'"),
+        ({"radius_floor": None}, "radius_floor must be .*got None"),
+        ({"budget_schedule": (0, 32)}, "budget_schedule must be an integer from 1"),
+        ({"budget_schedule": (32.5,)}, r"budget_schedule must be an integer.*got 32\.5"),
+        ({"budget_schedule": (64, 32)}, r"budget_schedule must increase; got \(64, 32\)"),
+        ({"budget_schedule": (64, 64)}, "budget_schedule must increase"),
+        ({"budget_schedule": 64}, "budget_schedule must be .*got 64"),
+        ({"budget_up": 0.001}, "0 <= budget_down <= budget_up <= 1; got budget_down=0.002, budget_up=0.001"),
+        ({"budget_up": 1.5}, "budget_down <= budget_up <= 1"),
+        ({"budget_down": -0.1}, "0 <= budget_down"),
+        ({"budget_down": float("nan")}, "0 <= budget_down"),
+        ({"budget_up": "much"}, "budget_up.*'much'"),
+        ({"dynamic_tile": True, "stream_tile": 4}, "stream_tile, which must be at least 8; got 4"),
+        ({"tile": 4}, "unknown setting 'tile'; the settings are profile, strategy"),
+    ],
+    ids=str,
+)
+def test_contradictions(change, message):
+    with pytest.raises(cx.SettingsError, match=message):
+        cx.PARITY.replace(**change)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a caller passes
+
+
+@pytest.mark.parametrize("name", ["gold", "parity", "exact"])
+def test_settings_by_name(name):
+    assert resolve_settings(name, settings_from_env({})) is PROFILES[name]
+
+
+def test_settings_by_value_and_by_default():
+    environment = settings_from_env({"COVERTREEX_RESIDUAL_PARITY": "1"})
+    custom = cx.PARITY.replace(stream_tile=2)
+    assert resolve_settings(custom, environment) is custom
+    assert resolve_settings(None, environment) is cx.PARITY
+    assert resolve_settings("exact", environment) is cx.EXACT, "the environment must not override a caller"
+
+
+@pytest.mark.parametrize("settings", ["Gold", "", "slow", 3, {"profile": "gold"}, TraversalSettings])
+def test_settings_of_the_wrong_kind(settings):
+    with pytest.raises(
+        cx.SettingsError, match=r"settings must be a TraversalSettings or one of 'gold', 'parity', 'exact'"
+    ):
+        resolve_settings(settings, settings_from_env({}))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The environment
+
+
+@pytest.mark.parametrize(
+    ("environ", "profile", "name", "hidden"),
+    [
+        ({}, "exact", None, set()),
+        ({"HOME": "/", "COVERTREE": "1", "covertreex_backend": "x"}, "exact", None, set()),
+        ({"COVERTREEX_RESIDUAL_PARITY": "1"}, "parity", None, set()),
+        ({"COVERTREEX_RESIDUAL_PARITY": "0"}, "exact", None, set()),
+        ({"COVERTREEX_BACKEND": "numba"}, "exact", "numba", set()),
+        ({"COVERTREEX_ENABLE_RUST": "0"}, "exact", None, {"rust"}),
+        ({"COVERTREEX_ENABLE_RUST": "1"}, "exact", None, set()),
+        (
+            {"COVERTREEX_RESIDUAL_PARITY": "1", "COVERTREEX_BACKEND": "cython", "COVERTREEX_ENABLE_RUST": "0"},
+            "parity",
+            "cython",
+            {"rust"},
+        ),
+    ],
+    ids=str,
+)
+def test_environment(environ, profile, name, hidden):
+    found = settings_from_env(environ)
+    assert found.settings is PROFILES[profile]
+    assert found.backend == name
+    assert found.hidden == hidden
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"COVERTREEX_RESIDUAL_PARITY": "yes"}, "COVERTREEX_RESIDUAL_PARITY must be 0 or 1; got 'yes'"),
+        ({"COVERTREEX_RESIDUAL_PARITY": ""}, "COVERTREEX_RESIDUAL_PARITY must be 0 or 1; got ''"),
+        ({"COVERTREEX_ENABLE_RUST": "off"}, "COVERTREEX_ENABLE_RUST must be 0 or 1; got 'off'"),
+        ({"COVERTREEX_BACKEND": " "}, "COVERTREEX_BACKEND is empty"),
+        (
+            {"COVERTREEX_PARITY": "1"},
+            "unknown environment variable COVERTREEX_PARITY; the known ones are COVERTREEX_RESIDUAL_PARITY",
+        ),
+    ],
+    ids=str,
+)
+def test_malformed_environment(environ, message):
+    with pytest.raises(cx.SettingsError, match=message):
+        settings_from_env(environ)
+
+
+def test_environment_reaches_a_search(monkeypatch):
+    tree = cx.cover_tree(np.arange(10.0).reshape(-1, 1))
+    assert tree.search(1).settings is cx.EXACT
+    monkeypatch.setenv("COVERTREEX_RESIDUAL_PARITY", "1")
+    monkeypatch.setenv("COVERTREEX_BACKEND", "numba")
+    result = tree.search(1)
+    assert (result.settings, result.backend) == (cx.PARITY, "numba")
+    assert tree.search(1, settings="exact", backend="cython").backend == "cython"
+    monkeypatch.setenv("COVERTREEX_TYPO", "1")
+    with pytest.raises(cx.SettingsError, match="COVERTREEX_TYPO"):
+        tree.knn(1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The ladder of gold has thresholds and no schedule, so it is inert
+
+
+@pytest.fixture(scope="module")
+def residual_tree():
+    X = np.random.default_rng(1).normal(size=(1500, 3))
+    return cx.cover_tree(X, kernel=cx.RBF(), inducing=40)
+
+
+def outcome(tree, settings, backend):
+    result = tree.search(10, queries=np.arange(0, 1500, 15), settings=settings, backend=backend)
+    return result.indices.tolist(), result.distances.tolist(), result.telemetry.counters
+
+
+def test_ladder_without_a_schedule_is_inert(residual_tree, backend):
+    if cx.get_backend(backend).capabilities.missing(cx.GOLD):
+        pytest.skip(f"{backend} lacks {cx.get_backend(backend).capabilities.missing(cx.GOLD)}")
+    expected = outcome(residual_tree, cx.GOLD.replace(), backend)
+    for up, down in ((1.0, 1.0), (1.0, 0.0), (0.0, 0.0)):
+        assert outcome(residual_tree, cx.GOLD.replace(budget_up=up, budget_down=down), backend) == expected
+    assert expected[2]["stop_budget"] == expected[2]["budget_escalations"] == 0
+
+
+def test_ladder_with_a_schedule_moves_its_counters(residual_tree, backend):
+    settings = cx.GOLD.replace(budget_schedule=(100, 200, 400), budget_up=0.1, budget_down=0.01)
+    if cx.get_backend(backend).capabilities.missing(settings):
+        pytest.skip(f"{backend} lacks {cx.get_backend(backend).capabilities.missing(settings)}")
+    *_, counters = outcome(residual_tree, settings, backend)
+    assert counters["stop_budget"] > 0
+    assert counters["budget_escalations"] > 0
+    *_, unlimited = outcome(residual_tree, cx.GOLD.replace(), backend)
+    assert counters["distance_evals"] < unlimited["distance_evals"]
