@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 
 from covertreex.errors import SettingsError
 
@@ -103,8 +105,12 @@ class TraversalSettings:
                 raise SettingsError(f"{name} must be True or False; got {getattr(self, name)!r}.")
         self._check_integer("stream_tile", self.stream_tile, 1, 64)
         self._check_integer("level_cap", self.level_cap, 0, 2**31)
+        for name in ("radius_floor", "budget_up", "budget_down"):
+            object.__setattr__(self, name, self._number(name, getattr(self, name)))
         if not 0.0 <= self.radius_floor < float("inf"):
             raise SettingsError(f"radius_floor must be finite and not negative; got {self.radius_floor!r}.")
+        if isinstance(self.budget_schedule, str) or not isinstance(self.budget_schedule, Iterable):
+            raise SettingsError(f"budget_schedule must be a sequence of integers; got {self.budget_schedule!r}.")
         object.__setattr__(self, "budget_schedule", tuple(self.budget_schedule))
         for rung in self.budget_schedule:
             self._check_integer("budget_schedule", rung, 1, 2**31)
@@ -119,6 +125,12 @@ class TraversalSettings:
             raise SettingsError(
                 f"dynamic_tile starts at an eighth of stream_tile, which must be at least 8; got {self.stream_tile}."
             )
+
+    @staticmethod
+    def _number(name, value):
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise SettingsError(f"{name} must be a number; got {value!r}.")
+        return float(value)
 
     @staticmethod
     def _check_integer(name, value, low, high):
