@@ -3,8 +3,8 @@
 Conventions, the same for every order here. `order` is an int64 permutation of the dataset indices: ``order[i]`` is the
 point that comes i-th, so ``X[order]`` are the points in their order, and ``y[order]`` what goes with them. The place of
 each point is ``rank = np.argsort(order)``. Neighbours found in ordered data are rows of ``X[order]``; as rows of X they
-are ``np.where(idx >= 0, order[idx], -1)``, and row ``rank[j]`` of that is the answer for point j. Equal points and other ties
-come by dataset index.
+are ``np.where(idx >= 0, order[idx], -1)``, and row ``rank[j]`` of that is the answer for point j. Equal points and
+other ties come by dataset index.
 
 >>> X = np.array([[0.0], [10.0], [4.0]])
 >>> order = maximin(X)
@@ -69,10 +69,10 @@ def maximin(X, *, start=None, return_distances=False):
     points are at nearly the same distance from each other (many dimensions; a correlation that is 0 for most pairs) no
     tree helps, and it takes ``n**2 / 2``.
 
-    Sources: Guinness, *Permutation and grouping methods for sharpening Gaussian process approximations* (2018); Schäfer,
-    Katzfuss and Owhadi, *Sparse Cholesky factorization by Kullback-Leibler minimization* (2021), for the order and its
-    distances; Kang and Katzfuss, *Correlation-based sparse inverse Cholesky factorization for fast Gaussian-process
-    inference* (2023), for the same under a correlation.
+    Sources: Guinness, *Permutation and grouping methods for sharpening Gaussian process approximations* (2018);
+    Schäfer, Katzfuss and Owhadi, *Sparse Cholesky factorization by Kullback-Leibler minimization* (2021), for the order
+    and its distances; Kang and Katzfuss, *Correlation-based sparse inverse Cholesky factorization for fast
+    Gaussian-process inference* (2023), for the same under a correlation.
 
     Parameters
     ----------
@@ -226,8 +226,8 @@ def random(X, seed=0):
 def hilbert(X, bits=16):
     """Order along the Hilbert curve, in any dimension: neighbours in the order are neighbours in space.
 
-    Points are put on a grid of ``2**bits`` cells along the widest axis, the same for all axes; those of one cell come by
-    dataset index. Source: Skilling, *Programming the Hilbert curve* (2004).
+    Points are put on a grid of ``2**bits`` cells along the widest axis, the same for all axes; those of one cell come
+    by dataset index. Source: Skilling, *Programming the Hilbert curve* (2004).
 
     Parameters
     ----------
@@ -288,4 +288,4 @@ def _hilbert_words(axes, bits):
             if filled == 64:
                 words.append(word)
                 word, filled = np.zeros_like(word), 0
-    return np.array(words + [word])
+    return np.array([*words, word])

@@ -1,6 +1,5 @@
 """Maximin order by farthest-point traversal of a cover tree; see `covertreex.ordering.maximin`."""
 
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 import numpy as np
@@ -13,8 +12,8 @@ cdef class Traversal:
     """The points chosen so far, and how far all others are from them.
 
     `gap[x]` is the least distance from row x to a chosen row, -1 if x is chosen itself; `below[x]` is the row of the
-    largest (gap, then least dataset index) among the descendants of x, -1 without any. A chosen point lowers the gaps of
-    its surroundings alone: a subtree is passed over when no gap in it is above the bound on its distances (B2).
+    largest (gap, then least dataset index) among the descendants of x, -1 without any. A chosen point lowers the gaps
+    of its surroundings alone: a subtree is passed over when no gap in it is above the bound on its distances (B2).
     """
 
     cdef PayloadView view
@@ -72,7 +71,7 @@ cdef class Traversal:
         cdef cx_query query = cx_row_query(payload, s)
         cdef int64_t x, c, best, i
         cdef Py_ssize_t position, filled
-        cdef double d, far, near, lower_pd, upper_pd, lower_dx, upper_dx, most
+        cdef double far, near, lower_pd, upper_pd, lower_dx, upper_dx, most
 
         self.order[self.chosen] = payload.index[s]
         self.gaps[self.chosen] = self.gap[s]
