@@ -226,6 +226,57 @@ CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *c
         out[i] = cx_dot16_body(row, q[i], m, row);
 }
 
+/* Lanes 0 to 7 of the dots of two rows with three queries: 12 registers of sums, each load used two or three times. */
+CX_INLINE void cx_half_tile(const double *const *r, const double *const *q, ptrdiff_t at, ptrdiff_t m, cx_v4 sums[12])
+{
+    const double *r0 = r[0] + at, *r1 = r[1] + at, *q0 = q[0] + at, *q1 = q[1] + at, *q2 = q[2] + at;
+    cx_v4 a00 = {0.0}, a01 = {0.0}, a10 = {0.0}, a11 = {0.0}, a20 = {0.0}, a21 = {0.0};
+    cx_v4 b00 = {0.0}, b01 = {0.0}, b10 = {0.0}, b11 = {0.0}, b20 = {0.0}, b21 = {0.0};
+    for (ptrdiff_t i = 0; i < m; i += CX_LANES) {
+        cx_v4 x = cx_load4(r0 + i), y = cx_load4(r1 + i), z;
+        z = cx_load4(q0 + i);
+        a00 = a00 + x * z;
+        b00 = b00 + y * z;
+        z = cx_load4(q1 + i);
+        a10 = a10 + x * z;
+        b10 = b10 + y * z;
+        z = cx_load4(q2 + i);
+        a20 = a20 + x * z;
+        b20 = b20 + y * z;
+        x = cx_load4(r0 + i + 4);
+        y = cx_load4(r1 + i + 4);
+        z = cx_load4(q0 + i + 4);
+        a01 = a01 + x * z;
+        b01 = b01 + y * z;
+        z = cx_load4(q1 + i + 4);
+        a11 = a11 + x * z;
+        b11 = b11 + y * z;
+        z = cx_load4(q2 + i + 4);
+        a21 = a21 + x * z;
+        b21 = b21 + y * z;
+    }
+    cx_v4 all[12] = {a00, a01, a10, a11, a20, a21, b00, b01, b10, b11, b20, b21};
+    memcpy(sums, all, sizeof(all));
+}
+
+/* A1 for rows against queries, `rows` padded to a multiple of 2 and `queries` to one of 3 by repeating a pointer.
+ * out[i * stride + j] is the dot of row i and query j; a call should hold no more rows than stay in cache. */
+CX_CLONES CX_UNUSED static void cx_dot16_block(const double *const *rows, ptrdiff_t nrows, const double *const *queries,
+                                               ptrdiff_t nqueries, ptrdiff_t m, double *out, ptrdiff_t stride)
+{
+    for (ptrdiff_t j = 0; j < nqueries; j += 3)
+        for (ptrdiff_t i = 0; i < nrows; i += 2) {
+            cx_v4 low[12], high[12];
+            cx_half_tile(rows + i, queries + j, 0, m, low);
+            cx_half_tile(rows + i, queries + j, 8, m, high);
+            for (int a = 0; a < 2; ++a)
+                for (int b = 0; b < 3; ++b) {
+                    int at = 6 * a + 2 * b;
+                    out[(i + a) * stride + j + b] = cx_reduce16(low[at], low[at + 1], high[at], high[at + 1]);
+                }
+        }
+}
+
 /* A5. Distance from its three ingredients: kernel value, dot product, residual variances. */
 CX_INLINE double cx_residual(double k, double dot, double pa, double pb)
 {
@@ -264,6 +315,45 @@ CX_INLINE double cx_distance_ahead(const cx_payload *pl, const cx_query *q, ptrd
     CX_PREFETCH(pl->p + next);
     double dot = cx_dot16_ahead(q->factors, pl->factors + row * pl->m, pl->m, pl->factors + next * pl->m);
     return cx_distance_given_dot(pl, q, row, dot);
+}
+
+/* A5 for one row against many queries: coords is (d, stride), out[i] from dots[i] and p[i]. One loop per kernel, so that
+ * each can be vectorised; element by element these are the operations of cx_distance. */
+#define CX_RESIDUAL_LOOP(KERNEL)                                                                                   \
+    for (ptrdiff_t i = 0; i < count; ++i)                                                                          \
+        out[i] = cx_residual(cx_kernel(KERNEL, pl->variance, pl->alpha, out[i]), dots[i], p[i], p_row);            \
+    break
+
+CX_CLONES CX_UNUSED static void cx_distance_many(const cx_payload *pl, ptrdiff_t row, const double *coords,
+                                                 ptrdiff_t stride, const double *p, const double *dots,
+                                                 ptrdiff_t count, double *out)
+{
+    const double *x = pl->coords + row * pl->d;
+    for (ptrdiff_t i = 0; i < count; ++i)
+        out[i] = 0.0;
+    for (ptrdiff_t j = 0; j < pl->d; ++j)
+        for (ptrdiff_t i = 0; i < count; ++i) {
+            double t = coords[j * stride + i] - x[j];
+            out[i] = out[i] + t * t;
+        }
+    if (pl->metric == CX_EUCLIDEAN) {
+        for (ptrdiff_t i = 0; i < count; ++i)
+            out[i] = sqrt(out[i]);
+        return;
+    }
+    double p_row = pl->p[row];
+    switch (pl->kernel) {
+    case CX_RBF:
+        CX_RESIDUAL_LOOP(CX_RBF);
+    case CX_MATERN12:
+        CX_RESIDUAL_LOOP(CX_MATERN12);
+    case CX_MATERN32:
+        CX_RESIDUAL_LOOP(CX_MATERN32);
+    case CX_MATERN52:
+        CX_RESIDUAL_LOOP(CX_MATERN52);
+    default:
+        CX_RESIDUAL_LOOP(CX_RATIONAL_QUADRATIC);
+    }
 }
 
 /* B1. True distance is at least lower(d) and at most upper(d) when d is the computed one; the same step, applied to

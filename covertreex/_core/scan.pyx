@@ -1,15 +1,22 @@
 """The scan of docs/architecture.md ("The scan"), for one plan on one thread.
 
-Rows of a run are taken in panels; each row of a panel is compared with all queries of the group that may have it, two
-at a time, so that a row is loaded from memory once per group. Queries still see rows in ascending order, so answers and
-counters are those of the plain loop.
+Rows are taken in panels, and each panel is compared with all queries of the group at once (a tile of rows and queries
+at a time), so that a row is loaded from memory once per group. A query still sees its rows in order, and a run with a
+lower bound begins only when the rows before it have been offered: answers and counters are those of the plain loop.
 """
 
 from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc
 
 import numpy as np
 
-from covertreex._core.canonical cimport PayloadView, cx_distance_given_dot, cx_dot16_many, cx_payload, cx_query
+from covertreex._core.canonical cimport (
+    PayloadView,
+    cx_distance_many,
+    cx_dot16_block,
+    cx_payload,
+    cx_query,
+)
 from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
 
@@ -22,13 +29,130 @@ cdef enum:
     STOP_KTH_FRONTIER = 8
 
 cdef enum:
-    PANEL = 1024  # rows between two looks at the cancel flag
+    PANEL = 16  # rows compared at once: with their factors they stay in the second-level cache
+
+
+cdef class Group:
+    """The queries of one group as the kernels want them: one thread's scratch, used for group after group.
+
+    `live` queries come first in all arrays; `number[i]` is the place in the block of the i-th.
+    """
+
+    cdef PayloadView view
+    cdef QueriesView queries
+    cdef Py_ssize_t stride, size, filled
+    cdef int64_t top  # no live query may have a row of this rank or above
+    cdef int64_t[::1] number
+    cdef double[:, ::1] coords
+    cdef double[::1] p, kth_upper, found
+    cdef double[:, ::1] dots
+    cdef Neighbor[:, ::1] neighbors
+    cdef KBest *best
+    cdef const double **factors
+    cdef int64_t panel[PANEL]
+
+    def __cinit__(self, PayloadView view, QueriesView queries, Py_ssize_t most, Py_ssize_t k):
+        self.stride = most + 3  # tiles of three may reach past the last query
+        self.best = <KBest *>malloc(most * sizeof(KBest))
+        self.factors = <const double **>malloc(self.stride * sizeof(double *))
+        if self.best == NULL or self.factors == NULL:
+            raise MemoryError()
+
+    def __init__(self, PayloadView view, QueriesView queries, Py_ssize_t most, Py_ssize_t k):
+        self.view = view
+        self.queries = queries
+        self.number = np.empty(most, dtype=np.int64)
+        self.coords = np.empty((view.c.d, self.stride))
+        self.p = np.empty(self.stride)
+        self.found = np.empty(self.stride)
+        self.dots = np.zeros((PANEL, self.stride))
+        self.neighbors = np.empty((most, k), dtype=[("distance", "f8"), ("index", "i8")])
+
+    def __dealloc__(self):
+        free(self.best)
+        free(<void *>self.factors)
+
+    cdef void load(self, Py_ssize_t place, int64_t q) noexcept nogil:
+        """Put query `q` of the block into a place of the arrays."""
+        cdef cx_query query = self.queries.query(q)
+        cdef Py_ssize_t j
+        self.number[place] = q
+        self.factors[place] = query.factors
+        self.p[place] = query.p
+        for j in range(self.view.c.d):
+            self.coords[j, place] = query.coords[j]
+
+    cdef void pad(self) noexcept nogil:
+        """Make the arrays whole after the live queries have changed."""
+        cdef Py_ssize_t i
+        self.top = 0
+        for i in range(self.size):
+            self.top = max(self.top, self.queries.limit[self.number[i]])
+        for i in range(self.size, self.size + 3):
+            if i < self.stride and self.size > 0:
+                self.factors[i] = self.factors[0]
+
+    cdef void begin(self, Py_ssize_t first, Py_ssize_t size, Py_ssize_t k) noexcept nogil:
+        cdef Py_ssize_t i
+        self.size = size
+        self.filled = 0
+        for i in range(size):
+            self.best[i].at = &self.neighbors[i, 0]
+            self.best[i].k = k
+            self.best[i].size = 0
+            self.load(i, first + i)
+        self.pad()
+
+    cdef void drop_stopped(self, double lower, const double[::1] kth_upper, int64_t[:, ::1] indices,
+                           double[:, ::1] distances, int64_t[:, ::1] counters) noexcept nogil:
+        """Finish the live queries whose kth best is already below `lower`."""
+        cdef Py_ssize_t i, kept = 0
+        cdef int64_t q
+        for i in range(self.size):
+            q = self.number[i]
+            if lower > min(kth_distance(&self.best[i]), kth_upper[q]):
+                counters[q, <int>STOP_KTH_FRONTIER] = 1
+                write_sorted(&self.best[i], &indices[q, 0], &distances[q, 0])
+                continue
+            if kept < i:
+                self.best[kept], self.best[i] = self.best[i], self.best[kept]
+                self.load(kept, q)
+            kept += 1
+        if kept < self.size:
+            self.size = kept
+            self.pad()
+
+    cdef void compare(self, const double[::1] kth_upper, int64_t[:, ::1] counters) noexcept nogil:
+        """Compare the panel with the live queries, offer what they may have, and empty it."""
+        cdef const cx_payload *payload = &self.view.c
+        cdef const double *rows[PANEL + 1]
+        cdef Py_ssize_t i, j
+        cdef int64_t row, rank, q
+        cdef double d
+        if payload.m > 0:
+            for j in range(self.filled):
+                rows[j] = payload.factors + self.panel[j] * payload.m
+            rows[self.filled] = rows[0]
+            cx_dot16_block(rows, self.filled, self.factors, self.size, payload.m, &self.dots[0, 0], self.stride)
+        for j in range(self.filled):
+            row = self.panel[j]
+            rank = self.queries.rank[row]
+            cx_distance_many(payload, row, &self.coords[0, 0], self.stride, &self.p[0], &self.dots[j, 0], self.size,
+                             &self.found[0])
+            for i in range(self.size):
+                q = self.number[i]
+                if rank >= self.queries.limit[q] or row == self.queries.exclude[q]:
+                    continue
+                d = 0.0 if self.queries.rows[q] == row else self.found[i]
+                counters[q, <int>DISTANCE_EVALS] += 1
+                if d <= kth_upper[q]:
+                    counters[q, <int>YIELDS] += offer(&self.best[i], d, payload.index[row])
+        self.filled = 0
 
 
 def scan(payload, plan, Py_ssize_t k, settings, out):
     """Fill `out`. One thread's work; parameters as `covertreex.protocols.Traversal.scan`. Releases the GIL."""
     cdef PayloadView view = PayloadView(payload)
-    cdef const cx_payload *pl = &view.c
     cdef QueriesView queries = QueriesView(plan.queries, view)
     cdef const int64_t[::1] group_ptr = plan.group_ptr, run_ptr = plan.run_ptr
     cdef const int64_t[::1] run_start = plan.run_start, run_stop = plan.run_stop
@@ -38,78 +162,36 @@ def scan(payload, plan, Py_ssize_t k, settings, out):
     cdef double[:, ::1] distances = out.distances
     cdef int64_t[:, ::1] counters = out.counters
     cdef const int32_t[::1] cancel = out.cancel
-
     cdef Py_ssize_t most = max(np.diff(plan.group_ptr), default=0)
     if most == 0:
         return
-    cdef Neighbor[:, ::1] neighbors = np.empty((most, k), dtype=[("distance", "f8"), ("index", "i8")])
-    best_memory = np.empty(most * sizeof(KBest), dtype=np.uint8)
-    query_memory = np.empty(most * sizeof(cx_query), dtype=np.uint8)
-    pointer_memory = np.empty(most * sizeof(void *), dtype=np.uint8)
-    cdef unsigned char[::1] best_bytes = best_memory, query_bytes = query_memory, pointer_bytes = pointer_memory
-    cdef KBest *best = <KBest *>&best_bytes[0]
-    cdef cx_query *query = <cx_query *>&query_bytes[0]
-    cdef const double **factors = <const double **>&pointer_bytes[0]
-    cdef double[::1] dots = np.zeros(most)
-    cdef int64_t[::1] live = np.empty(most, dtype=np.int64), chosen = np.empty(most, dtype=np.int64)
-
-    cdef Py_ssize_t g, r, q, i, size, count, begin
-    cdef int64_t row, top
-    cdef double d, bound
+    cdef Group group = Group(view, queries, most, k)
+    cdef Py_ssize_t g, r, q, i
+    cdef int64_t row
     with nogil:
         for g in range(group_ptr.shape[0] - 1):
-            begin = group_ptr[g]
-            size = group_ptr[g + 1] - begin
-            for i in range(size):
-                best[i].at = &neighbors[i, 0]
-                best[i].k = k
-                best[i].size = 0
-                query[i] = queries.query(begin + i)
-                live[i] = i
+            group.begin(group_ptr[g], group_ptr[g + 1] - group_ptr[g], k)
             for r in range(run_ptr[g], run_ptr[g + 1]):
-                if stop_rule:
-                    count = 0
-                    for i in range(size):
-                        q = begin + live[i]
-                        bound = min(kth_distance(&best[live[i]]), kth_upper[q])
-                        if run_lower[r] > bound:
-                            counters[q, <int>STOP_KTH_FRONTIER] = 1
-                        else:
-                            live[count] = live[i]
-                            count += 1
-                    size = count
-                top = 0
-                for i in range(size):
-                    top = max(top, queries.limit[begin + live[i]])
-                for row in range(run_start[r], run_stop[r]):
-                    if (row - run_start[r]) % PANEL == 0 and cancel[0]:
-                        break
-                    if queries.rank[row] >= top:
-                        continue
-                    count = 0
-                    for i in range(size):
-                        q = begin + live[i]
-                        if queries.rank[row] < queries.limit[q] and row != queries.exclude[q]:
-                            chosen[count] = live[i]
-                            factors[count] = query[live[i]].factors
-                            count += 1
-                    if pl.m > 0:
-                        cx_dot16_many(pl.factors + row * pl.m, factors, count, pl.m, &dots[0])
-                    for i in range(count):
-                        q = begin + chosen[i]
-                        d = 0.0
-                        if queries.rows[q] != row:
-                            d = cx_distance_given_dot(pl, &query[chosen[i]], row, dots[i])
-                        counters[q, <int>DISTANCE_EVALS] += 1
-                        if d <= kth_upper[q]:
-                            counters[q, <int>YIELDS] += offer(&best[chosen[i]], d, pl.index[row])
-                if cancel[0]:
+                if stop_rule and run_lower[r] > 0.0:
+                    group.compare(kth_upper, counters)
+                    group.drop_stopped(run_lower[r], kth_upper, indices, distances, counters)
+                if group.size == 0 or cancel[0]:
                     break
-            for i in range(group_ptr[g + 1] - begin):
-                q = begin + i
-                counters[q, <int>NODES_VISITED] = counters[q, <int>DISTANCE_EVALS]
-                if not counters[q, <int>STOP_KTH_FRONTIER]:
-                    counters[q, <int>STOP_EXHAUSTED] = 1
-                write_sorted(&best[i], &indices[q, 0], &distances[q, 0])
+                for row in range(run_start[r], run_stop[r]):
+                    if queries.rank[row] >= group.top:
+                        continue
+                    group.panel[group.filled] = row
+                    group.filled += 1
+                    if group.filled == PANEL:
+                        group.compare(kth_upper, counters)
+                        if cancel[0]:
+                            break
             if cancel[0]:
                 break
+            group.compare(kth_upper, counters)
+            for i in range(group.size):
+                q = group.number[i]
+                counters[q, <int>STOP_EXHAUSTED] = 1
+                write_sorted(&group.best[i], &indices[q, 0], &distances[q, 0])
+            for q in range(group_ptr[g], group_ptr[g + 1]):
+                counters[q, <int>NODES_VISITED] = counters[q, <int>DISTANCE_EVALS]
