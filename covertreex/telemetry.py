@@ -173,8 +173,8 @@ def check_line(line):
         value = record.get(name)
         if isinstance(value, bool) or not isinstance(value, kind):
             fail(name, f"of type {kind.__name__}", value)
-        if kind is not str and value < 0:
-            fail(name, "not negative", value)
+        if kind is not str and not 0 <= value < float("inf"):
+            fail(name, "finite and not negative", value)
     if record["verb"] not in ("search", "scan"):
         fail("verb", "'search' or 'scan'", record["verb"])
     counters = record.get("counters")
