@@ -13,12 +13,14 @@ from covertreex.errors import (
     BackendError,
     CovertreexError,
     FactorizationError,
+    FileFormatError,
     InvalidInputError,
     InvariantError,
     SettingsError,
 )
 from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.persistence import load
 from covertreex.registry import get_backend, list_backends, refresh
 from covertreex.settings import EXACT, GOLD, PARITY, TraversalSettings, settings_from_env
 
@@ -35,6 +37,7 @@ __all__ = [
     "CovertreexError",
     "Euclidean",
     "FactorizationError",
+    "FileFormatError",
     "InvalidInputError",
     "InvariantError",
     "Matern12",
@@ -48,6 +51,7 @@ __all__ = [
     "cover_tree",
     "get_backend",
     "list_backends",
+    "load",
     "oracle",
     "refresh",
     "settings_from_env",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covertreex import driver, parallel, registry
+from covertreex import driver, parallel, persistence, registry
 from covertreex.build import build_tree
 from covertreex.errors import InvalidInputError
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
@@ -79,12 +79,13 @@ class CoverTree:
     n_threads : int
     """
 
-    def __init__(self, X, metric, n_threads):
+    def __init__(self, X, metric, n_threads, prepared=None):
         self.X = X
         self.metric = metric
         self.n_threads = n_threads
-        self.payload, self._projection = metric.prepare(X, n_threads)
+        self.payload, self._projection = metric.prepare(X, n_threads) if prepared is None else prepared
         self._tree = None
+        self._origin = None  # the mapped file it came from (covertreex.persistence)
 
     def __len__(self):
         return len(self.X)
@@ -249,6 +250,37 @@ class CoverTree:
             recall=recall,
             recall_interval=interval,
         )
+
+    def save(self, path):
+        """Write this tree to a file that `covertreex.load` maps in milliseconds (docs/file-format.md).
+
+        The cover tree is in it if it was built before; otherwise whoever loads the file builds it when it is needed.
+        An older file at `path` is replaced in one step: an interrupted save leaves it as it was.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        InvalidInputError
+            If `path` is a directory.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile, covertreex as cx
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "tree.safetensors")
+        ...     cx.cover_tree([[0.0], [1.0], [3.0]]).save(path)
+        ...     cx.load(path).knn(k=1).ravel().tolist()
+        [1, 0, 1]
+        """
+        persistence.save(self, path)
+
+    def __reduce__(self):
+        return persistence.reduce(self)
 
     def oracle(self):
         """The dense float64 oracle of the same points and metric.

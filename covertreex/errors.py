@@ -11,6 +11,10 @@ class InvalidInputError(CovertreexError, ValueError):
     """Data or an argument that cannot be used."""
 
 
+class FileFormatError(CovertreexError, ValueError):
+    """A file that is damaged, truncated, of another format, or of a later version of this one."""
+
+
 class SettingsError(CovertreexError, ValueError):
     """Settings that contradict each other, or an environment variable that is unknown or malformed."""
 

@@ -1,0 +1,756 @@
+"""Saving and loading a `CoverTree`: one file of aligned arrays that processes map and share (docs/file-format.md).
+
+The file is a valid safetensors file. What this module adds is alignment, a digest per array and one of the header, and
+checks: nothing that a file says reaches a kernel before it was compared with everything else that the file says.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+import stat
+import sys
+from dataclasses import fields
+
+import numpy as np
+
+from covertreex import parallel
+from covertreex.errors import FileFormatError, InvalidInputError
+from covertreex.kernels import KERNELS
+from covertreex.metrics import P_FLOOR, Correlation, Euclidean, Projection, ResidualCorrelation
+from covertreex.payload import EUCLIDEAN, RESIDUAL, PayloadStore, empty_factors, padded
+from covertreex.tree import DUPLICATE_LEVEL, Tree
+from covertreex.validation import LARGEST_COORDINATE, read_only
+
+FORMAT, VERSION = "covertreex", 1
+
+#: Every array begins at a multiple of this many bytes: a cache line.
+ALIGN = 64
+
+#: Most bytes of a header; safetensors' own limit.
+LONGEST_HEADER = 100_000_000
+
+#: Bytes that are hashed, written or read between two looks at Ctrl-C.
+CHUNK = 2**24
+
+#: Levels are exponents of float64 distances.
+HIGHEST_LEVEL = 1100
+
+LARGEST = sys.float_info.max
+
+#: What the file calls the number types that it may hold.
+DTYPES = {"F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
+
+HEADER_DIGEST, PAD = "header_sha256", "pad."
+
+_REPAIR = "Restore it from a copy, or build the tree and save it again."
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A tree as a JSON document and named arrays, and back
+
+
+class StoredRows:
+    """An array of the caller's, in the caller's order; copied out of payload rows only when somebody asks for it.
+
+    Parameters
+    ----------
+    array : ndarray, shape (n, ...)
+        In row order.
+    row : ndarray, shape (n,)
+        Row of each dataset index.
+    columns : int, optional
+        Only the first so many columns are the caller's; the others are padding.
+    """
+
+    def __init__(self, array, row, columns=None):
+        self._array, self._row, self._columns = array, row, columns
+        self.shape = array.shape if columns is None else (len(array), columns)
+        self.ndim, self.dtype = len(self.shape), array.dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        if copy is False:
+            raise ValueError("these values are stored in another order; they cannot be had without a copy.")
+        array = self._array if self._columns is None else self._array[:, : self._columns]
+        return array[self._row].astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def __getitem__(self, key):
+        return np.asarray(self)[key]
+
+    def __repr__(self):
+        return f"StoredRows(shape={self.shape}, dtype={self.dtype})"
+
+
+def _same_bits(a, b):
+    return a.shape == b.shape and np.array_equal(a.view(np.int64), b.view(np.int64))
+
+
+def describe(tree):
+    """What it takes to make `tree` again.
+
+    Returns
+    -------
+    document : dict
+        JSON can hold it.
+    arrays : dict of str to ndarray
+        float64 and int64, C-contiguous, not empty. Those of the payload and the cover tree are not copied.
+
+    Raises
+    ------
+    InvalidInputError
+        If the metric cannot be written down.
+    """
+    payload, metric = tree.payload, tree.metric
+    arrays = {"coords": payload.coords, "index": payload.index, "row": payload.row}
+    arrays |= {"factors": payload.factors, "p": payload.p}
+    if not _same_bits(payload.coords[payload.row], tree.X):
+        arrays["x"] = tree.X
+    document = {
+        "metric": _describe_metric(metric, tree, arrays),
+        "slack_abs": float(payload.slack_abs),
+        "slack_rel": float(payload.slack_rel),
+        "floored": int(payload.floored),
+        "tree": None,
+    }
+    if tree._tree is not None:
+        document["tree"] = {"root": int(tree._tree.root)}
+        arrays |= _tree_arrays(tree._tree)
+    return document, {name: array for name, array in arrays.items() if array.size}
+
+
+def _tree_arrays(tree):
+    return {f"tree.{field.name}": getattr(tree, field.name) for field in fields(Tree) if field.name != "root"}
+
+
+def _describe_metric(metric, tree, arrays):
+    """The metric for the document; adds what arrays it needs to `arrays`."""
+    if isinstance(metric, Euclidean):
+        return {"name": "euclidean"}
+    kernel = {"name": type(metric.kernel).__name__.lower()}
+    if KERNELS.get(kernel["name"]) is not type(metric.kernel):
+        raise InvalidInputError(f"a file holds one of the kernels {', '.join(KERNELS)}; got {metric.kernel!r}.")
+    for field in fields(metric.kernel):
+        value = getattr(metric.kernel, field.name)
+        kernel[field.name] = list(value) if isinstance(value, tuple) else value
+    if isinstance(metric, Correlation):
+        return {"name": "correlation", "kernel": kernel}
+
+    document = {"name": "residual", "kernel": kernel, "jitter": float(metric.jitter)}
+    if metric.v_matrix is not None:
+        document["factor_columns"] = int(np.shape(metric.v_matrix)[1])
+        document["p_diag"] = "none"
+        if metric.p_diag is not None:
+            p_diag = np.ascontiguousarray(metric.p_diag, dtype=np.float64)
+            document["p_diag"] = "p" if _same_bits(p_diag, tree.payload.p[tree.payload.row]) else "array"
+            if document["p_diag"] == "array":
+                arrays["p_diag"] = p_diag
+        return document
+
+    projection = tree._projection
+    arrays |= {"inducing": projection.inducing, "cholesky": projection.cholesky}
+    inducing = np.asarray(metric.inducing)
+    if inducing.ndim == 2:
+        arrays["inducing_points"] = np.ascontiguousarray(inducing, dtype=np.float64)
+    elif inducing.ndim == 1:
+        arrays["inducing_rows"] = np.ascontiguousarray(inducing, dtype=np.int64)
+    else:
+        # A seed says which rows only to a generator that still draws as today's does, so the rows are written too.
+        arrays["inducing_rows"] = _drawn_rows(metric.seed, len(tree), int(inducing))
+        if isinstance(metric.seed, (int, np.integer)) and not isinstance(metric.seed, bool):
+            document["seed"] = int(metric.seed)
+        else:
+            arrays["inducing_rows"] = tree.payload.locate(projection.inducing)
+    return document
+
+
+def _drawn_rows(seed, n, count):
+    return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+
+
+class _Arrays:
+    """Arrays by name, each of which must have the shape and number type that is asked for, and all be asked for."""
+
+    def __init__(self, arrays):
+        self.left = dict(arrays)
+
+    def take(self, name, dtype, shape):
+        """The array `name`; None in `shape` stands for any length above 0. An array without elements is not stored."""
+        if name not in self.left and 0 in shape:
+            return np.zeros(shape, dtype=dtype)
+        _require(name in self.left, f"the array {name!r} is missing")
+        array = self.left.pop(name)
+        have = array.shape
+        fits = len(have) == len(shape) and all(want in (None, got) for want, got in zip(shape, have, strict=True))
+        wanted = f"{np.dtype(dtype)} of shape {_shape(shape)}"
+        _require(
+            fits and array.dtype == dtype and array.size and array.flags.c_contiguous,
+            f"the array {name!r} must be {wanted}, but is {array.dtype} of shape {have}",
+        )
+        return array
+
+    def numbers(self, name, shape, low=-LARGEST, high=LARGEST):
+        """A float64 array with values from `low` to `high`."""
+        array = self.take(name, np.float64, shape)
+        with np.errstate(invalid="ignore"):
+            within = array.size == 0 or (array.min() >= low and array.max() <= high)  # neither, where there is a NaN
+        _require(within, f"the array {name!r} has values that are not between {low:g} and {high:g}")
+        return array
+
+    def places(self, name, shape, stop, start=0):
+        """An int64 array with values in ``[start, stop)``."""
+        array = self.take(name, np.int64, shape)
+        within = array.size == 0 or (array.min() >= start and array.max() < stop)
+        _require(within, f"the array {name!r} has values that are not from {start} to {stop - 1}")
+        return array
+
+
+def _shape(shape):
+    return "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
+
+
+def _require(condition, what):
+    if not condition:
+        raise FileFormatError(f"{what}. {_REPAIR}")
+
+
+def _number(document, key, low=0.0, high=LARGEST):
+    value = document.get(key)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    _require(good, f"{key} must be a number between {low:g} and {high:g}, but is {value!r}")
+    return value
+
+
+def _integer(document, key, low, high):
+    value = document.get(key)
+    good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    _require(good, f"{key} must be an integer from {low} to {high}, but is {value!r}")
+    return value
+
+
+def _keys(document, what, *wanted):
+    good = isinstance(document, dict) and set(document) == set(wanted)
+    _require(good, f"{what} must be an object with the keys {', '.join(wanted)}")
+
+
+def assemble(document, arrays, n_threads):
+    """The `CoverTree` that `describe` described; checks, in time linear in n, all that a kernel relies on.
+
+    Every index and offset is in range, both maps are each other's inverses, the cover tree is one tree, and all numbers
+    but the factors, which are most of the file, are finite.
+
+    Raises
+    ------
+    FileFormatError
+        Naming what is missing, out of range or contradicted.
+    """
+    from covertreex.covertree import CoverTree
+
+    _keys(document, "the description", "metric", "slack_abs", "slack_rel", "floored", "tree")
+    arrays = _Arrays(arrays)
+    coords = arrays.numbers("coords", (None, None))
+    n, d = coords.shape
+    index = arrays.places("index", (n,), n)
+    row = arrays.places("row", (n,), n)
+    _require(np.array_equal(row[index], np.arange(n)), "the arrays 'index' and 'row' are not each other's inverse")
+    X = arrays.numbers("x", (n, d), -LARGEST_COORDINATE, LARGEST_COORDINATE) if "x" in arrays.left else coords[row]
+
+    try:
+        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, X, row)
+    except InvalidInputError as error:
+        raise FileFormatError(f"the metric makes no sense: {error} {_REPAIR}") from None
+    kernel = projection.kernel if projection is not None else metric.kernel
+    payload = PayloadStore(
+        metric=EUCLIDEAN if kernel is None else RESIDUAL,
+        kernel=kernel,
+        coords=coords,
+        factors=factors,
+        p=p,
+        index=index,
+        row=row,
+        slack_abs=float(_number(document, "slack_abs")),
+        slack_rel=float(_number(document, "slack_rel")),
+        floored=_integer(document, "floored", 0, n),
+    )
+    cover = None if document["tree"] is None else _assemble_tree(document["tree"], arrays, index)
+    _require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
+    tree = CoverTree(read_only(X), metric, n_threads, prepared=(payload, projection))
+    tree._tree = cover
+    return tree
+
+
+def _assemble_metric(document, arrays, X, row):
+    """Metric, projection, and the factors and p of the payload."""
+    n, d = X.shape
+    name = document.get("name") if isinstance(document, dict) else None
+    if name == "euclidean":
+        _keys(document, "the metric", "name")
+        return Euclidean(), Projection(None), np.zeros((n, 0)), np.zeros(0)
+    _require(name in ("correlation", "residual"), f"the metric {name!r} is none of euclidean, correlation, residual")
+    kernel = _assemble_kernel(document.get("kernel"), d)
+    p = arrays.numbers("p", (n,), low=P_FLOOR * kernel.variance)
+    if name == "correlation":
+        _keys(document, "the metric", "name", "kernel")
+        return Correlation(kernel), Projection(kernel), np.zeros((n, 0)), p
+
+    jitter = float(_number(document, "jitter"))
+    if "factor_columns" in document:
+        _keys(document, "the metric", "name", "kernel", "jitter", "factor_columns", "p_diag")
+        m = _integer(document, "factor_columns", 1, 2**40)
+        factors = arrays.take("factors", np.float64, (n, padded(m)))
+        _require(document["p_diag"] in ("none", "p", "array"), "p_diag is none of none, p, array")
+        if document["p_diag"] == "array":
+            p_diag = arrays.numbers("p_diag", (n,))
+        else:
+            p_diag = StoredRows(p, row) if document["p_diag"] == "p" else None
+        metric = ResidualCorrelation(kernel, jitter=jitter, v_matrix=StoredRows(factors, row, m), p_diag=p_diag)
+        return metric, None, factors, p
+
+    inducing = arrays.numbers("inducing", (None, d))
+    m = len(inducing)
+    cholesky = arrays.numbers("cholesky", (m, padded(m)))
+    _require(np.all(np.diagonal(cholesky) > 0.0), "the array 'cholesky' has a diagonal that is not positive")
+    factors = arrays.take("factors", np.float64, (n, padded(m)))
+    if "inducing_points" in arrays.left:
+        _keys(document, "the metric", "name", "kernel", "jitter")
+        chosen, seed = arrays.numbers("inducing_points", (m, d), -LARGEST_COORDINATE, LARGEST_COORDINATE), 0
+    else:
+        chosen, seed = arrays.places("inducing_rows", (m,), n), 0
+        if "seed" in document:
+            seed = _integer(document, "seed", 0, 2**1024)
+            if m <= n and np.array_equal(_drawn_rows(seed, n, m), chosen):
+                chosen = m
+        _keys(document, "the metric", "name", "kernel", "jitter", *(["seed"] if "seed" in document else []))
+    metric = ResidualCorrelation(kernel, chosen, seed, jitter)
+    return metric, Projection(kernel, read_only(inducing), read_only(cholesky)), factors, p
+
+
+def _assemble_kernel(document, d):
+    name = document.get("name") if isinstance(document, dict) else None
+    _require(isinstance(name, str) and name in KERNELS, f"the kernel {name!r} is none of {', '.join(KERNELS)}")
+    parameters = [field.name for field in fields(KERNELS[name])]
+    _keys(document, "the kernel", "name", *parameters)
+    scale = document["lengthscale"]
+    _require(not isinstance(scale, list) or len(scale) == d, "there must be one lengthscale, or one per column")
+    for value in (*(scale if isinstance(scale, list) else [scale]), *(document[name] for name in parameters[1:])):
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value <= LARGEST
+        _require(good, f"kernel parameters must be positive numbers, but one is {value!r}")
+    return KERNELS[name](**{name: tuple(v) if isinstance(v := document[name], list) else v for name in parameters})
+
+
+def _assemble_tree(document, arrays, index):
+    """The cover tree: T1, T2 and the range of everything; distances are taken as they are, if finite."""
+    n = len(index)
+    _keys(document, "the cover tree", "root")
+    root = _integer(document, "root", 0, n - 1)
+    parent = arrays.places("tree.parent", (n,), n, start=-1)
+    level = arrays.places("tree.level", (n,), HIGHEST_LEVEL + 1, start=DUPLICATE_LEVEL)
+    child_ptr = arrays.places("tree.child_ptr", (n + 1,), n)
+    children = arrays.places("tree.children", (n - 1,), n)
+    parent_distance = arrays.numbers("tree.parent_distance", (n,), low=0.0)
+    si = arrays.numbers("tree.si", (n,), low=0.0)
+
+    counts = np.diff(child_ptr)
+    pointed = child_ptr[0] == 0 and child_ptr[-1] == n - 1 and counts.min() >= 0
+    _require(pointed, "the array 'tree.child_ptr' does not run from 0 up to the number of children")
+    above = parent[children]
+    agreed = np.array_equal(above, np.repeat(np.arange(n), counts))
+    _require(agreed, "T1: the array 'tree.children' contradicts 'tree.parent'")
+    met = np.zeros(n, dtype=bool)
+    met[children] = True
+    # n - 1 places that name n - 1 different nodes, and not the root: each other node hangs on its one parent.
+    whole = parent[root] == -1 and np.count_nonzero(met) == n - 1 and not met[root]
+    _require(whole, "T1: the cover tree is not one tree")
+    _require(np.all(level[children] < level[above]), "T2: a node of the cover tree is not below its parent")
+    born = index[children]
+    siblings = np.diff(above) == 0
+    in_order = np.all(np.diff(born)[siblings] > 0) and np.all(index[above] < born)
+    _require(in_order, "T1: nodes of the cover tree are not in order of insertion")
+    return Tree(root, parent, level, child_ptr, children, parent_distance, si)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The container
+
+
+def _bytes(array):
+    return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def _chunks(view):
+    return (view[start : start + CHUNK] for start in range(0, len(view), CHUNK))
+
+
+def _digest(array):
+    digest = hashlib.sha256()
+    for chunk in _chunks(_bytes(array)):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _encode(document, arrays):
+    """The head of the file (length, JSON, digest of both), and what follows it: arrays, each padded to `ALIGN`."""
+    from covertreex import __version__
+
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    entries, body, at, pads = {}, [], 0, 0
+
+    def put(name, array):
+        nonlocal at, pads
+        entries[name] = {
+            "dtype": names[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [at, at + array.nbytes],
+        }
+        body.append(array)
+        at += array.nbytes
+        if at % ALIGN:
+            put(f"{PAD}{(pads := pads + 1)}", np.zeros(-at % ALIGN, dtype=np.uint8))
+
+    put(HEADER_DIGEST, np.zeros(32, dtype=np.uint8))
+    for name, array in arrays.items():
+        put(name, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")))
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "writer": f"covertreex {__version__}",
+        "description": json.dumps(document, allow_nan=False),
+        "sha256": json.dumps({name: _digest(array) for name, array in arrays.items()}),
+    }
+    text = json.dumps({"__metadata__": metadata, **entries}).encode()
+    text += b" " * (-(8 + len(text)) % ALIGN)
+    head = len(text).to_bytes(8, "little") + text
+    body[0] = np.frombuffer(hashlib.sha256(head).digest(), dtype=np.uint8)
+    return head, body
+
+
+def save(tree, path):
+    """Write a `CoverTree` to a file: what `CoverTree.save` does.
+
+    Parameters
+    ----------
+    tree : CoverTree
+    path : str or path-like
+    """
+    path = os.path.realpath(os.fsdecode(path))
+    folder, name = os.path.split(path)
+    if os.path.isdir(path):
+        raise InvalidInputError(f"path must name a file, got the directory {path!r}. Add a file name.")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "there is no such directory to save to", folder)
+    head, body = _encode(*describe(tree))
+    temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb", buffering=0) as file:
+            for view in (memoryview(head), *map(_bytes, body)):
+                for chunk in _chunks(view):
+                    while chunk:
+                        chunk = chunk[file.write(chunk) :]
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # the new name, too, survives a power cut
+    finally:
+        os.close(folder)
+
+
+_MAGIC = {b"PK\x03\x04": "a zip file, perhaps of NumPy", b"\x93NUM": "a NumPy array", b"\x89HDF": "an HDF5 file"}
+
+
+def _unique(pairs):
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError("a key is given twice")
+    return dict(pairs)
+
+
+def _reject(constant):
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _parse(text, what):
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_reject)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"it is damaged: {what} is no JSON ({error}). {_REPAIR}") from None
+    _require(isinstance(value, dict), f"it is damaged: {what} is no JSON object")
+    return value
+
+
+def _read_header(file, size):
+    """(document, digests, where) of an open file of `size` bytes, all of it checked against itself."""
+    if size == 0:
+        raise FileFormatError(f"it is empty. {_REPAIR}")
+    start = file.read(9)
+    if start[8:] not in (b"{", b""):
+        kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "something else")
+        raise FileFormatError(f"it is no file of covertreex, but {kind}. Give a path that tree.save(path) wrote.")
+    length = int.from_bytes(start[:8], "little")
+    if length > LONGEST_HEADER:
+        raise FileFormatError(
+            f"it is no file of covertreex, or damaged: its header would have {length} bytes, at most {LONGEST_HEADER} "
+            f"are allowed. {_REPAIR}"
+        )
+    if size < 9 or size < 8 + length:
+        raise FileFormatError(
+            f"it is truncated: the file has {size} bytes, its header alone would have {8 + length}. {_REPAIR}"
+        )
+    text = start[8:] + file.read(length - 1)
+    _require(len(text) == length, "it is truncated: it became shorter while it was read")
+    header = _parse(text, "its header")
+
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise FileFormatError(
+            "it is a safetensors file, but not of covertreex (its metadata lack format: covertreex). Give a path that "
+            "tree.save(path) wrote."
+        )
+    version = metadata.get("version")
+    good = isinstance(version, str) and version.isascii() and version.isdecimal() and 0 < len(version) <= 6
+    _require(good and int(version) >= 1, f"it is damaged: its version is {version!r}")
+    if int(version) > VERSION:
+        raise FileFormatError(
+            f"it has version {version} of the format, written by {metadata.get('writer')!r}; this covertreex reads "
+            f"versions up to {VERSION}. Upgrade covertreex."
+        )
+    where = _read_entries(header, 8 + length, size)
+    _require(where.get(HEADER_DIGEST, (None,))[0] == DTYPES["U8"], f"it is damaged: {HEADER_DIGEST} is missing")
+    dtype, shape, begin = where.pop(HEADER_DIGEST)
+    file.seek(begin)
+    stored, wanted = file.read(32), hashlib.sha256(start[:8] + text).digest()
+    _require(shape == (32,) and stored == wanted, "it is damaged: its header does not match the header's checksum")
+    for name in [name for name in where if name.startswith(PAD)]:
+        dtype, shape, begin = where.pop(name)
+        file.seek(begin)
+        blank = len(shape) == 1 and shape[0] < ALIGN and file.read(shape[0]) == bytes(shape[0])
+        _require(blank and dtype == DTYPES["U8"], f"it is damaged: {name} is not padding of zeros")
+    for key in ("description", "sha256", "writer"):
+        _require(isinstance(metadata.get(key), str), f"it is damaged: the metadata lack {key}")
+    _require(all(dtype != DTYPES["U8"] for dtype, _, _ in where.values()), "it is damaged: an array holds bytes")
+    digests = _parse(metadata["sha256"], "its list of checksums")
+    _require(digests.keys() == where.keys(), "it is damaged: arrays and checksums do not belong together")
+    return _parse(metadata["description"], "its description"), digests, where
+
+
+def _read_entries(header, start, size):
+    """{name: (dtype, shape, position)}; the arrays fill the file from `start` to `size`, in order and without a gap."""
+    for name, entry in header.items():
+        _keys(entry, f"it is damaged: the entry {name!r}", "dtype", "shape", "data_offsets")
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        whole = all(
+            isinstance(numbers, list) and all(type(i) is int and low <= i <= 2**62 for i in numbers)
+            for numbers, low in ((shape, 1), (offsets, 0))
+        )
+        known = isinstance(dtype, str) and dtype in DTYPES
+        good = whole and known and 1 <= len(shape) <= 2 and len(offsets) == 2
+        _require(good, f"it is damaged: the entry {name!r} makes no sense")
+    at, where = 0, {}
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype, shape, (begin, end) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+        fits = begin == at and end - begin == math.prod(shape) * dtype.itemsize
+        _require(fits, f"it is damaged: the array {name!r} is not where it must be")
+        aligned = name.startswith(PAD) or (start + begin) % ALIGN == 0
+        _require(aligned, f"it is damaged: the array {name!r} does not begin at a multiple of {ALIGN} bytes")
+        where[name], at = (dtype, shape, start + begin), end
+    if size < start + at:
+        raise FileFormatError(f"it is truncated: it has {size} of {start + at} bytes. {_REPAIR}")
+    _require(size == start + at, f"it is damaged: {size - start - at} bytes follow its last array")
+    return where
+
+
+def _view(memory, dtype, shape, begin):
+    part = memory[begin : begin + math.prod(shape) * dtype.itemsize]
+    return np.asarray(part).view(dtype).reshape(shape)
+
+
+def _read(file, dtype, shape, begin):
+    array = empty_factors(math.prod(shape), 1).reshape(shape).view(dtype)
+    view = _bytes(array)
+    file.seek(begin)
+    while view:
+        got = file.readinto(view[:CHUNK])
+        _require(got, "it is truncated: it became shorter while it was read")
+        view = view[got:]
+    return array
+
+
+def load(path, *, mmap=True, verify=None, n_threads=None):
+    """Load a tree that `CoverTree.save` wrote; it gives the same answers, to the bit.
+
+    A mapped file is read when it is needed, and processes that map the same file share its memory. Header, sizes, maps
+    and the cover tree are always checked; the checksums of the arrays, which take a look at every byte, if `verify`.
+
+    Parameters
+    ----------
+    path : str or path-like
+    mmap : bool
+        Whether to map the file. False reads it into memory: choose it where somebody may overwrite the file in place.
+        (`CoverTree.save` never does: who has the old file mapped keeps it.)
+    verify : bool, optional
+        Whether to check every array against its checksum. By default if the file is read, not if it is mapped: damage
+        within factors or coordinates then makes wrong distances, but no crash.
+    n_threads : int, optional
+        Of the loaded tree; all cores by default. Has no influence on any result.
+
+    Returns
+    -------
+    CoverTree
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged, truncated, of another format, or of a later version.
+    OSError
+        If it cannot be opened.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, covertreex as cx
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> tree = cx.cover_tree(X, kernel=cx.RBF(lengthscale=0.5), inducing=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "tree.safetensors")
+    ...     tree.save(path)
+    ...     loaded = cx.load(path)
+    >>> np.array_equal(loaded.knn(k=5), tree.knn(k=5))
+    True
+    """
+    path = os.path.abspath(os.fsdecode(path))
+    n_threads = parallel.thread_count(n_threads)
+    verify = not mmap if verify is None else verify
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            _require(stat.S_ISREG(status.st_mode), "it is no regular file")
+            document, digests, where = _read_header(file, status.st_size)
+            if mmap and sys.byteorder == "little":
+                memory = np.memmap(file, dtype=np.uint8, mode="r", shape=(status.st_size,))
+                arrays = {name: _view(memory, *place) for name, place in where.items()}
+            else:
+                arrays = {name: _read(file, *place) for name, place in where.items()}
+        if verify:
+            for name, array in arrays.items():
+                good = _digest(array) == digests[name]
+                _require(good, f"it is damaged: the array {name!r} does not match its checksum")
+        arrays = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+        tree = assemble(document, arrays, n_threads)
+    except FileFormatError as error:
+        raise FileFormatError(f"cannot load {path!r}: {error}") from None
+    if mmap:
+        _send_mapped_trees_by_name()
+        tree._origin = Origin.of(path, status, tree)
+    return tree
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pickles, and the way to other processes
+
+
+class Origin:
+    """The mapped file that a tree came from: how to know it again, and whether it has the cover tree."""
+
+    def __init__(self, path, identity, has_tree):
+        self.path, self.identity, self.has_tree = path, identity, has_tree
+
+    @classmethod
+    def of(cls, path, status, tree):
+        """From what `os.fstat` said of the open file."""
+        return cls(path, _identity(status), tree._tree is not None)
+
+    def is_there(self):
+        """Whether the path still leads to the very file that was mapped."""
+        try:
+            return _identity(os.stat(self.path)) == self.identity
+        except OSError:
+            return False
+
+
+def _identity(status):
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class LostTree:
+    """In place of a tree whose file was replaced on the way to another process: all of its attributes raise.
+
+    It cannot raise while it is unpickled: a `multiprocessing.Pool` would lose the task and wait for it for ever.
+    """
+
+    def __init__(self, path):
+        self.__dict__["path"] = path
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise FileFormatError(
+            f"the file {self.path!r} was replaced or removed while a tree mapped from it was on its way to this "
+            "process. Load the file in the process itself, or save to a new name."
+        )
+
+
+def reduce(tree):
+    """`CoverTree.__reduce__`: the bytes of the file, in a pickle."""
+    return restore, (*describe(tree), tree.n_threads, tree._origin)
+
+
+def restore(document, arrays, n_threads, origin):
+    """Unpickle. Arrays may come as maps of the original file (joblib does that): then it must still be that file."""
+    if origin is not None:
+        maps = [array for array in arrays.values() if getattr(array, "filename", None) == origin.path]
+        if maps and not origin.is_there():
+            return LostTree(origin.path)
+        origin = origin if maps else None
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    factors = arrays.get("factors")
+    if origin is None and factors is not None and factors.ctypes.data % ALIGN:
+        arrays["factors"] = empty_factors(*factors.shape)
+        arrays["factors"][:] = factors
+    try:
+        tree = assemble(document, arrays, n_threads)
+    except FileFormatError as error:
+        raise FileFormatError(f"cannot unpickle a tree: {error}") from None
+    tree._origin = origin
+    return tree
+
+
+def reopen(origin, n_threads, cover):
+    """What another process does with what `_reduce_for_worker` sent."""
+    if not origin.is_there():
+        return LostTree(origin.path)
+    tree = load(origin.path, n_threads=n_threads)
+    if tree._origin.identity != origin.identity:
+        return LostTree(origin.path)
+    if cover is not None:
+        root, arrays = cover
+        tree._tree = _assemble_tree({"root": root}, _Arrays(arrays), tree.payload.index)
+    return tree
+
+
+def _reduce_for_worker(tree):
+    """How a mapped tree travels between processes of one machine: by the name of its file."""
+    origin = tree._origin
+    if origin is None or not origin.is_there():
+        return reduce(tree)
+    cover = None
+    if tree._tree is not None and not origin.has_tree:
+        cover = tree._tree.root, {name: array for name, array in _tree_arrays(tree._tree).items() if array.size}
+    return reopen, (origin, tree.n_threads, cover)
+
+
+def _send_mapped_trees_by_name():
+    from multiprocessing.reduction import ForkingPickler
+
+    from covertreex.covertree import CoverTree
+
+    ForkingPickler.register(CoverTree, _reduce_for_worker)
