@@ -5,6 +5,7 @@ at once; everything else is lists, tuples and `heapq`. `make_payload` and `make_
 without the engine.
 """
 
+import bisect
 import heapq
 import math
 
@@ -168,7 +169,8 @@ class Best:
         """Whether the offer is accepted."""
         if len(self.offers) == self.k and (d, index) >= self.offers[-1]:
             return False
-        self.offers = sorted([*self.offers, (d, index)])[: self.k]
+        bisect.insort(self.offers, (d, index))
+        del self.offers[self.k :]
         return True
 
     def write(self, distances, indices):

@@ -1,0 +1,39 @@
+"""The conformance kit fails bad backends, each by the check that is there for it, and passes good ones."""
+
+import pytest
+from zoo import PARENTS, ZOO, Beast, failures
+
+from covertreex.testing import CHECKS, check_backend
+
+NAMED = {check.__name__: check for check in CHECKS}
+
+#: What no broken backend can show: it is about a backend that is installed.
+NEEDS_AN_INSTALLATION = {"check_public_face"}
+
+
+@pytest.mark.parametrize("name", PARENTS)
+def test_healthy_parent_passes_everything(name, capsys):
+    report = check_backend(PARENTS[name]())
+    assert report.passed
+    assert f"{len(CHECKS)} conformance checks ran" in capsys.readouterr().out or name == "reference"
+
+
+@pytest.mark.parametrize("beast", ZOO, ids=lambda beast: beast.name)
+def test_broken_backend_is_caught(beast):
+    assert list(failures(beast, [NAMED[beast.caught_by]])) == [beast.caught_by]
+
+
+def test_names_are_unique():
+    assert len({beast.name for beast in ZOO}) == len(ZOO)
+
+
+@pytest.mark.slow
+def test_every_check_catches_something():
+    unused = set(NAMED) - NEEDS_AN_INSTALLATION
+    for beast in sorted(ZOO, key=lambda beast: beast.name != "SinglePrecision"):
+        unused -= set(failures(beast, [NAMED[name] for name in sorted(unused)]))
+    assert not unused
+
+
+def test_a_healthy_backend_is_no_beast():
+    assert failures(Beast("cython", PARENTS["cython"], "", ""), CHECKS[:3]) == {}
