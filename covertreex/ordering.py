@@ -18,7 +18,7 @@ from covertreex.errors import InvalidInputError
 from covertreex.progress import Progress
 from covertreex.validation import check_points
 
-#: Distances that `maximin` computes between two looks at the keyboard.
+#: Nodes that `maximin` looks at before it listens for Ctrl-C again.
 BUDGET = 2**19
 
 

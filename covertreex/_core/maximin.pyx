@@ -22,7 +22,7 @@ cdef class Traversal:
     cdef int64_t root, chosen, next
     cdef double[::1] gap, distance, gaps
     cdef int64_t[::1] below, opened, on_path, order
-    cdef readonly int64_t evaluations
+    cdef readonly int64_t evaluations, looks
 
     def __init__(self, payload, tree, int64_t start):
         cdef Py_ssize_t n = len(payload)
@@ -45,10 +45,10 @@ cdef class Traversal:
         return np.asarray(self.order), np.asarray(self.gaps)
 
     def advance(self, int64_t budget):
-        """Choose points until `budget` more distances are computed, or all are chosen; return how many are chosen."""
-        cdef int64_t stop = self.evaluations + budget, n = self.gap.shape[0]
+        """Choose points until `budget` more nodes were looked at, or all are chosen; return how many are chosen."""
+        cdef int64_t stop = self.looks + budget, n = self.gap.shape[0]
         with nogil:
-            while self.chosen < n and self.evaluations < stop and self.gap[self.next] > 0.0:
+            while self.chosen < n and self.looks < stop and self.gap[self.next] > 0.0:
                 self.choose(self.next)
                 self.next = self.farther(self.root, self.below[self.root])
         if self.chosen < n and self.gap[self.next] == 0.0:
@@ -88,6 +88,7 @@ cdef class Traversal:
         while position < filled:
             x = self.opened[position]
             position += 1
+            self.looks += 1 + self.child_ptr[x + 1] - self.child_ptr[x]
             lower_dx = cx_lower(payload, self.distance[x])
             upper_dx = cx_upper(payload, self.distance[x])
             for i in range(self.child_ptr[x], self.child_ptr[x + 1]):
