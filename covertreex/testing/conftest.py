@@ -15,7 +15,7 @@ def pytest_terminal_summary(terminalreporter):
     counts = {}
     for outcome in ("passed", "failed", "skipped"):
         for report in terminalreporter.getreports(outcome):
-            backend = dict(report.user_properties).get(PROPERTY)
+            backend = dict(getattr(report, "user_properties", ())).get(PROPERTY)
             if backend is not None:
                 counts.setdefault(backend, dict.fromkeys(("passed", "failed", "skipped"), 0))[outcome] += 1
     for backend, count in counts.items():

@@ -1,0 +1,137 @@
+"""The smallest covertreex backend: the search and the scan of docs/architecture.md in plain NumPy. Copy it."""
+
+import heapq
+
+import numpy as np
+
+from covertreex.errors import BackendError
+from covertreex.oracle import dot16, kernel_values, squared_distances
+from covertreex.payload import EUCLIDEAN
+from covertreex.protocols import Capabilities
+from covertreex.telemetry import COUNTERS
+
+
+class Neighbours:
+    """The k best offers so far, by (distance, dataset index)."""
+
+    def __init__(self, k):
+        self.heap, self.k = [], k  # negated, so that the worst is on top
+
+    @property
+    def kth(self):
+        """float: the k-th best distance, inf until there are k."""
+        return -self.heap[0][0] if len(self.heap) == self.k else np.inf
+
+    def offer(self, distance, index):
+        """Whether the offer is accepted."""
+        item = (-distance, -index)
+        if len(self.heap) < self.k:
+            heapq.heappush(self.heap, item)
+            return True
+        return heapq.heappushpop(self.heap, item) != item
+
+
+def query_distances(payload, queries, q, rows):
+    """A1 to A5 of docs/mathematics.md: distances between query `q` and `rows`, to the bit."""
+    source, at = (payload, queries.rows[q]) if queries.rows[q] >= 0 else (queries, -1 - queries.rows[q])
+    r2 = squared_distances(source.coords[at], payload.coords[rows])
+    if payload.metric == EUCLIDEAN:
+        d = np.sqrt(r2)
+    else:
+        k = kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
+        left = k - dot16(source.factors[at], payload.factors[rows])
+        d = np.sqrt(1.0 - np.minimum(np.abs(left / np.sqrt(source.p[at] * payload.p[rows])), 1.0))
+    return np.where(rows == queries.rows[q], 0.0, d)
+
+
+def bounds(payload, d, radius):
+    """B2: no descendant of nodes at computed distance `d`, all within `radius` of them, computes nearer than this."""
+    return payload.lower(np.maximum(payload.lower(d) - radius, 0.0))
+
+
+class TemplateBackend:
+    """`covertreex.protocols.Traversal`."""
+
+    name = "template"
+    protocol_version = 1
+    capabilities = Capabilities(summary="plain NumPy, to be copied: right, and slow")
+
+    def search(self, tree, payload, queries, k, settings, out):
+        """Walk a cover tree best-first; parameters as `covertreex.protocols.Traversal.search`."""
+        missing = self.capabilities.missing(settings)
+        if missing:
+            raise BackendError(f"backend {self.name!r} lacks {', '.join(missing)}.")
+        for q in range(len(queries)):
+            if out.cancel[0]:
+                return
+            best, count = Neighbours(k), dict.fromkeys(COUNTERS, 0)
+            reason = self._walk(tree, payload, queries, q, settings.kth_frontier_stop, best, count)
+            self._finish(out, q, reason, best, count)
+
+    def _walk(self, tree, payload, queries, q, stop_rule, best, count):
+        limit, exclude, index = queries.limit[q], queries.exclude[q], payload.index
+        visited = np.zeros(len(payload), dtype=bool)
+        frontier, nodes = [], np.array([tree.root])
+        while True:
+            if queries.prefix:  # Q1: neither a node past the limit nor its later siblings have anything to offer
+                nodes = nodes[: np.searchsorted(index[nodes], limit)]
+            fresh = np.array([c for c in dict.fromkeys(nodes.tolist()) if not visited[c]], dtype=np.int64)
+            visited[fresh] = True
+            count["prunes_visited"] += len(nodes) - len(fresh)
+            count["nodes_visited"] += len(fresh)
+            count["distance_evals"] += len(fresh)
+            distances = query_distances(payload, queries, q, fresh)
+            allowed = (queries.rank[fresh] < limit) & (fresh != exclude)
+            lower = bounds(payload, distances, tree.si[fresh])
+            inner = tree.child_ptr[fresh] < tree.child_ptr[fresh + 1]
+            for c, d, offered, bound, has_children in zip(fresh, distances, allowed, lower, inner, strict=True):
+                if offered:
+                    count["yields"] += best.offer(d, index[c])
+                if not has_children:
+                    continue
+                if bound > best.kth:
+                    count["prunes_bound"] += 1
+                    continue
+                heapq.heappush(frontier, (bound, count["frontier_pushes"], c))
+                count["frontier_pushes"] += 1
+                count["frontier_peak"] = max(count["frontier_peak"], len(frontier))
+            if not frontier:
+                return "exhausted"
+            if stop_rule and frontier[0][0] > best.kth:
+                return "kth_frontier"
+            node = heapq.heappop(frontier)[2]
+            nodes = tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]]
+
+    def scan(self, payload, plan, k, settings, out):
+        """Compare queries with runs of rows; parameters as `covertreex.protocols.Traversal.scan`."""
+        for group in range(len(plan.group_ptr) - 1):
+            runs = range(plan.run_ptr[group], plan.run_ptr[group + 1])
+            for q in range(plan.group_ptr[group], plan.group_ptr[group + 1]):
+                if out.cancel[0]:
+                    return
+                best, count = Neighbours(k), dict.fromkeys(COUNTERS, 0)
+                reason = self._sweep(payload, plan, runs, q, settings.kth_frontier_stop, best, count)
+                self._finish(out, q, reason, best, count)
+
+    def _sweep(self, payload, plan, runs, q, stop_rule, best, count):
+        queries, kth_upper = plan.queries, plan.kth_upper[q]
+        for run in runs:
+            if stop_rule and plan.run_lower[run] > min(best.kth, kth_upper):
+                return "kth_frontier"
+            rows = np.arange(plan.run_start[run], plan.run_stop[run])
+            rows = rows[(queries.rank[rows] < queries.limit[q]) & (rows != queries.exclude[q])]
+            count["distance_evals"] += len(rows)
+            count["nodes_visited"] += len(rows)
+            for row, d in zip(rows, query_distances(payload, queries, q, rows), strict=True):
+                if d <= kth_upper:
+                    count["yields"] += best.offer(d, payload.index[row])
+        return "exhausted"
+
+    def _finish(self, out, q, reason, best, count):
+        count[f"stop_{reason}"] = 1
+        for place, (d, index) in enumerate(sorted((-d, -index) for d, index in best.heap)):
+            out.distances[q, place], out.indices[q, place] = d, index
+        out.counters[q] = list(count.values())
+
+
+backend = TemplateBackend()
