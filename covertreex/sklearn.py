@@ -1,0 +1,252 @@
+"""A scikit-learn estimator. Needs the extra ``covertreex[sklearn]``."""
+
+import numpy as np
+
+from covertreex.covertree import cover_tree
+from covertreex.errors import InvalidInputError
+from covertreex.outputs import MODES, to_csr
+
+try:
+    from joblib import effective_n_jobs
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"covertreex.sklearn needs scikit-learn 1.6 or later, which cannot be imported ({error}): "
+        "pip install 'covertreex[sklearn]'."
+    ) from error
+
+
+class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Neighbours as a scikit-learn estimator: a `KNeighborsTransformer` with this package's metrics.
+
+    `transform` makes a graph that estimators with ``metric='precomputed'`` take: KNeighborsRegressor, TSNE, DBSCAN.
+    Queries are coordinates; a point of the training data among them finds itself, at distance 0. Source: the
+    interface is that of ``sklearn.neighbors.KNeighborsTransformer`` and ``NearestNeighbors``.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        Neighbours per query. In mode 'distance' `transform` adds one, as scikit-learn does, since each training point
+        is the first neighbour of itself.
+    radius : float
+        Of `radius_neighbors`.
+    mode : {'distance', 'correlation', 'connectivity'}
+        Entries of the graph that `transform` makes; 'correlation', ``|rho|``, needs a kernel.
+    kernel, inducing, jitter
+        As for `covertreex.cover_tree`: without a kernel the metric is Euclidean.
+    random_state : int, RandomState or None
+        Of the draw of inducing rows: an integer is the seed of `covertreex.cover_tree`.
+    settings, backend
+        As for `covertreex.CoverTree.knn`.
+    n_jobs : int or None
+        Threads: None is 1 (unless joblib's context says otherwise), -1 all cores. Has no influence on the answer.
+
+    Attributes
+    ----------
+    tree_ : CoverTree
+    n_samples_fit_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        If `X` had names of columns.
+
+    Examples
+    --------
+    >>> from sklearn.neighbors import KNeighborsRegressor
+    >>> from sklearn.pipeline import make_pipeline
+    >>> model = make_pipeline(
+    ...     CoverTreeNeighbors(n_neighbors=2), KNeighborsRegressor(n_neighbors=2, metric="precomputed")
+    ... )
+    >>> model.fit([[0.0], [1.0], [3.0]], [0.0, 1.0, 3.0]).predict([[0.4], [2.9]]).tolist()
+    [0.5, 2.0]
+    """
+
+    def __init__(
+        self,
+        n_neighbors=5,
+        *,
+        radius=1.0,
+        mode="distance",
+        kernel=None,
+        inducing=None,
+        jitter=1e-6,
+        random_state=0,
+        settings=None,
+        backend=None,
+        n_jobs=None,
+    ):
+        self.n_neighbors = n_neighbors
+        self.radius = radius
+        self.mode = mode
+        self.kernel = kernel
+        self.inducing = inducing
+        self.jitter = jitter
+        self.random_state = random_state
+        self.settings = settings
+        self.backend = backend
+        self.n_jobs = n_jobs
+
+    def fit(self, X, y=None):
+        """Prepare the points.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, d)
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidInputError
+            If a parameter is out of range or the data cannot be used.
+        FactorizationError
+            If the covariance of the inducing points is not positive definite.
+
+        Examples
+        --------
+        >>> CoverTreeNeighbors(n_neighbors=1).fit([[0.0], [1.0], [3.0]]).n_samples_fit_
+        3
+        """
+        if self.mode not in MODES:
+            raise InvalidInputError(f"mode must be one of {', '.join(map(repr, MODES))}, got {self.mode!r}.")
+        if self.mode == "correlation" and self.kernel is None:
+            raise InvalidInputError("mode='correlation' needs a kernel; give kernel=..., or take mode='distance'.")
+        if (
+            isinstance(self.n_neighbors, bool)
+            or not isinstance(self.n_neighbors, (int, np.integer))
+            or self.n_neighbors < 1
+        ):
+            raise InvalidInputError(f"n_neighbors must be a positive integer, got {self.n_neighbors!r}.")
+        X = validate_data(self, X, dtype=np.float64, order="C")
+        seed = self.random_state
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        self.tree_ = cover_tree(
+            X,
+            kernel=self.kernel,
+            inducing=self.inducing,
+            jitter=self.jitter,
+            seed=seed,
+            n_threads=effective_n_jobs(self.n_jobs),
+        )
+        self.n_samples_fit_ = len(X)
+        return self
+
+    def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
+        """The nearest training points.
+
+        Parameters
+        ----------
+        X : array_like, shape (q, d), optional
+            By default the training points, none of which is its own neighbour then.
+        n_neighbors : int, optional
+            By default the estimator's.
+        return_distance : bool
+
+        Returns
+        -------
+        distances : ndarray, shape (q, n_neighbors), float64
+            Only if `return_distance`.
+        indices : ndarray, shape (q, n_neighbors), int64
+            Rows of the training data, nearest first, ties by row.
+
+        Raises
+        ------
+        InvalidInputError
+            If the queries cannot be used, or there are fewer other points than `n_neighbors`.
+        NotFittedError
+            Before `fit`.
+
+        Examples
+        --------
+        >>> neighbors = CoverTreeNeighbors(n_neighbors=1).fit([[0.0], [1.0], [3.0]])
+        >>> distances, indices = neighbors.kneighbors([[2.5]])
+        >>> distances.tolist(), indices.tolist()
+        ([[0.5]], [[2]])
+        """
+        result = self._search(X, n_neighbors)
+        return (result.distances, result.indices) if return_distance else result.indices
+
+    def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
+        """The graph of nearest neighbours.
+
+        Parameters
+        ----------
+        X, n_neighbors
+            As for `kneighbors`.
+        mode : {'connectivity', 'distance', 'correlation'}
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix, shape (q, n), float64
+            See `covertreex.outputs.to_csr`.
+
+        Raises
+        ------
+        InvalidInputError, NotFittedError
+            As for `kneighbors`; if `mode` is unknown, or 'correlation' without a kernel.
+
+        Examples
+        --------
+        >>> neighbors = CoverTreeNeighbors(n_neighbors=1).fit([[0.0], [1.0], [3.0]])
+        >>> neighbors.kneighbors_graph().toarray().tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+        """
+        return to_csr(self._search(X, n_neighbors), mode, n=self.n_samples_fit_)
+
+    def transform(self, X):
+        """The graph of nearest neighbours in the estimator's mode.
+
+        Parameters
+        ----------
+        X : array_like, shape (q, d)
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix, shape (q, n), float64
+            With ``n_neighbors + 1`` entries per row in mode 'distance', else `n_neighbors`.
+
+        Raises
+        ------
+        InvalidInputError, NotFittedError
+            As for `kneighbors`.
+
+        Examples
+        --------
+        >>> CoverTreeNeighbors(n_neighbors=1).fit_transform([[0.0], [1.0], [3.0]]).toarray().tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+        """
+        check_is_fitted(self)
+        return self.kneighbors_graph(X, self.n_neighbors + (self.mode == "distance"), self.mode)
+
+    def _search(self, X, n_neighbors):
+        check_is_fitted(self)
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+            raise InvalidInputError(f"n_neighbors must be an integer, got {k!r}.")
+        queries = self._queries(X)
+        most = self.n_samples_fit_ - (queries is None)
+        if not 1 <= k <= most:
+            raise InvalidInputError(
+                f"n_neighbors must be from 1 to {most} (n_samples_fit = {self.n_samples_fit_}"
+                f"{', and no point is its own neighbour' if queries is None else ''}), got {k}. "
+                "Mode 'distance' asks for one more than n_neighbors."
+            )
+        return self.tree_.search(
+            int(k),
+            queries,
+            settings=self.settings,
+            backend=self.backend,
+            n_threads=effective_n_jobs(self.n_jobs),
+        )
+
+    def _queries(self, X):
+        return None if X is None else validate_data(self, X, dtype=np.float64, order="C", reset=False)
+
+    @property
+    def _n_features_out(self):
+        return self.n_samples_fit_
