@@ -1,6 +1,7 @@
 //! Distance of a query from a row (A5), and bounds on it (B1, B2).
 
 use crate::arith::{kernel_value, residual, squared_distance};
+use crate::pack::prefetch;
 use crate::views::{Metric, Payload, Queries};
 
 /// One query: its data, and the row that it is, if it is one.
@@ -41,16 +42,26 @@ impl<'a> Point<'a> {
 }
 
 /// A5: computed distance of a query from a row; 0 if it is that row.
-#[inline]
 pub fn distance(payload: &Payload, point: &Point, row: usize) -> f64 {
+    distance_ahead(payload, point, row, None)
+}
+
+/// The same; meanwhile `next`, the row likely to be wanted after, is brought nearer.
+#[inline]
+pub(crate) fn distance_ahead(payload: &Payload, point: &Point, row: usize, next: Option<usize>) -> f64 {
     if point.row == Some(row) {
         return 0.0;
+    }
+    if let Some(next) = next {
+        prefetch(payload.coords_of(next));
+        prefetch(payload.p.get(next..=next).unwrap_or_default());
     }
     let r2 = squared_distance(point.coords, payload.coords_of(row));
     match payload.metric {
         Metric::Euclidean => r2.sqrt(),
         Metric::Residual { kernel, variance } => {
-            let dot = payload.simd.dot(point.factors, payload.factors_of(row));
+            let next = next.map_or(&[][..], |next| payload.factors_of(next));
+            let dot = payload.simd.dot_ahead(point.factors, payload.factors_of(row), next);
             residual(kernel_value(kernel, variance, r2), dot, point.p, payload.p[row])
         }
     }
@@ -76,5 +87,33 @@ impl Payload<'_> {
     pub fn bound(&self, far: f64, near: f64) -> f64 {
         let t = far - near;
         if t > 0.0 { self.lower(t) } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Simd;
+
+    #[test]
+    fn bounds_are_the_formulas_of_b1_and_b2() {
+        let payload = Payload {
+            metric: Metric::Euclidean,
+            dim: 0,
+            coords: &[],
+            width: 0,
+            factors: &[],
+            p: &[],
+            index: &[],
+            slack_abs: 0.01,
+            slack_rel: 0.1,
+            simd: Simd::BASELINE,
+        };
+        let lower = |d: f64| ((d * d) * (1.0 - 0.1) - 0.01).sqrt();
+        assert_eq!(payload.lower(0.7), lower(0.7));
+        assert_eq!(payload.lower(0.1), 0.0);
+        assert_eq!(payload.upper(0.7), ((0.7 * 0.7) * (1.0 + 0.1) + 0.01f64).sqrt());
+        assert_eq!(payload.bound(0.9, 0.2), lower(0.9 - 0.2));
+        assert_eq!(payload.bound(0.2, 0.2), 0.0);
     }
 }

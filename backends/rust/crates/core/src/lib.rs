@@ -9,6 +9,7 @@
 //! | `arith` | canonical arithmetic, one generic body for every processor |
 //! | `pack` | registers, for the dot product |
 //! | [`simd`] | which instructions that body is compiled to, chosen at run time |
+//! | `panel` | many distances at once |
 //! | `distance` | distance of a query from a row, and bounds on it |
 //! | `kbest`, `frontier`, `visited`, `ladder` | the parts of a search |
 //! | `search`, `scan` | the two verbs |
@@ -19,6 +20,7 @@ mod frontier;
 mod kbest;
 mod ladder;
 mod pack;
+mod panel;
 mod scan;
 mod search;
 pub mod simd;

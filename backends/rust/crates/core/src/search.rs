@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::distance::{Point, distance};
+use crate::distance::{Point, distance_ahead};
 use crate::frontier::{Entry, Frontier};
 use crate::kbest::KBest;
 use crate::ladder::Ladder;
-use crate::simd::prefetch;
+use crate::pack::prefetch;
+use crate::panel::{PANEL, Panel};
 use crate::views::{Counters, InputError, Output, Payload, Queries, Settings, TreeView, WIDEST_TILE, check_search};
 use crate::visited::Visited;
 
@@ -42,12 +43,14 @@ pub fn search_block(
         evaluated: HashMap::new(),
         counters: Counters::default(),
     };
+    let mut shared = RootDistances::new(tree, payload, queries, settings);
     for q in 0..queries.len() {
         if cancel.load(Ordering::Relaxed) != 0 {
             break;
         }
+        shared.reach(q);
         walk.clear();
-        match walk.run(q) {
+        match walk.run(q, shared.of(q)) {
             Stop::Exhausted => walk.counters.stop_exhausted = 1,
             Stop::KthFrontier => walk.counters.stop_kth_frontier = 1,
             Stop::Budget => walk.counters.stop_budget = 1,
@@ -57,6 +60,74 @@ pub fn search_block(
         walk.counters.write(counters);
     }
     Ok(())
+}
+
+/// Distances from the root's children, computed for several queries together: every query evaluates these children,
+/// unless a setting lets it skip some, and there may be thousands.
+struct RootDistances<'a> {
+    payload: &'a Payload<'a>,
+    queries: &'a Queries<'a>,
+    /// Empty where distances are not shared.
+    children: &'a [i64],
+    panel: Panel,
+    /// (CHUNK, children); void where the prefix rule cuts the children.
+    distances: Vec<f64>,
+}
+
+/// Queries that share: enough to make a row's way from memory cheap, few enough for their distances to be kept.
+const CHUNK: usize = 32;
+
+/// Children of the root beyond which nothing is shared: 16 MB of distances for a chunk.
+const MOST_SHARED: usize = 1 << 16;
+
+impl<'a> RootDistances<'a> {
+    fn new(
+        tree: &'a TreeView<'a>,
+        payload: &'a Payload<'a>,
+        queries: &'a Queries<'a>,
+        settings: &Settings,
+    ) -> RootDistances<'a> {
+        let skips = settings.level_cache || settings.level_cap > 0 || !settings.budget_schedule.is_empty();
+        let shares = !skips && payload.width > 0 && queries.len() > 1;
+        let children = if shares { tree.children_of(tree.root) } else { &[] };
+        let children = if children.len() <= MOST_SHARED { children } else { &[] };
+        let chunk = CHUNK.min(queries.len());
+        let distances = vec![0.0; chunk * children.len()];
+        RootDistances { payload, queries, children, panel: Panel::new(payload), distances }
+    }
+
+    /// Compute those of the queries from `q` on, if `q` begins a chunk.
+    fn reach(&mut self, q: usize) {
+        if self.children.is_empty() || !q.is_multiple_of(CHUNK) {
+            return;
+        }
+        let chunk = q..self.queries.len().min(q + CHUNK);
+        let points: Vec<Point> = chunk.clone().map(|q| Point::of(self.payload, self.queries, q)).collect();
+        let points: Vec<&Point> = points.iter().collect();
+        let limits: Vec<i64> =
+            chunk.map(|q| if self.queries.prefix { self.queries.limit[q] } else { i64::MAX }).collect();
+        let total = self.children.len();
+        for (start, rows) in (0..).step_by(PANEL).zip(self.children.chunks(PANEL)) {
+            for &row in rows {
+                self.panel.push(self.payload, row as usize, self.payload.index[row as usize]);
+            }
+            for (first, pair) in (0..).step_by(2).zip(points.chunks(2)) {
+                let limit = limits[first..first + pair.len()].iter().max().copied().unwrap_or(0);
+                self.panel.compare(self.payload, pair, limit);
+                for (which, found) in self.panel.distances[..pair.len()].iter().enumerate() {
+                    self.distances[(first + which) * total + start..][..rows.len()]
+                        .copy_from_slice(&found[..rows.len()]);
+                }
+            }
+            self.panel.clear();
+        }
+    }
+
+    /// Those of query `q`, whose chunk was the last that was reached.
+    fn of(&self, q: usize) -> Option<&[f64]> {
+        let total = self.children.len();
+        (total > 0).then(|| &self.distances[q % CHUNK * total..][..total])
+    }
 }
 
 enum Stop {
@@ -94,7 +165,8 @@ impl Walk<'_> {
         self.counters = Counters::default();
     }
 
-    fn run(&mut self, q: usize) -> Stop {
+    /// Answer query `q`, whose distances from the root's children may be known.
+    fn run(&mut self, q: usize, root_distances: Option<&[f64]>) -> Stop {
         let asker = Asker {
             point: Point::of(self.payload, self.queries, q),
             limit: self.queries.limit[q],
@@ -104,7 +176,7 @@ impl Walk<'_> {
         if self.queries.prefix && self.payload.index[root] >= asker.limit {
             return Stop::Exhausted;
         }
-        self.take(&asker, &[root as i64], None, &[]);
+        self.take(&asker, &[root as i64], None, None, &[]);
         let mut ladder = Ladder::new();
         let mut width = self.settings.narrowest();
         while let Some(&Entry { bound, .. }) = self.frontier.peek() {
@@ -117,10 +189,11 @@ impl Walk<'_> {
                 // Q1; children are in insertion order, so their indices ascend.
                 children = &children[..children.partition_point(|&c| self.payload.index[c as usize] < asker.limit)];
             }
+            let mut known = root_distances.filter(|_| entry.node == root);
             while !children.is_empty() {
                 let (tile, rest) = children.split_at(width.min(children.len()));
                 let yields = self.counters.yields;
-                self.take(&asker, tile, Some(entry.distance), rest);
+                self.take(&asker, tile, Some(entry.distance), known, rest);
                 if ladder.stops(self.settings, &mut self.counters) {
                     return Stop::Budget;
                 }
@@ -129,26 +202,33 @@ impl Walk<'_> {
                     width =
                         if fruitless { (2 * width).min(self.settings.stream_tile) } else { self.settings.narrowest() };
                 }
+                known = known.map(|distances| &distances[tile.len()..]);
                 children = rest;
             }
         }
         Stop::Exhausted
     }
 
-    /// Visit, evaluate, offer and push a tile, whose parent is at distance `parent`; `rest` comes next.
-    fn take(&mut self, asker: &Asker, tile: &[i64], parent: Option<f64>, rest: &[i64]) {
-        let mut nodes = [0; WIDEST_TILE];
+    /// Visit, evaluate, offer and push a tile, whose parent is at distance `parent` and whose own distances may be
+    /// known; `rest` comes next.
+    fn take(&mut self, asker: &Asker, tile: &[i64], parent: Option<f64>, known: Option<&[f64]>, rest: &[i64]) {
+        let mut places = [0; WIDEST_TILE];
         let mut found = [0.0; WIDEST_TILE];
-        let size = self.select(tile, parent, &mut nodes);
+        let size = self.select(tile, parent, &mut places);
+        let places = &places[..size];
         self.counters.distance_evals += size as i64;
-        for i in 0..size {
-            let next = if i + 1 < size { Some(nodes[i + 1]) } else { rest.first().map(|&c| c as usize) };
-            if let Some(row) = next {
-                prefetch(self.payload.factors_of(row));
+        if let Some(known) = known {
+            for (d, &place) in found.iter_mut().zip(places) {
+                *d = known[place];
             }
-            found[i] = distance(self.payload, &asker.point, nodes[i]);
+        } else if let Some(&last) = places.last() {
+            for (d, pair) in found.iter_mut().zip(places.windows(2)) {
+                *d = self.distance(asker, tile[pair[0]], Some(tile[pair[1]]));
+            }
+            found[size - 1] = self.distance(asker, tile[last], self.guess(rest));
         }
-        for (&c, &d) in nodes.iter().zip(&found).take(size) {
+        for (&place, &d) in places.iter().zip(&found) {
+            let c = tile[place] as usize;
             if self.queries.rank[c] < asker.limit && c as i64 != asker.exclude {
                 self.counters.yields += i64::from(self.best.offer(d, self.payload.index[c]));
             }
@@ -158,14 +238,32 @@ impl Walk<'_> {
         }
     }
 
-    /// The nodes of a tile that must be evaluated: how many, and the first of `nodes`.
-    fn select(&mut self, tile: &[i64], parent: Option<f64>, nodes: &mut [usize; WIDEST_TILE]) -> usize {
+    /// Computed distance from a node; meanwhile all that `next` will be asked for is brought nearer.
+    #[inline]
+    fn distance(&self, asker: &Asker, node: i64, next: Option<i64>) -> f64 {
+        let next = next.map(|next| next as usize);
+        if let Some(next) = next {
+            prefetch(&self.payload.index[next..=next]);
+            prefetch(&self.queries.rank[next..=next]);
+            prefetch(&self.tree.child_ptr[next..=next]);
+            prefetch(&self.tree.si[next..=next]);
+        }
+        distance_ahead(self.payload, &asker.point, node as usize, next)
+    }
+
+    /// The node that is likely to be wanted after a tile that `rest` follows.
+    fn guess(&self, rest: &[i64]) -> Option<i64> {
+        rest.first().or_else(|| self.tree.children_of(self.frontier.peek()?.node).first()).copied()
+    }
+
+    /// The places in a tile of the nodes that must be evaluated: the first of `places`, and how many.
+    fn select(&mut self, tile: &[i64], parent: Option<f64>, places: &mut [usize; WIDEST_TILE]) -> usize {
         let settings = self.settings;
         let parent = parent.filter(|_| settings.level_cache).map(|d| (self.payload.lower(d), self.payload.upper(d)));
         let fresh = self.visited.visit(tile);
         let mut size = 0;
-        for (i, &c) in tile.iter().enumerate() {
-            if fresh >> i & 1 == 0 {
+        for (place, &c) in tile.iter().enumerate() {
+            if fresh >> place & 1 == 0 {
                 self.counters.prunes_visited += 1;
                 continue;
             }
@@ -182,7 +280,7 @@ impl Walk<'_> {
             if settings.level_cap > 0 {
                 *self.evaluated.entry(self.tree.level[c]).or_insert(0) += 1;
             }
-            nodes[size] = c;
+            places[size] = place;
             size += 1;
         }
         size

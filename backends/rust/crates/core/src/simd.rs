@@ -27,6 +27,12 @@ impl fmt::Display for Simd {
 }
 
 impl Simd {
+    /// A1: dot product of slices of one length, a multiple of 16.
+    #[inline]
+    pub fn dot(self, a: &[f64], b: &[f64]) -> f64 {
+        self.dot_ahead(a, b, &[])
+    }
+
     /// What every processor of the target has.
     pub const BASELINE: Simd = Simd(Level::Baseline);
 
@@ -98,23 +104,27 @@ macro_rules! dispatch {
 }
 
 dispatch! {
-    /// A1: dot product of slices of one length, a multiple of 16.
-    pub fn dot(a: &[f64], b: &[f64]) -> f64;
-    |a, b| dots_body::<Narrow, 1, 1, 8>([a], [b])[0][0],
-    |a, b| dots_body::<__m256d, 1, 1, 4>([a], [b])[0][0],
-    |a, b| dots_body::<__m512d, 1, 1, 2>([a], [b])[0][0]
+    /// A1: dot product of slices of one length, a multiple of 16; meanwhile `next` is brought nearer.
+    pub fn dot_ahead(a: &[f64], b: &[f64], next: &[f64]) -> f64;
+    |a, b, next| dots_body::<Narrow, 1, 1, 8>([a], [b], next)[0][0],
+    |a, b, next| dots_body::<__m256d, 1, 1, 4>([a], [b], next)[0][0],
+    |a, b, next| dots_body::<__m512d, 1, 1, 2>([a], [b], next)[0][0]
 }
 
 dispatch! {
     /// A1: dot products of one query with two rows, `[query][row]`.
     pub fn dots1x2(queries: [&[f64]; 1], rows: [&[f64]; 2]) -> [[f64; 2]; 1];
-    dots_body::<Narrow, 1, 2, 4>, dots_body::<__m256d, 1, 2, 4>, dots_body::<__m512d, 1, 2, 2>
+    |q, r| dots_body::<Narrow, 1, 2, 4>(q, r, &[]),
+    |q, r| dots_body::<__m256d, 1, 2, 4>(q, r, &[]),
+    |q, r| dots_body::<__m512d, 1, 2, 2>(q, r, &[])
 }
 
 dispatch! {
     /// A1: dot products of two queries with two rows, `[query][row]`.
     pub fn dots2x2(queries: [&[f64]; 2], rows: [&[f64]; 2]) -> [[f64; 2]; 2];
-    dots_body::<Narrow, 2, 2, 2>, dots_body::<__m256d, 2, 2, 2>, dots_body::<__m512d, 2, 2, 2>
+    |q, r| dots_body::<Narrow, 2, 2, 2>(q, r, &[]),
+    |q, r| dots_body::<__m256d, 2, 2, 2>(q, r, &[]),
+    |q, r| dots_body::<__m512d, 2, 2, 2>(q, r, &[])
 }
 
 dispatch! {
@@ -127,17 +137,4 @@ dispatch! {
     /// Squared distances of a point from the first `out.len()` points of a panel: axis after axis, `stride` to an axis.
     pub(crate) fn squared_distances(point: &[f64], panel: &[f64], stride: usize, out: &mut [f64]);
     squared_distances_body, squared_distances_body, squared_distances_body
-}
-
-/// Ask for a slice ahead of its use.
-#[inline]
-pub(crate) fn prefetch(values: &[f64]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(8) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that the program can see, and the address is that of a borrowed slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
 }
