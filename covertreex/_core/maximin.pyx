@@ -18,7 +18,7 @@ cdef class Traversal:
 
     cdef PayloadView view
     cdef const int64_t[::1] parent, child_ptr, children
-    cdef const double[::1] parent_distance, si
+    cdef const double[::1] lower_pd, upper_pd, si  # of the distance from the parent; radius
     cdef int64_t root, chosen, next
     cdef double[::1] gap, distance, gaps
     cdef int64_t[::1] below, opened, on_path, order
@@ -28,7 +28,8 @@ cdef class Traversal:
         cdef Py_ssize_t n = len(payload)
         self.view = PayloadView(payload)
         self.parent, self.child_ptr, self.children = tree.parent, tree.child_ptr, tree.children
-        self.parent_distance, self.si = tree.parent_distance, tree.si
+        self.lower_pd, self.upper_pd = payload.lower(tree.parent_distance), payload.upper(tree.parent_distance)
+        self.si = tree.si
         self.root = tree.root
         self.gap = np.full(n, np.inf)
         self.distance = np.empty(n)
@@ -71,7 +72,7 @@ cdef class Traversal:
         cdef cx_query query = cx_row_query(payload, s)
         cdef int64_t x, c, best, i
         cdef Py_ssize_t position, filled
-        cdef double far, near, lower_pd, upper_pd, lower_dx, upper_dx, most
+        cdef double far, near, lower_dx, upper_dx, most
 
         self.order[self.chosen] = payload.index[s]
         self.gaps[self.chosen] = self.gap[s]
@@ -97,11 +98,9 @@ cdef class Traversal:
                 if self.below[c] != -1 and self.gap[self.below[c]] > most:
                     most = self.gap[self.below[c]]
                 if self.on_path[c] != self.chosen:
-                    lower_pd = cx_lower(payload, self.parent_distance[c])
-                    upper_pd = cx_upper(payload, self.parent_distance[c])
-                    far = lower_dx - upper_pd
-                    if lower_pd - upper_dx > far:
-                        far = lower_pd - upper_dx
+                    far = lower_dx - self.upper_pd[c]
+                    if self.lower_pd[c] - upper_dx > far:
+                        far = self.lower_pd[c] - upper_dx
                     if cx_bound(payload, far, self.si[c]) >= most:
                         continue
                 self.evaluate(&query, s, c)
