@@ -570,6 +570,10 @@ def _read_entries(header, start, size):
     return where
 
 
+def _at_once(path, flags):
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would be waited for
+
+
 def _view(memory, dtype, shape, begin):
     part = memory[begin : begin + math.prod(shape) * dtype.itemsize]
     return np.asarray(part).view(dtype).reshape(shape)
@@ -631,7 +635,7 @@ def load(path, *, mmap=True, verify=None, n_threads=None):
     n_threads = parallel.thread_count(n_threads)
     verify = not mmap if verify is None else verify
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
             status = os.fstat(file.fileno())
             _require(stat.S_ISREG(status.st_mode), "it is no regular file")
             document, digests, where = _read_header(file, status.st_size)
@@ -711,11 +715,11 @@ def restore(document, arrays, n_threads, origin):
         if maps and not origin.is_there():
             return LostTree(origin.path)
         origin = origin if maps else None
-    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     factors = arrays.get("factors")
-    if origin is None and factors is not None and factors.ctypes.data % ALIGN:
-        arrays["factors"] = empty_factors(*factors.shape)
+    if factors is not None and factors.ctypes.data % ALIGN and not isinstance(factors, np.memmap):
+        arrays = {**arrays, "factors": empty_factors(*factors.shape)}
         arrays["factors"][:] = factors
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     try:
         tree = assemble(document, arrays, n_threads)
     except FileFormatError as error:
