@@ -37,8 +37,8 @@ def run(tasks, n_threads, cancel=None, on_done=None):
     """
     results = []
     with ThreadPoolExecutor(n_threads) as pool:
-        futures = [pool.submit(task) for task in tasks]
         try:
+            futures = [pool.submit(task) for task in tasks]  # an interrupt may come while thousands are submitted
             for future in futures:
                 results.append(future.result())
                 if on_done is not None:
