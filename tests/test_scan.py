@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from naive import make_payload, make_queries, naive_scan, split_payload
 
 import covertreex as cx
-from covertreex import oracle, plans
+from covertreex import oracle
 from covertreex.protocols import ScanPlan, SearchOutput
 from covertreex.telemetry import COUNTERS
 
@@ -45,6 +45,11 @@ def plan_of(queries, groups, runs, run_lower=None, kth_upper=None):
     )
 
 
+def whole_range(payload, queries):
+    """One group of all queries, compared with every row."""
+    return plan_of(queries, [len(queries)], [[(0, len(payload))]])
+
+
 def run_both(backend, payload, plan, k, settings=cx.EXACT):
     """Scan with the backend and with the naive engine, compare, and return what was found."""
     found, expected = (SearchOutput.empty(len(plan.queries), k) for _ in range(2))
@@ -66,7 +71,7 @@ def counter(out, name):
 @pytest.mark.parametrize("include_self", [False, True])
 def test_whole_range_is_exact(payload, backend, k, predecessors, include_self):
     queries = make_queries(payload, np.arange(0, N, 6), predecessors, include_self)
-    out = run_both(backend, payload, plans.whole_range(payload, queries), k)
+    out = run_both(backend, payload, whole_range(payload, queries), k)
     indices, distances = oracle.canonical(payload, queries, k)
     np.testing.assert_array_equal(out.indices, indices)
     np.testing.assert_array_equal(out.distances, distances)
@@ -76,7 +81,7 @@ def test_whole_range_is_exact(payload, backend, k, predecessors, include_self):
 @pytest.mark.parametrize("q", [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 129])
 def test_any_number_of_queries(payload, backend, q, rng):
     queries = make_queries(payload, rng.integers(0, N, q))
-    run_both(backend, payload, plans.whole_range(payload, queries), 4)
+    run_both(backend, payload, whole_range(payload, queries), 4)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "correlation", "residual"])
@@ -85,14 +90,14 @@ def test_external_queries(metric, backend):
     kernel = {"euclidean": None, "correlation": cx.Matern32(0.8)}.get(metric, cx.RBF(1.2))
     inducing = range(0, 120, 11) if metric == "residual" else None
     payload, queries = split_payload(make_payload(rng.normal(size=(150, 3)), kernel, inducing), 120)
-    out = run_both(backend, payload, plans.whole_range(payload, queries), 5)
+    out = run_both(backend, payload, whole_range(payload, queries), 5)
     np.testing.assert_array_equal(out.distances, oracle.canonical(payload, queries, 5)[1])
 
 
 def test_order_of_the_callers(payload, backend, rng):
     queries = make_queries(payload, np.arange(0, N, 6), True, rank=rng.permutation(N))
     assert not queries.prefix
-    run_both(backend, payload, plans.whole_range(payload, queries), 5)
+    run_both(backend, payload, whole_range(payload, queries), 5)
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -133,14 +138,14 @@ def test_groups_without_queries_runs_or_rows(payload, backend):
 
 
 def test_no_queries(payload, backend):
-    run_both(backend, payload, plans.whole_range(payload, make_queries(payload, [])), 3)
+    run_both(backend, payload, whole_range(payload, make_queries(payload, [])), 3)
 
 
 def test_long_runs(backend):
     """More rows than any panel or tile."""
     payload = make_case("residual", n=1300)
     queries = make_queries(payload, [0, 700, 1299], True)
-    out = run_both(backend, payload, plans.whole_range(payload, queries), 7)
+    out = run_both(backend, payload, whole_range(payload, queries), 7)
     assert counter(out, "distance_evals").tolist() == [0, 700, 1299]
 
 
@@ -168,5 +173,5 @@ def test_any_plan(backend, data):
 def test_a_cancelled_scan_returns_at_once(payload, backend):
     queries, out = make_queries(payload, np.arange(N)), SearchOutput.empty(N, 3)
     out.cancel[0] = 1
-    cx.get_backend(backend).scan(payload, plans.whole_range(payload, queries), 3, cx.EXACT, out)
+    cx.get_backend(backend).scan(payload, whole_range(payload, queries), 3, cx.EXACT, out)
     assert counter(out, "distance_evals").sum() <= N * N / 2

@@ -118,7 +118,7 @@ def test_lines_of_a_search(tree, backend, profile):
     text = telemetry.to_jsonl()
     assert text.endswith("\n")
     records = [check_line(line) for line in text.splitlines()]
-    assert len(records) == len(telemetry.blocks) > 1
+    assert len(records) == len(telemetry.blocks) >= (1 if profile == "exact" else 2)
     assert [record["block"] for record in records] == list(range(len(records)))
     assert sum(record["queries"] for record in records) == 300
     assert tuple(record["queries"] for record in records) == telemetry.block_sizes
