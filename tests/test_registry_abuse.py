@@ -292,3 +292,20 @@ def test_installed_by_pip(site, tmp_path):
     report = describe(site)
     assert only(report, "piped")["distribution"] == "cx-piped"
     assert report["answers"]["piped"] == "piped"
+
+
+@pytest.mark.xfail(reason="the registry guards entry.load() against Exception, and nothing else", strict=True)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys; sys.exit('no licence found')",
+        GOOD + "\n    Backend.name = property(lambda self: 1 / 0)\n",
+        GOOD + "\n    Backend.capabilities = property(lambda self: 1 / 0)\n",
+    ],
+    ids=["leaves Python", "no name to be had", "no capabilities to be had"],
+)
+def test_plugin_that_bites(site, source):
+    install(site, "cx-viper", "viper", source)
+    report = describe(site)
+    assert only(report, "viper")["status"] == "broken"
+    assert "cx-viper 1.0" in report["errors"]["viper"]

@@ -12,10 +12,10 @@ NEEDS_AN_INSTALLATION = {"check_public_face"}
 
 
 @pytest.mark.parametrize("name", PARENTS)
-def test_healthy_parent_passes_everything(name, capsys):
+def test_healthy_parent_passes_everything(name):
     report = check_backend(PARENTS[name]())
-    assert report.passed
-    assert f"{len(CHECKS)} conformance checks ran" in capsys.readouterr().out or name == "reference"
+    assert len(report.outcomes) == len(CHECKS)
+    assert {one.check for one in report.outcomes if one.status != "passed"} <= NEEDS_AN_INSTALLATION
 
 
 @pytest.mark.parametrize("beast", ZOO, ids=lambda beast: beast.name)
@@ -30,7 +30,7 @@ def test_names_are_unique():
 @pytest.mark.slow
 def test_every_check_catches_something():
     unused = set(NAMED) - NEEDS_AN_INSTALLATION
-    for beast in sorted(ZOO, key=lambda beast: beast.name != "SinglePrecision"):
+    for beast in ZOO:
         unused -= set(failures(beast, [NAMED[name] for name in sorted(unused)]))
     assert not unused
 

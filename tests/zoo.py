@@ -15,6 +15,7 @@ from covertreex.payload import EUCLIDEAN
 from covertreex.protocols import Capabilities, SearchOutput
 from covertreex.telemetry import COUNTERS
 from covertreex.testing import CHECKS, ConformanceError, check_backend
+from covertreex.testing.cases import whole_range
 from covertreex.testing.reference import Best, ReferenceBackend, Sweep, Walk
 
 #: The healthy backends that the broken ones are made of.
@@ -379,9 +380,7 @@ class BruteForce(Wrapper):
     """Walks no tree at all: right answers, other work than it was asked to do."""
 
     def search(self, tree, payload, queries, k, settings, out):
-        from covertreex.plans import whole_range
-
-        self.parent.scan(payload, whole_range(payload, queries), k, settings, out)
+        self.parent.scan(payload, whole_range(queries), k, settings, out)
 
 
 @caught_by("check_mechanisms")

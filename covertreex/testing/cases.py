@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from covertreex import kernels, metrics, oracle, plans
+from covertreex import kernels, metrics, oracle
 from covertreex.build import build_tree
 from covertreex.payload import PayloadStore
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput
@@ -180,6 +180,11 @@ def make_plan(queries, groups, lower=None, kth_upper=None):
     )
 
 
+def whole_range(queries):
+    """One group of all queries, compared with every row."""
+    return make_plan(sealed(queries), [(len(queries), [(0, len(queries.rank))])])
+
+
 def nearest_runs_first(payload, queries, sizes, width):
     """A plan whose groups take `sizes` queries and meet runs of `width` rows, nearest first, with true lower bounds."""
     groups, lower, begin = [], [], 0
@@ -233,7 +238,7 @@ def answer(backend, verb, space, queries, k, settings=PARITY):
     """
     if verb == "search":
         return search(backend, space, queries, k, settings)
-    return scan(backend, space, sealed(plans.whole_range(space.payload, sealed(queries))), k, settings)
+    return scan(backend, space, whole_range(queries), k, settings)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

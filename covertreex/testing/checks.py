@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from covertreex import covertree, driver, errors, kernels, metrics, oracle, parallel, plans, registry
+from covertreex import covertree, driver, errors, kernels, metrics, oracle, parallel, registry
 from covertreex.protocols import MECHANISMS, SearchOutput
 from covertreex.settings import EXACT, GOLD, PARITY
 from covertreex.telemetry import COUNTERS, UNEQUAL_FIELDS, check_line
@@ -33,6 +33,7 @@ from covertreex.testing.cases import (
     scan,
     search,
     spaces,
+    whole_range,
 )
 from covertreex.testing.reference import ReferenceBackend, make_queries, sealed
 from covertreex.tree import Tree
@@ -281,8 +282,8 @@ def check_no_queries(backend):
     for space in spaces(20):
         none = space.queries([])
         search(backend, space, none, 3)
-        for plan in (plans.whole_range(space.payload, none), make_plan(none, [])):
-            scan(backend, space, sealed(plan), 3)
+        for plan in (whole_range(none), make_plan(none, [])):
+            scan(backend, space, plan, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -343,7 +344,7 @@ def check_scan_counters(backend):
     for space in spaces(60):
         for options in ({}, {"predecessor_mode": True}):
             block = space.queries(range(0, 60, 3), **options)
-            expect_reference_scan(backend, "counters", space, sealed(plans.whole_range(space.payload, block)), 6)
+            expect_reference_scan(backend, "counters", space, whole_range(block), 6)
 
 
 @_check
@@ -584,7 +585,7 @@ def check_blocks(backend):
             if verb == "search":
                 backend.search(space.tree, space.payload, part, 5, PARITY, piece)
             else:
-                backend.scan(space.payload, sealed(plans.whole_range(space.payload, part)), 5, PARITY, piece)
+                backend.scan(space.payload, whole_range(part), 5, PARITY, piece)
             outside = np.r_[0:start, stop:60]
             for old, new in zip(before, (out.indices, out.distances, out.counters), strict=True):
                 if not np.array_equal(old[outside], new[outside]):
@@ -627,7 +628,7 @@ def check_keeps_nothing(backend):
         space = spaces(40)[2]
         block = space.queries()
         out = SearchOutput.empty(len(block), 5)
-        plan = sealed(plans.whole_range(space.payload, block))
+        plan = whole_range(block)
         if verb == "search":
             backend.search(space.tree, space.payload, block, 5, PARITY, out)
         else:

@@ -6,6 +6,9 @@ The option is added for such a command line alone, so that it can disturb no oth
 
 import pytest
 
+#: What a command line names to run the kit.
+_TARGETS = ("covertreex.testing", "covertreex.testing.test_backend")
+
 
 def add_backend_option(parser):
     """Add ``--backend``, unless another conftest has it already."""
@@ -25,6 +28,6 @@ def add_backend_option(parser):
 def pytest_load_initial_conftests(parser, args):
     """Conftests first: one of them may have the option."""
     result = yield
-    if any(str(argument).startswith("covertreex.testing") for argument in args):
+    if any(str(argument).partition("::")[0] in _TARGETS for argument in args):
         add_backend_option(parser)
     return result
