@@ -365,12 +365,12 @@ class DenseOracle:
             kth = min(k, score.shape[1])
             worst = np.partition(score, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
             available = np.isfinite(score).sum(axis=1)
-            worst = np.where((available < k)[:, None], -np.finfo(float).max, worst)
             slack = RHO_TOLERANCE if self.kernel is not None else EUCLIDEAN_TOLERANCE * np.abs(worst)
+            enough = np.where((available < k)[:, None], -np.finfo(float).max, worst - slack)
             answer = np.sort(indices[where], axis=1)
             fresh = np.ones(answer.shape, dtype=bool)
             fresh[:, 1:] = answer[:, 1:] != answer[:, :-1]
-            reached = np.take_along_axis(score, np.maximum(answer, 0), axis=1) >= worst - slack
+            reached = np.take_along_axis(score, np.maximum(answer, 0), axis=1) >= enough
             right += int(np.sum(reached & fresh & (answer >= 0)))
             expected += int(np.minimum(available, k).sum())
         return right / expected if expected else 1.0

@@ -146,6 +146,16 @@ def test_recall_does_not_count_what_is_not_allowed(truth):
     assert truth.recall(answer, predecessor_mode=True) == pytest.approx(1.0 - 1 / expected)
 
 
+def test_euclidean_recall_of_short_rows(X):
+    """Where everything that exists is asked for, what is not allowed is still wrong."""
+    truth = DenseOracle(X)
+    answer = truth.knn(5, predecessor_mode=True)[0]
+    assert truth.recall(answer, predecessor_mode=True) == 1.0
+    answer[3] = [0, 1, 30, 31, -1]
+    expected = sum(min(5, i) for i in range(40))
+    assert truth.recall(answer, predecessor_mode=True) == pytest.approx(1.0 - 1 / expected)
+
+
 def test_recall_of_short_rows(truth):
     """Row i has i predecessors: what does not exist cannot be missed, but what exists can."""
     answer = truth.knn(5, predecessor_mode=True)[0]
