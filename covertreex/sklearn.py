@@ -30,8 +30,6 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     n_neighbors : int
         Neighbours per query. In mode 'distance' `transform` adds one, as scikit-learn does, since each training point
         is the first neighbour of itself.
-    radius : float
-        Of `radius_neighbors`.
     mode : {'distance', 'correlation', 'connectivity'}
         Entries of the graph that `transform` makes; 'correlation', ``|rho|``, needs a kernel.
     kernel, inducing, jitter
@@ -66,7 +64,6 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self,
         n_neighbors=5,
         *,
-        radius=1.0,
         mode="distance",
         kernel=None,
         inducing=None,
@@ -77,7 +74,6 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         n_jobs=None,
     ):
         self.n_neighbors = n_neighbors
-        self.radius = radius
         self.mode = mode
         self.kernel = kernel
         self.inducing = inducing
