@@ -7,7 +7,10 @@ from setuptools import Extension, setup
 
 # Same bits everywhere: no contraction into fused multiply-add, no -march=native; canonical.h picks registers at run
 # time. -fno-math-errno and -fno-trapping-math change no value, they let sqrt be an instruction and loops be vectors.
-FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
+# Screens alone may contract: they only bound.
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
+HEADERS = ("canonical.h", "canonical.pxd", "screen.h", "screen_tile.h", "nearest.h")
+CONTRACTED = ("nearest", "screen")
 CORE = os.path.join("covertreex", "_core")
 
 extensions = [
@@ -15,10 +18,10 @@ extensions = [
         f"covertreex._core.{name}",
         [os.path.join(CORE, f"{name}.pyx")],
         include_dirs=[CORE],
-        depends=[os.path.join(CORE, "canonical.h"), os.path.join(CORE, "canonical.pxd")],
-        extra_compile_args=FLAGS,
+        depends=[os.path.join(CORE, file) for file in HEADERS],
+        extra_compile_args=[*FLAGS, "-ffp-contract=fast" if name in CONTRACTED else "-ffp-contract=off"],
     )
-    for name in ("canonical", "order", "maximin", "factors", "queries", "build", "search", "scan")
+    for name in ("canonical", "order", "maximin", "factors", "queries", "build", "search", "scan", "nearest", "screen")
 ]
 
 setup(

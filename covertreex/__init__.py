@@ -22,12 +22,13 @@ from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadra
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.persistence import load
 from covertreex.registry import get_backend, list_backends, refresh
-from covertreex.settings import EXACT, GOLD, PARITY, TraversalSettings, settings_from_env
+from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EXACT",
+    "FAST",
     "GOLD",
     "PARITY",
     "RBF",

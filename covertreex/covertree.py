@@ -9,6 +9,7 @@ from covertreex.build import build_tree
 from covertreex.errors import InvalidInputError
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.oracle import DenseOracle
+from covertreex.planner import Plan
 from covertreex.protocols import QueryBlock
 from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
 from covertreex.telemetry import Telemetry
@@ -29,8 +30,8 @@ class SearchResult:
         What was counted, and how long it took.
     backend : str
         The backend that answered.
-    verb : {'search', 'scan'}
-        Whether it walked the tree or scanned.
+    plan : covertreex.planner.Plan
+        How it was answered, and why; ``print(result.plan)``.
     settings : TraversalSettings
     recall : float or None
         Of the audited queries against the dense oracle; None without `audit`.
@@ -42,7 +43,7 @@ class SearchResult:
     distances: np.ndarray
     telemetry: Telemetry
     backend: str
-    verb: str
+    plan: Plan
     settings: TraversalSettings
     recall: float | None = None
     recall_interval: tuple[float, float] | None = None
@@ -139,8 +140,8 @@ class CoverTree:
         include_self : bool
             Whether a row may be its own neighbour.
         settings : str or TraversalSettings, optional
-            'exact', 'parity', 'gold' or settings of your own. By default 'exact', unless the environment says otherwise
-            (`covertreex.settings_from_env`).
+            'exact', 'fast', 'parity', 'gold' or settings of your own. By default 'exact', unless the environment says
+            otherwise (`covertreex.settings_from_env`).
         backend : str, optional
             Name of a backend; by default the first of cython, rust, numba that can do it.
         n_threads : int, optional
@@ -245,7 +246,7 @@ class CoverTree:
             distances=answer.distances,
             telemetry=answer.telemetry,
             backend=chosen.name,
-            verb=verb,
+            plan=answer.plan,
             settings=settings,
             recall=recall,
             recall_interval=interval,

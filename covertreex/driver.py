@@ -11,12 +11,16 @@ import numpy as np
 from covertreex import parallel, plans
 from covertreex.errors import BackendError
 from covertreex.payload import EUCLIDEAN
+from covertreex.planner import Plan, ScanPlanner
 from covertreex.progress import Progress
-from covertreex.protocols import QueryBlock, SearchOutput
+from covertreex.protocols import SearchOutput
 from covertreex.telemetry import BlockRecord, Telemetry, merge_counters, merge_totals
 
 #: Queries per block of a tree search, where the settings do not size blocks themselves.
 BLOCK = 64
+
+#: Groups of a scan that one block holds at most, and the share of all groups that it may.
+GROUPS_MOST, GROUPS_SHARE = 8, 64
 
 #: Bounds of a dynamic query block, and the share of the active queries that it takes.
 DYNAMIC_SMALLEST, DYNAMIC_LARGEST, DYNAMIC_SHARE = 8, 256, 8
@@ -29,6 +33,7 @@ class Answer:
     indices: np.ndarray
     distances: np.ndarray
     telemetry: Telemetry
+    plan: Plan
 
 
 def choose_verb(settings, payload):
@@ -50,29 +55,6 @@ def dynamic_blocks(active):
         sizes.append(size)
         active -= size
     return sizes
-
-
-def _block_sizes(verb, settings, payload, total):
-    if verb == "scan":
-        fixed = plans.group_size(payload)
-    elif settings.dynamic_query_block:
-        return dynamic_blocks(total)
-    else:
-        fixed = BLOCK
-    return [stop - start for start, stop in parallel.spans(total, fixed)]
-
-
-def _permuted(queries, order):
-    return QueryBlock(
-        queries.rows[order],
-        queries.coords,
-        queries.factors,
-        queries.p,
-        queries.exclude[order],
-        queries.limit[order],
-        queries.rank,
-        queries.prefix,
-    )
 
 
 def run(tree, payload, queries, k, settings, backend, n_threads):
@@ -98,22 +80,21 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
     BackendError
         If the backend left a query without a stop reason.
     """
+    out = SearchOutput.empty(len(queries), k)
     verb = choose_verb(settings, payload)
     structure = tree() if verb == "search" else None
     begin = time.perf_counter()
-    # Neighbouring queries go together: they need the same rows, and in a scan those of like limits the same range.
-    keys = (queries.rows, queries.limit) if verb == "scan" else (queries.limit, queries.rows)
-    order = np.lexsort(keys)
-    sorted_queries = _permuted(queries, order)
-    out = SearchOutput.empty(len(queries), k)
+    if verb == "search":
+        order, sizes, answer, plan = _plan_search(structure, payload, queries, k, settings, backend, out)
+    else:
+        order, sizes, answer, plan = _plan_scan(payload, queries, k, settings, backend, n_threads, out)
 
     def answer_block(number, start, stop):
         clock = time.perf_counter()
-        block, part = sorted_queries.slice(start, stop), out.slice(start, stop)
-        if verb == "search":
-            backend.search(structure, payload, block, k, settings, part)
-        else:
-            backend.scan(payload, plans.whole_range(payload, block), k, settings, part)
+        extra = answer(number, start, stop)
+        counters = merge_counters(out.counters[start:stop])
+        for name, value in extra.items():
+            counters[name] += value
         return BlockRecord(
             backend=backend.name,
             profile=settings.profile,
@@ -122,13 +103,13 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
             queries=stop - start,
             k=k,
             seconds=time.perf_counter() - clock,
-            counters=merge_counters(part.counters),
+            counters=counters,
         )
 
-    stops = np.cumsum(_block_sizes(verb, settings, payload, len(queries)), dtype=np.int64)
+    stops = [int(stop) for stop in np.cumsum(sizes, dtype=np.int64)]
     tasks = [
-        lambda number=number, stop=int(stop): answer_block(number, int(stops[number - 1]) if number else 0, stop)
-        for number, stop in enumerate(stops)
+        lambda number=number, start=start, stop=stop: answer_block(number, start, stop)
+        for number, (start, stop) in enumerate(zip([0, *stops], stops, strict=False))
     ]
     with Progress("queries", len(queries)) as progress:
         records = parallel.run(tasks, n_threads, out.cancel, on_done=lambda record: progress.advance(record.queries))
@@ -148,4 +129,34 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
         n_threads=n_threads,
         blocks=tuple(records) if settings.telemetry else (),
     )
-    return Answer(indices, distances, telemetry)
+    return Answer(indices, distances, telemetry, plan)
+
+
+def _plan_search(tree, payload, queries, k, settings, backend, out):
+    """Order of the queries, block sizes, and the function that answers a block, for a tree search."""
+    # Queries that are near each other go together: they walk the same part of the tree.
+    order = np.lexsort((queries.limit, queries.rows))
+    queries = plans.permuted(queries, order)
+    if settings.dynamic_query_block:
+        sizes = dynamic_blocks(len(queries))
+    else:
+        sizes = [stop - start for start, stop in parallel.spans(len(queries), BLOCK)]
+
+    def answer(number, start, stop):
+        backend.search(tree, payload, queries.slice(start, stop), k, settings, out.slice(start, stop))
+        return {}
+
+    why = "the settings ask for the tree" if settings.strategy == "tree" else "a tree prunes well under this metric"
+    return order, sizes, answer, Plan("search", why)
+
+
+def _plan_scan(payload, queries, k, settings, backend, n_threads, out):
+    """The same for a scan: a block is some groups of queries."""
+    planner = ScanPlanner(payload, queries, k, settings, backend, n_threads, out.cancel)
+    spans = parallel.spans(len(planner.groups), max(1, min(GROUPS_MOST, len(planner.groups) // GROUPS_SHARE)))
+    ptr = planner.groups.ptr
+
+    def answer(number, start, stop):
+        return planner.answer(*spans[number], out.slice(start, stop))
+
+    return planner.groups.order, [ptr[last] - ptr[first] for first, last in spans], answer, planner.plan

@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from covertreex.errors import InvalidInputError
+from covertreex.validation import LARGEST_COORDINATE
 
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
@@ -91,7 +92,7 @@ class Kernel:
         Raises
         ------
         InvalidInputError
-            If there is one lengthscale per axis, but not for each axis of `X`.
+            If there is one lengthscale per axis, but not for each axis of `X`, or it is too small for the data.
         """
         lengthscale = np.asarray(self.lengthscale, dtype=np.float64)
         if lengthscale.ndim and lengthscale.shape[0] != X.shape[1]:
@@ -99,7 +100,14 @@ class Kernel:
                 f"the kernel has {lengthscale.shape[0]} lengthscales, but the data has {X.shape[1]} columns. "
                 "Give one number, or one per column."
             )
-        return np.ascontiguousarray(X / lengthscale)
+        with np.errstate(over="ignore"):
+            scaled = np.ascontiguousarray(X / lengthscale)
+        if not np.all(np.abs(scaled) <= LARGEST_COORDINATE):
+            raise InvalidInputError(
+                f"the data spans up to {np.abs(scaled).max():.3g} lengthscales, at most {LARGEST_COORDINATE:g} can be "
+                f"compared. Give a lengthscale in the units of the data; got {self.lengthscale}."
+            )
+        return scaled
 
     def __call__(self, A, B):
         """Covariance matrix between the rows of `A` and of `B`.

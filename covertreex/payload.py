@@ -115,6 +115,20 @@ class PayloadStore:
         """float: the rational quadratic kernel's alpha; 1 for others."""
         return getattr(self.kernel, "alpha", 1.0)
 
+    @cached_property
+    def screen32(self):
+        """Screen or None: in float32, where that is precise enough; holds a copy of half the factors' size."""
+        from covertreex.screens import make_screen
+
+        return make_screen(self, np.float32)
+
+    @cached_property
+    def screen64(self):
+        """Screen or None: in float64; shares the factors."""
+        from covertreex.screens import make_screen
+
+        return make_screen(self, np.float64)
+
     def lower(self, distance):
         """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise)."""
         distance = np.asarray(distance, dtype=np.float64)

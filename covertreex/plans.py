@@ -1,41 +1,133 @@
-"""Scan plans as plain arrays: which rows each group of queries is compared with."""
+"""Scan plans as plain arrays: how queries are grouped, and which rows each group is compared with."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from covertreex.protocols import ScanPlan
+from covertreex.ordering import leaf_order
+from covertreex.protocols import QueryBlock, ScanPlan
 
 #: Bytes of query factors that a group may hold, so that they stay in a core's second-level cache.
 GROUP_BYTES = 2**18
 
-#: Most queries in a group.
-GROUP_MOST = 128
+#: Most queries in a group that sweeps all rows, and in one that looks at near rows: these should be near each other.
+SWEEP_MOST, NEAR_MOST = 96, 36
+
+#: A prefix level serves the queries whose limit is above half of it; below this size there is one level for the rest.
+SMALLEST_LEVEL = 1024
 
 
-def group_size(payload):
-    """Queries per group of a scan: as many as stay in cache together."""
-    width = 8 * (payload.factors.shape[1] + payload.coords.shape[1])
-    return max(8, min(GROUP_MOST, GROUP_BYTES // width))
+@dataclass(frozen=True)
+class Groups:
+    """Queries in an order that puts those of a group together.
 
-
-def whole_range(payload, queries):
-    """One group of all `queries`, compared with every row: blocked brute force.
-
-    Parameters
+    Attributes
     ----------
-    payload : PayloadStore
-    queries : QueryBlock
+    order : ndarray, shape (q,), int64
+        Position in the caller's block of each place.
+    ptr : ndarray, shape (g + 1,), int64
+        Group i is ``order[ptr[i]:ptr[i + 1]]``.
+    level : ndarray, shape (g,), int64
+        Number of its prefix level.
+    prefix : ndarray, shape (levels,), int64
+        A query of level l may only have rows whose rank is below ``prefix[l]``.
+    """
+
+    order: np.ndarray
+    ptr: np.ndarray
+    level: np.ndarray
+    prefix: np.ndarray
+
+    def __len__(self):
+        return len(self.level)
+
+
+def permuted(queries, order):
+    """The queries of a block in another order."""
+    return QueryBlock(
+        queries.rows[order],
+        queries.coords,
+        queries.factors,
+        queries.p,
+        queries.exclude[order],
+        queries.limit[order],
+        queries.rank,
+        queries.prefix,
+    )
+
+
+def query_coords(payload, queries):
+    """Scaled coordinates (q, d) of all queries of a block."""
+    internal = queries.rows >= 0
+    coords = np.empty((len(queries), payload.coords.shape[1]))
+    coords[internal] = payload.coords[queries.rows[internal]]
+    coords[~internal] = queries.coords[-1 - queries.rows[~internal]]
+    return coords
+
+
+def group_queries(payload, queries, most):
+    """Group queries of like limits that are near each other, at most `most` together.
+
+    Query i of n, restricted to predecessors, has a neighbourhood n / i times wider than the last; so queries are
+    grouped by levels, each half as long as the one before.
 
     Returns
     -------
-    ScanPlan
+    Groups
     """
-    q = len(queries)
+    n = len(payload)
+    width = 8 * (payload.factors.shape[1] + payload.coords.shape[1])
+    most = max(4, min(most, GROUP_BYTES // width))
+    prefix = [n]
+    while prefix[-1] // 2 >= SMALLEST_LEVEL:
+        prefix.append(prefix[-1] // 2)
+    # Level l has limits in (prefix[l + 1], prefix[l]].
+    level_of = len(prefix) - 1 - np.searchsorted(np.array(prefix[:0:-1]), queries.limit, side="left")
+    coords = query_coords(payload, queries)
+    order, sizes, levels = [], [], []
+    for level in range(len(prefix)):
+        members = np.flatnonzero(level_of == level)
+        if len(members) == 0:
+            continue
+        inner, ptr = leaf_order(coords[members], most)
+        order.append(members[inner])
+        sizes.append(np.diff(ptr))
+        levels.append(np.full(len(ptr) - 1, level))
+    if not order:
+        empty = np.zeros(0, dtype=np.int64)
+        return Groups(empty, np.zeros(1, dtype=np.int64), empty, np.array(prefix))
+    return Groups(
+        np.concatenate(order),
+        np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64),
+        np.concatenate(levels),
+        np.array(prefix),
+    )
+
+
+def plan_of_runs(queries, group_ptr, runs):
+    """A plan without lower bounds: group g is compared with the rows of ``runs[g]``, (starts, stops) each ascending."""
+    counts = [len(starts) for starts, _ in runs]
     return ScanPlan(
         queries=queries,
-        group_ptr=np.array([0, q], dtype=np.int64),
-        run_ptr=np.array([0, 1], dtype=np.int64),
-        run_start=np.zeros(1, dtype=np.int64),
-        run_stop=np.array([len(payload)], dtype=np.int64),
-        run_lower=np.zeros(1),
-        kth_upper=np.full(q, np.inf),
+        group_ptr=group_ptr,
+        run_ptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        run_start=np.concatenate([np.zeros(0), *(starts for starts, _ in runs)]).astype(np.int64),
+        run_stop=np.concatenate([np.zeros(0), *(stops for _, stops in runs)]).astype(np.int64),
+        run_lower=np.zeros(sum(counts)),
+        kth_upper=np.full(len(queries), np.inf),
     )
+
+
+def whole_range(payload, queries, group_ptr=None):
+    """Every group is compared with every row (that ranks before its limits): brute force. One group by default."""
+    group_ptr = np.array([0, len(queries)], dtype=np.int64) if group_ptr is None else group_ptr
+    every = (np.zeros(1, dtype=np.int64), np.array([len(payload)], dtype=np.int64))
+    return plan_of_runs(queries, group_ptr, [every] * (len(group_ptr) - 1))
+
+
+def as_runs(rows):
+    """Ascending rows as (starts, stops) of runs of consecutive ones."""
+    if len(rows) == 0:
+        return rows, rows
+    breaks = np.flatnonzero(np.diff(rows) != 1)
+    return rows[np.concatenate([[0], breaks + 1])], rows[np.concatenate([breaks, [len(rows) - 1]])] + 1

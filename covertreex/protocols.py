@@ -18,7 +18,8 @@ from covertreex.telemetry import COUNTERS
 
 PROTOCOL_VERSION = 1
 
-#: Mechanisms beyond the parity search that settings may ask for, and how to see that they do.
+#: Mechanisms beyond the parity search that settings may ask of a backend's tree search, and how to see that they do.
+#: The screens of a scan ('gate', 'gemm') are shared code, so that every backend has them there.
 MECHANISMS = {
     "bitset": lambda s: s.visited == "bitset",
     "tile": lambda s: s.stream_tile > 1,
@@ -26,8 +27,8 @@ MECHANISMS = {
     "radius_floor": lambda s: s.radius_floor > 0.0,
     "budget": lambda s: bool(s.budget_schedule),
     "level_cap": lambda s: s.level_cap > 0,
-    "gate": lambda s: s.gate,
-    "gemm": lambda s: s.gemm,
+    "gate": lambda s: s.gate and s.strategy == "tree",
+    "gemm": lambda s: s.gemm and s.strategy == "tree",
 }
 
 

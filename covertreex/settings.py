@@ -10,7 +10,7 @@ from numbers import Real
 from covertreex.errors import SettingsError
 
 _CHOICES = {
-    "profile": ("gold", "parity", "exact", "custom"),
+    "profile": ("gold", "parity", "exact", "fast", "custom"),
     "strategy": ("tree", "auto"),
     "precision": ("float64",),
     "child_order": ("insertion",),
@@ -21,13 +21,13 @@ _CHOICES = {
 @dataclass(frozen=True)
 class TraversalSettings:
     """Everything that may change how a search walks, and nothing that may change a right answer into a wrong one
-    without saying so: only `budget_schedule` and `level_cap` are approximate.
+    without saying so: only `budget_schedule`, `level_cap` and `recall_target` are approximate.
 
-    Use a named profile (`GOLD`, `PARITY`, `EXACT`) or `replace` one of them.
+    Use a named profile (`GOLD`, `PARITY`, `EXACT`, `FAST`) or `replace` one of them.
 
     Parameters
     ----------
-    profile : {'gold', 'parity', 'exact', 'custom'}
+    profile : {'gold', 'parity', 'exact', 'fast', 'custom'}
         The name that results and telemetry carry.
     strategy : {'tree', 'auto'}
         'tree' walks the cover tree; 'auto' lets the driver choose between the tree and a scan.
@@ -57,9 +57,12 @@ class TraversalSettings:
     level_cap : int
         Most nodes evaluated per level and query; 0 is no cap. Approximate.
     gate : bool
-        Reject candidates by a cheap screen with a rigorous margin before they are evaluated.
+        A scan may reject pairs by a float32 screen with a rigorous margin, where float32 is precise enough.
     gemm : bool
-        Shortlist blocks by matrix products with a rigorous margin before they are evaluated.
+        A scan may reject pairs by a float64 screen, blocks of products with a rigorous margin.
+    recall_target : float
+        Share of the true neighbours to be found, above 0.5. Below 1 a scan looks only at rows near in coordinates, as
+        many as a sample of the queries needs. Approximate. 1 looks at all rows.
     telemetry : bool
         Keep one telemetry record per query block in the result.
 
@@ -92,6 +95,7 @@ class TraversalSettings:
     level_cap: int = 0
     gate: bool = False
     gemm: bool = False
+    recall_target: float = 1.0
     telemetry: bool = True
 
     def __post_init__(self):
@@ -121,6 +125,10 @@ class TraversalSettings:
                 "budget thresholds must satisfy 0 <= budget_down <= budget_up <= 1; "
                 f"got budget_down={self.budget_down!r}, budget_up={self.budget_up!r}."
             )
+        if not (isinstance(self.recall_target, (int, float)) and 0.5 < self.recall_target <= 1.0):
+            raise SettingsError(f"recall_target must be above 0.5 and at most 1; got {self.recall_target!r}.")
+        if self.recall_target < 1.0 and self.strategy == "tree":
+            raise SettingsError("recall_target is met by scans; with strategy='tree' use budget_schedule or level_cap.")
         if self.dynamic_tile and self.stream_tile < 8:
             raise SettingsError(
                 f"dynamic_tile starts at an eighth of stream_tile, which must be at least 8; got {self.stream_tile}."
@@ -139,8 +147,8 @@ class TraversalSettings:
 
     @property
     def approximate(self):
-        """bool: whether the answer may miss true neighbours (INVARIANT S1: only a budget or a cap may)."""
-        return bool(self.budget_schedule) or self.level_cap > 0
+        """bool: whether the answer may miss true neighbours (INVARIANT S1: only these settings may)."""
+        return bool(self.budget_schedule) or self.level_cap > 0 or self.recall_target < 1.0
 
     def replace(self, **changes):
         """A changed copy; its profile is 'custom' unless `changes` names one.
@@ -182,9 +190,14 @@ EXACT = TraversalSettings(
     strategy="auto",
     level_cache=True,
     dynamic_query_block=True,
+    gate=True,
+    gemm=True,
 )
 
-PROFILES = {settings.profile: settings for settings in (GOLD, PARITY, EXACT)}
+#: Nearly all of the oracle's answer, for much less: at least 0.999 of the true neighbours.
+FAST = EXACT.replace(profile="fast", recall_target=0.999)
+
+PROFILES = {settings.profile: settings for settings in (GOLD, PARITY, EXACT, FAST)}
 
 _FLAGS = {"0": False, "1": True}
 

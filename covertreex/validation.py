@@ -4,8 +4,8 @@ import numpy as np
 
 from covertreex.errors import InvalidInputError
 
-#: Coordinates beyond this would overflow when they are squared.
-LARGEST_COORDINATE = 1e150
+#: Coordinates beyond this, in lengthscales too, would overflow in a squared distance.
+LARGEST_COORDINATE = 1e140
 
 
 def read_only(array):

@@ -26,6 +26,7 @@ cdef enum:
 
 cdef enum:
     WIDEST_TILE = 64
+    SHARED_MOST = 1 << 22  # dot products that a block may hold for the root's children
 
 
 cdef struct Entry:
@@ -107,6 +108,8 @@ cdef class Walk:
         cdef int64_t c
         cdef cx_query query
         if payload.m == 0 or self.level_cache or self.level_cap or self.budget.shape[0]:
+            return
+        if many * total > SHARED_MOST:
             return
         self.shared_root = True
         self.root_dots = np.empty((many, total))

@@ -132,7 +132,7 @@ def _table(comparison, factors_seconds):
         table.add_row(
             run.contender.name,
             screen.duration(factors_seconds),
-            screen.duration(comparison.tree_seconds if run.result.verb == "search" else None),
+            screen.duration(comparison.tree_seconds if run.result.plan.verb == "search" else None),
             screen.duration(run.median_seconds),
             f"{run.queries_per_second:,.0f}",
             screen.share(run.recall),
@@ -175,7 +175,7 @@ def _as_json(comparison, factors_seconds, workload, shape, here):
             {
                 "backend": run.contender.backend,
                 "profile": run.contender.settings.profile,
-                "verb": run.result.verb,
+                "verb": run.result.plan.verb,
                 "first_call_seconds": run.first_call_seconds,
                 "query_seconds": run.median_seconds,
                 "all_query_seconds": run.seconds,

@@ -212,7 +212,7 @@ def neighbors(
         ("columns", ", ".join(table.columns) + (", as unit vectors" if lat is not None else "")),
         ("metric", _metric_line(tree, arguments)),
         ("question", _question_line(k, predecessors, order, seed)),
-        ("search", f"{result.settings.profile} settings, backend {result.backend} ({result.verb}), "
+        ("search", f"{result.settings.profile} settings, backend {result.backend} ({result.plan.verb}), "
                    f"{result.telemetry.n_threads} threads, {n / steps.took['search']:,.0f} points/s"),
     ]  # fmt: skip
     if checked:

@@ -1,0 +1,57 @@
+/* Screens: cheap bounds of |rho| in float32 or float64. Compiled with -ffp-contract=fast, unlike everything else. */
+#ifndef COVERTREEX_SCREEN_H
+#define COVERTREEX_SCREEN_H
+
+#include "canonical.h"
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+#define CX_SCREEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CX_SCREEN_CLONES
+#endif
+
+/* exp(x) for x <= 0 to about 3e-7 relative; 0 below -87. */
+CX_INLINE float cx_screen32_exp(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
+    float clamped = x < -87.0f ? -87.0f : x;
+    float shifted = clamped * 1.44269504f + magic;
+    float n = shifted - magic;
+    float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+    float e = 1.0f / 720.0f;
+    e = 1.0f / 120.0f + r * e;
+    e = 1.0f / 24.0f + r * e;
+    e = 1.0f / 6.0f + r * e;
+    e = 0.5f + r * e;
+    e = 1.0f + r * e;
+    e = 1.0f + r * e;
+    int32_t bits;
+    memcpy(&bits, &shifted, 4);
+    bits = (int32_t)((uint32_t)(bits + 127) << 23);
+    float scale;
+    memcpy(&scale, &bits, 4);
+    return x < -87.0f ? 0.0f : e * scale;
+}
+
+CX_INLINE double cx_screen64_exp(double x)
+{
+    return cx_exp_neg(x);
+}
+
+#define CX_T float
+#define CX_NAME(x) cx_screen32_##x
+#define CX_SQRT sqrtf
+#include "screen_tile.h"
+#undef CX_T
+#undef CX_NAME
+#undef CX_SQRT
+
+#define CX_T double
+#define CX_NAME(x) cx_screen64_##x
+#define CX_SQRT sqrt
+#include "screen_tile.h"
+#undef CX_T
+#undef CX_NAME
+#undef CX_SQRT
+
+#endif
