@@ -7,7 +7,7 @@
 (1000, 10)
 """
 
-from covertreex import oracle
+from covertreex import oracle, ordering, outputs
 from covertreex.covertree import CoverTree, SearchResult, cover_tree
 from covertreex.errors import (
     BackendError,
@@ -54,6 +54,8 @@ __all__ = [
     "list_backends",
     "load",
     "oracle",
+    "ordering",
+    "outputs",
     "refresh",
     "settings_from_env",
 ]

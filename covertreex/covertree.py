@@ -1,6 +1,6 @@
 """What people call: `cover_tree` makes a `CoverTree`, which answers queries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -235,7 +235,8 @@ class CoverTree:
         verb = driver.choose_verb(settings, self.payload)
         chosen = registry.choose_backend(settings, backend, verb)
         block = self._query_block(rows, points, predecessor_mode, include_self, n_threads)
-        answer = driver.run(lambda: self.tree, self.payload, block, k, settings, chosen, n_threads)
+        payload = self._payload_for(block) if verb == "search" else self.payload
+        answer = driver.run(lambda: self.tree, payload, block, k, settings, chosen, n_threads)
         recall = interval = None
         if audit:
             recall, interval = self._audit(
@@ -339,6 +340,14 @@ class CoverTree:
         exclude = at if points is None and not include_self else np.full(count, -1, dtype=np.int64)
         arrays = (at, coords, factors, p, exclude, limit.astype(np.int64), payload.index)
         return QueryBlock(*map(read_only, arrays), prefix=True)
+
+    def _payload_for(self, block):
+        """The payload, with the slack that external queries near inducing points need (B1: it grows as p falls)."""
+        payload = self.payload
+        if len(block.p) == 0 or not isinstance(self.metric, ResidualCorrelation) or block.p.min() >= payload.p.min():
+            return payload
+        slack = self.metric.slack(payload.factors.shape[1], block.p.min())
+        return replace(payload, slack_abs=max(payload.slack_abs, slack))
 
     def _audit(self, indices, queries, predecessor_mode, include_self, audit):
         draw = np.random.default_rng(0).permutation(len(queries))[:audit]

@@ -30,7 +30,7 @@ _SMALLEST, _LARGEST = 1e-100, 1e100
 def _positive(name, value):
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidInputError(f"{name} must be a number, got {value!r}.") from None
     if not _SMALLEST <= number <= _LARGEST:
         raise InvalidInputError(

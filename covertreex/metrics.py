@@ -1,6 +1,7 @@
 """Metrics: how data becomes a payload (docs/mathematics.md, "The metric")."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -148,8 +149,10 @@ class ResidualCorrelation:
             )
         if self.p_diag is not None and self.v_matrix is None:
             raise InvalidInputError("p_diag goes with v_matrix; with inducing points p is computed.")
-        if not (np.isscalar(self.jitter) and 0.0 <= self.jitter < np.inf):
+        if not (isinstance(self.jitter, Real) and 0.0 <= self.jitter < np.inf):
             raise InvalidInputError(f"jitter must be a finite number, 0 or above, got {self.jitter!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
+            raise InvalidInputError(f"seed must be an integer, 0 or above, got {self.seed!r}.")
 
     def prepare(self, X, n_threads=1):
         """As `Euclidean.prepare`."""
@@ -171,6 +174,12 @@ class ResidualCorrelation:
         slack += _factor_slack(self.kernel, m, length, p.min(), jitter)
         payload = _payload(RESIDUAL, self.kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored)
         return payload, projection
+
+    def slack(self, m, smallest_p):
+        """B1: `slack_abs` for points of which the least known has this residual variance, with `m` factors each."""
+        length = np.sqrt(self.kernel.variance)
+        evaluation = _evaluation_slack(self.kernel, m, length, smallest_p)
+        return evaluation + _factor_slack(self.kernel, m, length, smallest_p, self.jitter)
 
     def _factorize(self, X):
         from covertreex._core import factors as core

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 
 from covertreex.errors import InvalidInputError
 
@@ -16,9 +17,9 @@ def thread_count(n_threads):
     """
     if n_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1:
+    if isinstance(n_threads, bool) or not isinstance(n_threads, Integral) or n_threads < 1:
         raise InvalidInputError(f"n_threads must be a positive integer or None for all cores, got {n_threads!r}.")
-    return n_threads
+    return int(n_threads)
 
 
 def run(tasks, n_threads, cancel=None, on_done=None):

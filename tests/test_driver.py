@@ -142,10 +142,10 @@ def test_gold_sizes_its_blocks_by_the_queries_still_active(tree):
 
 
 def test_verbs(tree):
-    assert tree.search(1, queries=[0], settings="parity").verb == "search"
-    assert tree.search(1, queries=[0], settings="gold").verb == "search"
-    assert tree.search(1, settings="exact").verb == "scan"
-    assert cx.cover_tree(tree.X).search(1, settings="exact").verb == "search"
+    assert tree.search(1, queries=[0], settings="parity").plan.verb == "search"
+    assert tree.search(1, queries=[0], settings="gold").plan.verb == "search"
+    assert tree.search(1, settings="exact").plan.verb == "scan"
+    assert cx.cover_tree(tree.X).search(1, settings="exact").plan.verb == "search"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
