@@ -13,7 +13,7 @@ from covertreex.planner import Plan
 from covertreex.protocols import QueryBlock
 from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
 from covertreex.telemetry import Telemetry
-from covertreex.validation import check_k, check_points, check_rows, read_only
+from covertreex.validation import as_array, check_k, check_points, check_rows, read_only
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class CoverTree:
         """(rows, None) or (None, points)."""
         if queries is None:
             return np.arange(len(self), dtype=np.int64), None
-        array = np.asarray(queries)
+        array = as_array(queries, "queries")
         if array.ndim == 2:
             points = check_points(array, "queries", columns=self.X.shape[1])
             if self._projection is None:

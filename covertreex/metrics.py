@@ -13,7 +13,7 @@ from covertreex.oracle import canonical_covariance
 from covertreex.ordering import leaf_order
 from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
 from covertreex.progress import Progress
-from covertreex.validation import check_points, check_rows, read_only
+from covertreex.validation import as_array, check_points, check_rows, read_only
 
 #: Residual variances are raised to at least this share of k(x, x).
 P_FLOOR = 1e-9
@@ -199,7 +199,7 @@ class ResidualCorrelation:
         return Projection(self.kernel, read_only(scaled), read_only(L))
 
     def _inducing_points(self, X):
-        inducing = np.asarray(self.inducing)
+        inducing = as_array(self.inducing, "inducing")
         if inducing.ndim == 0:
             if not np.issubdtype(inducing.dtype, np.integer):
                 raise InvalidInputError(f"inducing must be a count, rows or coordinates, got {self.inducing!r}.")
@@ -224,7 +224,8 @@ class ResidualCorrelation:
             hint = " It looks transposed: one row per point is wanted." if V.shape[1] == n else ""
             raise InvalidInputError(f"v_matrix must have one row per point, shape ({n}, m), got {V.shape}.{hint}")
         factors = empty_factors(n, padded(V.shape[1]))
-        factors[:, : V.shape[1]] = V[order]
+        for start, stop in parallel.spans(n, FACTOR_BLOCK):
+            factors[start:stop, : V.shape[1]] = V[order[start:stop]]
         factors[:, V.shape[1] :] = 0.0
         explained = np.einsum("ij,ij->i", factors, factors)
         rounding = (V.shape[1] + 64) * ROUNDOFF * variance
@@ -239,19 +240,22 @@ class ResidualCorrelation:
         if self.p_diag is None:
             p = residual
         else:
-            p = np.asarray(self.p_diag, dtype=np.float64)
+            p = as_array(self.p_diag, "p_diag")
+            if p.dtype.kind not in "fiub":
+                raise InvalidInputError(f"p_diag must be an array of real numbers, got dtype {p.dtype}.")
+            p = p.astype(np.float64)
             if p.shape != (n,):
                 raise InvalidInputError(f"p_diag must have shape ({n},), one entry per point, got {p.shape}.")
             p = p[order]
             if not np.all(np.isfinite(p)) or np.any(p <= 0.0):
-                row = order[np.argmax(~(np.isfinite(p) & (p > 0.0)))]
-                raise InvalidInputError(f"p_diag must be positive and finite, got {self.p_diag[row]!r} at row {row}.")
+                at = np.argmax(~(np.isfinite(p) & (p > 0.0)))
+                raise InvalidInputError(f"p_diag must be positive and finite, got {p[at]} at row {order[at]}.")
             short = (residual - rounding - p) / p
             if short.max() > 1e-6:
-                row = order[np.argmax(short)]
+                at = np.argmax(short)
                 raise InvalidInputError(
-                    f"p_diag is below k(x, x) - |v|^2 at row {row}, which is no correlation: got {self.p_diag[row]!r}, "
-                    f"at least {residual[np.argmax(short)]:.6g} is needed. Check that v_matrix, p_diag and kernel "
+                    f"p_diag is below k(x, x) - |v|^2 at row {order[at]}, which is no correlation: got {p[at]}, "
+                    f"at least {residual[at]:.6g} is needed. Check that v_matrix, p_diag and kernel "
                     "belong together."
                 )
             deficit = max(0.0, float(short.max()))

@@ -14,6 +14,20 @@ def read_only(array):
     return array
 
 
+def as_array(values, name):
+    """`values` as an array.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are nested lists of different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidInputError(f"{name} must be a rectangular array of numbers: {error}.") from None
+
+
 def check_points(points, name, columns=None):
     """A C-contiguous float64 copy-if-needed of a (n, d) array of finite numbers.
 
@@ -22,10 +36,7 @@ def check_points(points, name, columns=None):
     InvalidInputError
         If it is not two-dimensional, empty, not numeric, not finite, or has the wrong number of columns.
     """
-    try:
-        array = np.asarray(points)
-    except ValueError as error:
-        raise InvalidInputError(f"{name} must be a rectangular array of numbers: {error}.") from None
+    array = as_array(points, name)
     if array.dtype.kind not in "fiub":
         raise InvalidInputError(f"{name} must be an array of real numbers, got dtype {array.dtype}.")
     if array.ndim != 2:
@@ -36,8 +47,9 @@ def check_points(points, name, columns=None):
     if columns is not None and array.shape[1] != columns:
         raise InvalidInputError(f"{name} must have {columns} columns as the data has, got {array.shape[1]}.")
     array = np.ascontiguousarray(array, dtype=np.float64)
-    bad = ~(np.abs(array) <= LARGEST_COORDINATE)
-    if bad.any():
+    # Two reductions, for factors may be most of memory; NaN fails the comparison too.
+    if not (array.max() <= LARGEST_COORDINATE and array.min() >= -LARGEST_COORDINATE):
+        bad = ~(np.abs(array) <= LARGEST_COORDINATE)
         row, column = np.argwhere(bad)[0]
         raise InvalidInputError(
             f"{name} must be finite (at most {LARGEST_COORDINATE:g} in size), got {array[row, column]} at row {row}, "
@@ -54,7 +66,7 @@ def check_rows(rows, n, name):
     InvalidInputError
         If they are not one-dimensional, not integers, or out of range.
     """
-    array = np.asarray(rows)
+    array = as_array(rows, name)
     if array.ndim != 1:
         raise InvalidInputError(f"{name} must be one-dimensional integer rows, got shape {array.shape}.")
     if array.size == 0:
