@@ -1,0 +1,59 @@
+"""Importing covertreex is quick and imports no backend."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(program, cwd):
+    """What a fresh interpreter prints."""
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=cwd, check=False)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout.strip()
+
+
+#: Modules that only some people need, and that cost time.
+HEAVY = ("numba", "llvmlite", "scipy", "typer", "rich", "covertreex_numba", "covertreex_cython", "covertreex_rust")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import covertreex",
+        "import covertreex as cx; cx.PARITY.digest(); cx.settings_from_env()",
+        "import covertreex as cx; cx.cover_tree([[0.0], [1.0]], kernel=cx.RBF(), inducing=1).tree",
+    ],
+    ids=["import", "settings", "build"],
+)
+def test_import_is_light(program, tmp_path):
+    loaded = run(f"import sys; {program}; print(*sys.modules)", tmp_path).split()
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_listing_backends_imports_no_kernels(tmp_path):
+    loaded = run("import sys, covertreex as cx; cx.list_backends(); print(*sys.modules)", tmp_path).split()
+    assert {"covertreex_numba", "covertreex_cython"} <= set(loaded)
+    assert not {"numba", "llvmlite", "covertreex._core.search", "covertreex._core.scan"} & set(loaded)
+
+
+def test_cython_search_imports_no_numba(tmp_path):
+    program = "import covertreex as cx; cx.cover_tree([[0.0], [1.0]]).knn(1, backend='cython')"
+    assert "numba" not in run(f"import sys; {program}; print(*sys.modules)", tmp_path).split()
+
+
+def test_import_is_quick(tmp_path):
+    """Best of several: a busy machine can only make it slower."""
+    program = "import time; t = time.perf_counter(); import covertreex; print(time.perf_counter() - t)"
+    best = float("inf")
+    for _ in range(30):
+        best = min(best, float(run(program, tmp_path)))
+        if best < 0.3:
+            break
+    assert best < 0.3
+
+
+def test_public_names(tmp_path):
+    program = "import covertreex as cx; assert all(hasattr(cx, name) for name in cx.__all__); print(len(cx.__all__))"
+    assert int(run(program, tmp_path)) > 20
+    assert run("from covertreex import *; print(cover_tree.__name__, GOLD.profile)", tmp_path) == "cover_tree gold"
