@@ -21,6 +21,7 @@ PROTOCOL_VERSION = 1
 #: Mechanisms beyond the parity search that settings may ask of a backend's tree search, and how to see that they do.
 #: The screens of a scan ('gate', 'gemm') are shared code, so that every backend has them there.
 MECHANISMS = {
+    "child_order": lambda s: s.child_order != "insertion",
     "bitset": lambda s: s.visited == "bitset",
     "tile": lambda s: s.stream_tile > 1,
     "level_cache": lambda s: s.level_cache,

@@ -13,7 +13,7 @@ _CHOICES = {
     "profile": ("gold", "parity", "exact", "fast", "custom"),
     "strategy": ("tree", "auto"),
     "precision": ("float64",),
-    "child_order": ("insertion",),
+    "child_order": ("insertion", "nearest"),
     "visited": ("plain", "bitset"),
 }
 
@@ -35,8 +35,8 @@ class TraversalSettings:
         Arithmetic of every distance that is returned or decides an order.
     kth_frontier_stop : bool
         Stop when the smallest lower bound on the frontier exceeds the kth best distance.
-    child_order : {'insertion'}
-        Order in which the children of a node are visited.
+    child_order : {'insertion', 'nearest'}
+        Order in which the children of a node are visited: that of insertion, or by distance from the node.
     visited : {'plain', 'bitset'}
         How visited nodes are remembered: a byte each, or one bit with a masked test per tile.
     stream_tile : int, 1 to 64

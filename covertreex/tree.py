@@ -1,6 +1,7 @@
 """The cover tree itself: immutable flat arrays, one node per payload row, numbered invariants."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -63,6 +64,12 @@ class Tree:
         """int: bytes held by the arrays."""
         arrays = (self.parent, self.level, self.child_ptr, self.children, self.parent_distance, self.si)
         return sum(array.nbytes for array in arrays)
+
+    @cached_property
+    def nearest_children(self):
+        """ndarray, shape (n - 1,), int64: `children`, those of each node by (parent distance, dataset index)."""
+        above = np.repeat(np.arange(len(self)), np.diff(self.child_ptr))
+        return self.children[np.lexsort((self.parent_distance[self.children], above))]
 
     def depth(self):
         """Edges on the longest way from the root."""

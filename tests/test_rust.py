@@ -144,7 +144,7 @@ def test_it_is_a_backend_of_this_protocol():
     assert isinstance(backend, Traversal)
     assert backend.name == "rust"
     assert backend.protocol_version == PROTOCOL_VERSION
-    assert backend.capabilities.mechanisms == set(MECHANISMS) - {"gate", "gemm"}
+    assert backend.capabilities.mechanisms == set(MECHANISMS) - {"child_order", "gate", "gemm"}
 
 
 def test_its_entry_point_is_found():

@@ -89,7 +89,7 @@ def test_only_a_budget_or_a_cap_is_approximate():
         ({"profile": "silver"}, "profile must be one of gold, parity, exact.*got 'silver'"),
         ({"strategy": "graph"}, "strategy must be one of tree, auto.*got 'graph'"),
         ({"precision": "float32"}, "precision must be one of float64.*got 'float32'"),
-        ({"child_order": "nearest"}, "child_order must be one of insertion"),
+        ({"child_order": "random"}, "child_order must be one of insertion, nearest"),
         ({"visited": "hash"}, "visited must be one of plain, bitset"),
         ({"kth_frontier_stop": 1}, "kth_frontier_stop must be True or False; got 1"),
         ({"dynamic_tile": None}, "dynamic_tile must be True or False; got None"),

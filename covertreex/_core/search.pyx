@@ -50,7 +50,7 @@ cdef class Walk:
     cdef const int64_t[::1] level, child_ptr, children
     cdef const double[::1] parent_distance, si
     # Settings
-    cdef bint stop_rule, bitset, dynamic_tile, level_cache
+    cdef bint stop_rule, ascending, bitset, dynamic_tile, level_cache
     cdef int stream_tile
     cdef double radius_floor, budget_up, budget_down
     cdef int64_t level_cap, lowest_level
@@ -74,7 +74,8 @@ cdef class Walk:
         self.root = tree.root
         self.level = tree.level
         self.child_ptr = tree.child_ptr
-        self.children = tree.children
+        self.ascending = settings.child_order == "insertion"
+        self.children = tree.children if self.ascending else tree.nearest_children
         self.parent_distance = tree.parent_distance
         self.si = tree.si
         self.stop_rule = settings.kth_frontier_stop
@@ -220,7 +221,7 @@ cdef class Walk:
             entry = self.pop()
             at = self.child_ptr[entry.node]
             end = self.child_ptr[entry.node + 1]
-            if self.queries.prefix:
+            if self.queries.prefix and self.ascending:
                 end = self.cut(at, end, limit)
             while at < end:
                 take = min(width, end - at)
@@ -288,6 +289,8 @@ cdef class Walk:
             upper = cx_upper(payload, parent)
         for i in range(count):
             c = nodes[i]
+            if not self.ascending and self.queries.prefix and payload.index[c] >= limit:
+                continue
             if not self.visit(c):
                 counters[<int>PRUNES_VISITED] += 1
                 continue

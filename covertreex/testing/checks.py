@@ -413,6 +413,7 @@ def check_visited(backend):
 
 #: Settings that ask for one mechanism.
 MECHANISM_SETTINGS = {
+    "child_order": [PARITY.replace(child_order="nearest")],
     "bitset": [PARITY.replace(visited="bitset")],
     "tile": [
         PARITY.replace(stream_tile=3),
@@ -461,6 +462,7 @@ def check_mechanisms_together(backend):
         PARITY.replace(stream_tile=8, dynamic_tile=True, level_cache=True),
         PARITY.replace(stream_tile=4, level_cap=5, visited="bitset"),
         PARITY.replace(stream_tile=4, budget_schedule=(16, 40)),
+        PARITY.replace(stream_tile=8, dynamic_tile=True, level_cache=True, child_order="nearest"),
     ]
     able = [settings for settings in together if not backend.capabilities.missing(settings)]
     if not able:

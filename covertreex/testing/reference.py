@@ -240,9 +240,11 @@ class Walk:
         return "exhausted"
 
     def children(self, node):
-        """Children of `node` in insertion order, cut at the limit (INVARIANT Q1)."""
+        """Children of `node` in the order asked for; that of insertion is cut at the limit (INVARIANT Q1)."""
         tree, index = self.tree, self.payload.index
         children = tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]].tolist()
+        if self.settings.child_order == "nearest":
+            return sorted(children, key=lambda c: (tree.parent_distance[c], index[c]))
         if self.prefix:
             past = [place for place, c in enumerate(children) if index[c] >= self.limit]
             children = children[: past[0]] if past else children
@@ -260,6 +262,8 @@ class Walk:
         tree, settings, count, best = self.tree, self.settings, self.count, self.best
         fresh = []
         for c in tile:
+            if self.prefix and self.payload.index[c] >= self.limit:
+                continue
             if not self.is_fresh(c):
                 count["prunes_visited"] += 1
                 continue

@@ -9,7 +9,7 @@ class CythonBackend:
     name = "cython"
     protocol_version = 1
     capabilities = Capabilities(
-        mechanisms=frozenset({"bitset", "tile", "level_cache", "radius_floor", "budget", "level_cap"}),
+        mechanisms=frozenset({"child_order", "bitset", "tile", "level_cache", "radius_floor", "budget", "level_cap"}),
         summary="production engine: C kernels chosen for the processor at run time",
     )
 
