@@ -4,6 +4,8 @@
 
 #include "screen.h"
 
+#define CX_BLOCK 32 /* rows per box */
+
 /* Squared distances of one query from `count` candidates, coords being (d, stride); `far` where the rank is not below
  * the limit. */
 CX_SCREEN_CLONES CX_UNUSED static void cx_nearest_distances(const float *query, const float *coords, ptrdiff_t d,
@@ -33,7 +35,7 @@ CX_SCREEN_CLONES CX_UNUSED static float cx_nearest_threshold(const float *values
     }
     if (within <= K)
         return high;
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < 24; ++round) {
         float middle = 0.5f * (low + high);
         int32_t below = 0;
         for (ptrdiff_t i = 0; i < count; ++i)
@@ -49,11 +51,40 @@ CX_SCREEN_CLONES CX_UNUSED static float cx_nearest_threshold(const float *values
     return high;
 }
 
-CX_SCREEN_CLONES CX_UNUSED static void cx_nearest_mark(const float *values, ptrdiff_t count, float threshold,
-                                                       uint8_t *marks)
+/* Rows within `bound` of one query, in blocks of CX_BLOCK with boxes low and high, (d, blocks) each: their squared
+ * distances and places; returns how many. A block is looked into only if its box is within the bound. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_nearest_within(const float *query, int32_t limit, float bound, ptrdiff_t d,
+                                                              const float *coords, ptrdiff_t stride,
+                                                              const int32_t *rank, const float *low, const float *high,
+                                                              ptrdiff_t blocks, float *box, float *kept,
+                                                              int32_t *places)
 {
-    for (ptrdiff_t i = 0; i < count; ++i)
-        marks[i] |= values[i] <= threshold;
+    ptrdiff_t size = 0;
+    for (ptrdiff_t b = 0; b < blocks; ++b)
+        box[b] = 0.0f;
+    for (ptrdiff_t j = 0; j < d; ++j)
+        for (ptrdiff_t b = 0; b < blocks; ++b) {
+            float under = low[j * blocks + b] - query[j], over = query[j] - high[j * blocks + b];
+            float gap = under > over ? under : over;
+            gap = gap > 0.0f ? gap : 0.0f;
+            box[b] += gap * gap;
+        }
+    for (ptrdiff_t b = 0; b < blocks; ++b) {
+        if (box[b] > bound)
+            continue;
+        float values[CX_BLOCK] = {0.0f};
+        for (ptrdiff_t j = 0; j < d; ++j)
+            for (int i = 0; i < CX_BLOCK; ++i) {
+                float t = coords[j * stride + b * CX_BLOCK + i] - query[j];
+                values[i] += t * t;
+            }
+        for (int i = 0; i < CX_BLOCK; ++i) {
+            kept[size] = values[i];
+            places[size] = (int32_t)(b * CX_BLOCK + i);
+            size += values[i] <= bound && rank[b * CX_BLOCK + i] < limit;
+        }
+    }
+    return size;
 }
 
 /* Squared distance between the box [low, high] and each of `count` boxes. */
