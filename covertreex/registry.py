@@ -4,6 +4,7 @@ A distribution offers a backend through the entry-point group ``covertreex.backe
 a plugin that fails stays listed with its reason; a backend asked for by name runs or raises, and no other is tried.
 """
 
+import importlib
 import traceback
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,13 +56,17 @@ def discover():
     """Entry points of the group, each once, sorted by name; nothing is imported."""
     found = {}
     for entry in metadata.entry_points(group=GROUP):
-        distribution = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
+        distribution = ("unknown", "")
+        if entry.dist is not None:
+            distribution = (entry.dist.name or "unknown", entry.dist.version or "")
         found[entry.name, entry.value, distribution[0]] = (entry, *distribution)
     return [found[key] for key in sorted(found)]
 
 
 def check_backend_object(backend, name):
     """Why `backend` cannot serve as backend `name`, or an empty string."""
+    if isinstance(backend, type):
+        return f"its entry point names the class {backend.__name__}, not an object; name an instance of it"
     if getattr(backend, "name", None) != name:
         return f"its name is {getattr(backend, 'name', None)!r}, but its entry point says {name!r}; make them equal"
     version = getattr(backend, "protocol_version", None)
@@ -81,41 +86,44 @@ def check_backend_object(backend, name):
 @lru_cache(maxsize=1)
 def _load_all():
     """(info, backend or None) of every entry point. Cached until `refresh`."""
-    entries = discover()
-    names = [entry.name for entry, _, _ in entries]
-    loaded = []
-    for entry, distribution, version in entries:
-        common = {
-            "name": entry.name,
-            "distribution": distribution,
-            "version": version,
-            "target": entry.value,
-        }
-        if names.count(entry.name) > 1:
-            rivals = sorted({dist for other, dist, _ in entries if other.name == entry.name})
-            reason = (
-                f"the name {entry.name!r} is claimed by {' and '.join(rivals)}"
-                f"{'' if len(rivals) > 1 else ' more than once'}; uninstall all but one"
-            )
-            loaded.append((BackendInfo(**common, status="broken", reason=reason), None))
-            continue
-        try:
-            backend = entry.load()
-        except Exception as error:
-            reason = f"{distribution} {version} cannot be imported: {type(error).__name__}: {error}; reinstall it"
-            info = BackendInfo(**common, status="broken", reason=reason, traceback=traceback.format_exc())
-            loaded.append((info, None))
-            continue
+    found = discover()
+    return [_load(entry, distribution, version, found) for entry, distribution, version in found]
+
+
+def _load(entry, distribution, version, found):
+    """(info, backend), or (info with the reason, None): whatever a plugin does, the others stay usable."""
+    common = {"name": entry.name, "distribution": distribution, "version": version, "target": entry.value}
+
+    def broken(reason, trace=""):
+        return BackendInfo(**common, status="broken", reason=reason, traceback=trace), None
+
+    claims = [rival for other, rival, _ in found if other.name == entry.name]
+    if len(claims) > 1:
+        rivals = sorted(set(claims))
+        twice = "" if len(rivals) > 1 else " more than once"
+        return broken(f"the name {entry.name!r} is claimed by {' and '.join(rivals)}{twice}; uninstall all but one")
+    # SystemExit too: a plugin that leaves Python on import must not take the process along.
+    try:
+        backend = entry.load()
+    except (Exception, SystemExit) as error:
+        reason = f"{distribution} {version} cannot be imported: {type(error).__name__}: {error}; reinstall it"
+        return broken(reason, traceback.format_exc())
+    try:
         reason = check_backend_object(backend, entry.name)
-        if reason:
-            loaded.append((BackendInfo(**common, status="broken", reason=f"{distribution} {version}: {reason}"), None))
-        else:
-            loaded.append((BackendInfo(**common, status="ok", capabilities=backend.capabilities), backend))
-    return loaded
+        capabilities = None if reason else backend.capabilities
+    except Exception as error:
+        return broken(
+            f"{distribution} {version} cannot be described: {type(error).__name__}: {error}; report it to its authors",
+            traceback.format_exc(),
+        )
+    if reason:
+        return broken(f"{distribution} {version}: {reason}")
+    return BackendInfo(**common, status="ok", capabilities=capabilities), backend
 
 
 def refresh():
     """Forget what was found, so that plugins installed since are seen."""
+    importlib.invalidate_caches()
     _load_all.cache_clear()
 
 

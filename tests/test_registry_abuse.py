@@ -294,7 +294,6 @@ def test_installed_by_pip(site, tmp_path):
     assert report["answers"]["piped"] == "piped"
 
 
-@pytest.mark.xfail(reason="the registry guards entry.load() against Exception, and nothing else", strict=True)
 @pytest.mark.parametrize(
     "source",
     [
