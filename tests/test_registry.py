@@ -292,6 +292,7 @@ def test_broken_preferred_backend_is_passed_over_and_explained(offer):
 @pytest.mark.parametrize(
     ("change", "mechanism"),
     [
+        ({"child_order": "nearest"}, "child_order"),
         ({"visited": "bitset"}, "bitset"),
         ({"stream_tile": 2}, "tile"),
         ({"level_cache": True}, "level_cache"),

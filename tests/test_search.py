@@ -21,7 +21,9 @@ N = 130
 SETTINGS = {
     "parity": cx.PARITY,
     "gold": cx.GOLD,
-    "exact": cx.EXACT,
+    "exact": cx.EXACT.replace(strategy="tree", gate=False, gemm=False),
+    "nearest-child": cx.PARITY.replace(child_order="nearest"),
+    "nearest-child-tile": cx.PARITY.replace(child_order="nearest", stream_tile=16, level_cache=True),
     "no-stop": cx.PARITY.replace(kth_frontier_stop=False),
     "bitset": cx.PARITY.replace(visited="bitset"),
     "tile-7": cx.PARITY.replace(stream_tile=7),

@@ -8,34 +8,33 @@ import pytest
 import covertreex as cx
 from covertreex.settings import PROFILES, TraversalSettings, resolve_settings, settings_from_env
 
-#: The table of profiles: setting, gold, parity, exact.
+#: The table of profiles: setting, gold, parity, exact, fast. None is left to the engine.
 TABLE = [
-    ("strategy", "tree", "tree", "auto"),
-    ("precision", "float64", "float64", "float64"),
-    ("kth_frontier_stop", True, True, True),
-    ("child_order", "insertion", "insertion", "insertion"),
-    ("visited", "bitset", "plain", "plain"),
-    ("stream_tile", 64, 1, None),
-    ("dynamic_tile", True, False, None),
-    ("level_cache", True, False, True),
-    ("dynamic_query_block", True, False, True),
-    ("radius_floor", 1e-3, 0.0, 0.0),
-    ("budget_schedule", (), (), ()),
-    ("budget_up", 0.015, 0.015, 0.015),
-    ("budget_down", 0.002, 0.002, 0.002),
-    ("level_cap", 0, 0, 0),
-    ("gate", False, False, None),
-    ("gemm", False, False, None),
-    ("telemetry", True, True, True),
+    ("strategy", "tree", "tree", "auto", "auto"),
+    ("precision", "float64", "float64", "float64", "float64"),
+    ("kth_frontier_stop", True, True, True, True),
+    ("child_order", "insertion", "insertion", None, None),
+    ("visited", "bitset", "plain", None, None),
+    ("stream_tile", 64, 1, None, None),
+    ("dynamic_tile", True, False, None, None),
+    ("level_cache", True, False, True, True),
+    ("dynamic_query_block", True, False, True, True),
+    ("radius_floor", 1e-3, 0.0, 0.0, 0.0),
+    ("budget_schedule", (), (), (), None),
+    ("budget_up", 0.015, 0.015, 0.015, 0.015),
+    ("budget_down", 0.002, 0.002, 0.002, 0.002),
+    ("level_cap", 0, 0, 0, None),
+    ("gate", False, False, True, True),
+    ("gemm", False, False, True, True),
+    ("recall_target", 1.0, 1.0, 1.0, 0.999),
+    ("telemetry", True, True, None, None),
 ]
 
 
-@pytest.mark.parametrize(("name", "gold", "parity", "exact"), TABLE, ids=[row[0] for row in TABLE])
-def test_profiles(name, gold, parity, exact):
-    """None: left to the engine."""
-    assert getattr(cx.GOLD, name) == gold
-    assert getattr(cx.PARITY, name) == parity
-    assert exact is None or getattr(cx.EXACT, name) == exact
+@pytest.mark.parametrize(("name", *PROFILES), TABLE, ids=[row[0] for row in TABLE])
+def test_profiles(name, gold, parity, exact, fast):
+    for profile, value in (("gold", gold), ("parity", parity), ("exact", exact), ("fast", fast)):
+        assert value is None or getattr(PROFILES[profile], name) == value, profile
 
 
 def test_the_table_is_complete():
@@ -47,18 +46,16 @@ def test_gold_never_changes():
 
 
 def test_digest_tells_settings_apart():
-    digests = {
-        settings.digest() for settings in (*PROFILES.values(), cx.GOLD.replace(stream_tile=32), cx.GOLD.replace())
-    }
-    assert len(digests) == 5
+    others = (cx.GOLD.replace(stream_tile=32), cx.GOLD.replace())
+    assert len({settings.digest() for settings in (*PROFILES.values(), *others)}) == len(PROFILES) + 2
     assert cx.GOLD.replace(profile="gold").digest() == cx.GOLD.digest()
     assert cx.PARITY.replace(radius_floor=0).digest() == cx.PARITY.replace().digest()
 
 
 def test_profiles_are_named():
     assert {name: settings.profile for name, settings in PROFILES.items()} == {name: name for name in PROFILES}
-    assert set(PROFILES) >= {"gold", "parity", "exact"}
-    assert not any(PROFILES[name].approximate for name in ("gold", "parity", "exact"))
+    assert list(PROFILES) == ["gold", "parity", "exact", "fast"]
+    assert [settings.approximate for settings in PROFILES.values()] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("settings", [cx.GOLD, cx.PARITY, cx.EXACT], ids=lambda s: s.profile)
@@ -75,10 +72,11 @@ def test_a_changed_profile_is_custom():
     assert cx.PARITY.stream_tile == 1
 
 
-def test_only_a_budget_or_a_cap_is_approximate():
+def test_only_a_budget_a_cap_or_a_recall_target_is_approximate():
     """S1."""
     assert cx.PARITY.replace(budget_schedule=(32,)).approximate
     assert cx.PARITY.replace(level_cap=1).approximate
+    assert cx.EXACT.replace(recall_target=0.99).approximate
     exact = {"visited": "bitset", "stream_tile": 64, "dynamic_tile": True, "level_cache": True, "radius_floor": 0.5}
     assert not cx.PARITY.replace(**exact, dynamic_query_block=True, kth_frontier_stop=False).approximate
 
@@ -118,6 +116,11 @@ def test_only_a_budget_or_a_cap_is_approximate():
         ({"budget_down": -0.1}, "0 <= budget_down"),
         ({"budget_down": float("nan")}, "0 <= budget_down"),
         ({"budget_up": "much"}, "budget_up.*'much'"),
+        ({"recall_target": 0.5}, r"recall_target must be above 0\.5 and at most 1; got 0\.5"),
+        ({"recall_target": 1.1}, "recall_target must be above"),
+        ({"recall_target": float("nan")}, "recall_target must be above"),
+        ({"recall_target": "most"}, "recall_target must be .*got 'most'"),
+        ({"recall_target": 0.99}, "recall_target is met by scans; with strategy='tree' use budget_schedule"),
         ({"dynamic_tile": True, "stream_tile": 4}, "stream_tile, which must be at least 8; got 4"),
         ({"tile": 4}, "unknown setting 'tile'; the settings are profile, strategy"),
     ],
