@@ -1,14 +1,14 @@
 """Running one question on several backends and profiles, and saying whether they agree, to the bit."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from covertreex import driver, registry
+from covertreex import driver, registry, workloads
 from covertreex.covertree import SearchResult, wilson_interval
 from covertreex.errors import BackendError, InvalidInputError
-from covertreex.settings import PROFILES, TraversalSettings
+from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 from covertreex.telemetry import UNEQUAL_FIELDS
 
 #: What is compared by default; a backend that is not installed is left out, unless it ships with covertreex.
@@ -16,18 +16,37 @@ DEFAULT_ROWS = ("numba/gold", "numba/parity", "cython/parity", "cython/exact", "
 
 SHIPPED = ("numba", "cython")
 
+#: Names that `make_workload` knows.
+WORKLOADS = ("gold", "vif", "cities", "euclidean")
+
+#: Counters that stay at zero unless the settings ask for what they count, and how to see that they do.
+SWITCHED_COUNTERS = {
+    "level_cache_hits": lambda s: s.level_cache,
+    "caps_applied": lambda s: s.level_cap > 0,
+    "budget_escalations": lambda s: bool(s.budget_schedule),
+    "stop_budget": lambda s: bool(s.budget_schedule),
+    "gate_rejects": lambda s: s.gate,
+    "gemm_tiles": lambda s: s.gemm,
+    "canonical_rechecks": lambda s: s.gate or s.gemm,
+    "stop_kth_frontier": lambda s: s.kth_frontier_stop,
+}
+
+#: Caps and first rung of the ladders in the matrix of switches.
+LEVEL_CAPS, LADDER_STEP = (256, 1_024), 32
+
 
 @dataclass(frozen=True)
 class Contender:
-    """A backend and the settings that it is to run with."""
+    """A backend, the settings that it is to run with, and what it is called: ``backend/profile`` without a `label`."""
 
     backend: str
     settings: TraversalSettings
+    label: str = ""
 
     @property
     def name(self):
-        """str: ``backend/profile``."""
-        return f"{self.backend}/{self.settings.profile}"
+        """str: the label, or ``backend/profile``."""
+        return self.label or f"{self.backend}/{self.settings.profile}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +65,7 @@ class Run:
     recall : float
         Over all queries, against the dense oracle.
     same_bits : bool
-        Whether indices and distances equal those of the first contender, bit for bit.
+        Whether indices and distances equal those of the reference (`Comparison.reference`), bit for bit.
     same_counters : bool or None
         Whether the telemetry equals that of the first parity run, but for `UNEQUAL_FIELDS`; None without parity.
     """
@@ -58,6 +77,16 @@ class Run:
     recall: float
     same_bits: bool
     same_counters: bool | None
+
+    @property
+    def leaks(self):
+        """dict of str to int: counters that are not zero though the settings have switched off what they count."""
+        counters = self.result.telemetry.counters
+        return {
+            name: counters[name]
+            for name, wanted in SWITCHED_COUNTERS.items()
+            if counters[name] and not wanted(self.contender.settings)
+        }
 
     @property
     def median_seconds(self):
@@ -74,6 +103,23 @@ class Run:
         """float: distance evaluations per query."""
         return self.result.telemetry.counters["distance_evals"] / max(1, len(self.result.indices))
 
+    def as_dict(self):
+        """The figures, as a dictionary that can become JSON."""
+        return {
+            "backend": self.contender.backend,
+            "profile": self.contender.settings.profile,
+            "verb": self.result.plan.verb,
+            "first_call_seconds": self.first_call_seconds,
+            "query_seconds": self.median_seconds,
+            "all_query_seconds": self.seconds,
+            "queries_per_second": self.queries_per_second,
+            "recall": self.recall,
+            "evals_per_query": self.evals_per_query,
+            "same_bits_as_first_row": self.same_bits,
+            "same_counters_as_first_parity_row": self.same_counters,
+            "counters": self.result.telemetry.counters,
+        }
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -83,6 +129,8 @@ class Difference:
     ----------
     first, other : str
         Names of the two contenders.
+    queries : int
+        How many queries are answered differently.
     position : int
         Which query, counted from 0.
     query : object
@@ -99,6 +147,7 @@ class Difference:
 
     first: str
     other: str
+    queries: int
     position: int
     query: object
     place: int
@@ -139,11 +188,12 @@ class Comparison:
     Attributes
     ----------
     runs : tuple of Run
-        In the order in which the contenders were given; all bits are compared with the first.
+        In the order in which the contenders were given.
     tree_seconds : float or None
         Time to build the tree that all runs share; about 0 if it was there before, None if no run needed it.
     differences : tuple of Difference
-        One for each run whose bits differ.
+        One for each run whose bits differ from the reference's though its settings, and those of the reference, are
+        exact.
     counter_differences : tuple of CounterDifference
         One for each parity run whose counters differ.
     """
@@ -154,12 +204,42 @@ class Comparison:
     counter_differences: tuple
 
     @property
+    def reference(self):
+        """Run: the first with exact settings, or the first of all; bits are compared with it."""
+        return self.runs[_reference([run.contender for run in self.runs])]
+
+    @property
+    def gold(self):
+        """Run: the first of the gold profile, or the reference; times are compared with it."""
+        return next((run for run in self.runs if run.contender.settings.profile == "gold"), self.reference)
+
+    @property
+    def verdict(self):
+        """str: what holds for all runs, if there are no `problems`."""
+        exact = [run for run in self.runs if not run.contender.settings.approximate]
+        parity = [run for run in self.runs if run.same_counters is not None]
+        parts = ["recall 1.0"] if exact else []
+        if len(exact) > 1:
+            parts.append("the same bits")
+        if len(parity) > 1:
+            parts.append("the same counters under parity")
+        if len(exact) < len(self.runs):
+            parts.append(f"{len(self.runs) - len(exact)} approximate with the recall shown")
+        return ", ".join(parts) + "."
+
+    @property
     def problems(self):
         """list of str: everything that is not as it must be; empty if all agree and are right."""
         found = [
             f"{run.contender.name} has recall {run.recall:.9g} against the dense oracle"
+            + (f", below its target {target:g}" if target < 1.0 else "")
             for run in self.runs
-            if run.recall < 1.0 and not run.contender.settings.approximate
+            if (target := _least_recall(run.contender.settings)) is not None and run.recall < target
+        ]
+        found += [
+            f"{run.contender.name} counts {value:,} {name}, which its settings switch off"
+            for run in self.runs
+            for name, value in run.leaks.items()
         ]
         found += [f"{diff.other} and {diff.first} return different bits: {diff}" for diff in self.differences]
         found += [f"{diff.other} and {diff.first} count differently: {diff}" for diff in self.counter_differences]
@@ -220,6 +300,170 @@ def default_contenders():
         elif info is not None and (note := f"{backend} is {info.status} and left out: {info.reason}.") not in notes:
             notes.append(note)
     return parse_contenders(names), notes
+
+
+def parity_contenders():
+    """Gold, and every backend of `DEFAULT_ROWS` that is installed under parity settings; and notes, for people.
+
+    Returns
+    -------
+    contenders : list of Contender
+    notes : list of str
+        Backends that are installed but left out.
+    """
+    contenders, notes = default_contenders()
+    chosen = [contender for contender in contenders if contender.settings.profile in ("gold", "parity")]
+    known = {name.partition("/")[0] for name in DEFAULT_ROWS}
+    installed = {info.name for info in registry.list_backends()}
+    notes += [f"{name} is not installed: {how}." for name, how in registry.HOW_TO_GET.items() if name not in installed]
+    others = [info.name for info in registry.list_backends() if info.status == "ok" and info.name not in known]
+    notes += [f"{name} is installed too; --rows runs it, for example numba/gold,{name}/parity." for name in others]
+    return chosen, notes
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One setting flipped.
+
+    Attributes
+    ----------
+    contender : Contender
+    base : str
+        Name of the contender that differs from it in this setting alone; its own name where it is such a base.
+    shows : str
+        The counter that moves when the mechanism is at work; empty where none does.
+    """
+
+    contender: Contender
+    base: str
+    shows: str = ""
+
+
+def switches(backend, payload):
+    """From parity to gold, each setting flipped alone; then all of gold's, the approximate ones, and the screens.
+
+    Parameters
+    ----------
+    backend : str
+        Whose switches are flipped.
+    payload : covertreex.payload.PayloadStore
+
+    Returns
+    -------
+    switches : list of Switch
+        The first is parity itself.
+    notes : list of str
+        For people: what is left out, and why.
+
+    Raises
+    ------
+    BackendError
+        If the backend is unknown or broken.
+    """
+    base, tile = f"{backend}/parity", f"stream_tile={GOLD.stream_tile}"
+    found = []
+
+    def flip(label, settings, to=base, shows=""):
+        found.append(Switch(Contender(backend, settings, label), to, shows))
+
+    wide, floor = PARITY.replace(stream_tile=GOLD.stream_tile), GOLD.radius_floor
+    flip(base, PARITY)
+    flip("child_order=nearest", PARITY.replace(child_order="nearest"))
+    flip("visited=bitset", PARITY.replace(visited="bitset"))
+    flip(tile, wide)
+    flip("dynamic_tile=on", wide.replace(dynamic_tile=True), to=tile)
+    flip("level_cache=on", PARITY.replace(level_cache=True), shows="level_cache_hits")
+    flip("dynamic_query_block=on", PARITY.replace(dynamic_query_block=True))
+    flip(f"radius_floor={floor:g}", PARITY.replace(radius_floor=floor))
+    flip("kth_frontier_stop=off", PARITY.replace(kth_frontier_stop=False), shows="stop_exhausted")
+    flip("all of gold's", GOLD.replace(), shows="level_cache_hits")
+    able, notes = registry.get_backend(backend).capabilities, []
+    try:
+        registry.choose_backend(GOLD, "numba", "search")
+        found.append(Switch(Contender("numba", GOLD), base, "level_cache_hits"))
+    except BackendError as error:
+        notes.append(f"numba/gold is left out: {error}")
+    for cap in LEVEL_CAPS:
+        flip(f"level_cap={cap}", PARITY.replace(level_cap=cap), shows="caps_applied")
+    n = len(payload)
+    even = tuple(range(LADDER_STEP, n, LADDER_STEP))
+    doubling = tuple(LADDER_STEP << rung for rung in range(40) if LADDER_STEP << rung < n)
+    if even:
+        flip("budget=32,64,96..", PARITY.replace(budget_schedule=even), shows="stop_budget")
+        flip("budget=32,64,128..", PARITY.replace(budget_schedule=doubling), shows="stop_budget")
+    sweep, scan = PARITY.replace(strategy="auto"), f"{backend}/scan"
+    if driver.choose_verb(sweep, payload) == "scan":
+        flip(scan, sweep, to=scan)
+        flip("gate=on", sweep.replace(gate=True), to=scan, shows="gate_rejects")
+        flip("gemm=on", sweep.replace(gemm=True), to=scan, shows="gemm_tiles")
+    else:
+        notes.append("gate and gemm are left out: they are screens of scans, and the tree answers this workload.")
+    chosen = []
+    for switch in found:
+        settings = switch.contender.settings
+        missing = able.missing(settings) if switch.contender.backend == backend else []
+        if missing and driver.choose_verb(settings, payload) == "search":
+            notes.append(f"{switch.contender.name} is left out: {backend} lacks {', '.join(missing)}.")
+        else:
+            chosen.append(switch)
+    return chosen, notes
+
+
+def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, inducing=None):
+    """One of `WORKLOADS`, in any size.
+
+    Parameters
+    ----------
+    name : {'gold', 'vif', 'cities', 'euclidean'}
+        'euclidean' has gold's points without a kernel; the others are those of `covertreex.workloads`.
+    n, k, inducing : int, optional
+        By default the workload's own; of the cities, the first n.
+    queries : int
+        How many rows are asked about, drawn by ``default_rng(43).integers(0, n)``.
+    predecessors : bool, optional
+        By default as the workload has it.
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is unknown, or a count is out of range.
+
+    Examples
+    --------
+    >>> make_workload("euclidean", n=100, queries=10).queries.shape
+    (10,)
+    """
+    if name == "gold":
+        found = workloads.gold() if n is None else workloads.gold(n)
+    elif name == "vif":
+        found = workloads.vif100k() if n is None else workloads.vif100k(n)
+    elif name == "cities":
+        found = workloads.cities()
+        if n is not None and not 1 <= n <= len(found.X):
+            raise InvalidInputError(f"n must be from 1 to {len(found.X)}, the number of cities, got {n}.")
+        found = replace(found, X=found.X[:n])
+    elif name == "euclidean":
+        found = replace(workloads.gold() if n is None else workloads.gold(n), name=name, metric={})
+        if inducing is not None:
+            raise InvalidInputError("inducing points have no meaning under Euclidean distance; leave inducing out.")
+    else:
+        raise InvalidInputError(f"workload must be one of {', '.join(WORKLOADS)}; got {name!r}.")
+    if queries < 1:
+        raise InvalidInputError(f"queries must be an integer of at least 1, got {queries!r}.")
+    if inducing is not None:
+        if inducing < 0:
+            raise InvalidInputError(f"inducing must be an integer of at least 0, got {inducing!r}.")
+        found = replace(found, metric={**found.metric, "inducing": inducing or None})
+    return replace(
+        found,
+        k=found.k if k is None else k,
+        queries=np.random.default_rng(43).integers(0, len(found.X), size=queries),
+        predecessors=found.predecessors if predecessors is None else predecessors,
+    )
 
 
 def audit(tree, indices, rows, *, predecessor_mode=False, sample=1000):
@@ -326,13 +570,15 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
     say("checking against the dense oracle")
     oracle = tree.oracle()
     recalls = _recalls(oracle, results, queries, predecessor_mode)
+    reference = _reference(contenders)
     parity = [n for n, contender in enumerate(contenders) if contender.settings.profile == "parity"]
     differences, counter_differences, runs = [], [], []
     for number, (contender, result) in enumerate(zip(contenders, results, strict=True)):
-        same_bits = _same_bits(results[0], result)
-        if not same_bits:
-            names = contenders[0].name, contender.name
-            differences.append(_first_difference(oracle, queries, predecessor_mode, results[0], result, names))
+        same_bits = _same_bits(results[reference], result)
+        exact = not (contender.settings.approximate or contenders[reference].settings.approximate)
+        if not same_bits and exact:
+            names = contenders[reference].name, contender.name
+            differences.append(_first_difference(oracle, queries, predecessor_mode, results[reference], result, names))
         same_counters = None
         if number in parity:
             names = contenders[parity[0]].name, contender.name
@@ -352,6 +598,18 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
             )
         )
     return Comparison(tuple(runs), tree_seconds, tuple(differences), tuple(counter_differences))
+
+
+def _reference(contenders):
+    """Number of the first contender whose answer is exact; 0 if none is."""
+    return next((n for n, contender in enumerate(contenders) if not contender.settings.approximate), 0)
+
+
+def _least_recall(settings):
+    """Below which a recall is wrong; None where caps and budgets promise nothing."""
+    if settings.budget_schedule or settings.level_cap:
+        return None
+    return settings.recall_target
 
 
 def _recalls(oracle, results, queries, predecessor_mode):
@@ -376,7 +634,8 @@ def _same_bits(a, b):
 
 
 def _first_difference(oracle, queries, predecessor_mode, a, b, names):
-    position, place = map(int, np.argwhere(_unequal(a, b))[0])
+    unequal = _unequal(a, b)
+    position, place = map(int, np.argwhere(unequal)[0])
     query = queries[position : position + 1]
     neighbors = tuple(int(result.indices[position, place]) for result in (a, b))
     closeness = oracle.closeness(query)[0]
@@ -391,6 +650,7 @@ def _first_difference(oracle, queries, predecessor_mode, a, b, names):
     return Difference(
         first=names[0],
         other=names[1],
+        queries=int(unequal.any(axis=1).sum()),
         position=position,
         query=query[0].tolist(),
         place=place,

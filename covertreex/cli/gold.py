@@ -95,7 +95,7 @@ def gold(
     for problem in problems:
         out.print(f"FAILED: {problem}", style="bold red")
     if not problems:
-        out.print("All rows agree: " + _verdict(comparison), style="green")
+        out.print("All rows agree: " + comparison.verdict, style="green")
 
     if json_file is not None:
         text = json.dumps(_as_json(comparison, steps.took["factors"], workload, shape, here), indent=2) + "\n"
@@ -155,38 +155,12 @@ def _remarks(comparison, tree, repeat):
         yield f"{tree.payload.floored:,} points have a residual variance at its floor, 1e-9 of the variance."
 
 
-def _verdict(comparison):
-    parity = [run for run in comparison.runs if run.same_counters is not None]
-    parts = ["recall 1.0"]
-    if len(comparison.runs) > 1:
-        parts.append("the same bits")
-    if len(parity) > 1:
-        parts.append("the same counters under parity")
-    return ", ".join(parts) + "."
-
-
 def _as_json(comparison, factors_seconds, workload, shape, here):
     return {
         "workload": {"name": workload.name, "kernel": repr(workload.metric["kernel"]), **shape},
         "machine": here,
         "factors_seconds": factors_seconds,
         "tree_seconds": comparison.tree_seconds,
-        "rows": [
-            {
-                "backend": run.contender.backend,
-                "profile": run.contender.settings.profile,
-                "verb": run.result.plan.verb,
-                "first_call_seconds": run.first_call_seconds,
-                "query_seconds": run.median_seconds,
-                "all_query_seconds": run.seconds,
-                "queries_per_second": run.queries_per_second,
-                "recall": run.recall,
-                "evals_per_query": run.evals_per_query,
-                "same_bits_as_first_row": run.same_bits,
-                "same_counters_as_first_parity_row": run.same_counters,
-                "counters": run.result.telemetry.counters,
-            }
-            for run in comparison.runs
-        ],
+        "rows": [run.as_dict() for run in comparison.runs],
         "problems": comparison.problems,
     }
