@@ -1,70 +1,15 @@
 """What people call: `cover_tree` makes a `CoverTree`, which answers queries."""
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
-from covertreex import driver, parallel, persistence, registry
+from covertreex import asking, driver, parallel, persistence, registry
 from covertreex.build import build_tree
 from covertreex.errors import InvalidInputError
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.oracle import DenseOracle
-from covertreex.planner import Plan
-from covertreex.protocols import QueryBlock
-from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
-from covertreex.telemetry import Telemetry
-from covertreex.validation import as_array, check_k, check_points, check_rows, read_only
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """Everything about one search.
-
-    Attributes
-    ----------
-    indices : ndarray, shape (q, k), int64
-        Neighbours as rows of X, sorted by (distance, row); -1 past the last.
-    distances : ndarray, shape (q, k), float64
-        ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
-    telemetry : Telemetry
-        What was counted, and how long it took.
-    backend : str
-        The backend that answered.
-    plan : covertreex.planner.Plan
-        How it was answered, and why; ``print(result.plan)``.
-    settings : TraversalSettings
-    recall : float or None
-        Of the audited queries against the dense oracle; None without `audit`.
-    recall_interval : tuple of float or None
-        95 % Wilson interval of the recall, neighbours taken as independent.
-    """
-
-    indices: np.ndarray
-    distances: np.ndarray
-    telemetry: Telemetry
-    backend: str
-    plan: Plan
-    settings: TraversalSettings
-    recall: float | None = None
-    recall_interval: tuple[float, float] | None = None
-
-
-def wilson_interval(share, total, z=1.959963984540054):
-    """Confidence interval of a share observed in `total` trials; z = 1.96 gives 95 %.
-
-    Source: Wilson, *Probable inference, the law of succession, and statistical inference* (1927).
-
-    Examples
-    --------
-    >>> [round(limit, 3) for limit in wilson_interval(1.0, 1000)]
-    [0.996, 1.0]
-    """
-    if total == 0:
-        return (0.0, 1.0)
-    centre = share + z * z / (2 * total)
-    half = z * np.sqrt(share * (1.0 - share) / total + z * z / (4.0 * total * total))
-    scale = 1.0 + z * z / total
-    return (max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale)))
+from covertreex.results import SearchResult, wilson_interval
+from covertreex.settings import resolve_settings, settings_from_env
+from covertreex.validation import check_k, check_points, read_only
 
 
 class CoverTree:
@@ -86,14 +31,19 @@ class CoverTree:
         self.n_threads = n_threads
         self.payload, self._projection = metric.prepare(X, n_threads) if prepared is None else prepared
         self._tree = None
+        self._ids = None  # dataset indices of the living points, if some were deleted
         self._origin = None  # the mapped file it came from (covertreex.persistence)
 
     def __len__(self):
-        return len(self.X)
+        return len(self.payload)
 
     def __repr__(self):
-        n, d = self.X.shape
-        return f"CoverTree(n={n}, d={d}, metric={type(self.metric).__name__})"
+        return f"CoverTree(n={len(self)}, d={self.X.shape[1]}, metric={type(self.metric).__name__})"
+
+    @property
+    def ids(self):
+        """ndarray, shape (n,), int64: rows of `X` that may be asked for and found, ascending: all but deleted ones."""
+        return np.arange(len(self), dtype=np.int64) if self._ids is None else self._ids
 
     @property
     def tree(self):
@@ -119,7 +69,11 @@ class CoverTree:
         *,
         return_distances=False,
         predecessor_mode=False,
+        order=None,
+        limit=None,
         include_self=False,
+        v_query=None,
+        p_query=None,
         settings=None,
         backend=None,
         n_threads=None,
@@ -132,13 +86,23 @@ class CoverTree:
             From 1 to n.
         queries : array_like, optional
             Integer rows of X, shape (q,): a row is not its own neighbour, unless `include_self`. Or coordinates, shape
-            (q, d): nothing is excluded. All rows by default.
+            (q, d), such as the points to predict at: nothing is excluded. All rows by default.
         return_distances : bool
             Whether to return the distances as well.
         predecessor_mode : bool
-            Only neighbours j < i; rows with fewer than k of them end in -1.
+            Only neighbours before the query: j < i, or earlier in `order`. Rows with fewer than k of them end in -1.
+        order : array_like of int, shape (n,), optional
+            A permutation of the rows (`covertreex.ordering`), beside `predecessor_mode` or `limit`: "before" means
+            earlier in it. Neighbours are rows of X all the same.
+        limit : int or array_like of int, shape (q,), optional
+            Only neighbours among the first so many rows (of `order`, if it is given), for each query or for all.
         include_self : bool
             Whether a row may be its own neighbour.
+        v_query : array_like, shape (q, m), optional
+            Factors of coordinates, ``L^-1 k(Z, x)`` from the same model as the data's own; they are needed where the
+            data's were given as `v_matrix`.
+        p_query : array_like, shape (q,), optional
+            Residual variances that go with `v_query`, as `p_diag` with `v_matrix`; computed if left out.
         settings : str or TraversalSettings, optional
             'exact', 'fast', 'parity', 'gold' or settings of your own. By default 'exact', unless the environment says
             otherwise (`covertreex.settings_from_env`).
@@ -171,12 +135,20 @@ class CoverTree:
         [[1, 2], [0, 2], [1, 0]]
         >>> tree.knn(k=2, predecessor_mode=True).tolist()
         [[-1, -1], [0, -1], [1, 0]]
+        >>> tree.knn(k=2, predecessor_mode=True, order=[2, 0, 1]).tolist()
+        [[2, -1], [0, 2], [-1, -1]]
+        >>> tree.knn(k=2, queries=[[2.1]], limit=2).tolist()
+        [[1, 0]]
         """
         result = self.search(
             k,
             queries,
             predecessor_mode=predecessor_mode,
+            order=order,
+            limit=limit,
             include_self=include_self,
+            v_query=v_query,
+            p_query=p_query,
             settings=settings,
             backend=backend,
             n_threads=n_threads,
@@ -189,7 +161,11 @@ class CoverTree:
         queries=None,
         *,
         predecessor_mode=False,
+        order=None,
+        limit=None,
         include_self=False,
+        v_query=None,
+        p_query=None,
         settings=None,
         backend=None,
         n_threads=None,
@@ -199,7 +175,7 @@ class CoverTree:
 
         Parameters
         ----------
-        k, queries, predecessor_mode, include_self, settings, backend, n_threads
+        k, queries, predecessor_mode, order, limit, include_self, v_query, p_query, settings, backend, n_threads
             As for `knn`.
         audit : int
             Check this many randomly drawn queries (the same for the same arguments) against the dense float64 oracle,
@@ -227,23 +203,29 @@ class CoverTree:
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         if isinstance(audit, bool) or not isinstance(audit, (int, np.integer)) or audit < 0:
             raise InvalidInputError(f"audit must be a number of queries, 0 or more, got {audit!r}.")
-        rows, points = self._check_queries(queries)
-        if predecessor_mode and points is not None:
-            raise InvalidInputError(
-                "predecessor_mode needs queries that are rows of X; coordinates have no place in it."
-            )
+        asked = asking.check(
+            self,
+            queries,
+            predecessor_mode=predecessor_mode,
+            include_self=include_self,
+            order=order,
+            limit=limit,
+            v_query=v_query,
+            p_query=p_query,
+        )
         verb = driver.choose_verb(settings, self.payload)
         chosen = registry.choose_backend(settings, backend, verb)
-        block = self._query_block(rows, points, predecessor_mode, include_self, n_threads)
-        payload = self._payload_for(block) if verb == "search" else self.payload
+        block, payload = asking.block_of(self, asked, n_threads)
+        payload = payload if verb == "search" else self.payload  # whose screens are ready
         answer = driver.run(lambda: self.tree, payload, block, k, settings, chosen, n_threads)
+        indices = asking.dataset_indices(self, answer.indices)
         recall = interval = None
         if audit:
-            recall, interval = self._audit(
-                answer.indices, rows if points is None else points, predecessor_mode, include_self, audit
-            )
+            draw = np.random.default_rng(0).permutation(len(asked))[:audit]
+            recall = self.oracle().recall(indices[draw], **asked.draw(draw))
+            interval = wilson_interval(recall, int(np.sum(indices[draw] >= 0)))
         return SearchResult(
-            indices=answer.indices,
+            indices=indices,
             distances=answer.distances,
             telemetry=answer.telemetry,
             backend=chosen.name,
@@ -305,56 +287,6 @@ class CoverTree:
             v_matrix=metric.v_matrix,
             p_diag=metric.p_diag,
         )
-
-    def _check_queries(self, queries):
-        """(rows, None) or (None, points)."""
-        if queries is None:
-            return np.arange(len(self), dtype=np.int64), None
-        array = as_array(queries, "queries")
-        if array.ndim == 2:
-            points = check_points(array, "queries", columns=self.X.shape[1])
-            if self._projection is None:
-                raise InvalidInputError(
-                    "queries given as coordinates need inducing points (inducing=...): v_matrix has factors for the "
-                    "rows of X alone. Ask for rows of X."
-                )
-            return None, points
-        if array.ndim == 0:
-            raise InvalidInputError(
-                f"queries must be integer rows, shape (q,), or coordinates, shape (q, d); got {queries!r}. "
-                "Put one row into a list."
-            )
-        return check_rows(array, len(self), "queries"), None
-
-    def _query_block(self, rows, points, predecessor_mode, include_self, n_threads):
-        payload, n = self.payload, len(self)
-        if points is None:
-            at = payload.row[rows]
-            count = len(rows)
-            coords, factors, p = np.zeros((0, payload.coords.shape[1])), payload.factors[:0], np.zeros(0)
-        else:
-            count = len(points)
-            at = -1 - np.arange(count, dtype=np.int64)
-            coords, factors, p = self._projection(points, n_threads)
-        limit = rows + include_self if predecessor_mode else np.full(count, n, dtype=np.int64)
-        exclude = at if points is None and not include_self else np.full(count, -1, dtype=np.int64)
-        arrays = (at, coords, factors, p, exclude, limit.astype(np.int64), payload.index)
-        return QueryBlock(*map(read_only, arrays), prefix=True)
-
-    def _payload_for(self, block):
-        """The payload, with the slack that external queries near inducing points need (B1: it grows as p falls)."""
-        payload = self.payload
-        if len(block.p) == 0 or not isinstance(self.metric, ResidualCorrelation) or block.p.min() >= payload.p.min():
-            return payload
-        slack = self.metric.slack(payload.factors.shape[1], block.p.min())
-        return replace(payload, slack_abs=max(payload.slack_abs, slack))
-
-    def _audit(self, indices, queries, predecessor_mode, include_self, audit):
-        draw = np.random.default_rng(0).permutation(len(queries))[:audit]
-        recall = self.oracle().recall(
-            indices[draw], queries[draw], predecessor_mode=predecessor_mode, include_self=include_self
-        )
-        return recall, wilson_interval(recall, int(np.sum(indices[draw] >= 0)))
 
 
 def cover_tree(

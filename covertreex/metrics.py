@@ -9,7 +9,7 @@ import numpy as np
 from covertreex import parallel
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
-from covertreex.oracle import canonical_covariance
+from covertreex.oracle import canonical_covariance, dot16
 from covertreex.ordering import leaf_order
 from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
 from covertreex.progress import Progress
@@ -179,7 +179,8 @@ class ResidualCorrelation:
         """B1: `slack_abs` for points of which the least known has this residual variance, with `m` factors each."""
         length = np.sqrt(self.kernel.variance)
         evaluation = _evaluation_slack(self.kernel, m, length, smallest_p)
-        return evaluation + _factor_slack(self.kernel, m, length, smallest_p, self.jitter)
+        jitter = self.jitter if self.v_matrix is None else 1e-6 * self.kernel.variance
+        return evaluation + _factor_slack(self.kernel, m, length, smallest_p, jitter)
 
     def _factorize(self, X):
         from covertreex._core import factors as core
@@ -218,7 +219,7 @@ class ResidualCorrelation:
 
     def _supplied(self, coords, order):
         """Padded factors and p in row order, and how far p falls short of the residual variance, relatively."""
-        n, variance = len(coords), self.kernel.variance
+        n = len(coords)
         V = check_points(self.v_matrix, "v_matrix")
         if len(V) != n:
             hint = " It looks transposed: one row per point is wanted." if V.shape[1] == n else ""
@@ -227,54 +228,89 @@ class ResidualCorrelation:
         for start, stop in parallel.spans(n, FACTOR_BLOCK):
             factors[start:stop, : V.shape[1]] = V[order[start:stop]]
         factors[:, V.shape[1] :] = 0.0
-        explained = np.einsum("ij,ij->i", factors, factors)
-        rounding = (V.shape[1] + 64) * ROUNDOFF * variance
-        worst = int(np.argmax(explained))
-        if explained[worst] > variance * (1.0 + 1e-6) + rounding:
-            raise InvalidInputError(
-                f"v_matrix contradicts the kernel: |v|^2 = {explained[worst]:.6g} at row {order[worst]} is more than "
-                f"the kernel's variance {variance:.6g}. Give the kernel and variance that made the factors."
-            )
-        residual = variance - explained
-        deficit = 0.0
-        if self.p_diag is None:
-            p = residual
-        else:
-            p = as_array(self.p_diag, "p_diag")
-            if p.dtype.kind not in "fiub":
-                raise InvalidInputError(f"p_diag must be an array of real numbers, got dtype {p.dtype}.")
-            p = p.astype(np.float64)
-            if p.shape != (n,):
-                raise InvalidInputError(f"p_diag must have shape ({n},), one entry per point, got {p.shape}.")
-            p = p[order]
-            if not np.all(np.isfinite(p)) or np.any(p <= 0.0):
-                at = np.argmax(~(np.isfinite(p) & (p > 0.0)))
-                raise InvalidInputError(f"p_diag must be positive and finite, got {p[at]} at row {order[at]}.")
-            short = (residual - rounding - p) / p
-            if short.max() > 1e-6:
-                at = np.argmax(short)
-                raise InvalidInputError(
-                    f"p_diag is below k(x, x) - |v|^2 at row {order[at]}, which is no correlation: got {p[at]}, "
-                    f"at least {residual[at]:.6g} is needed. Check that v_matrix, p_diag and kernel "
-                    "belong together."
-                )
-            deficit = max(0.0, float(short.max()))
-        return factors, p, deficit + self._sampled_deficit(coords[order], factors, p)
+        p, deficit = check_factors(self.kernel, factors, V.shape[1], self.p_diag, order)
+        return factors, p, deficit + sampled_deficit(self.kernel, coords[order], factors, p)
 
-    def _sampled_deficit(self, coords, factors, p):
-        """Four times how far a sample of residual correlations is from positive semi-definite."""
-        rows = np.unique(np.linspace(0, len(coords) - 1, SAMPLE).astype(np.int64))
-        K = canonical_covariance(self.kernel, coords[rows])
-        scale = np.sqrt(np.maximum(p[rows], P_FLOOR * self.kernel.variance))
-        R = (K - factors[rows] @ factors[rows].T) / (scale[:, None] * scale[None, :])
-        R[np.diag_indices(len(rows))] = 1.0
-        smallest = float(np.linalg.eigvalsh(R)[0])
-        if smallest < -1e-3:
-            raise InvalidInputError(
-                f"v_matrix contradicts the kernel: the residual correlations of a sample of {len(rows)} rows have the "
-                f"eigenvalue {smallest:.3g}, which must not be negative. Give the kernel that made the factors."
-            )
-        return 4.0 * max(0.0, -smallest)
+
+def check_factors(kernel, factors, m, p, where, names=("v_matrix", "p_diag")):
+    """Residual variances to go with factors of the caller's, and how far they fall short of what the kernel leaves.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    factors : ndarray, shape (n, padded(m)), float64
+    m : int
+    p : array_like, shape (n,), or None
+        In the caller's order; computed if None.
+    where : ndarray, shape (n,)
+        The caller's row of each row of `factors`.
+    names : tuple of str
+        What the caller calls both.
+
+    Returns
+    -------
+    p : ndarray, shape (n,), float64
+        In the order of `factors`.
+    deficit : float
+        Relative.
+
+    Raises
+    ------
+    InvalidInputError
+        If they contradict the kernel.
+    """
+    n, variance, (v_name, p_name) = len(factors), kernel.variance, names
+    explained = dot16(factors, factors)
+    rounding = (m + 64) * ROUNDOFF * variance
+    worst = int(np.argmax(explained))
+    if explained[worst] > variance * (1.0 + 1e-6) + rounding:
+        raise InvalidInputError(
+            f"{v_name} contradicts the kernel: |v|^2 = {explained[worst]:.6g} at row {where[worst]} is more than "
+            f"the kernel's variance {variance:.6g}. Give the kernel and variance that made the factors."
+        )
+    residual = variance - explained
+    if p is None:
+        return residual, 0.0
+    p = as_array(p, p_name)
+    if p.dtype.kind not in "fiub":
+        raise InvalidInputError(f"{p_name} must be an array of real numbers, got dtype {p.dtype}.")
+    p = p.astype(np.float64)
+    if p.shape != (n,):
+        raise InvalidInputError(f"{p_name} must have shape ({n},), one entry per point, got {p.shape}.")
+    p = p[where]
+    if not np.all(np.isfinite(p)) or np.any(p <= 0.0):
+        at = np.argmax(~(np.isfinite(p) & (p > 0.0)))
+        raise InvalidInputError(f"{p_name} must be positive and finite, got {p[at]} at row {where[at]}.")
+    short = (residual - rounding - p) / p
+    if short.max() > 1e-6:
+        at = np.argmax(short)
+        raise InvalidInputError(
+            f"{p_name} is below k(x, x) - |v|^2 at row {where[at]}, which is no correlation: got {p[at]}, "
+            f"at least {residual[at]:.6g} is needed. Check that {v_name}, {p_name} and kernel belong together."
+        )
+    return p, max(0.0, float(short.max()))
+
+
+def sampled_deficit(kernel, coords, factors, p, name="v_matrix"):
+    """Four times how far a sample of residual correlations is from positive semi-definite.
+
+    Raises
+    ------
+    InvalidInputError
+        If that is too far for factors of this kernel.
+    """
+    rows = np.unique(np.linspace(0, len(coords) - 1, SAMPLE).astype(np.int64))
+    K = canonical_covariance(kernel, coords[rows])
+    scale = np.sqrt(np.maximum(p[rows], P_FLOOR * kernel.variance))
+    R = (K - factors[rows] @ factors[rows].T) / (scale[:, None] * scale[None, :])
+    R[np.diag_indices(len(rows))] = 1.0
+    smallest = float(np.linalg.eigvalsh(R)[0])
+    if smallest < -1e-3:
+        raise InvalidInputError(
+            f"{name} contradicts the kernel: the residual correlations of a sample of {len(rows)} rows have the "
+            f"eigenvalue {smallest:.3g}, which must not be negative. Give the kernel that made the factors."
+        )
+    return 4.0 * max(0.0, -smallest)
 
 
 def _check_kernel(kernel):

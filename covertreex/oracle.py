@@ -196,6 +196,8 @@ class DenseOracle:
         As `covertreex.cover_tree` takes them.
     v_matrix : array_like, shape (n, m), optional
     p_diag : array_like, shape (n,), optional
+    ids : ndarray of int, optional
+        Rows of `X` that are there; the others were deleted and are nobody's neighbours. All by default.
 
     Raises
     ------
@@ -210,8 +212,9 @@ class DenseOracle:
     [1, 0, 1]
     """
 
-    def __init__(self, X, *, kernel=None, inducing=None, seed=0, jitter=1e-6, v_matrix=None, p_diag=None):
+    def __init__(self, X, *, kernel=None, inducing=None, seed=0, jitter=1e-6, v_matrix=None, p_diag=None, ids=None):
         self.X = np.asarray(X, dtype=np.float64)
+        self.ids = np.arange(len(self.X)) if ids is None else np.asarray(ids)
         self.kernel = kernel
         self.L = self.Z = None
         n = len(self.X)
@@ -256,13 +259,16 @@ class DenseOracle:
             out[start : start + 8192] = solve_triangular(self.L, block, lower=True).T
         return out
 
-    def closeness(self, queries):
+    def closeness(self, queries, v_query=None, p_query=None):
         """|rho| (or minus the Euclidean distance) between queries and all points: larger is nearer.
 
         Parameters
         ----------
         queries : ndarray
             Integer rows of X, shape (q,), or coordinates, shape (q, d).
+        v_query : ndarray, shape (q, m), optional
+            Factors that go with coordinates; computed by default, which takes inducing points.
+        p_query : ndarray, shape (q,), optional
 
         Returns
         -------
@@ -276,38 +282,59 @@ class DenseOracle:
             return -cdist(points, self.X)
         if rows is not None:
             V, p = self.V[rows], self.p[rows]
-        elif self.Z is not None:
-            V = self._solve(points)
-            p = np.maximum(self.kernel.variance - np.einsum("ij,ij->i", V, V), 1e-9 * self.kernel.variance)
-        elif self.V.shape[1] == 0:
-            V, p = np.zeros((len(points), 0)), np.full(len(points), self.kernel.variance)
         else:
-            raise InvalidInputError("coordinates need a kernel with inducing points; v_matrix covers rows of X alone.")
+            if v_query is not None:
+                V = np.asarray(v_query, dtype=np.float64)
+            elif self.Z is not None:
+                V = self._solve(points)
+            elif self.V.shape[1] == 0:
+                V = np.zeros((len(points), 0))
+            else:
+                raise InvalidInputError("coordinates need inducing points or v_query; v_matrix covers rows of X alone.")
+            p = self.kernel.variance - np.einsum("ij,ij->i", V, V) if p_query is None else np.asarray(p_query)
+            p = np.maximum(p, 1e-9 * self.kernel.variance)
         rho = np.abs((self.kernel(points, self.X) - V @ self.V.T) / np.sqrt(p[:, None] * self.p[None, :]))
         rho = np.minimum(rho, 1.0)
         if rows is not None:
             rho[np.arange(len(rows)), rows] = 1.0
         return rho
 
-    def _allowed_closeness(self, queries, predecessor_mode, include_self, limit):
-        score = self.closeness(queries)
-        rows = queries if np.issubdtype(queries.dtype, np.integer) else None
-        if rows is not None and not include_self:
-            score[np.arange(len(rows)), rows] = -np.inf
+    def _allowed(self, queries, predecessor_mode, include_self, order, limit, v_query, p_query):
+        """Blocks of queries: their places, and their closeness to all rows, -inf for those not allowed."""
+        n = len(self.X)
+        queries = self.ids if queries is None else np.asarray(queries)
+        rank = np.full(n, n)
+        rank[self.ids] = self.ids
+        if order is not None:
+            rank[np.asarray(order)] = np.arange(len(order))
         if predecessor_mode:
-            limit = rows + 1 if include_self else rows
-        if limit is not None:
-            score[np.arange(score.shape[1])[None, :] >= np.asarray(limit)[:, None]] = -np.inf
-        return score
-
-    def _blocks(self, queries, limit):
-        queries = np.arange(len(self.X)) if queries is None else np.asarray(queries)
-        size = max(1, 2**24 // len(self.X))
+            limit = rank[queries] + include_self
+        elif limit is not None:
+            limit = np.broadcast_to(limit, len(queries))
+        size = max(1, 2**24 // n)
         for start in range(0, len(queries), size):
             part = slice(start, start + size)
-            yield part, queries[part], None if limit is None else np.asarray(limit)[part]
+            of_part = [None if array is None else np.asarray(array)[part] for array in (v_query, p_query)]
+            score = self.closeness(queries[part], *of_part)
+            if np.issubdtype(queries.dtype, np.integer) and not include_self:
+                score[np.arange(len(score)), queries[part]] = -np.inf
+            if limit is not None:
+                score[rank[None, :] >= limit[part, None]] = -np.inf
+            score[:, rank == n] = -np.inf
+            yield part, score
 
-    def knn(self, k, queries=None, *, predecessor_mode=False, include_self=False, limit=None):
+    def knn(
+        self,
+        k,
+        queries=None,
+        *,
+        predecessor_mode=False,
+        include_self=False,
+        order=None,
+        limit=None,
+        v_query=None,
+        p_query=None,
+    ):
         """The k nearest, ties by dataset index.
 
         Parameters
@@ -319,8 +346,12 @@ class DenseOracle:
             Only rows before the query.
         include_self : bool
             Whether a row may be its own neighbour.
-        limit : array_like of int, shape (q,), optional
-            Only rows below `limit[i]`.
+        order : array_like of int, shape (n,), optional
+            A permutation of the rows: "before" means earlier in it.
+        limit : int or array_like of int, shape (q,), optional
+            Only the first ``limit[i]`` rows (of `order`).
+        v_query, p_query : ndarray, optional
+            As for `closeness`.
 
         Returns
         -------
@@ -330,17 +361,27 @@ class DenseOracle:
             ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
         """
         indices, distances = [], []
-        for _, part, part_limit in self._blocks(queries, limit):
-            score = self._allowed_closeness(part, predecessor_mode, include_self, part_limit)
-            order = np.argsort(-score, axis=1, kind="stable")[:, :k]
-            best = np.take_along_axis(score, order, axis=1)
+        for _, score in self._allowed(queries, predecessor_mode, include_self, order, limit, v_query, p_query):
+            rows = np.argsort(-score, axis=1, kind="stable")[:, :k]
+            best = np.take_along_axis(score, rows, axis=1)
             found = np.isfinite(best)
             distance = -best if self.kernel is None else np.sqrt(1.0 - np.where(found, best, 0.0))
-            indices.append(np.where(found, order, -1))
+            indices.append(np.where(found, rows, -1))
             distances.append(np.where(found, distance, np.inf))
         return np.concatenate(indices), np.concatenate(distances)
 
-    def recall(self, indices, queries=None, *, predecessor_mode=False, include_self=False, limit=None):
+    def recall(
+        self,
+        indices,
+        queries=None,
+        *,
+        predecessor_mode=False,
+        include_self=False,
+        order=None,
+        limit=None,
+        v_query=None,
+        p_query=None,
+    ):
         """Share of the true neighbours that were returned.
 
         A returned neighbour is right if it is allowed, returned once, and its |rho| reaches the k-th best less 1e-7
@@ -350,7 +391,7 @@ class DenseOracle:
         ----------
         indices : ndarray, shape (q, k), int
             Answers; -1 is no neighbour.
-        queries, predecessor_mode, include_self, limit
+        queries, predecessor_mode, include_self, order, limit, v_query, p_query
             As for `knn`.
 
         Returns
@@ -360,8 +401,7 @@ class DenseOracle:
         """
         k = indices.shape[1]
         right = expected = 0
-        for where, part, part_limit in self._blocks(queries, limit):
-            score = self._allowed_closeness(part, predecessor_mode, include_self, part_limit)
+        for where, score in self._allowed(queries, predecessor_mode, include_self, order, limit, v_query, p_query):
             kth = min(k, score.shape[1])
             worst = np.partition(score, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
             available = np.isfinite(score).sum(axis=1)
@@ -376,14 +416,14 @@ class DenseOracle:
         return right / expected if expected else 1.0
 
 
-def knn(X, k, queries=None, *, predecessor_mode=False, include_self=False, limit=None, **metric):
+def knn(X, k, queries=None, *, predecessor_mode=False, include_self=False, order=None, limit=None, **metric):
     """The dense float64 truth, for anyone's tests.
 
     Parameters
     ----------
     X : array_like, shape (n, d)
     k : int
-    queries, predecessor_mode, include_self, limit
+    queries, predecessor_mode, include_self, order, limit
         As for `DenseOracle.knn`.
     **metric
         `kernel`, `inducing`, `seed`, `jitter`, `v_matrix`, `p_diag`, as for `DenseOracle`.
@@ -400,5 +440,5 @@ def knn(X, k, queries=None, *, predecessor_mode=False, include_self=False, limit
     [1, 0, 1]
     """
     return DenseOracle(X, **metric).knn(
-        k, queries, predecessor_mode=predecessor_mode, include_self=include_self, limit=limit
+        k, queries, predecessor_mode=predecessor_mode, include_self=include_self, order=order, limit=limit
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import driver, plans
+from covertreex import asking, driver, plans
 from covertreex.protocols import Capabilities
 from covertreex.telemetry import COUNTERS
 
@@ -27,7 +27,7 @@ def tree():
 
 def block_of(tree, rows=None, predecessor_mode=False):
     rows = np.arange(N) if rows is None else np.asarray(rows, dtype=np.int64)
-    return tree._query_block(rows, None, predecessor_mode, False, 1)
+    return asking.block_of(tree, asking.check(tree, rows, predecessor_mode=predecessor_mode), 1)[0]
 
 
 def run(tree, backend, settings, queries=None, k=5, n_threads=2):
@@ -302,7 +302,7 @@ X = rng.normal(size=({"scan": 150_000, "search": 12_000, "build": 60_000, "facto
 kernel = cx.Matern12(0.1)
 if what == "factors":
     print("ready", flush=True)
-    cx.cover_tree(X, kernel=cx.Matern12(10.0), inducing=2000, n_threads=n_threads)
+    cx.cover_tree(X, kernel=cx.Matern12(10.0), inducing=1000, n_threads=n_threads)
 tree = cx.cover_tree(X, kernel=kernel, n_threads=n_threads)
 if what == "search":
     tree._tree = cx.cover_tree(X).tree  # a tree of another metric: nonsense, but quick to build, and as slow to search

@@ -7,7 +7,7 @@ import pytest
 from conftest import ARD, ARD_KERNELS
 
 import covertreex as cx
-from covertreex import oracle
+from covertreex import asking, oracle
 
 N, D, K = 260, 5, 9
 
@@ -60,9 +60,7 @@ def dense_of(metric):
 def expected(metric, mode):
     """The canonical answer."""
     tree, options = tree_of(metric), MODES[mode]
-    rows, points = tree._check_queries(options.get("queries"))
-    predecessor_mode, include_self = options.get("predecessor_mode", False), options.get("include_self", False)
-    block = tree._query_block(rows, points, predecessor_mode, include_self, 1)
+    block, _ = asking.block_of(tree, asking.check(tree, **options), 1)
     return oracle.canonical(tree.payload, block, K)
 
 
@@ -140,7 +138,7 @@ def test_data_at_any_scale(scale, backend, rng):
 
 def test_result_tells_everything():
     result = tree_of("rbf").search(K, predecessor_mode=True, settings="parity", backend="cython", audit=50)
-    assert (result.backend, result.verb, result.settings) == ("cython", "search", cx.PARITY)
+    assert (result.backend, result.plan.verb, result.settings) == ("cython", "search", cx.PARITY)
     assert result.recall == 1.0
     assert result.recall_interval[0] > 0.98
     assert result.recall_interval[1] == 1.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import driver, metrics
+from covertreex import asking, driver, metrics
 from covertreex.payload import RESIDUAL, PayloadStore, padded
 
 ARRAYS = ("coords", "factors", "p", "index", "row")
@@ -149,7 +149,7 @@ def pointers(owner, names):
 def test_backends_share_the_store_without_a_copy(tree, backend, profile):
     payload, spy = tree.payload, Spy(cx.get_backend(backend))
     before = pointers(payload, ARRAYS)
-    block = tree._query_block(np.arange(200), None, False, False, 1)
+    block = asking.block_of(tree, asking.check(tree), 1)[0]
     driver.run(lambda: tree.tree, payload, block, 5, profile, spy, 2)
 
     assert spy.payloads

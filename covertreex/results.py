@@ -1,0 +1,97 @@
+"""What a search and a radius search return."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from covertreex.errors import InvalidInputError
+from covertreex.planner import Plan
+from covertreex.settings import TraversalSettings
+from covertreex.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Everything about one search.
+
+    Attributes
+    ----------
+    indices : ndarray, shape (q, k), int64
+        Neighbours as rows of X, sorted by (distance, row); -1 past the last.
+    distances : ndarray, shape (q, k), float64
+        ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
+    telemetry : Telemetry
+        What was counted, and how long it took.
+    backend : str
+        The backend that answered.
+    plan : covertreex.planner.Plan
+        How it was answered, and why; ``print(result.plan)``.
+    settings : TraversalSettings
+    recall : float or None
+        Of the audited queries against the dense oracle; None without `audit`.
+    recall_interval : tuple of float or None
+        95 % Wilson interval of the recall, neighbours taken as independent.
+    """
+
+    indices: np.ndarray
+    distances: np.ndarray
+    telemetry: Telemetry
+    backend: str
+    plan: Plan
+    settings: TraversalSettings
+    recall: float | None = None
+    recall_interval: tuple[float, float] | None = None
+
+    def changed_rows(self, previous):
+        """Which queries have other neighbours than in an earlier answer to the same queries.
+
+        Sets are compared, not their order: as kernel parameters move, neighbours change places far more often than
+        they change, and a Vecchia approximation depends on the set alone.
+
+        Parameters
+        ----------
+        previous : SearchResult, or ndarray of indices, shape (q, k)
+
+        Returns
+        -------
+        ndarray, shape (changed,), int64
+            Places of the queries, ascending.
+
+        Raises
+        ------
+        InvalidInputError
+            If there were other numbers of queries or neighbours.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> tree = cx.cover_tree([[0.0, 0.0], [1.0, 0.0], [0.0, 1.1]], kernel=cx.RBF())
+        >>> first = tree.search(k=1)
+        >>> tree.with_metric(cx.RBF(lengthscale=(0.5, 2.0))).search(k=1).changed_rows(first).tolist()
+        [0, 1]
+        """
+        earlier = previous.indices if isinstance(previous, SearchResult) else np.asarray(previous)
+        if earlier.shape != self.indices.shape:
+            raise InvalidInputError(
+                f"changed_rows compares two answers to the same queries; their shapes are {earlier.shape} and "
+                f"{self.indices.shape}."
+            )
+        return np.flatnonzero(np.any(np.sort(earlier, axis=1) != np.sort(self.indices, axis=1), axis=1))
+
+
+def wilson_interval(share, total, z=1.959963984540054):
+    """Confidence interval of a share observed in `total` trials; z = 1.96 gives 95 %.
+
+    Source: Wilson, *Probable inference, the law of succession, and statistical inference* (1927).
+
+    Examples
+    --------
+    >>> [round(limit, 3) for limit in wilson_interval(1.0, 1000)]
+    [0.996, 1.0]
+    """
+    if total == 0:
+        return (0.0, 1.0)
+    centre = share + z * z / (2 * total)
+    half = z * np.sqrt(share * (1.0 - share) / total + z * z / (4.0 * total * total))
+    scale = 1.0 + z * z / total
+    return (max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale)))
