@@ -1,6 +1,5 @@
 """The query driver: what it cuts, shares and merges changes nothing; failures and Ctrl-C get through."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -285,52 +284,58 @@ def test_interrupt_sets_cancel(tree, settings, n_threads):
 
 
 LONG = """
-import signal, sys, time
+import signal, sys
 import numpy as np
 import covertreex as cx
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 what, backend, n_threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-rng = np.random.default_rng(0)
-
-small = cx.cover_tree(rng.normal(size=(50, 3)), kernel=cx.Matern12(), inducing=5)
 settings = {"scan": "exact", "search": "parity", "build": "parity", "factors": "exact"}[what]
+rng = np.random.default_rng(0)
+small = cx.cover_tree(rng.normal(size=(50, 3)), kernel=cx.Matern12(), inducing=5)
 small.knn(3, settings=settings, backend=backend)  # compiles
 
 # Rough and far apart: nothing is pruned, so a query costs n evaluations.
 X = rng.normal(size=({"scan": 150_000, "search": 12_000, "build": 60_000, "factors": 60_000}[what], 8))
 kernel = cx.Matern12(0.1)
-if what == "factors":
-    print("ready", flush=True)
-    cx.cover_tree(X, kernel=cx.Matern12(10.0), inducing=1000, n_threads=n_threads)
-tree = cx.cover_tree(X, kernel=kernel, n_threads=n_threads)
+if what != "factors":
+    tree = cx.cover_tree(X, kernel=kernel, n_threads=n_threads)
 if what == "search":
-    tree._tree = cx.cover_tree(X).tree  # a tree of another metric: nonsense, but quick to build, and as slow to search
+    tree._tree = cx.cover_tree(X).tree  # of another metric: nonsense, but quick to build, and as slow to search
+print("ready", flush=True)
 try:
-    print("ready", flush=True)
-    tree.knn(10, settings=settings, backend=backend, n_threads=n_threads)
-finally:
-    print("over", sys.exc_info()[0].__name__ if sys.exc_info()[0] else "too soon", flush=True)
+    if what == "factors":
+        cx.cover_tree(X, kernel=kernel, inducing=1000, n_threads=n_threads)
+    else:
+        tree.knn(10, settings=settings, backend=backend, n_threads=n_threads)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+else:
+    print("too soon", flush=True)
 """
+
+
+def seconds_to_interrupt(arguments, cwd):
+    """How long a process that works on something long takes to hear Ctrl-C."""
+    command = [sys.executable, "-c", LONG, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd) as process:
+        try:
+            assert process.stdout.readline() == "ready\n", process.stderr.read()
+            time.sleep(0.7)
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "interrupted\n", process.stderr.read()
+            return time.monotonic() - begin
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("what", ["scan", "search", "build", "factors"])
 def test_interrupt_returns_within_a_second(what, backend, n_threads, tmp_path):
+    """Best of three: a busy machine can only make it slower."""
     if what in ("build", "factors") and backend != "cython":
         pytest.skip("no backend has a part in it")
-    command = [sys.executable, "-c", LONG, what, backend, str(n_threads)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    try:
-        assert process.stdout.readline() == "ready\n", process.stderr.read()
-        time.sleep(0.7)
-        begin = time.monotonic()
-        os.kill(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-        seconds = time.monotonic() - begin
-    finally:
-        process.kill()
-    assert "KeyboardInterrupt" in errors, output
-    assert process.returncode != 0
-    assert seconds < 1.0
+    arguments = (what, backend, str(n_threads))
+    assert any(seconds_to_interrupt(arguments, tmp_path) < 1.0 for _ in range(3))
