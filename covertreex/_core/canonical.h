@@ -305,16 +305,13 @@ CX_INLINE cx_query cx_row_query(const cx_payload *pl, ptrdiff_t row)
     return q;
 }
 
-/* cx_distance, and what it will need of row `next` is on its way when it returns. */
-CX_INLINE double cx_distance_ahead(const cx_payload *pl, const cx_query *q, ptrdiff_t row, ptrdiff_t next)
+/* Ask for what a distance from row `next` will need besides its factors. */
+CX_INLINE void cx_prefetch(const cx_payload *pl, ptrdiff_t next)
 {
     CX_PREFETCH(pl->coords + next * pl->d);
     CX_PREFETCH(pl->index + next);
-    if (pl->m == 0)
-        return cx_distance_given_dot(pl, q, row, 0.0);
-    CX_PREFETCH(pl->p + next);
-    double dot = cx_dot16_ahead(q->factors, pl->factors + row * pl->m, pl->m, pl->factors + next * pl->m);
-    return cx_distance_given_dot(pl, q, row, dot);
+    if (pl->m)
+        CX_PREFETCH(pl->p + next);
 }
 
 /* A5 for one row against many queries: coords is (d, stride), out[i] from dots[i] and p[i]. One loop per kernel, so that

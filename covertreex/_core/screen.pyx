@@ -64,6 +64,8 @@ cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double hig
     one.at[one.size].row = row
     one.at[one.size].high = high
     one.size += 1
+    if k == 0:
+        return
     if one.filled < k:
         here = one.filled
         one.filled += 1
@@ -104,6 +106,7 @@ def screen(const real[:, ::1] factors, const real[:, ::1] coords, const real[::1
     plan : ScanPlan
     view : PayloadView
     k : int
+        0 keeps all rows that may be within ``plan.kth_upper``.
     cancel : ndarray, shape (1,)
     """
     cdef QueriesView queries = QueriesView(plan.queries, view)
@@ -125,8 +128,9 @@ def screen(const real[:, ::1] factors, const real[:, ::1] coords, const real[::1
     cdef int64_t panel[PANEL]
     cdef Py_ssize_t g, r, q, i, j, size, filled, e
     cdef int64_t row, top, rank, compared = 0, panels = 0
-    cdef double value, slack
-    cdef bint last
+    cdef double slack
+    cdef int64_t low = 0, high = 0  # all queries of a group that are rows lie between
+    cdef bint last, own
     ptr = np.zeros(total + 1, dtype=np.int64)
     cdef int64_t[::1] ends = ptr, out
     try:
@@ -145,6 +149,8 @@ def screen(const real[:, ::1] factors, const real[:, ::1] coords, const real[::1
                     q = group_ptr[g] + i
                     top = max(top, queries.limit[q])
                     row = queries.rows[q]
+                    low = row if i == 0 else min(low, row)
+                    high = row if i == 0 else max(high, row)
                     if row >= 0:
                         pointers[i] = &factors[row, 0] if m > 0 else NULL
                         group_inverse[i] = inverse[row]
@@ -184,15 +190,19 @@ def screen(const real[:, ::1] factors, const real[:, ::1] coords, const real[::1
                                               &dots[0, 0], &rho[0, 0], stride)
                         for j in range(filled):
                             rank = queries.rank[panel[j]]
+                            own = low <= panel[j] <= high
                             for i in range(size):
                                 slack = margin * group_inverse[i] * row_inverse[j] + floor
                                 q = group_ptr[g] + i
-                                if rho[j, i] + slack < lists[q].threshold:
+                                if rho[j, i] + slack < lists[q].threshold and not (
+                                        own and panel[j] == queries.rows[q]):  # d(i, i) = 0, whatever rho computes
                                     continue
                                 if rank >= queries.limit[q] or panel[j] == queries.exclude[q]:
                                     continue
-                                value = 1.0 if panel[j] == queries.rows[q] else rho[j, i]
-                                keep(&lists[q], k, panel[j], value - slack, value + slack)
+                                if panel[j] == queries.rows[q]:
+                                    keep(&lists[q], k, panel[j], 1.0, 1.0 + slack)
+                                else:
+                                    keep(&lists[q], k, panel[j], rho[j, i] - slack, rho[j, i] + slack)
                         compared += filled * size
                         panels += 1
                         filled = 0

@@ -1,6 +1,6 @@
 """The tree search of docs/architecture.md ("The search"), for one block of queries on one thread."""
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 import numpy as np
@@ -8,11 +8,12 @@ import numpy as np
 from covertreex._core.canonical cimport (
     PayloadView,
     cx_bound,
-    cx_distance_ahead,
     cx_distance_given_dot,
+    cx_dot16_ahead,
     cx_dot16_many,
     cx_lower,
     cx_payload,
+    cx_prefetch,
     cx_query,
     cx_upper,
 )
@@ -26,7 +27,8 @@ cdef enum:
 
 cdef enum:
     WIDEST_TILE = 64
-    SHARED_MOST = 1 << 22  # dot products that a block may hold for the root's children
+    LANES = 16  # most queries that go on side by side
+    LANE_ROWS = 1 << 22  # most rows of scratch for all of them together
 
 
 cdef struct Entry:
@@ -40,8 +42,33 @@ cdef inline bint comes_before(Entry a, Entry b) noexcept nogil:
     return a.bound < b.bound or (a.bound == b.bound and a.sequence < b.sequence)
 
 
+cdef struct Lane:
+    # One query on its way. The arrays are parts of those of a Walk.
+    Py_ssize_t q              # place in the block; -1 when the lane is idle
+    cx_query query
+    int64_t *counters
+    Entry *frontier
+    Py_ssize_t frontier_size
+    int32_t *stamps           # visited set: a stamp per node ...
+    int32_t stamp
+    uint64_t *bits            # ... or a bit
+    int64_t *level_counts     # nodes evaluated per level
+    double *pending           # lower bound of each node on the frontier; inf for the others
+    double *ahead             # dot product with each node that another lane computed ahead; nan for the others
+    KBest best
+    Py_ssize_t width          # of the next tile
+    int64_t rung, rung_evals, rung_yields
+    bint grace
+
+
 cdef class Walk:
-    """One thread's scratch for a block of queries, and the tree and settings that it walks by."""
+    """The tree and settings that a block of queries walks by, and one thread's scratch for it.
+
+    Loading a row from memory costs several dot products with it, and queries that are near each other expand much the
+    same nodes. So several go on side by side, a node each in turn; and when one compares itself with a row, the dot
+    products of the others that are about to expand the same node are computed with it. They use them when they come to
+    that node in their own order: answers and counters are those of each query alone.
+    """
 
     # The tree
     cdef PayloadView payload
@@ -55,17 +82,18 @@ cdef class Walk:
     cdef double radius_floor, budget_up, budget_down
     cdef int64_t level_cap, lowest_level
     cdef const int64_t[::1] budget
-    # Dot products of the queries of the block with the root's children, if `shared_root`
-    cdef bint shared_root
-    cdef double[:, ::1] root_dots
-    # Scratch: the frontier, the visited set (a stamp or a bit per node), nodes evaluated per level
-    cdef Entry[::1] frontier
-    cdef Py_ssize_t frontier_size
-    cdef int32_t[::1] stamps
-    cdef int32_t stamp
-    cdef uint64_t[::1] bits
-    cdef int64_t[::1] level_counts
-    cdef Neighbor[::1] neighbors
+    # Scratch: a row per lane
+    cdef Py_ssize_t lanes
+    cdef Lane lane[LANES]
+    cdef Entry[:, ::1] frontiers
+    cdef int32_t[:, ::1] stamps
+    cdef uint64_t[:, ::1] bits
+    cdef int64_t[:, ::1] level_counts
+    cdef double[:, ::1] pending, ahead
+    cdef Neighbor[:, ::1] neighbors
+    # The lanes that are about to expand the node that is being expanded
+    cdef Lane *sharing[LANES]
+    cdef Py_ssize_t sharers
 
     def __init__(self, tree, payload, queries, Py_ssize_t k, settings):
         n = len(payload)
@@ -88,84 +116,70 @@ cdef class Walk:
         self.budget_down = settings.budget_down
         self.budget = np.asarray(settings.budget_schedule, dtype=np.int64)
         self.level_cap = settings.level_cap
-        self.frontier = np.empty(n, dtype=[("bound", "f8"), ("sequence", "i8"), ("node", "i8"), ("distance", "f8")])
-        self.neighbors = np.empty(k, dtype=[("distance", "f8"), ("index", "i8")])
+        self.lanes = max(1, min(<int>LANES, <int>LANE_ROWS // n)) if self.payload.c.m > 0 else 1
+        entry = [("bound", "f8"), ("sequence", "i8"), ("node", "i8"), ("distance", "f8")]
+        self.frontiers = np.empty((self.lanes, n), dtype=entry)
+        self.neighbors = np.empty((self.lanes, k), dtype=[("distance", "f8"), ("index", "i8")])
         if self.bitset:
-            self.bits = np.zeros((n + 63) // 64, dtype=np.uint64)
+            self.bits = np.zeros((self.lanes, (n + 63) // 64), dtype=np.uint64)
         else:
-            self.stamps = np.zeros(n, dtype=np.int32)
+            self.stamps = np.zeros((self.lanes, n), dtype=np.int32)
         if self.level_cap:
             self.lowest_level = min(tree.level)
-            self.level_counts = np.zeros(max(tree.level) - self.lowest_level + 1, dtype=np.int64)
+            self.level_counts = np.zeros((self.lanes, max(tree.level) - self.lowest_level + 1), dtype=np.int64)
+        if self.lanes > 1:
+            self.pending = np.empty((self.lanes, n))
+            self.ahead = np.empty((self.lanes, n))
+        for number in range(self.lanes):
+            self.lane[number].q = -1
+            if self.lanes > 1:
+                self.lane[number].pending = &self.pending[number, 0]
+                self.lane[number].ahead = &self.ahead[number, 0]
+            self.lane[number].frontier = &self.frontiers[number, 0]
+            self.lane[number].stamp = 0
+            self.lane[number].best.at = &self.neighbors[number, 0]
+            self.lane[number].best.k = k
+            if self.bitset:
+                self.lane[number].bits = &self.bits[number, 0]
+            else:
+                self.lane[number].stamps = &self.stamps[number, 0]
+            if self.level_cap:
+                self.lane[number].level_counts = &self.level_counts[number, 0]
 
-    def share_root(self):
-        """Compare the root's children with all queries of the block at once, each row loaded once for all of them.
-
-        Every query evaluates these children anyway, unless a setting lets it skip some.
-        """
-        cdef Py_ssize_t first = self.child_ptr[self.root], total = self.child_ptr[self.root + 1] - first
-        cdef Py_ssize_t many = self.queries.rows.shape[0], i, q, count
-        cdef const cx_payload *payload = &self.payload.c
-        cdef int64_t c
-        cdef cx_query query
-        if payload.m == 0 or self.level_cache or self.level_cap or self.budget.shape[0]:
-            return
-        if many * total > SHARED_MOST:
-            return
-        self.shared_root = True
-        self.root_dots = np.empty((many, total))
-        cdef const double **factors
-        pointers = np.empty(many * sizeof(void *), dtype=np.uint8)
-        cdef unsigned char[::1] memory = pointers
-        cdef int64_t[::1] who = np.empty(many, dtype=np.int64)
-        cdef double[::1] dots = np.empty(many)
-        factors = <const double **>&memory[0]
-        with nogil:
-            for i in range(total):
-                c = self.children[first + i]
-                count = 0
-                for q in range(many):
-                    if not self.queries.prefix or payload.index[c] < self.queries.limit[q]:
-                        query = self.queries.query(q)
-                        factors[count] = query.factors
-                        who[count] = q
-                        count += 1
-                cx_dot16_many(payload.factors + c * payload.m, factors, count, payload.m, &dots[0])
-                for q in range(count):
-                    self.root_dots[who[q], i] = dots[q]
-
-    cdef void push(self, double bound, int64_t sequence, int64_t node, double distance) noexcept nogil:
-        cdef Py_ssize_t here = self.frontier_size, above
+    cdef void push(self, Lane *lane, double bound, int64_t sequence, int64_t node, double distance) noexcept nogil:
+        cdef Py_ssize_t here = lane.frontier_size, above
         cdef Entry item
         item.bound = bound
         item.sequence = sequence
         item.node = node
         item.distance = distance
-        self.frontier_size += 1
+        lane.frontier_size += 1
         while here > 0:
             above = (here - 1) // 2
-            if not comes_before(item, self.frontier[above]):
+            if not comes_before(item, lane.frontier[above]):
                 break
-            self.frontier[here] = self.frontier[above]
+            lane.frontier[here] = lane.frontier[above]
             here = above
-        self.frontier[here] = item
+        lane.frontier[here] = item
+        if self.lanes > 1:
+            lane.pending[node] = bound
 
-    cdef Entry pop(self) noexcept nogil:
-        cdef Entry first = self.frontier[0], item
+    cdef Entry pop(self, Lane *lane) noexcept nogil:
+        cdef Entry first = lane.frontier[0], item
         cdef Py_ssize_t here = 0, child
-        self.frontier_size -= 1
-        item = self.frontier[self.frontier_size]
+        lane.frontier_size -= 1
+        item = lane.frontier[lane.frontier_size]
         while True:
             child = 2 * here + 1
-            if child >= self.frontier_size:
+            if child >= lane.frontier_size:
                 break
-            if child + 1 < self.frontier_size and comes_before(self.frontier[child + 1], self.frontier[child]):
+            if child + 1 < lane.frontier_size and comes_before(lane.frontier[child + 1], lane.frontier[child]):
                 child += 1
-            if not comes_before(self.frontier[child], item):
+            if not comes_before(lane.frontier[child], item):
                 break
-            self.frontier[here] = self.frontier[child]
+            lane.frontier[here] = lane.frontier[child]
             here = child
-        self.frontier[here] = item
+        lane.frontier[here] = item
         return first
 
     cdef inline double radius(self, int64_t node) noexcept nogil:
@@ -174,90 +188,143 @@ cdef class Walk:
     cdef inline bint leaf(self, int64_t node) noexcept nogil:
         return self.child_ptr[node] == self.child_ptr[node + 1]
 
-    cdef inline bint visit(self, int64_t node) noexcept nogil:
+    cdef inline bint visit(self, Lane *lane, int64_t node) noexcept nogil:
         """Mark a node visited; say whether it was not before."""
         cdef uint64_t bit
         if self.bitset:
             bit = (<uint64_t>1) << (node & 63)
-            if self.bits[node >> 6] & bit:
+            if lane.bits[node >> 6] & bit:
                 return False
-            self.bits[node >> 6] |= bit
+            lane.bits[node >> 6] |= bit
             return True
-        if self.stamps[node] == self.stamp:
+        if lane.stamps[node] == lane.stamp:
             return False
-        self.stamps[node] = self.stamp
+        lane.stamps[node] = lane.stamp
         return True
 
-    cdef void search(self, Py_ssize_t q, int64_t[:, ::1] indices, double[:, ::1] distances,
-                     int64_t *counters) noexcept nogil:
-        cdef const cx_payload *payload = &self.payload.c
-        cdef cx_query query = self.queries.query(q)
-        cdef int64_t limit = self.queries.limit[q]
-        cdef int64_t rung = 0, rung_evals = 0, rung_yields = 0, yields, after
-        cdef Py_ssize_t at, end, width, take
-        cdef const double *dots
-        cdef bint grace = True
-        cdef double share
-        cdef Entry entry
-        cdef KBest best
-        best.at = &self.neighbors[0]
-        best.k = self.neighbors.shape[0]
-        best.size = 0
-        self.frontier_size = 0
-        self.stamp += 1
+    cdef void begin(self, Lane *lane, Py_ssize_t q, int64_t *counters) noexcept nogil:
+        """Put query `q` of the block on a lane, and visit the root."""
+        cdef Py_ssize_t i
+        lane.q = q
+        lane.query = self.queries.query(q)
+        lane.counters = counters
+        lane.best.size = 0
+        lane.frontier_size = 0
+        lane.stamp += 1
         if self.bitset:
-            self.bits[:] = 0
+            for i in range(self.bits.shape[1]):
+                lane.bits[i] = 0
         if self.level_cap:
-            self.level_counts[:] = 0
+            for i in range(self.level_counts.shape[1]):
+                lane.level_counts[i] = 0
+        if self.lanes > 1:
+            for i in range(self.payload.c.n):
+                lane.pending[i] = INFINITY
+                lane.ahead[i] = NAN
+        lane.rung = lane.rung_evals = lane.rung_yields = 0
+        lane.grace = True
+        lane.width = self.stream_tile // 8 if self.dynamic_tile else self.stream_tile
+        if not (self.queries.prefix and self.payload.c.index[self.root] >= self.queries.limit[q]):
+            self.sharers = 0
+            self.take(lane, &self.root, 1, INFINITY, self.root)
 
-        width = self.stream_tile // 8 if self.dynamic_tile else self.stream_tile
-        if not (self.queries.prefix and payload.index[self.root] >= limit):
-            self.take(q, &query, &self.root, 1, INFINITY, NULL, self.root, &best, counters)
-        while self.frontier_size > 0:
-            if self.stop_rule and self.frontier[0].bound > kth_distance(&best):
-                counters[<int>STOP_KTH_FRONTIER] = 1
-                write_sorted(&best, &indices[q, 0], &distances[q, 0])
-                return
-            entry = self.pop()
-            at = self.child_ptr[entry.node]
-            end = self.child_ptr[entry.node + 1]
-            if self.queries.prefix and self.ascending:
-                end = self.cut(at, end, limit)
-            while at < end:
-                take = min(width, end - at)
-                yields = counters[<int>YIELDS]
-                if at + take < end:
-                    after = self.children[at + take]
-                elif self.frontier_size > 0:
-                    after = self.children[self.child_ptr[self.frontier[0].node]]
+    cdef int step(self, Lane *lane) noexcept nogil:
+        """Expand the nearest node of the frontier; the column of the reason to stop, or -1 to go on."""
+        cdef int64_t *counters = lane.counters
+        cdef int64_t after, yields
+        cdef Py_ssize_t at, end, take
+        cdef Entry entry
+        if lane.frontier_size == 0:
+            return STOP_EXHAUSTED
+        if self.stop_rule and lane.frontier[0].bound > kth_distance(&lane.best):
+            return STOP_KTH_FRONTIER
+        entry = self.pop(lane)
+        self.find_sharers(lane, entry.node)
+        at = self.child_ptr[entry.node]
+        end = self.child_ptr[entry.node + 1]
+        if self.queries.prefix and self.ascending:
+            end = self.cut(at, end, self.queries.limit[lane.q])
+        while at < end:
+            take = min(lane.width, end - at)
+            yields = counters[<int>YIELDS]
+            if at + take < end:
+                after = self.children[at + take]
+            elif lane.frontier_size > 0:
+                after = self.children[self.child_ptr[lane.frontier[0].node]]
+            else:
+                after = self.root
+            self.take(lane, &self.children[at], take, entry.distance, after)
+            at += take
+            if self.dynamic_tile:
+                if counters[<int>YIELDS] == yields:
+                    lane.width = min(2 * lane.width, <Py_ssize_t>self.stream_tile)
                 else:
-                    after = self.root
-                dots = NULL
-                if self.shared_root and entry.node == self.root:
-                    dots = &self.root_dots[q, at - self.child_ptr[self.root]]
-                self.take(q, &query, &self.children[at], take, entry.distance, dots, after, &best, counters)
-                at += take
-                if self.dynamic_tile:
-                    if counters[<int>YIELDS] == yields:
-                        width = min(2 * width, <Py_ssize_t>self.stream_tile)
-                    else:
-                        width = self.stream_tile // 8
-                if rung < self.budget.shape[0] and counters[<int>DISTANCE_EVALS] >= self.budget[rung]:
-                    share = (<double>(counters[<int>YIELDS] - rung_yields)
-                             / <double>(counters[<int>DISTANCE_EVALS] - rung_evals))
-                    if (rung + 1 == self.budget.shape[0] or share < self.budget_down
-                            or (share < self.budget_up and not grace)):
-                        counters[<int>STOP_BUDGET] = 1
-                        write_sorted(&best, &indices[q, 0], &distances[q, 0])
-                        return
-                    if share < self.budget_up:
-                        grace = False
-                    counters[<int>BUDGET_ESCALATIONS] += 1
-                    rung_evals = counters[<int>DISTANCE_EVALS]
-                    rung_yields = counters[<int>YIELDS]
-                    rung += 1
-        counters[<int>STOP_EXHAUSTED] = 1
-        write_sorted(&best, &indices[q, 0], &distances[q, 0])
+                    lane.width = self.stream_tile // 8
+            if self.over_budget(lane):
+                return STOP_BUDGET
+        return -1
+
+    cdef void find_sharers(self, Lane *lane, int64_t node) noexcept nogil:
+        """Collect the other lanes that have `node` on their frontier, near enough to be expanded as things stand."""
+        cdef Py_ssize_t number
+        cdef Lane *other
+        self.sharers = 0
+        if self.lanes == 1:
+            return
+        lane.pending[node] = INFINITY
+        for number in range(self.lanes):
+            other = &self.lane[number]
+            if other.q != -1 and other.pending[node] < INFINITY and other.pending[node] <= kth_distance(&other.best):
+                self.sharing[self.sharers] = other
+                self.sharers += 1
+
+    cdef double dot(self, Lane *lane, int64_t c, int64_t next) noexcept nogil:
+        """The lane's dot product with node c; `next` is the node likely to be wanted after it."""
+        cdef const cx_payload *payload = &self.payload.c
+        cdef const double *factors[LANES]
+        cdef double dots[LANES]
+        cdef Lane *who[LANES]
+        cdef Py_ssize_t i, count = 1
+        cdef Lane *other
+        cx_prefetch(payload, next)
+        if payload.m == 0:
+            return 0.0
+        if self.lanes > 1 and not isnan(lane.ahead[c]):
+            return lane.ahead[c]
+        factors[0] = lane.query.factors
+        for i in range(self.sharers):
+            other = self.sharing[i]
+            if isnan(other.ahead[c]) and not (
+                    self.queries.prefix and payload.index[c] >= self.queries.limit[other.q]):
+                factors[count] = other.query.factors
+                who[count] = other
+                count += 1
+        dots[0] = cx_dot16_ahead(factors[0], payload.factors + c * payload.m, payload.m,
+                                 payload.factors + next * payload.m)
+        cx_dot16_many(payload.factors + c * payload.m, &factors[1], count - 1, payload.m, &dots[1])
+        for i in range(1, count):
+            who[i].ahead[c] = dots[i]
+        return dots[0]
+
+    cdef bint over_budget(self, Lane *lane) noexcept nogil:
+        """The budget ladder, asked after each tile."""
+        cdef int64_t *counters = lane.counters
+        cdef double share
+        if lane.rung >= self.budget.shape[0] or counters[<int>DISTANCE_EVALS] < self.budget[lane.rung]:
+            return False
+        share = (<double>(counters[<int>YIELDS] - lane.rung_yields)
+                 / <double>(counters[<int>DISTANCE_EVALS] - lane.rung_evals))
+        if lane.rung + 1 == self.budget.shape[0] or share < self.budget_down:
+            return True
+        if share < self.budget_up:
+            if not lane.grace:
+                return True
+            lane.grace = False
+        counters[<int>BUDGET_ESCALATIONS] += 1
+        lane.rung_evals = counters[<int>DISTANCE_EVALS]
+        lane.rung_yields = counters[<int>YIELDS]
+        lane.rung += 1
+        return False
 
     cdef Py_ssize_t cut(self, Py_ssize_t at, Py_ssize_t end, int64_t limit) noexcept nogil:
         """Q1: the end of the children whose dataset index is below `limit` (they ascend)."""
@@ -270,19 +337,21 @@ cdef class Walk:
                 end = middle
         return end
 
-    cdef void take(self, Py_ssize_t q, const cx_query *query, const int64_t *nodes, Py_ssize_t count,
-                   double parent, const double *dots, int64_t after, KBest *best, int64_t *counters) noexcept nogil:
+    cdef void take(self, Lane *lane, const int64_t *nodes, Py_ssize_t count, double parent,
+                   int64_t after) noexcept nogil:
         """Visit, evaluate, offer and push a tile; `parent` is the distance to their parent, inf for the root.
 
-        `dots` has their dot products with the query, or is NULL; `after` is the node likely to be wanted next.
+        `after` is the node likely to be wanted next.
         """
         cdef const cx_payload *payload = &self.payload.c
+        cdef KBest *best = &lane.best
+        cdef int64_t *counters = lane.counters
+        cdef Py_ssize_t q = lane.q
         cdef int64_t fresh[WIDEST_TILE]
-        cdef Py_ssize_t place[WIDEST_TILE]
         cdef double found[WIDEST_TILE]
         cdef Py_ssize_t i, size = 0
         cdef int64_t c, row = self.queries.rows[q], limit = self.queries.limit[q], exclude = self.queries.exclude[q]
-        cdef double far, other, lower = 0.0, upper = 0.0, bound
+        cdef double far, other, lower = 0.0, upper = 0.0, bound, dot
         cdef bint cached = self.level_cache and parent < INFINITY
         if cached:
             lower = cx_lower(payload, parent)
@@ -291,11 +360,11 @@ cdef class Walk:
             c = nodes[i]
             if not self.ascending and self.queries.prefix and payload.index[c] >= limit:
                 continue
-            if not self.visit(c):
+            if not self.visit(lane, c):
                 counters[<int>PRUNES_VISITED] += 1
                 continue
             counters[<int>NODES_VISITED] += 1
-            if self.level_cap and self.level_counts[self.level[c] - self.lowest_level] >= self.level_cap:
+            if self.level_cap and lane.level_counts[self.level[c] - self.lowest_level] >= self.level_cap:
                 counters[<int>CAPS_APPLIED] += 1
                 continue
             if cached:
@@ -306,18 +375,16 @@ cdef class Walk:
                     counters[<int>LEVEL_CACHE_HITS] += 1
                     continue
             if self.level_cap:
-                self.level_counts[self.level[c] - self.lowest_level] += 1
+                lane.level_counts[self.level[c] - self.lowest_level] += 1
             fresh[size] = c
-            place[size] = i
             size += 1
         counters[<int>DISTANCE_EVALS] += size
         for i in range(size):
-            if fresh[i] == row:
-                found[i] = 0.0
-            elif dots != NULL:
-                found[i] = cx_distance_given_dot(payload, query, fresh[i], dots[place[i]])
-            else:
-                found[i] = cx_distance_ahead(payload, query, fresh[i], fresh[i + 1] if i + 1 < size else after)
+            c = fresh[i]
+            found[i] = 0.0
+            if c != row:
+                dot = self.dot(lane, c, fresh[i + 1] if i + 1 < size else after)
+                found[i] = cx_distance_given_dot(payload, &lane.query, c, dot)
         for i in range(size):
             c = fresh[i]
             if self.queries.rank[c] < limit and c != exclude:
@@ -328,10 +395,10 @@ cdef class Walk:
             if bound > kth_distance(best):
                 counters[<int>PRUNES_BOUND] += 1
                 continue
-            self.push(bound, counters[<int>FRONTIER_PUSHES], c, found[i])
+            self.push(lane, bound, counters[<int>FRONTIER_PUSHES], c, found[i])
             counters[<int>FRONTIER_PUSHES] += 1
-            if self.frontier_size > counters[<int>FRONTIER_PEAK]:
-                counters[<int>FRONTIER_PEAK] = self.frontier_size
+            if lane.frontier_size > counters[<int>FRONTIER_PEAK]:
+                counters[<int>FRONTIER_PEAK] = lane.frontier_size
 
 
 def search(tree, payload, queries, Py_ssize_t k, settings, out):
@@ -341,10 +408,25 @@ def search(tree, payload, queries, Py_ssize_t k, settings, out):
     cdef double[:, ::1] distances = out.distances
     cdef int64_t[:, ::1] counters = out.counters
     cdef const int32_t[::1] cancel = out.cancel
-    cdef Py_ssize_t q
-    walk.share_root()
+    cdef Py_ssize_t start = 0, total = walk.queries.rows.shape[0], busy, number
+    cdef Lane *lane
+    cdef int reason
     with nogil:
-        for q in range(walk.queries.rows.shape[0]):
+        while start < total:
+            busy = min(walk.lanes, total - start)
+            for number in range(busy):
+                walk.begin(&walk.lane[number], start + number, &counters[start + number, 0])
+            while busy > 0 and not cancel[0]:
+                for number in range(walk.lanes):
+                    lane = &walk.lane[number]
+                    if lane.q == -1:
+                        continue
+                    reason = walk.step(lane)
+                    if reason != -1:
+                        lane.counters[reason] = 1
+                        write_sorted(&lane.best, &indices[lane.q, 0], &distances[lane.q, 0])
+                        lane.q = -1
+                        busy -= 1
             if cancel[0]:
                 break
-            walk.search(q, indices, distances, &counters[q, 0])
+            start += walk.lanes
