@@ -8,7 +8,7 @@
 """
 
 from covertreex import oracle, ordering, outputs
-from covertreex.covertree import CoverTree, SearchResult, cover_tree
+from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import (
     BackendError,
     CovertreexError,
@@ -22,6 +22,7 @@ from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadra
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.persistence import load
 from covertreex.registry import get_backend, list_backends, refresh
+from covertreex.results import RadiusResult, SearchResult
 from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ __all__ = [
     "Matern12",
     "Matern32",
     "Matern52",
+    "RadiusResult",
     "RationalQuadratic",
     "ResidualCorrelation",
     "SearchResult",

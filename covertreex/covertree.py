@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from covertreex import asking, driver, parallel, persistence, registry
+from covertreex import asking, driver, parallel, persistence, radius, registry
 from covertreex.build import build_tree
 from covertreex.errors import InvalidInputError
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.oracle import DenseOracle
-from covertreex.results import SearchResult, wilson_interval
+from covertreex.results import RadiusResult, SearchResult, wilson_interval
 from covertreex.settings import resolve_settings, settings_from_env
 from covertreex.validation import check_k, check_points, read_only
 
@@ -234,6 +234,72 @@ class CoverTree:
             recall=recall,
             recall_interval=interval,
         )
+
+    def radius(
+        self,
+        r=None,
+        queries=None,
+        *,
+        min_correlation=None,
+        include_self=False,
+        predecessor_mode=False,
+        order=None,
+        limit=None,
+        v_query=None,
+        p_query=None,
+        settings=None,
+        backend=None,
+        n_threads=None,
+    ):
+        """All neighbours within a radius.
+
+        Parameters
+        ----------
+        r : float
+            Neighbours at a distance of at most this: ``sqrt(1 - |rho|)`` or Euclidean. The comparison is exact, of the
+            distance that `knn` returns.
+        queries
+            As for `knn`.
+        min_correlation : float, from 0 to 1, optional
+            Instead of `r`: neighbours with ``|rho|`` of at least this, which is ``r = sqrt(1 - min_correlation)``.
+        include_self, predecessor_mode, order, limit, v_query, p_query, backend, n_threads
+            As for `knn`.
+        settings : str or TraversalSettings, optional
+            As for `knn`, but the answer is exact under all of them.
+
+        Returns
+        -------
+        RadiusResult
+
+        Raises
+        ------
+        InvalidInputError, SettingsError, BackendError
+            As for `knn`.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> result = cx.cover_tree([[0.0], [1.0], [3.0]]).radius(2.0)
+        >>> result.indptr.tolist(), result.indices.tolist(), result.distances.tolist()
+        ([0, 1, 3, 4], [1, 0, 2, 1], [1.0, 1.0, 2.0, 2.0])
+        """
+        settings = resolve_settings(settings, settings_from_env())
+        n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
+        distance = radius.check_radius(self.payload, r, min_correlation)
+        asked = asking.check(
+            self,
+            queries,
+            predecessor_mode=predecessor_mode,
+            include_self=include_self,
+            order=order,
+            limit=limit,
+            v_query=v_query,
+            p_query=p_query,
+        )
+        chosen = registry.choose_backend(settings, backend, "scan")
+        block, _ = asking.block_of(self, asked, n_threads)
+        indptr, indices, distances = radius.search(self.payload, block, distance, settings, chosen, n_threads)
+        return RadiusResult(indptr, asking.dataset_indices(self, indices), distances, distance, chosen.name)
 
     def save(self, path):
         """Write this tree to a file that `covertreex.load` maps in milliseconds (docs/file-format.md).

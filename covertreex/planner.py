@@ -67,6 +67,13 @@ class Plan:
         return "\n".join(lines)
 
 
+def choose_screen(payload, settings, total):
+    """The `Screen` that a scan for `total` queries should use, or None."""
+    if settings.gate and total >= WORTH_COPYING and payload.screen32 is not None:
+        return payload.screen32
+    return payload.screen64 if settings.gemm else None
+
+
 class ScanPlanner:
     """Plans one scan and answers its groups.
 
@@ -84,7 +91,8 @@ class ScanPlanner:
     def __init__(self, payload, queries, k, settings, backend, n_threads, cancel):
         self.payload, self.k, self.settings, self.backend = payload, k, settings, backend
         self.cancel = cancel
-        self.screen = self._choose_screen(len(queries))
+        self.screen = choose_screen(payload, settings, len(queries))
+        self.external = None if self.screen is None else self.screen.of_queries(queries)
         self._blocks = {}
         self._scratch = threading.local()
         near = settings.recall_target < 1.0 and len(queries) >= WORTH_SAMPLING
@@ -99,12 +107,6 @@ class ScanPlanner:
             widths=self.widths,
             tried=tried,
         )
-
-    def _choose_screen(self, total):
-        payload, settings = self.payload, self.settings
-        if settings.gate and total >= WORTH_COPYING and payload.screen32 is not None:
-            return payload.screen32
-        return payload.screen64 if settings.gemm else None
 
     def answer(self, first, last, out):
         """Answer groups `first` to `last` (exclusive) into `out`, their part of the output in group order.
@@ -129,7 +131,7 @@ class ScanPlanner:
     def _scan(self, plan, out):
         counters = {}
         if self.screen is not None:
-            plan, counters = self.screen.shortlist(plan, self.k, self.cancel)
+            plan, counters = self.screen.shortlist(plan, self.k, self.cancel, self.external)
         self.backend.scan(self.payload, plan, self.k, self.settings, out)
         return counters
 

@@ -79,6 +79,36 @@ class SearchResult:
         return np.flatnonzero(np.any(np.sort(earlier, axis=1) != np.sort(self.indices, axis=1), axis=1))
 
 
+@dataclass(frozen=True)
+class RadiusResult:
+    """All neighbours within a radius, as the arrays of a sparse matrix in CSR form.
+
+    The neighbours of query i are ``indices[indptr[i]:indptr[i + 1]]``, sorted by (distance, row), at the distances of
+    the same places.
+
+    Attributes
+    ----------
+    indptr : ndarray, shape (q + 1,), int64
+    indices : ndarray, shape (total,), int64
+        Rows of X.
+    distances : ndarray, shape (total,), float64
+        ``sqrt(1 - |rho|)`` or Euclidean.
+    radius : float
+        What distances were compared with; ``sqrt(1 - min_correlation)`` if a correlation was given.
+    backend : str
+        The backend that answered.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    distances: np.ndarray
+    radius: float
+    backend: str
+
+    def __len__(self):
+        return len(self.indptr) - 1
+
+
 def wilson_interval(share, total, z=1.959963984540054):
     """Confidence interval of a share observed in `total` trials; z = 1.96 gives 95 %.
 

@@ -30,6 +30,8 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     n_neighbors : int
         Neighbours per query. In mode 'distance' `transform` adds one, as scikit-learn does, since each training point
         is the first neighbour of itself.
+    radius : float
+        Of `radius_neighbors`.
     mode : {'distance', 'correlation', 'connectivity'}
         Entries of the graph that `transform` makes; 'correlation', ``|rho|``, needs a kernel.
     kernel, inducing, jitter
@@ -64,6 +66,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self,
         n_neighbors=5,
         *,
+        radius=1.0,
         mode="distance",
         kernel=None,
         inducing=None,
@@ -74,6 +77,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         n_jobs=None,
     ):
         self.n_neighbors = n_neighbors
+        self.radius = radius
         self.mode = mode
         self.kernel = kernel
         self.inducing = inducing
@@ -194,6 +198,48 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         return to_csr(self._search(X, n_neighbors), mode, n=self.n_samples_fit_)
 
+    def radius_neighbors(self, X=None, radius=None, return_distance=True):
+        """All training points within a radius.
+
+        Parameters
+        ----------
+        X : array_like, shape (q, d), optional
+            By default the training points, none of which is its own neighbour then.
+        radius : float, optional
+            By default the estimator's.
+        return_distance : bool
+
+        Returns
+        -------
+        distances : ndarray, shape (q,), of ndarray, float64
+            Only if `return_distance`.
+        indices : ndarray, shape (q,), of ndarray, int64
+            Rows of the training data, nearest first, ties by row.
+
+        Raises
+        ------
+        InvalidInputError
+            If the queries or the radius cannot be used.
+        NotFittedError
+            Before `fit`.
+
+        Examples
+        --------
+        >>> neighbors = CoverTreeNeighbors(radius=2.0).fit([[0.0], [1.0], [3.0]])
+        >>> [rows.tolist() for rows in neighbors.radius_neighbors(return_distance=False)]
+        [[1], [0, 2], [1]]
+        """
+        check_is_fitted(self)
+        result = self.tree_.radius(
+            self.radius if radius is None else radius,
+            self._queries(X),
+            settings=self.settings,
+            backend=self.backend,
+            n_threads=effective_n_jobs(self.n_jobs),
+        )
+        indices = _rows(result.indices, result.indptr)
+        return (_rows(result.distances, result.indptr), indices) if return_distance else indices
+
     def transform(self, X):
         """The graph of nearest neighbours in the estimator's mode.
 
@@ -246,3 +292,11 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     @property
     def _n_features_out(self):
         return self.n_samples_fit_
+
+
+def _rows(values, indptr):
+    """The rows of a CSR-like array as an array of arrays, as scikit-learn returns them."""
+    rows = np.empty(len(indptr) - 1, dtype=object)
+    for i in range(len(rows)):
+        rows[i] = values[indptr[i] : indptr[i + 1]]
+    return rows

@@ -70,6 +70,28 @@ def test_transform_is_that_of_scikit_learn(X, rng, mode):
         np.testing.assert_allclose(found.data, expected.data, rtol=1e-12)
 
 
+def test_radius_neighbors(X, rng):
+    ours = CoverTreeNeighbors(radius=0.8).fit(X)
+    theirs = NearestNeighbors(radius=0.8).fit(X)
+    for queries in (None, rng.normal(size=(20, 3)), X[:2] + 100.0):
+        found, expected = ours.radius_neighbors(queries), theirs.radius_neighbors(queries, sort_results=True)
+        for ours_, theirs_ in zip(found, expected, strict=True):
+            assert ours_.dtype == object
+            assert len(ours_) == len(theirs_)
+            for row, expected_row in zip(ours_, theirs_, strict=True):
+                np.testing.assert_allclose(row, expected_row, rtol=1e-12)
+        rows = ours.radius_neighbors(queries, 0.3, return_distance=False)
+        assert all(np.all(d <= 0.3) == (len(d) == len(r)) for d, r in zip(found[0], rows, strict=True))
+
+    residual = CoverTreeNeighbors(**RESIDUAL, radius=0.6).fit(X)
+    truth = cx.oracle.DenseOracle(X, kernel=RESIDUAL["kernel"], inducing=10, seed=3)
+    closeness = truth.closeness(np.arange(120))
+    for i, rows in enumerate(residual.radius_neighbors(return_distance=False)):
+        near = np.sqrt(1.0 - closeness[i]) <= 0.6
+        near[i] = False
+        assert sorted(rows) == np.flatnonzero(near).tolist()
+
+
 def test_residual_correlation_against_the_oracle(X, rng):
     estimator = CoverTreeNeighbors(5, **RESIDUAL).fit(X)
     truth = cx.oracle.DenseOracle(X, kernel=RESIDUAL["kernel"], inducing=10, seed=3)
@@ -167,7 +189,12 @@ def test_bad_parameters(X, change, message):
 
 def test_bad_calls(X):
     estimator = CoverTreeNeighbors(5)
-    for call in (estimator.kneighbors, estimator.kneighbors_graph, lambda: estimator.transform(X)):
+    for call in (
+        estimator.kneighbors,
+        estimator.kneighbors_graph,
+        estimator.radius_neighbors,
+        lambda: estimator.transform(X),
+    ):
         with pytest.raises(NotFittedError):
             call()
     estimator.fit(X)
