@@ -516,6 +516,8 @@ def _at_work(switch, run, base):
     telemetry = run.result.telemetry
     if switch.shows:
         count = telemetry.counters[switch.shows]
+        if switch.shows == "gate_rejects" and run.result.plan.screen == "none":
+            return "inert here: no float32 screen"
         return f"{count:,} {switch.shows}" if count else f"inert here: no {switch.shows}"
     if run is base:
         return ""
