@@ -16,7 +16,7 @@ from covertreex.errors import InvalidInputError
 
 WorkloadName = enum.Enum("WorkloadName", {name: name for name in ("gold", "vif", "cities", "euclidean")}, type=str)
 
-#: Columns from which a terminal shows what each switch has at work, too.
+#: Columns from which a terminal shows the last column of a table, too.
 WIDE = 110
 
 
@@ -193,7 +193,10 @@ class Grid:
 
     def markdown(self):
         """Lines of a Markdown table whose source can be read, too."""
-        lines = [[header.replace("/\n", "/").replace("\n", " ").strip() for header, _ in self.columns], *self.rows]
+        lines = [
+            [header.replace("/\n", "/").replace("\n/", "/").replace("\n", " ") for header, _ in self.columns],
+            *self.rows,
+        ]
         lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
         right = [justify == "right" for _, justify in self.columns]
@@ -238,10 +241,8 @@ class Audit:
         for note in self.notes:
             out.print(note)
         out.print()
-        if self.switches is None:
-            out.print(self.results().on_screen())
-        else:
-            out.print(self.matrix().on_screen(None if out.width >= WIDE else -1))
+        grid = self.results() if self.switches is None else self.matrix()
+        out.print(grid.on_screen(None if out.width >= WIDE else -1))
         out.print()
         for line in self.legend():
             out.print(line)
@@ -394,6 +395,7 @@ class Audit:
             ("evals\n/query", "right"),
             ("bits", "left"),
             ("counts", "left"),
+            ("all runs\ns", "left"),
         ]
         first_parity = next((run for run in comparison.runs if run.same_counters is not None), None)
         rows = []
@@ -409,6 +411,7 @@ class Audit:
                     f"{run.evals_per_query:,.0f}",
                     "first" if run is comparison.reference else _sameness(run),
                     "first" if run is first_parity else counts,
+                    ", ".join(map(screen.duration, run.seconds)),
                 ]
             )
         return Grid(columns, rows)
