@@ -14,10 +14,13 @@ from covertreex.payload import EUCLIDEAN
 from covertreex.planner import Plan, ScanPlanner
 from covertreex.progress import Progress
 from covertreex.protocols import SearchOutput
-from covertreex.telemetry import BlockRecord, Telemetry, merge_counters, merge_totals
+from covertreex.telemetry import COUNTERS, BlockRecord, Telemetry, merge_counters, merge_totals
 
 #: Queries per block of a tree search, where the settings do not size blocks themselves.
 BLOCK = 64
+
+#: Columns of the counters of which each query has one, equal to 1, when it was answered.
+STOPS = [column for column, name in enumerate(COUNTERS) if name.startswith("stop_")]
 
 #: Groups of a scan that one block holds at most, and the share of all groups that it may.
 GROUPS_MOST, GROUPS_SHARE = 8, 64
@@ -78,7 +81,7 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
     Raises
     ------
     BackendError
-        If the backend left a query without a stop reason.
+        If the backend gave a query no stop reason, or more than one.
     """
     out = SearchOutput.empty(len(queries), k)
     verb = choose_verb(settings, payload)
@@ -106,20 +109,20 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
             counters=counters,
         )
 
-    stops = [int(stop) for stop in np.cumsum(sizes, dtype=np.int64)]
+    ends = [int(end) for end in np.cumsum(sizes, dtype=np.int64)]
     tasks = [
         lambda number=number, start=start, stop=stop: answer_block(number, start, stop)
-        for number, (start, stop) in enumerate(zip([0, *stops], stops, strict=False))
+        for number, (start, stop) in enumerate(zip([0, *ends], ends, strict=False))
     ]
     with Progress("queries", len(queries)) as progress:
         records = parallel.run(tasks, n_threads, out.cancel, on_done=lambda record: progress.advance(record.queries))
 
     totals = merge_totals(record.counters for record in records)
-    stopped = sum(value for name, value in totals.items() if name.startswith("stop_"))
-    if stopped != len(queries):
+    unfit = int(np.sum(out.counters[:, STOPS].sum(axis=1) != 1))
+    if unfit:
         raise BackendError(
-            f"backend {backend.name!r} gave a stop reason for {stopped} of {len(queries)} queries; its answer cannot "
-            "be trusted. Run the conformance checks on it."
+            f"backend {backend.name!r} gave {unfit} of {len(queries)} queries no stop reason, or more than one; its "
+            "answer cannot be trusted. Run the conformance checks on it."
         )
     indices, distances = np.empty_like(out.indices), np.empty_like(out.distances)
     indices[order], distances[order] = out.indices, out.distances

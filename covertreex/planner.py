@@ -13,12 +13,17 @@ from covertreex import parallel, plans
 from covertreex._core.nearest import Blocks, Finder
 from covertreex.protocols import SearchOutput
 
-#: Strata of groups, each with a width of its own, and how many groups of each, and queries of each group, are solved
-#: exactly to choose it.
-STRATA, SAMPLE_GROUPS, SAMPLE_QUERIES = 4, 16, 4
+#: Strata of groups, each with a width of its own, chosen by solving a sample of its queries exactly.
+STRATA = 4
 
-#: A call with fewer queries than this is answered exactly: a sample would cost as much.
-WORTH_SAMPLING = 512
+#: Queries of a sample that share a group, and the fewest groups of a sample.
+SAMPLE_QUERIES, SAMPLE_GROUPS = 4, 8
+
+#: A stratum's sample has this many times more neighbours than the target lets one be missed in.
+CERTAINTY = 4.0
+
+#: A recall target is met exactly, by looking at all rows, if the samples would be more than this share of the queries.
+SAMPLE_SHARE = 0.125
 
 #: Queries for which the float32 copy of the factors pays.
 WORTH_COPYING = 64
@@ -95,7 +100,7 @@ class ScanPlanner:
         self.external = None if self.screen is None else self.screen.of_queries(queries)
         self._blocks = {}
         self._scratch = threading.local()
-        near = settings.recall_target < 1.0 and len(queries) >= WORTH_SAMPLING
+        near = settings.recall_target < 1.0 and STRATA * self._sample_size() <= SAMPLE_SHARE * len(queries)
         self.groups = plans.group_queries(payload, queries, plans.NEAR_MOST if near else plans.SWEEP_MOST)
         self.queries = plans.permuted(queries, self.groups.order)
         self.coords = plans.query_coords(payload, self.queries)
@@ -149,6 +154,11 @@ class ScanPlanner:
             self._blocks[level] = Blocks(self.payload.coords, np.flatnonzero(rank < self.groups.prefix[level]), rank)
         return self._blocks[level]
 
+    def _sample_size(self):
+        """Queries of a stratum's sample."""
+        wanted = CERTAINTY / (1.0 - self.settings.recall_target) / self.k
+        return max(SAMPLE_GROUPS * SAMPLE_QUERIES, int(wanted) + 1)
+
     def _calibrate(self, n_threads):
         """Widths by stratum, what was tried, and the stratum of each group.
 
@@ -167,7 +177,8 @@ class ScanPlanner:
         return tuple(width for width, _ in chosen), tuple(tried for _, tried in chosen), stratum
 
     def _least_width(self, groups, n_threads):
-        sample = groups[np.unique(np.linspace(0, len(groups) - 1, SAMPLE_GROUPS).astype(np.int64))]
+        count = -(-self._sample_size() // SAMPLE_QUERIES)
+        sample = groups[np.unique(np.linspace(0, len(groups) - 1, count).astype(np.int64))]
         truth = parallel.run([lambda g=g: self._true_rows(g) for g in sample], n_threads, self.cancel)
         allowed = CAUTION * (1.0 - self.settings.recall_target)
         total = sum(map(len, truth))

@@ -6,6 +6,7 @@ import numpy as np
 
 from covertreex.ordering import leaf_order
 from covertreex.protocols import QueryBlock, ScanPlan
+from covertreex.validation import read_only
 
 #: Bytes of query factors that a group may hold, so that they stay in a core's second-level cache.
 GROUP_BYTES = 2**18
@@ -45,12 +46,12 @@ class Groups:
 def permuted(queries, order):
     """The queries of a block in another order."""
     return QueryBlock(
-        queries.rows[order],
+        read_only(queries.rows[order]),
         queries.coords,
         queries.factors,
         queries.p,
-        queries.exclude[order],
-        queries.limit[order],
+        read_only(queries.exclude[order]),
+        read_only(queries.limit[order]),
         queries.rank,
         queries.prefix,
     )

@@ -124,4 +124,5 @@ def wilson_interval(share, total, z=1.959963984540054):
     centre = share + z * z / (2 * total)
     half = z * np.sqrt(share * (1.0 - share) / total + z * z / (4.0 * total * total))
     scale = 1.0 + z * z / total
-    return (max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale)))
+    # Rounding must not put the share itself, 0 or 1 above all, outside.
+    return (max(0.0, min(share, float((centre - half) / scale))), min(1.0, max(share, float((centre + half) / scale))))

@@ -164,8 +164,13 @@ class TraversalSettings:
         return replace(self, **{"profile": "custom", **changes})
 
     def digest(self):
-        """SHA-256 of the settings as canonical JSON; a test pins that of `GOLD`."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """SHA-256, as canonical JSON, of what differs from the inert defaults; a test pins that of `GOLD`.
+
+        So a setting that is added later, and is off unless asked for, leaves all digests as they are.
+        """
+        inert = asdict(TraversalSettings())
+        chosen = {name: value for name, value in asdict(self).items() if value != inert[name]}
+        text = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

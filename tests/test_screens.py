@@ -1,0 +1,209 @@
+"""Screens and planned scans: nothing that belongs to the answer is ever dropped (C1, C2), and `fast` keeps its word."""
+
+import numpy as np
+import pytest
+from conftest import ARD, ARD_KERNELS
+from hypothesis import given
+from hypothesis import strategies as st
+from naive import make_queries
+
+import covertreex as cx
+from covertreex import oracle, plans
+from covertreex._core.nearest import Blocks, Finder
+from covertreex.planner import ScanPlanner
+from covertreex.screens import make_screen
+
+
+def hard_points(rng, n, d):
+    """Near-duplicates, duplicates, a line of equal steps (ties), and ordinary points."""
+    X = rng.normal(size=(n, d))
+    X[n // 4 : n // 2] = X[: n // 4 + n % 2][: n // 2 - n // 4] + 1e-9 * rng.normal(size=(n // 2 - n // 4, d))
+    X[n // 2 : 5 * n // 8] = X[: 5 * n // 8 - n // 2]
+    X[5 * n // 8 : 3 * n // 4] = np.arange(3 * n // 4 - 5 * n // 8)[:, None] * 0.125
+    return X
+
+
+HARD = {
+    "ordinary p": {"kernel": cx.Matern32(0.7), "inducing": 12},
+    "tiny p": {"kernel": cx.RBF(3.0), "inducing": 40, "jitter": 1e-9},
+    "correlation": {"kernel": cx.Matern52(0.5)},
+    "small variance": {"kernel": cx.Matern12(1.0, variance=1e-6), "inducing": 20, "jitter": 1e-12},
+}
+
+
+def block_of(tree, predecessor_mode=False):
+    return make_queries(tree.payload, np.arange(len(tree)), predecessor_mode)
+
+
+@pytest.fixture(params=HARD)
+def tree(request, rng):
+    return cx.cover_tree(hard_points(rng, 240, 3), n_threads=1, **HARD[request.param])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("predecessors", [False, True])
+@pytest.mark.parametrize("k", [1, 7, 239])
+def test_shortlist_keeps_every_neighbour(tree, dtype, predecessors, k):
+    screen = make_screen(tree.payload, dtype)
+    if screen is None:
+        assert dtype is np.float32  # too coarse for this p: nothing to check, and nothing uses it
+        return
+    queries = block_of(tree, predecessors)
+    truth, _ = oracle.canonical(tree.payload, queries, k)
+    short, counters = screen.shortlist(plans.whole_range(tree.payload, queries), k, np.zeros(1, np.int32))
+    assert counters["canonical_rechecks"] == len(short.run_start)
+    for q, wanted in enumerate(truth):
+        rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
+        assert np.all(np.diff(rows) > 0)
+        assert set(wanted[wanted >= 0]) <= set(tree.payload.index[rows])
+
+
+def test_a_known_kth_distance_shortens_the_list_and_loses_nothing(tree):
+    queries, k = block_of(tree), 9
+    truth, distances = oracle.canonical(tree.payload, queries, k)
+    plan = plans.whole_range(tree.payload, queries)
+    plan.kth_upper[:] = distances[:, -1]
+    cancel = np.zeros(1, np.int32)
+    short, counters = tree.payload.screen64.shortlist(plan, k, cancel)
+    _, without = tree.payload.screen64.shortlist(plans.whole_range(tree.payload, queries), k, cancel)
+    assert counters["canonical_rechecks"] <= without["canonical_rechecks"]
+    for q, wanted in enumerate(truth):
+        rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
+        assert set(wanted) <= set(tree.payload.index[rows])
+
+
+def test_float32_is_left_alone_where_it_would_be_noise(rng):
+    X = rng.normal(size=(300, 2))
+    noisy = cx.cover_tree(X, kernel=cx.RBF(3.0), inducing=60, jitter=1e-9)
+    assert noisy.payload.screen32 is None
+    assert noisy.payload.screen64 is not None
+    assert cx.cover_tree(X).payload.screen64 is None
+    assert cx.cover_tree(X, kernel=cx.RationalQuadratic(), inducing=9).payload.screen64 is None
+
+
+@pytest.mark.parametrize("kernel", ARD_KERNELS)
+@pytest.mark.parametrize("switches", [{}, {"gate": False}, {"gate": False, "gemm": False}])
+def test_screens_do_not_change_an_exact_answer(kernel, switches, rng, backend):
+    tree = cx.cover_tree(rng.normal(size=(300, 5)), kernel=ARD_KERNELS[kernel], inducing=20)
+    result = tree.search(8, predecessor_mode=True, settings=cx.EXACT.replace(**switches), backend=backend)
+    indices, distances = oracle.canonical(tree.payload, block_of(tree, True), 8)
+    np.testing.assert_array_equal(result.indices, indices)
+    np.testing.assert_array_equal(result.distances, distances)
+
+
+def test_counters_tell_which_screen_worked(rng):
+    X = rng.uniform(size=(400, 2))
+    tree = cx.cover_tree(X, kernel=cx.Matern32(0.3), inducing=10)
+    gated = tree.search(5).telemetry.counters
+    assert gated["gate_rejects"] > 0
+    assert gated["gemm_tiles"] == 0
+    blocked = tree.search(5, settings=cx.EXACT.replace(gate=False)).telemetry.counters
+    assert blocked["gate_rejects"] == 0
+    assert blocked["gemm_tiles"] > 0
+    plain = tree.search(5, settings=cx.EXACT.replace(gate=False, gemm=False)).telemetry.counters
+    assert plain["gate_rejects"] == plain["gemm_tiles"] == plain["canonical_rechecks"] == 0
+    assert plain["distance_evals"] == 400 * 399
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Groups and near rows
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**32), st.booleans())
+def test_groups_hold_each_query_once_and_levels_fit(n, seed, predecessors):
+    rng = np.random.default_rng(seed)
+    tree = cx.cover_tree(rng.normal(size=(n, 2)), n_threads=1)
+    queries = block_of(tree, predecessors)
+    groups = plans.group_queries(tree.payload, queries, 36)
+    np.testing.assert_array_equal(np.sort(groups.order), np.arange(n))
+    for group, level in enumerate(groups.level):
+        members = groups.order[groups.ptr[group] : groups.ptr[group + 1]]
+        assert 1 <= len(members) <= 36
+        limits = queries.limit[members]
+        assert limits.max() <= groups.prefix[level]
+        if level + 1 < len(groups.prefix):
+            assert limits.min() > groups.prefix[level + 1]
+
+
+@pytest.mark.parametrize("d", [1, 3, 6])
+@pytest.mark.parametrize("width", [1, 20, 300, 5000])
+def test_near_rows_hold_the_nearest_of_every_query(d, width, rng):
+    n = 1000
+    coords = cx.cover_tree(rng.normal(size=(n, d)) ** 3).payload.coords
+    rank = rng.permutation(n)
+    rows = np.flatnonzero(rank < 900)
+    limits = rng.integers(400, 900, size=16)
+    queries = coords[100:116]
+    found = Finder(Blocks(coords, rows, rank)).rows_near(queries, limits, width)
+    assert np.all(np.diff(found) > 0)
+    for query, limit in zip(queries, limits, strict=True):
+        allowed = rows[rank[rows] < limit]
+        distance = np.sqrt(((coords[allowed] - query) ** 2).sum(axis=1))
+        nearest = allowed[np.argsort(distance)[:width]]
+        missed = np.setdiff1d(nearest, found)
+        # float32 may swap rows that are all but equally far.
+        farthest = np.sort(distance)[: min(width, len(allowed))][-1]
+        assert all(np.linalg.norm(coords[row] - query) >= farthest * (1 - 1e-5) for row in missed)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The fast profile
+
+WORKLOADS = {
+    "normal": lambda rng: (rng.normal(size=(9000, 3)), {"kernel": cx.RBF(), "inducing": 100}),
+    "uniform": lambda rng: (rng.uniform(size=(9000, 5)), {"kernel": cx.Matern32(ARD), "inducing": 60}),
+    "clusters": lambda rng: (
+        rng.normal(size=(40, 2))[rng.integers(0, 40, 9000)] + 0.01 * rng.normal(size=(9000, 2)),
+        {"kernel": cx.Matern52(0.2), "inducing": 60},
+    ),
+    "rough": lambda rng: (rng.uniform(size=(7000, 10)), {"kernel": cx.Matern12(0.3), "inducing": 50}),
+}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("predecessors", [False, True])
+def test_fast_meets_its_target(workload, predecessors):
+    X, arguments = WORKLOADS[workload](np.random.default_rng(5))
+    tree = cx.cover_tree(X, **arguments)
+    result = tree.search(20, predecessor_mode=predecessors, settings="fast", audit=len(X))
+    assert result.plan.widths
+    assert result.recall >= 0.999
+    assert result.recall_interval[0] <= result.recall <= result.recall_interval[1]
+    again = tree.search(20, predecessor_mode=predecessors, settings="fast", n_threads=1)
+    np.testing.assert_array_equal(again.indices, result.indices)
+    np.testing.assert_array_equal(again.distances, result.distances)
+    assert again.plan == result.plan
+
+
+def test_fast_answers_few_queries_exactly(rng):
+    tree = cx.cover_tree(rng.normal(size=(2000, 3)), kernel=cx.RBF(), inducing=50)
+    result = tree.search(10, queries=np.arange(100), settings="fast")
+    np.testing.assert_array_equal(result.indices, tree.knn(10, queries=np.arange(100)))
+    assert result.plan.widths == ()
+
+
+def test_a_lower_target_looks_at_less(rng):
+    tree = cx.cover_tree(rng.normal(size=(7000, 3)), kernel=cx.RBF(), inducing=100)
+    high = tree.search(20, settings="fast")
+    low = tree.search(20, settings=cx.FAST.replace(recall_target=0.9))
+    assert low.telemetry.counters["gate_rejects"] < high.telemetry.counters["gate_rejects"]
+    assert tree.oracle().recall(low.indices) >= 0.9
+
+
+def test_plan_tells_what_was_decided(rng):
+    tree = cx.cover_tree(rng.normal(size=(2000, 3)), kernel=cx.Matern32(), inducing=30)
+    text = str(tree.search(10, settings=cx.FAST.replace(recall_target=0.95)).plan)
+    assert text.startswith("scan: ")
+    assert "screen: float32" in text
+    assert text.count("crowded to empty") == 4
+    assert "rows looked at: all" in str(tree.search(10).plan)
+    assert str(tree.search(10, settings="parity", queries=[0]).plan) == "search: the settings ask for the tree"
+
+
+def test_a_cancelled_scan_ends_soon(rng):
+    tree = cx.cover_tree(rng.normal(size=(2000, 3)), kernel=cx.RBF(), inducing=30)
+    queries, cancel = block_of(tree), np.ones(1, np.int32)
+    planner = ScanPlanner(tree.payload, queries, 5, cx.EXACT, cx.get_backend("cython"), 1, cancel)
+    short, counters = planner.screen.shortlist(plans.whole_range(tree.payload, queries), 5, cancel)
+    assert counters["canonical_rechecks"] < 2000 * 2000 / 10
+    assert len(short.run_ptr) == 2001
