@@ -571,9 +571,9 @@ def test_a_recall_below_one_never_looks_like_one(recall, shown):
 
 
 def test_approximate_rows_may_have_a_recall_below_one():
-    settings = cx.EXACT.replace(budget_schedule=(8,))
+    settings = cx.PARITY.replace(budget_schedule=(8,))
     workload = workloads.gold(n=200, queries=10, k=4, inducing=10)
-    contender = replace(compare.parse_contenders(["cython/exact"])[0], settings=settings.replace(strategy="tree"))
+    contender = replace(compare.parse_contenders(["cython/parity"])[0], settings=settings)
     found = compare.compare(workload.tree(1), workload.queries, 4, [contender])
     assert found.runs[0].recall < 1.0
     assert found.problems == []
