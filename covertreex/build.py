@@ -1,5 +1,7 @@
 """Building a cover tree over a payload: batches on threads, commits in order (see ``_core/build.pyx``)."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from covertreex import parallel
@@ -8,6 +10,9 @@ from covertreex.tree import Tree
 
 #: Points of a batch that one thread looks up. Within a batch all pairs are compared, so more is not better.
 PART = 64
+
+#: Distances that one task computes.
+DISTANCES = 2**15
 
 
 def build_tree(payload, n_threads=1):
@@ -26,46 +31,153 @@ def build_tree(payload, n_threads=1):
     -------
     Tree
     """
-    from covertreex._core.build import Builder, CoverFinder
-    from covertreex._core.canonical import distances
+    from covertreex._core.build import Builder
 
-    n = len(payload)
-    insertion = payload.row
-    root = int(insertion[0])
-    farthest = distances(payload, np.full(n, root, dtype=np.int64), insertion).max()
+    root = int(payload.row[0])
+    builder = Builder(payload, root, _root_level(payload, root, n_threads))
+    _insert(builder, payload.row, 1, n_threads)
+    arrays = builder.result()
+    return _flatten(payload, root, arrays, _upper(payload, arrays["farthest"]))
+
+
+def extend_tree(tree, before, payload, n_threads=1):
+    """The cover tree of a payload whose first points are those of another; the same, to the bit, as one built anew.
+
+    Costs the distances of inserting the new points, one to each of their ancestors, and one from the root to each
+    point; and one for each node and ancestor of it if the new points have changed the slack (B1).
+
+    Parameters
+    ----------
+    tree : Tree
+        The cover tree of `before`, its `cover_metric` True.
+    before, payload : PayloadStore
+        Index i of `before` is index i of `payload`; rows may differ.
+    n_threads : int
+        Has no influence on the tree.
+
+    Returns
+    -------
+    Tree
+    """
+    from covertreex._core.build import Builder
+
+    n, start = len(payload), len(before)
+    to = payload.row[before.index]  # where the rows of `before` are now
+
+    def moved(values, fill):
+        out = np.full(n, fill, dtype=values.dtype)
+        out[to] = values
+        return out
+
+    root = int(to[tree.root])
+    counts = np.diff(tree.child_ptr)
+    builder = Builder(payload, root, _root_level(payload, root, n_threads))
+    builder.resume(
+        rows=to,
+        parent=np.where(tree.parent >= 0, to[tree.parent], -1),
+        level=tree.level,
+        parent_distance=tree.parent_distance,
+        farthest=np.where(counts > 0, tree.si, -1.0),  # no less than it is, which is what a search for covers needs
+        above=np.repeat(to, counts),
+        children=to[tree.children],
+    )
+    _insert(builder, payload.row, start, n_threads)
+    arrays = builder.result()
+    if (payload.slack_abs, payload.slack_rel) == (before.slack_abs, before.slack_rel):
+        # `upper` never falls, so the largest of radii is the radius of the largest distance.
+        fresh = _farthest(payload, arrays["parent"], payload.row[start:], n_threads)
+        si = np.maximum(moved(tree.si, 0.0), _upper(payload, fresh))
+    else:
+        si = _upper(payload, _farthest(payload, arrays["parent"], payload.row[1:], n_threads))
+    return _flatten(payload, root, arrays, si)
+
+
+def in_metric(tree, payload, n_threads=1):
+    """A tree of the same shape over a payload with the same rows in another metric; T3's bound and T4 do not follow it.
+
+    Costs a distance for each node and ancestor of it: ``n`` times the mean depth.
+
+    Parameters
+    ----------
+    tree : Tree
+    payload : PayloadStore
+    n_threads : int
+        Has no influence on the tree.
+
+    Returns
+    -------
+    Tree
+        Its `cover_metric` is False.
+    """
+    above = tree.parent[tree.children]
+    parent_distance = np.zeros(len(tree))
+    parent_distance[tree.children] = _distances(payload, tree.children, above, n_threads)
+    farthest = _farthest(payload, tree.parent, tree.children, n_threads)
+    return replace(tree, parent_distance=parent_distance, si=_upper(payload, farthest), cover_metric=False)
+
+
+def _root_level(payload, root, n_threads):
+    """The least level whose ball reaches all points."""
+    farthest = _distances(payload, np.full(len(payload), root), payload.row, n_threads).max()
     mantissa, exponent = np.frexp(farthest)
-    root_level = 0 if farthest == 0.0 else int(exponent) - int(mantissa == 0.5)
-    builder = Builder(payload, root, root_level)
-    finders = [CoverFinder(builder, PART) for _ in range(n_threads)]
+    return 0 if farthest == 0.0 else int(exponent) - int(mantissa == 0.5)
 
-    with Progress("cover tree", n) as progress:
-        start = 1
-        while start < n:
+
+def _insert(builder, rows, start, n_threads):
+    """Insert ``rows[start:]``, in batches; those before are in the tree already."""
+    from covertreex._core.build import CoverFinder
+
+    finders = [CoverFinder(builder, PART) for _ in range(n_threads)]
+    with Progress("cover tree", len(rows) - start) as progress:
+        while start < len(rows):
             # While the tree is small, a batch larger than it would mostly be compared with itself.
-            stop = min(n, start + min(PART * n_threads, start))
-            parts = np.array_split(insertion[start:stop], n_threads)
-            tasks = [lambda f=finder, rows=rows: f.find(rows) for finder, rows in zip(finders, parts, strict=True)]
+            stop = min(len(rows), start + min(PART * n_threads, start))
+            parts = np.array_split(rows[start:stop], n_threads)
+            tasks = [lambda f=finder, part=part: f.find(part) for finder, part in zip(finders, parts, strict=True)]
             if n_threads == 1:
                 tasks[0]()
             else:
                 parallel.run(tasks, n_threads)
-            builder.commit(insertion[start:stop], finders)
+            builder.commit(rows[start:stop], finders)
             progress.advance(stop - start)
             start = stop
-    return _flatten(payload, root, **builder.result())
 
 
-def _flatten(payload, root, parent, level, parent_distance, farthest):
-    n = len(payload)
+def _farthest(payload, parent, below, n_threads):
+    """For each node the largest distance to a descendant that is in `below`; -1 without any."""
+    farthest = np.full(len(payload), -1.0)
+    above = parent[below]
+    while True:
+        below, above = below[above != -1], above[above != -1]
+        if len(below) == 0:
+            return farthest
+        np.maximum.at(farthest, above, _distances(payload, below, above, n_threads))
+        above = parent[above]
+
+
+def _upper(payload, farthest):
+    """T5: radii from largest distances, 0 where there is no descendant."""
+    return np.where(farthest < 0.0, 0.0, payload.upper(farthest))
+
+
+def _distances(payload, a, b, n_threads):
+    """Canonical distances between rows ``a[i]`` and ``b[i]``, on threads."""
+    from covertreex._core.canonical import distances
+
+    tasks = [lambda s=s: distances(payload, a[s[0] : s[1]], b[s[0] : s[1]]) for s in parallel.spans(len(a), DISTANCES)]
+    return np.concatenate([np.zeros(0), *parallel.run(tasks, n_threads)])
+
+
+def _flatten(payload, root, arrays, si):
+    n, parent = len(payload), arrays["parent"]
     rest = payload.row[1:]
-    children = rest[np.argsort(parent[rest], kind="stable")]
     counts = np.bincount(parent[rest], minlength=n)
     return Tree(
         root=root,
         parent=parent,
-        level=level,
+        level=arrays["level"],
         child_ptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        children=children,
-        parent_distance=parent_distance,
-        si=np.where(farthest < 0.0, 0.0, payload.upper(farthest)),
+        children=rest[np.argsort(parent[rest], kind="stable")],
+        parent_distance=arrays["parent_distance"],
+        si=si,
     )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from covertreex import asking, driver, parallel, persistence, radius, registry
-from covertreex.build import build_tree
+from covertreex import asking, driver, parallel, persistence, radius, registry, update
+from covertreex.build import build_tree, in_metric
 from covertreex.errors import InvalidInputError
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.oracle import DenseOracle
@@ -31,6 +31,7 @@ class CoverTree:
         self.n_threads = n_threads
         self.payload, self._projection = metric.prepare(X, n_threads) if prepared is None else prepared
         self._tree = None
+        self._shape = None  # a cover tree of the same points in another metric
         self._ids = None  # dataset indices of the living points, if some were deleted
         self._origin = None  # the mapped file it came from (covertreex.persistence)
 
@@ -49,7 +50,10 @@ class CoverTree:
     def tree(self):
         """Tree: the cover tree itself; built when it is first needed (a scan needs none)."""
         if self._tree is None:
-            self._tree = build_tree(self.payload, self.n_threads)
+            if self._shape is None:
+                self._tree = build_tree(self.payload, self.n_threads)
+            else:
+                self._tree = in_metric(self._shape, self.payload, self.n_threads)
         return self._tree
 
     def check_invariants(self, pairs=None):
@@ -301,6 +305,107 @@ class CoverTree:
         indptr, indices, distances = radius.search(self.payload, block, distance, settings, chosen, n_threads)
         return RadiusResult(indptr, asking.dataset_indices(self, indices), distances, distance, chosen.name)
 
+    def with_metric(self, metric):
+        """The same points under another metric, as an optimiser of kernel parameters needs them at every step.
+
+        Row order and maps are kept, and so is the shape of the cover tree, if it was built: only factors, distances
+        and radii are computed anew. Inducing points stay. Answers are those of a tree made afresh, to the bit; a tree
+        search may look at more nodes, as the shape is that of a cover tree in the old metric (`Tree.cover_metric`).
+
+        Parameters
+        ----------
+        metric : Kernel, Euclidean, Correlation or ResidualCorrelation
+            A kernel takes the place of the one there is.
+
+        Returns
+        -------
+        CoverTree
+
+        Raises
+        ------
+        InvalidInputError
+            If the metric cannot be used on these points, or a kernel is given where factors were supplied.
+        FactorizationError
+            As for `cover_tree`.
+
+        Examples
+        --------
+        >>> import numpy as np, covertreex as cx
+        >>> X = np.random.default_rng(0).normal(size=(500, 2))
+        >>> tree = cx.cover_tree(X, kernel=cx.Matern32(lengthscale=0.5), inducing=50)
+        >>> before = tree.search(k=5, predecessor_mode=True)
+        >>> after = tree.with_metric(cx.Matern32(lengthscale=0.51)).search(k=5, predecessor_mode=True)
+        >>> len(after.changed_rows(before)) < 250
+        True
+        """
+        return update.with_metric(self, metric)
+
+    def insert(self, X_new, *, v_matrix=None, p_diag=None):
+        """A tree with more points; this one stays as it is.
+
+        The new points come after all others: their rows are ``len(tree.X)`` and up, and rows of old points do not
+        change. Inducing points stay what they are. Answers are those of a tree made afresh of all points (with the same
+        inducing points), to the bit. Only factors of the new points are computed, and if the cover tree was built,
+        only they are inserted; arrays are copied, so many points at once cost little more than one.
+
+        Test points that are inserted and asked for with ``predecessor_mode=True`` have all training points and the test
+        points before them as candidates, as joint predictions of Vecchia approximations do.
+
+        Parameters
+        ----------
+        X_new : array_like, shape (m, d)
+        v_matrix, p_diag : array_like, optional
+            Factors, shape (m, columns), and residual variances, shape (m,), of the new points; where the tree was made
+            with them.
+
+        Returns
+        -------
+        CoverTree
+
+        Raises
+        ------
+        InvalidInputError
+            If the points or factors cannot be used.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> tree = cx.cover_tree([[0.0], [1.0], [3.0]]).insert([[1.4]])
+        >>> len(tree), tree.knn(k=1).ravel().tolist()
+        (4, [1, 3, 3, 1])
+        """
+        return update.insert(self, X_new, v_matrix, p_diag)
+
+    def delete(self, rows):
+        """A tree with fewer points; this one stays as it is.
+
+        Rows of the other points do not change: `X` keeps all rows, and answers speak of them as before. A deleted row
+        is nobody's neighbour and cannot be asked for; `ids` lists what is left, and ``knn(k)`` answers for these, in
+        this order. Inducing points stay what they are, even if they were rows that are deleted. Answers are those of a
+        tree made afresh of what is left. The cover tree, if it is needed, is built anew.
+
+        Parameters
+        ----------
+        rows : array_like of int
+
+        Returns
+        -------
+        CoverTree
+
+        Raises
+        ------
+        InvalidInputError
+            If a row is out of range or was deleted before, or none is left.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> tree = cx.cover_tree([[0.0], [1.0], [3.0]]).delete([1])
+        >>> tree.ids.tolist(), tree.knn(k=1).ravel().tolist()
+        ([0, 2], [2, 0])
+        """
+        return update.delete(self, rows)
+
     def save(self, path):
         """Write this tree to a file that `covertreex.load` maps in milliseconds (docs/file-format.md).
 
@@ -339,19 +444,27 @@ class CoverTree:
         -------
         covertreex.oracle.DenseOracle
         """
-        metric = self.metric
+        metric, ids = self.metric, self._ids
         if isinstance(metric, Euclidean):
-            return DenseOracle(self.X)
+            return DenseOracle(self.X, ids=ids)
         if isinstance(metric, Correlation):
-            return DenseOracle(self.X, kernel=metric.kernel)
+            return DenseOracle(self.X, kernel=metric.kernel, ids=ids)
+        V, p = metric.v_matrix, metric.p_diag
+        if ids is not None and V is not None:  # they are those of the living points
+            V, living = np.zeros((len(self.X), np.shape(V)[1])), V
+            V[ids] = living
+        if ids is not None and p is not None:
+            p, living = np.ones(len(self.X)), p
+            p[ids] = living
         return DenseOracle(
             self.X,
             kernel=metric.kernel,
             inducing=metric.inducing,
             seed=metric.seed,
             jitter=metric.jitter,
-            v_matrix=metric.v_matrix,
-            p_diag=metric.p_diag,
+            v_matrix=V,
+            p_diag=p,
+            ids=ids,
         )
 
 

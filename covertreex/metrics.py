@@ -55,9 +55,12 @@ class Euclidean:
     [1, 0, 1]
     """
 
-    def prepare(self, X, n_threads=1):
-        """The payload of `X` (n, d), and the `Projection` for other points (here and in every metric)."""
-        order, _ = leaf_order(X)
+    def prepare(self, X, n_threads=1, order=None):
+        """The payload of `X` (n, d), and the `Projection` for other points (here and in every metric).
+
+        `order` is that of the rows, by default the leaf order.
+        """
+        order = leaf_order(X)[0] if order is None else order
         d = X.shape[1]
         payload = _payload(
             EUCLIDEAN, None, X, order, np.zeros((len(X), 0)), np.zeros(0), 1e-300, (2 * d + 16) * ROUNDOFF
@@ -86,10 +89,10 @@ class Correlation:
     def __post_init__(self):
         _check_kernel(self.kernel)
 
-    def prepare(self, X, n_threads=1):
+    def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
         coords = self.kernel.scale(X)
-        order, _ = leaf_order(coords)
+        order = leaf_order(coords)[0] if order is None else order
         p = np.full(len(X), self.kernel.variance)
         slack = _evaluation_slack(self.kernel, 0, 0.0, self.kernel.variance)
         payload = _payload(RESIDUAL, self.kernel, coords, order, np.zeros((len(X), 0)), p, slack, 16 * ROUNDOFF)
@@ -154,10 +157,10 @@ class ResidualCorrelation:
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
             raise InvalidInputError(f"seed must be an integer, 0 or above, got {self.seed!r}.")
 
-    def prepare(self, X, n_threads=1):
+    def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
         coords = self.kernel.scale(X)
-        order, _ = leaf_order(coords)
+        order = leaf_order(coords)[0] if order is None else order
         if self.v_matrix is not None:
             factors, p, deficit = self._supplied(coords, order)
             projection = None
@@ -166,14 +169,33 @@ class ResidualCorrelation:
             projection = self._factorize(X)
             factors, p = _solve(self.kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
             deficit, jitter, m = 0.0, self.jitter, len(projection.inducing)
+        return self._finish(coords, order, factors, p, m, jitter, deficit), projection
+
+    def extend(self, X, n_threads, payload, projection, place):
+        """The payload of `X` (n, d), where point i has the factors of index ``place[i]`` of `payload`; -1 for none."""
+        coords = self.kernel.scale(X)
+        order, _ = leaf_order(coords)
+        factors, p = empty_factors(len(X), payload.factors.shape[1]), np.empty(len(X))
+        known = place[order] >= 0
+        rows = payload.row[place[order][known]]
+        for start, stop in parallel.spans(len(rows), FACTOR_BLOCK):
+            to = np.flatnonzero(known)[start:stop]
+            factors[to], p[to] = payload.factors[rows[start:stop]], payload.p[rows[start:stop]]
+        if not known.all():
+            factors[~known], p[~known] = _solve(
+                self.kernel, projection.cholesky, projection.inducing, coords[order[~known]], n_threads
+            )
+        return self._finish(coords, order, factors, p, len(projection.inducing), self.jitter, 0.0)
+
+    def _finish(self, coords, order, factors, p, m, jitter, deficit):
+        """The payload, once factors and p are there."""
         floor = P_FLOOR * self.kernel.variance
-        floored = int(np.sum(p < floor))
+        floored = int(np.sum(p <= floor))
         p = np.maximum(p, floor)
         length = float(np.sqrt(np.max(np.einsum("ij,ij->i", factors, factors))))
         slack = _evaluation_slack(self.kernel, m, length, p.min()) + deficit
         slack += _factor_slack(self.kernel, m, length, p.min(), jitter)
-        payload = _payload(RESIDUAL, self.kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored)
-        return payload, projection
+        return _payload(RESIDUAL, self.kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored)
 
     def slack(self, m, smallest_p):
         """B1: `slack_abs` for points of which the least known has this residual variance, with `m` factors each."""

@@ -104,19 +104,23 @@ def maximin(X, *, start=None, return_distances=False):
     ([1, 3, 0, 2], [inf, 8.0, 1.0, 1.0])
     """
     from covertreex._core.maximin import Traversal
+    from covertreex.asking import check_living, dataset_indices, places_of
     from covertreex.covertree import CoverTree, cover_tree  # it imports this module for the leaf order
 
     tree = X if isinstance(X, CoverTree) else cover_tree(X)
     payload, n = tree.payload, len(tree)
     if start is None:
         start = _central(payload.coords[payload.row])
-    elif isinstance(start, bool) or not isinstance(start, (int, np.integer)) or not 0 <= start < n:
-        raise InvalidInputError(f"start must be a row from 0 to {n - 1}, got {start!r}.")
+    elif isinstance(start, bool) or not isinstance(start, (int, np.integer)) or not 0 <= start < len(tree.X):
+        raise InvalidInputError(f"start must be a row from 0 to {len(tree.X) - 1}, got {start!r}.")
+    else:
+        start = places_of(tree, check_living(tree, np.array([start]), "start"))[0]
     traversal = Traversal(payload, tree.tree, payload.row[start])
     with Progress("maximin order", n) as progress:
         while progress.done < n:
             progress.advance(traversal.advance(BUDGET) - progress.done)
     order, distances = traversal.result()
+    order = dataset_indices(tree, order)
     return (order, distances) if return_distances else order
 
 

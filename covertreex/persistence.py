@@ -111,6 +111,8 @@ def describe(tree):
     arrays |= {"factors": payload.factors, "p": payload.p}
     if not _same_bits(payload.coords[payload.row], tree.X):
         arrays["x"] = tree.X
+    if tree._ids is not None:
+        arrays["ids"] = tree._ids
     document = {
         "metric": _describe_metric(metric, tree, arrays),
         "slack_abs": float(payload.slack_abs),
@@ -120,12 +122,15 @@ def describe(tree):
     }
     if tree._tree is not None:
         document["tree"] = {"root": int(tree._tree.root)}
+        if not tree._tree.cover_metric:
+            document["tree"]["cover_metric"] = False
         arrays |= _tree_arrays(tree._tree)
     return document, {name: array for name, array in arrays.items() if array.size}
 
 
 def _tree_arrays(tree):
-    return {f"tree.{field.name}": getattr(tree, field.name) for field in fields(Tree) if field.name != "root"}
+    names = (field.name for field in fields(Tree) if field.name not in ("root", "cover_metric"))
+    return {f"tree.{name}": getattr(tree, name) for name in names}
 
 
 def _describe_metric(metric, tree, arrays):
@@ -258,10 +263,18 @@ def assemble(document, arrays, n_threads):
     index = arrays.places("index", (n,), n)
     row = arrays.places("row", (n,), n)
     _require(np.array_equal(row[index], np.arange(n)), "the arrays 'index' and 'row' are not each other's inverse")
-    X = arrays.numbers("x", (n, d), -LARGEST_COORDINATE, LARGEST_COORDINATE) if "x" in arrays.left else coords[row]
+    ids = None
+    if "ids" in arrays.left:
+        X = arrays.numbers("x", (None, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+        ids = arrays.places("ids", (n,), len(X))
+        _require(np.all(np.diff(ids) > 0), "the array 'ids' does not ascend")
+    elif "x" in arrays.left:
+        X = arrays.numbers("x", (n, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+    else:
+        X = coords[row]
 
     try:
-        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, X, row)
+        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, X if ids is None else X[ids], row)
     except InvalidInputError as error:
         raise FileFormatError(f"the metric makes no sense: {error} {_REPAIR}") from None
     kernel = projection.kernel if projection is not None else metric.kernel
@@ -281,6 +294,7 @@ def assemble(document, arrays, n_threads):
     _require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
     tree = CoverTree(read_only(X), metric, n_threads, prepared=(payload, projection))
     tree._tree = cover
+    tree._ids = None if ids is None else read_only(ids)
     return tree
 
 
@@ -346,7 +360,9 @@ def _assemble_kernel(document, d):
 def _assemble_tree(document, arrays, index):
     """The cover tree: T1, T2 and the range of everything; distances are taken as they are, if finite."""
     n = len(index)
-    _keys(document, "the cover tree", "root")
+    cover_metric = "cover_metric" not in document if isinstance(document, dict) else True
+    _keys(document, "the cover tree", "root", *([] if cover_metric else ["cover_metric"]))
+    _require(cover_metric or document["cover_metric"] is False, "cover_metric is given, but is not false")
     root = _integer(document, "root", 0, n - 1)
     parent = arrays.places("tree.parent", (n,), n, start=-1)
     level = arrays.places("tree.level", (n,), HIGHEST_LEVEL + 1, start=DUPLICATE_LEVEL)
@@ -371,7 +387,7 @@ def _assemble_tree(document, arrays, index):
     siblings = np.diff(above) == 0
     in_order = np.all(np.diff(born)[siblings] > 0) and np.all(index[above] < born)
     _require(in_order, "T1: nodes of the cover tree are not in order of insertion")
-    return Tree(root, parent, level, child_ptr, children, parent_distance, si)
+    return Tree(root, parent, level, child_ptr, children, parent_distance, si, cover_metric)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def make_screen(payload, dtype):
         return None
     length = _longest(payload.factors)
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
-    if margin / float(np.median(payload.p)) > BLUR:
+    if not margin / float(np.median(payload.p)) <= BLUR:  # NaN where factors from a file are no numbers
         return None
     centre = 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
     return Screen(

@@ -24,6 +24,9 @@ class Tree:
     - INVARIANT T4 (separation): ``d(x, y) > 2**min(level[x], level[y])`` for any two nodes above `DUPLICATE_LEVEL`.
     - INVARIANT T5 (radius): ``si[x]`` is ``upper(max d(x, y))`` over the descendants y of x, and 0 without any.
 
+    A tree whose `cover_metric` is False was built under another metric and keeps its shape: distances and radii are
+    those of the present one (`parent_distance`, T5), so a search is exact, but T3's bound and T4 hold in the old one.
+
     The tree is a function of the data, the metric and the order of insertion alone. Let an earlier node y *cover* x if
     ``c = ceil(log2 d(x, y)) <= level[y]``. Then the level of x is one below the least such c, and its parent is the
     nearest node (ties: least dataset index) above that level within ``2**(level[x] + 1)``. The root's level is the
@@ -42,6 +45,8 @@ class Tree:
     parent_distance : ndarray, shape (n,), float64
         0 for the root.
     si : ndarray, shape (n,), float64
+    cover_metric : bool
+        Whether it is a cover tree in the payload's metric.
     """
 
     root: int
@@ -51,6 +56,7 @@ class Tree:
     children: np.ndarray
     parent_distance: np.ndarray
     si: np.ndarray
+    cover_metric: bool = True
 
     def __post_init__(self):
         for name in ("parent", "level", "child_ptr", "children", "parent_distance", "si"):
@@ -111,6 +117,8 @@ class Tree:
     def check_invariants(self, payload, pairs=None, seed=0):
         """Check T1 to T5 against distances in canonical NumPy arithmetic.
 
+        Of a tree whose `cover_metric` is False T4 and T3's bound are not checked.
+
         Parameters
         ----------
         payload : PayloadStore
@@ -146,12 +154,13 @@ class Tree:
             raise InvariantError(f"T3: node {bad} is not at the stored distance from its parent.")
         duplicate = self.level[rest] == DUPLICATE_LEVEL
         limit = np.where(duplicate, 0.0, np.ldexp(1.0, np.maximum(self.level[rest] + 1, -1080)))
-        if np.any(distance > limit):
+        if self.cover_metric and np.any(distance > limit):
             raise InvariantError(
                 f"T3: node {rest[np.argmax(distance > limit)]} is farther from its parent than allowed."
             )
 
-        self._check_separation(payload, pairs, seed)
+        if self.cover_metric:
+            self._check_separation(payload, pairs, seed)
         farthest = np.full(len(self), -1.0)
         below, above = rest, self.parent[rest]
         while len(below):

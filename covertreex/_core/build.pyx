@@ -89,6 +89,27 @@ cdef class Builder:
         self.root = root
         self.level[root] = root_level
 
+    def resume(self, rows, parent, level, parent_distance, farthest, above, children):
+        """Take up a tree whose nodes are `rows`: its arrays, in their order, and for each of `children` the node above.
+
+        `children` are in order of insertion under each node. The root's level stays the one given to the constructor.
+        """
+        arrays, root_level = self.arrays, self.level[self.root]
+        arrays["parent"][rows] = parent
+        arrays["level"][rows] = level
+        arrays["parent_distance"][rows] = parent_distance
+        arrays["farthest"][rows] = farthest
+        self.level[self.root] = root_level
+        if len(children) == 0:
+            return
+        starts = np.flatnonzero(np.diff(above, prepend=-1))
+        stops = np.append(starts[1:], len(children)) - 1
+        arrays["first_child"][above[starts]] = children[starts]
+        arrays["last_child"][above[starts]] = children[stops]
+        arrays["next_sibling"][children[: len(children) - 1]] = children[1:]
+        arrays["next_sibling"][children[stops]] = -1
+        arrays["top_child_level"][above[starts]] = np.maximum.reduceat(arrays["level"][children], starts)
+
     def result(self):
         """The arrays `parent`, `level`, `parent_distance` and `farthest` (-1 without descendants), by name."""
         return {name: self.arrays[name] for name in ("parent", "level", "parent_distance", "farthest")}
