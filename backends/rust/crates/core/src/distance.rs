@@ -1,7 +1,6 @@
 //! Distance of a query from a row (A5), and bounds on it (B1, B2).
 
 use crate::arith::{kernel_value, residual, squared_distance};
-use crate::pack::prefetch;
 use crate::views::{Metric, Payload, Queries};
 
 /// One query: its data, and the row that it is, if it is one.
@@ -43,25 +42,19 @@ impl<'a> Point<'a> {
 
 /// A5: computed distance of a query from a row; 0 if it is that row.
 pub fn distance(payload: &Payload, point: &Point, row: usize) -> f64 {
-    distance_ahead(payload, point, row, None)
-}
-
-/// The same; meanwhile `next`, the row likely to be wanted after, is brought nearer.
-#[inline]
-pub(crate) fn distance_ahead(payload: &Payload, point: &Point, row: usize, next: Option<usize>) -> f64 {
     if point.row == Some(row) {
         return 0.0;
     }
-    if let Some(next) = next {
-        prefetch(payload.coords_of(next));
-        prefetch(payload.p.get(next..=next).unwrap_or_default());
-    }
+    distance_given_dot(payload, point, row, payload.simd.dot(point.factors, payload.factors_of(row)))
+}
+
+/// A5 for another row than the query, from the dot product of their factors.
+#[inline]
+pub(crate) fn distance_given_dot(payload: &Payload, point: &Point, row: usize, dot: f64) -> f64 {
     let r2 = squared_distance(point.coords, payload.coords_of(row));
     match payload.metric {
         Metric::Euclidean => r2.sqrt(),
         Metric::Residual { kernel, variance } => {
-            let next = next.map_or(&[][..], |next| payload.factors_of(next));
-            let dot = payload.simd.dot_ahead(point.factors, payload.factors_of(row), next);
             residual(kernel_value(kernel, variance, r2), dot, point.p, payload.p[row])
         }
     }

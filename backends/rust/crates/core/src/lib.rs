@@ -12,8 +12,10 @@
 //! | `panel` | many distances at once |
 //! | `distance` | distance of a query from a row, and bounds on it |
 //! | `kbest`, `frontier`, `visited`, `ladder` | the parts of a search |
+//! | `ahead` | what the queries that a search answers side by side share |
 //! | `search`, `scan` | the two verbs |
 
+mod ahead;
 mod arith;
 mod distance;
 mod frontier;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::distance::{Point, distance_ahead};
+use crate::ahead::{Ahead, lanes_for};
+use crate::distance::{Point, distance_given_dot};
 use crate::frontier::{Entry, Frontier};
 use crate::kbest::KBest;
 use crate::ladder::Ladder;
 use crate::pack::prefetch;
-use crate::panel::{PANEL, Panel};
 use crate::views::{Counters, InputError, Output, Payload, Queries, Settings, TreeView, WIDEST_TILE, check_search};
 use crate::visited::Visited;
 
@@ -32,102 +32,30 @@ pub fn search_block(
     out: &mut Output,
 ) -> Result<(), InputError> {
     check_search(tree, payload, queries, settings, out)?;
-    let mut walk = Walk {
-        tree,
-        payload,
-        queries,
-        settings,
-        best: KBest::new(out.k),
-        frontier: Frontier::new(),
-        visited: Visited::new(payload.n(), settings.bitset),
-        evaluated: HashMap::new(),
-        counters: Counters::default(),
-    };
-    let mut shared = RootDistances::new(tree, payload, queries, settings);
-    for q in 0..queries.len() {
-        if cancel.load(Ordering::Relaxed) != 0 {
-            break;
+    let block = Block { tree, payload, queries, settings };
+    let lanes = lanes_for(payload, queries.len());
+    let mut ahead = Ahead::new(payload, lanes);
+    let mut lanes: Vec<Lane> = (0..lanes).map(|number| Lane::new(&block, number, out.k)).collect();
+    for start in (0..queries.len()).step_by(lanes.len().max(1)) {
+        ahead.clear();
+        let mut going: Vec<&mut Lane> = lanes.iter_mut().zip(start..queries.len()).map(|(lane, _)| lane).collect();
+        for (lane, q) in going.iter_mut().zip(start..) {
+            lane.begin(&mut ahead, q);
         }
-        shared.reach(q);
-        walk.clear();
-        match walk.run(q, shared.of(q)) {
-            Stop::Exhausted => walk.counters.stop_exhausted = 1,
-            Stop::KthFrontier => walk.counters.stop_kth_frontier = 1,
-            Stop::Budget => walk.counters.stop_budget = 1,
+        while !going.is_empty() {
+            if cancel.load(Ordering::Relaxed) != 0 {
+                return Ok(());
+            }
+            going.retain_mut(|lane| match lane.step(&mut ahead) {
+                Some(stop) => {
+                    lane.end(stop, &mut ahead, out);
+                    false
+                }
+                None => true,
+            });
         }
-        let (indices, distances, counters) = out.row(q);
-        walk.best.write(indices, distances);
-        walk.counters.write(counters);
     }
     Ok(())
-}
-
-/// Distances from the root's children, computed for several queries together: every query evaluates these children,
-/// unless a setting lets it skip some, and there may be thousands.
-struct RootDistances<'a> {
-    payload: &'a Payload<'a>,
-    queries: &'a Queries<'a>,
-    /// Empty where distances are not shared.
-    children: &'a [i64],
-    panel: Panel,
-    /// (CHUNK, children); void where the prefix rule cuts the children.
-    distances: Vec<f64>,
-}
-
-/// Queries that share: enough to make a row's way from memory cheap, few enough for their distances to be kept.
-const CHUNK: usize = 32;
-
-/// Children of the root beyond which nothing is shared: 16 MB of distances for a chunk.
-const MOST_SHARED: usize = 1 << 16;
-
-impl<'a> RootDistances<'a> {
-    fn new(
-        tree: &'a TreeView<'a>,
-        payload: &'a Payload<'a>,
-        queries: &'a Queries<'a>,
-        settings: &Settings,
-    ) -> RootDistances<'a> {
-        let skips = settings.level_cache || settings.level_cap > 0 || !settings.budget_schedule.is_empty();
-        let shares = !skips && payload.width > 0 && queries.len() > 1;
-        let children = if shares { tree.children_of(tree.root) } else { &[] };
-        let children = if children.len() <= MOST_SHARED { children } else { &[] };
-        let chunk = CHUNK.min(queries.len());
-        let distances = vec![0.0; chunk * children.len()];
-        RootDistances { payload, queries, children, panel: Panel::new(payload), distances }
-    }
-
-    /// Compute those of the queries from `q` on, if `q` begins a chunk.
-    fn reach(&mut self, q: usize) {
-        if self.children.is_empty() || !q.is_multiple_of(CHUNK) {
-            return;
-        }
-        let chunk = q..self.queries.len().min(q + CHUNK);
-        let points: Vec<Point> = chunk.clone().map(|q| Point::of(self.payload, self.queries, q)).collect();
-        let points: Vec<&Point> = points.iter().collect();
-        let limits: Vec<i64> =
-            chunk.map(|q| if self.queries.prefix { self.queries.limit[q] } else { i64::MAX }).collect();
-        let total = self.children.len();
-        for (start, rows) in (0..).step_by(PANEL).zip(self.children.chunks(PANEL)) {
-            for &row in rows {
-                self.panel.push(self.payload, row as usize, self.payload.index[row as usize]);
-            }
-            for (first, pair) in (0..).step_by(2).zip(points.chunks(2)) {
-                let limit = limits[first..first + pair.len()].iter().max().copied().unwrap_or(0);
-                self.panel.compare(self.payload, pair, limit);
-                for (which, found) in self.panel.distances[..pair.len()].iter().enumerate() {
-                    self.distances[(first + which) * total + start..][..rows.len()]
-                        .copy_from_slice(&found[..rows.len()]);
-                }
-            }
-            self.panel.clear();
-        }
-    }
-
-    /// Those of query `q`, whose chunk was the last that was reached.
-    fn of(&self, q: usize) -> Option<&[f64]> {
-        let total = self.children.len();
-        (total > 0).then(|| &self.distances[q % CHUNK * total..][..total])
-    }
 }
 
 enum Stop {
@@ -136,130 +64,168 @@ enum Stop {
     Budget,
 }
 
-/// What a block walks by, and the scratch of one query.
-struct Walk<'a> {
+/// What all queries of a block walk by.
+#[derive(Clone, Copy)]
+struct Block<'a> {
     tree: &'a TreeView<'a>,
     payload: &'a Payload<'a>,
     queries: &'a Queries<'a>,
     settings: &'a Settings,
+}
+
+/// One query on its way; several go side by side, each in a lane of its own.
+struct Lane<'a> {
+    block: &'a Block<'a>,
+    number: usize,
+    /// The query's place in the block.
+    q: usize,
+    point: Point<'a>,
     best: KBest,
     frontier: Frontier,
     visited: Visited,
     /// Nodes evaluated per level, where levels are capped.
     evaluated: HashMap<i64, i64>,
+    ladder: Ladder,
+    /// Of the next tile.
+    width: usize,
     counters: Counters,
 }
 
-/// A query while it is answered.
-struct Asker<'a> {
-    point: Point<'a>,
-    limit: i64,
-    exclude: i64,
-}
+impl<'a> Lane<'a> {
+    fn new(block: &'a Block<'a>, number: usize, k: usize) -> Lane<'a> {
+        Lane {
+            block,
+            number,
+            q: 0,
+            point: Point::of(block.payload, block.queries, 0),
+            best: KBest::new(k),
+            frontier: Frontier::new(),
+            visited: Visited::new(block.payload.n(), block.settings.bitset),
+            evaluated: HashMap::new(),
+            ladder: Ladder::new(),
+            width: block.settings.narrowest(),
+            counters: Counters::default(),
+        }
+    }
 
-impl Walk<'_> {
-    fn clear(&mut self) {
+    /// Put query `q` of the block on the lane, and visit the root.
+    fn begin(&mut self, ahead: &mut Ahead<'a>, q: usize) {
+        let Block { tree, payload, queries, settings } = *self.block;
+        self.q = q;
+        self.point = Point::of(payload, queries, q);
         self.frontier.clear();
         self.visited.clear();
         self.evaluated.clear();
+        self.ladder = Ladder::new();
+        self.width = settings.narrowest();
         self.counters = Counters::default();
+        let limit = if queries.prefix { queries.limit[q] } else { i64::MAX };
+        ahead.enter(self.number, &self.point, limit);
+        if payload.index[tree.root] < limit {
+            self.take(ahead, &[tree.root as i64], None, &[]);
+            ahead.narrow(self.number, self.best.kth());
+        }
     }
 
-    /// Answer query `q`, whose distances from the root's children may be known.
-    fn run(&mut self, q: usize, root_distances: Option<&[f64]>) -> Stop {
-        let asker = Asker {
-            point: Point::of(self.payload, self.queries, q),
-            limit: self.queries.limit[q],
-            exclude: self.queries.exclude[q],
-        };
-        let root = self.tree.root;
-        if self.queries.prefix && self.payload.index[root] >= asker.limit {
-            return Stop::Exhausted;
+    /// Expand the nearest node of the frontier; the reason to stop, if there is one.
+    fn step(&mut self, ahead: &mut Ahead<'a>) -> Option<Stop> {
+        let Block { tree, payload, queries, settings } = *self.block;
+        let Some(nearest) = self.frontier.peek() else { return Some(Stop::Exhausted) };
+        if settings.kth_frontier_stop && nearest.bound > self.best.kth() {
+            return Some(Stop::KthFrontier);
         }
-        self.take(&asker, &[root as i64], None, None, &[]);
-        let mut ladder = Ladder::new();
-        let mut width = self.settings.narrowest();
-        while let Some(&Entry { bound, .. }) = self.frontier.peek() {
-            if self.settings.kth_frontier_stop && bound > self.best.kth() {
-                return Stop::KthFrontier;
-            }
-            let Some(entry) = self.frontier.pop() else { break };
-            let mut children = self.tree.children_of(entry.node);
-            if self.queries.prefix {
-                // Q1; children are in insertion order, so their indices ascend.
-                children = &children[..children.partition_point(|&c| self.payload.index[c as usize] < asker.limit)];
-            }
-            let mut known = root_distances.filter(|_| entry.node == root);
-            while !children.is_empty() {
-                let (tile, rest) = children.split_at(width.min(children.len()));
-                let yields = self.counters.yields;
-                self.take(&asker, tile, Some(entry.distance), known, rest);
-                if ladder.stops(self.settings, &mut self.counters) {
-                    return Stop::Budget;
-                }
-                if self.settings.dynamic_tile {
-                    let fruitless = self.counters.yields == yields;
-                    width =
-                        if fruitless { (2 * width).min(self.settings.stream_tile) } else { self.settings.narrowest() };
-                }
-                known = known.map(|distances| &distances[tile.len()..]);
-                children = rest;
-            }
+        let entry = self.frontier.pop()?;
+        ahead.expand(self.number, entry.node);
+        let mut children = tree.children_of(entry.node);
+        if queries.prefix {
+            // Q1; children are in insertion order, so their indices ascend.
+            let limit = queries.limit[self.q];
+            children = &children[..children.partition_point(|&c| payload.index[c as usize] < limit)];
         }
-        Stop::Exhausted
+        while !children.is_empty() {
+            let (tile, rest) = children.split_at(self.width.min(children.len()));
+            let yields = self.counters.yields;
+            self.take(ahead, tile, Some(entry.distance), rest);
+            if self.ladder.stops(settings, &mut self.counters) {
+                return Some(Stop::Budget);
+            }
+            if settings.dynamic_tile {
+                let fruitless = self.counters.yields == yields;
+                self.width = if fruitless { (2 * self.width).min(settings.stream_tile) } else { settings.narrowest() };
+            }
+            children = rest;
+        }
+        ahead.narrow(self.number, self.best.kth());
+        None
     }
 
-    /// Visit, evaluate, offer and push a tile, whose parent is at distance `parent` and whose own distances may be
-    /// known; `rest` comes next.
-    fn take(&mut self, asker: &Asker, tile: &[i64], parent: Option<f64>, known: Option<&[f64]>, rest: &[i64]) {
-        let mut places = [0; WIDEST_TILE];
+    /// Write the answer.
+    fn end(&mut self, stop: Stop, ahead: &mut Ahead<'a>, out: &mut Output) {
+        match stop {
+            Stop::Exhausted => self.counters.stop_exhausted = 1,
+            Stop::KthFrontier => self.counters.stop_kth_frontier = 1,
+            Stop::Budget => self.counters.stop_budget = 1,
+        }
+        let (indices, distances, counters) = out.row(self.q);
+        self.best.write(indices, distances);
+        self.counters.write(counters);
+        ahead.leave(self.number);
+    }
+
+    /// Visit, evaluate, offer and push a tile, whose parent is at distance `parent`; `rest` comes next.
+    fn take(&mut self, ahead: &mut Ahead<'a>, tile: &[i64], parent: Option<f64>, rest: &[i64]) {
+        let Block { tree, payload, queries, .. } = *self.block;
+        let (limit, exclude) = (queries.limit[self.q], queries.exclude[self.q]);
+        let mut fresh = [0; WIDEST_TILE];
         let mut found = [0.0; WIDEST_TILE];
-        let size = self.select(tile, parent, &mut places);
-        let places = &places[..size];
+        let size = self.select(tile, parent, &mut fresh);
+        let fresh = &fresh[..size];
         self.counters.distance_evals += size as i64;
-        if let Some(known) = known {
-            for (d, &place) in found.iter_mut().zip(places) {
-                *d = known[place];
+        if let Some(&last) = fresh.last() {
+            for (d, pair) in found.iter_mut().zip(fresh.windows(2)) {
+                *d = self.distance(ahead, pair[0], Some(pair[1]));
             }
-        } else if let Some(&last) = places.last() {
-            for (d, pair) in found.iter_mut().zip(places.windows(2)) {
-                *d = self.distance(asker, tile[pair[0]], Some(tile[pair[1]]));
-            }
-            found[size - 1] = self.distance(asker, tile[last], self.guess(rest));
+            found[size - 1] = self.distance(ahead, last, self.guess(rest));
         }
-        for (&place, &d) in places.iter().zip(&found) {
-            let c = tile[place] as usize;
-            if self.queries.rank[c] < asker.limit && c as i64 != asker.exclude {
-                self.counters.yields += i64::from(self.best.offer(d, self.payload.index[c]));
+        for (&c, &d) in fresh.iter().zip(&found) {
+            if queries.rank[c] < limit && c as i64 != exclude {
+                self.counters.yields += i64::from(self.best.offer(d, payload.index[c]));
             }
-            if !self.tree.is_leaf(c) {
-                self.push(c, d);
+            if !tree.is_leaf(c) {
+                self.push(ahead, c, d);
             }
         }
     }
 
     /// Computed distance from a node; meanwhile all that `next` will be asked for is brought nearer.
     #[inline]
-    fn distance(&self, asker: &Asker, node: i64, next: Option<i64>) -> f64 {
-        let next = next.map(|next| next as usize);
+    fn distance(&self, ahead: &mut Ahead<'a>, node: usize, next: Option<usize>) -> f64 {
+        let Block { tree, payload, queries, .. } = *self.block;
         if let Some(next) = next {
-            prefetch(&self.payload.index[next..=next]);
-            prefetch(&self.queries.rank[next..=next]);
-            prefetch(&self.tree.child_ptr[next..=next]);
-            prefetch(&self.tree.si[next..=next]);
+            prefetch(&payload.index[next..=next]);
+            prefetch(&queries.rank[next..=next]);
+            prefetch(&tree.child_ptr[next..=next]);
+            prefetch(&tree.si[next..=next]);
+            prefetch(payload.coords_of(next));
+            prefetch(payload.p.get(next..=next).unwrap_or_default());
         }
-        distance_ahead(self.payload, &asker.point, node as usize, next)
+        if self.point.row == Some(node) {
+            return 0.0;
+        }
+        let dot = ahead.dot(self.number, node, next);
+        distance_given_dot(payload, &self.point, node, dot)
     }
 
     /// The node that is likely to be wanted after a tile that `rest` follows.
-    fn guess(&self, rest: &[i64]) -> Option<i64> {
-        rest.first().or_else(|| self.tree.children_of(self.frontier.peek()?.node).first()).copied()
+    fn guess(&self, rest: &[i64]) -> Option<usize> {
+        let next = rest.first().or_else(|| self.block.tree.children_of(self.frontier.peek()?.node).first());
+        next.map(|&next| next as usize)
     }
 
-    /// The places in a tile of the nodes that must be evaluated: the first of `places`, and how many.
-    fn select(&mut self, tile: &[i64], parent: Option<f64>, places: &mut [usize; WIDEST_TILE]) -> usize {
-        let settings = self.settings;
-        let parent = parent.filter(|_| settings.level_cache).map(|d| (self.payload.lower(d), self.payload.upper(d)));
+    /// The nodes of a tile that must be evaluated: the first of `chosen`, and how many.
+    fn select(&mut self, tile: &[i64], parent: Option<f64>, chosen: &mut [usize; WIDEST_TILE]) -> usize {
+        let Block { tree, payload, settings, .. } = *self.block;
+        let parent = parent.filter(|_| settings.level_cache).map(|d| (payload.lower(d), payload.upper(d)));
         let fresh = self.visited.visit(tile);
         let mut size = 0;
         for (place, &c) in tile.iter().enumerate() {
@@ -269,35 +235,39 @@ impl Walk<'_> {
             }
             self.counters.nodes_visited += 1;
             let c = c as usize;
-            if settings.level_cap > 0 && self.evaluated.get(&self.tree.level[c]) >= Some(&settings.level_cap) {
+            if settings.level_cap > 0 && self.evaluated.get(&tree.level[c]) >= Some(&settings.level_cap) {
                 self.counters.caps_applied += 1;
                 continue;
             }
-            if parent.is_some_and(|parent| self.bound_by_parent(parent, c) > self.best.kth()) {
+            if parent.is_some_and(|parent| self.block.bound_by_parent(parent, c) > self.best.kth()) {
                 self.counters.level_cache_hits += 1;
                 continue;
             }
             if settings.level_cap > 0 {
-                *self.evaluated.entry(self.tree.level[c]).or_insert(0) += 1;
+                *self.evaluated.entry(tree.level[c]).or_insert(0) += 1;
             }
-            places[size] = place;
+            chosen[size] = c;
             size += 1;
         }
         size
     }
 
-    fn push(&mut self, node: usize, distance: f64) {
-        let bound = self.payload.bound(self.payload.lower(distance), self.radius(node));
+    fn push(&mut self, ahead: &mut Ahead<'a>, node: usize, distance: f64) {
+        let payload = self.block.payload;
+        let bound = payload.bound(payload.lower(distance), self.block.radius(node));
         if bound > self.best.kth() {
             self.counters.prunes_bound += 1;
             return;
         }
         let sequence = self.counters.frontier_pushes;
         self.frontier.push(Entry { bound, sequence, node, distance });
+        ahead.push(self.number, node, bound);
         self.counters.frontier_pushes += 1;
         self.counters.frontier_peak = self.counters.frontier_peak.max(self.frontier.len() as i64);
     }
+}
 
+impl Block<'_> {
     #[inline]
     fn radius(&self, node: usize) -> f64 {
         self.tree.si[node].max(self.settings.radius_floor)
