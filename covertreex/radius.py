@@ -6,7 +6,7 @@ if its computed distance is at most the radius, so backends and threads have no 
 """
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from numbers import Real
 
 import numpy as np
@@ -18,8 +18,11 @@ from covertreex.planner import choose_screen
 from covertreex.progress import Progress
 from covertreex.protocols import SearchOutput
 
-#: Rows per box.
-BLOCK = 32
+#: Rows per box, and boxes per box of boxes.
+BLOCK, FAN = 32, 16
+
+#: Groups of queries that one task answers.
+GROUPS = 16
 
 #: Neighbours that one scan has room for: queries of a scan times candidates of the query that has most.
 ROOM = 2**20
@@ -79,13 +82,14 @@ def search(payload, queries, radius, settings, backend, n_threads):
     else:
         candidates = _all_rows(payload)
 
-    def answer(group):
-        start, stop = groups.ptr[group], groups.ptr[group + 1]
+    def answer(first, last):
+        some_groups = pairwise(groups.ptr[first : last + 1])
+        wanted = chain.from_iterable(candidates(start, stop) for start, stop in some_groups)
         parts = [_scan(payload, queries, radius, settings, backend, some, cancel)
-                 for some in _packed(candidates(start, stop))]  # fmt: skip
+                 for some in _packed(wanted)]  # fmt: skip
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
-    tasks = [lambda group=group: answer(group) for group in range(len(groups))]
+    tasks = [lambda span=span: answer(*span) for span in parallel.spans(len(groups), GROUPS)]
     with Progress("queries", len(queries)) as progress:
         found = parallel.run(tasks, n_threads, cancel, on_done=lambda part: progress.advance(len(part[0])))
     if not found:
@@ -107,31 +111,37 @@ def search(payload, queries, radius, settings, backend, n_threads):
 
 
 class _Boxes:
-    """Boxes around blocks of consecutive rows, which are near each other in space."""
+    """Boxes around blocks of consecutive rows, which are near each other in space, and around `FAN` blocks each."""
 
     def __init__(self, payload, coords, radius):
-        self.payload, self.coords, self.radius = payload, coords, radius
-        starts = np.arange(0, len(payload), BLOCK)
-        self.low = np.minimum.reduceat(payload.coords, starts, axis=0)
-        self.high = np.maximum.reduceat(payload.coords, starts, axis=0)
+        self.payload, self.coords = payload, coords
+        self.fine, self.coarse = (
+            [bound.reduceat(payload.coords, np.arange(0, len(payload), size)) for bound in (np.minimum, np.maximum)]
+            for size in (BLOCK, BLOCK * FAN)
+        )
+        # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a
+        # row. Beyond this no row of a box computes as within the radius.
+        self.reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
 
     def candidates(self, start, stop):
         points = self.coords[start:stop]
-        near = np.flatnonzero(self._may_reach(points.min(axis=0), points.max(axis=0), slice(None)))
+        low, high = points.min(axis=0), points.max(axis=0)
+        near = np.flatnonzero(self._may_reach(low, high, self.coarse, slice(None)))
+        near = (FAN * near[:, None] + np.arange(FAN)).ravel()
+        near = near[near < len(self.fine[0])]
+        near = near[self._may_reach(low, high, self.fine, near)]
         if len(points) > 1:
-            near = near[self._may_reach(points[:, None], points[:, None], near).any(axis=0)]
+            near = near[self._may_reach(points[:, None], points[:, None], self.fine, near).any(axis=0)]
         first, last = plans.as_runs(near)
         runs = first * BLOCK, np.minimum(last * BLOCK, len(self.payload))
         most = int(np.sum(runs[1] - runs[0]))
         step = max(1, ROOM // max(most, 1))
         return [(a, min(a + step, stop), runs, most) for a in range(start, stop, step)]
 
-    def _may_reach(self, low, high, blocks):
-        """Whether a row of a block may compute as within the radius of some point of the box from `low` to `high`."""
-        gap = np.maximum(np.maximum(self.low[blocks] - high, low - self.high[blocks]), 0.0)
-        distance = np.sqrt(np.sum(gap * gap, axis=-1))
-        # B1 twice: from the computed distance of the boxes to the true one, and from there to a computed one of a row.
-        return self.payload.lower(self.payload.lower(distance)) <= self.radius
+    def _may_reach(self, low, high, boxes, which):
+        """Whether a row in a box may be within the radius of some point between `low` and `high`."""
+        gap = np.maximum(np.maximum(boxes[0][which] - high, low - boxes[1][which]), 0.0)
+        return np.einsum("...i,...i->...", gap, gap) <= self.reach
 
 
 def _screened(screen, queries, radius, external, cancel):
@@ -160,7 +170,8 @@ def _packed(candidates):
         if some and widest * (candidate[1] - some[0][0]) > ROOM:
             yield some
             some, widest = [], max(1, candidate[3])
-        some, most = [*some, candidate], widest
+        some.append(candidate)
+        most = widest
     if some:
         yield some
 
