@@ -12,7 +12,7 @@ import numpy as np
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.payload import EUCLIDEAN, LANES
 
-#: A returned neighbour is right if its |rho| reaches the k-th best less this.
+#: A returned neighbour is right if its ``|rho|`` reaches the k-th best less this.
 RHO_TOLERANCE = 1e-7
 
 #: Relative counterpart for Euclidean distances.
@@ -260,7 +260,7 @@ class DenseOracle:
         return out
 
     def closeness(self, queries, v_query=None, p_query=None):
-        """|rho| (or minus the Euclidean distance) between queries and all points: larger is nearer.
+        """``|rho|`` (or minus the Euclidean distance) between queries and all points: larger is nearer.
 
         Parameters
         ----------
@@ -384,7 +384,7 @@ class DenseOracle:
     ):
         """Share of the true neighbours that were returned.
 
-        A returned neighbour is right if it is allowed, returned once, and its |rho| reaches the k-th best less 1e-7
+        A returned neighbour is right if it is allowed, returned once, and its ``|rho|`` reaches the k-th best less 1e-7
         (Euclidean: its distance is at most the k-th best plus 1e-9 of it).
 
         Parameters
