@@ -6,6 +6,7 @@
 //! depends on this.
 
 use crate::distance::Point;
+use crate::pack::prefetch;
 use crate::views::Payload;
 
 /// Most queries that go on side by side.
@@ -102,6 +103,13 @@ impl<'a> Ahead<'a> {
                 self.sharers.push(other);
             }
         }
+    }
+
+    /// Ask for the dot products of a row, ahead of their use.
+    #[inline]
+    pub fn prefetch(&self, row: usize) {
+        let lanes = self.seats.len();
+        prefetch(self.dots.get(row * lanes..(row + 1) * lanes).unwrap_or_default());
     }
 
     /// A lane's dot product with a row; meanwhile that of `next`, the row likely to be wanted after, is brought nearer.

@@ -1,6 +1,5 @@
 //! The tree search of docs/architecture.md ("The search").
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::ahead::{Ahead, lanes_for};
@@ -32,7 +31,7 @@ pub fn search_block(
     out: &mut Output,
 ) -> Result<(), InputError> {
     check_search(tree, payload, queries, settings, out)?;
-    let block = Block { tree, payload, queries, settings };
+    let block = Block::new(tree, payload, queries, settings);
     let lanes = lanes_for(payload, queries.len());
     let mut ahead = Ahead::new(payload, lanes);
     let mut lanes: Vec<Lane> = (0..lanes).map(|number| Lane::new(&block, number, out.k)).collect();
@@ -58,6 +57,9 @@ pub fn search_block(
     Ok(())
 }
 
+/// How many children ahead of their use all but their factors is asked for.
+const SOON: usize = 8;
+
 enum Stop {
     Exhausted,
     KthFrontier,
@@ -71,6 +73,9 @@ struct Block<'a> {
     payload: &'a Payload<'a>,
     queries: &'a Queries<'a>,
     settings: &'a Settings,
+    lowest_level: i64,
+    /// How many levels are capped: all or none.
+    levels: usize,
 }
 
 /// One query on its way; several go side by side, each in a lane of its own.
@@ -83,8 +88,8 @@ struct Lane<'a> {
     best: KBest,
     frontier: Frontier,
     visited: Visited,
-    /// Nodes evaluated per level, where levels are capped.
-    evaluated: HashMap<i64, i64>,
+    /// Nodes evaluated per level from the lowest on; empty where levels are not capped.
+    evaluated: Vec<i64>,
     ladder: Ladder,
     /// Of the next tile.
     width: usize,
@@ -101,7 +106,7 @@ impl<'a> Lane<'a> {
             best: KBest::new(k),
             frontier: Frontier::new(),
             visited: Visited::new(block.payload.n(), block.settings.bitset),
-            evaluated: HashMap::new(),
+            evaluated: vec![0; block.levels],
             ladder: Ladder::new(),
             width: block.settings.narrowest(),
             counters: Counters::default(),
@@ -110,12 +115,12 @@ impl<'a> Lane<'a> {
 
     /// Put query `q` of the block on the lane, and visit the root.
     fn begin(&mut self, ahead: &mut Ahead<'a>, q: usize) {
-        let Block { tree, payload, queries, settings } = *self.block;
+        let Block { tree, payload, queries, settings, .. } = *self.block;
         self.q = q;
         self.point = Point::of(payload, queries, q);
         self.frontier.clear();
         self.visited.clear();
-        self.evaluated.clear();
+        self.evaluated.fill(0);
         self.ladder = Ladder::new();
         self.width = settings.narrowest();
         self.counters = Counters::default();
@@ -129,7 +134,7 @@ impl<'a> Lane<'a> {
 
     /// Expand the nearest node of the frontier; the reason to stop, if there is one.
     fn step(&mut self, ahead: &mut Ahead<'a>) -> Option<Stop> {
-        let Block { tree, payload, queries, settings } = *self.block;
+        let Block { tree, payload, queries, settings, .. } = *self.block;
         let Some(nearest) = self.frontier.peek() else { return Some(Stop::Exhausted) };
         if settings.kth_frontier_stop && nearest.bound > self.best.kth() {
             return Some(Stop::KthFrontier);
@@ -142,8 +147,12 @@ impl<'a> Lane<'a> {
             let limit = queries.limit[self.q];
             children = &children[..children.partition_point(|&c| payload.index[c as usize] < limit)];
         }
+        self.call(ahead, &children[..children.len().min(SOON)]);
         while !children.is_empty() {
             let (tile, rest) = children.split_at(self.width.min(children.len()));
+            if let Some(soon) = children.get(SOON..) {
+                self.call(ahead, &soon[..soon.len().min(tile.len())]);
+            }
             let yields = self.counters.yields;
             self.take(ahead, tile, Some(entry.distance), rest);
             if self.ladder.stops(settings, &mut self.counters) {
@@ -197,23 +206,34 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Computed distance from a node; meanwhile all that `next` will be asked for is brought nearer.
+    /// Computed distance from a node; meanwhile the factors of `next` are brought nearer.
     #[inline]
     fn distance(&self, ahead: &mut Ahead<'a>, node: usize, next: Option<usize>) -> f64 {
-        let Block { tree, payload, queries, .. } = *self.block;
-        if let Some(next) = next {
-            prefetch(&payload.index[next..=next]);
-            prefetch(&queries.rank[next..=next]);
-            prefetch(&tree.child_ptr[next..=next]);
-            prefetch(&tree.si[next..=next]);
-            prefetch(payload.coords_of(next));
-            prefetch(payload.p.get(next..=next).unwrap_or_default());
-        }
         if self.point.row == Some(node) {
             return 0.0;
         }
         let dot = ahead.dot(self.number, node, next);
-        distance_given_dot(payload, &self.point, node, dot)
+        distance_given_dot(self.block.payload, &self.point, node, dot)
+    }
+
+    /// Bring nearer all that nodes will be asked for, but the factors.
+    #[inline]
+    fn call(&self, ahead: &Ahead<'a>, nodes: &[i64]) {
+        let Block { tree, payload, queries, .. } = *self.block;
+        for &node in nodes {
+            let node = node as usize;
+            self.visited.prefetch(node);
+            ahead.prefetch(node);
+            prefetch(&payload.index[node..=node]);
+            prefetch(&queries.rank[node..=node]);
+            prefetch(&tree.child_ptr[node..=node]);
+            prefetch(&tree.si[node..=node]);
+            prefetch(payload.coords_of(node));
+            prefetch(payload.p.get(node..=node).unwrap_or_default());
+            if !self.evaluated.is_empty() {
+                prefetch(&tree.level[node..=node]);
+            }
+        }
     }
 
     /// The node that is likely to be wanted after a tile that `rest` follows.
@@ -235,7 +255,8 @@ impl<'a> Lane<'a> {
             }
             self.counters.nodes_visited += 1;
             let c = c as usize;
-            if settings.level_cap > 0 && self.evaluated.get(&tree.level[c]) >= Some(&settings.level_cap) {
+            let level = (settings.level_cap > 0).then(|| (tree.level[c] - self.block.lowest_level) as usize);
+            if level.is_some_and(|level| self.evaluated[level] >= settings.level_cap) {
                 self.counters.caps_applied += 1;
                 continue;
             }
@@ -243,8 +264,8 @@ impl<'a> Lane<'a> {
                 self.counters.level_cache_hits += 1;
                 continue;
             }
-            if settings.level_cap > 0 {
-                *self.evaluated.entry(tree.level[c]).or_insert(0) += 1;
+            if let Some(level) = level {
+                self.evaluated[level] += 1;
             }
             chosen[size] = c;
             size += 1;
@@ -267,7 +288,19 @@ impl<'a> Lane<'a> {
     }
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
+    fn new(
+        tree: &'a TreeView<'a>,
+        payload: &'a Payload<'a>,
+        queries: &'a Queries<'a>,
+        settings: &'a Settings,
+    ) -> Block<'a> {
+        let (lowest_level, highest_level) =
+            tree.level.iter().fold((i64::MAX, i64::MIN), |(low, high), &level| (low.min(level), high.max(level)));
+        let levels = if settings.level_cap > 0 { (highest_level - lowest_level + 1) as usize } else { 0 };
+        Block { tree, payload, queries, settings, lowest_level, levels }
+    }
+
     #[inline]
     fn radius(&self, node: usize) -> f64 {
         self.tree.si[node].max(self.settings.radius_floor)

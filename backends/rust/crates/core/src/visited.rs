@@ -1,5 +1,7 @@
 //! The nodes that a search has visited.
 
+use crate::pack::prefetch;
+
 pub(crate) enum Visited {
     /// A stamp per node: a new search is a new stamp, and nothing is cleared.
     Plain { stamps: Vec<u32>, stamp: u32 },
@@ -22,6 +24,15 @@ impl Visited {
                 }
             }
             Visited::Bits(words) => words.fill(0),
+        }
+    }
+
+    /// Ask for what tells whether a node was visited, ahead of its use.
+    #[inline]
+    pub fn prefetch(&self, node: usize) {
+        match self {
+            Visited::Plain { stamps, .. } => prefetch(&stamps[node..=node]),
+            Visited::Bits(words) => prefetch(&words[node / 64..=node / 64]),
         }
     }
 
