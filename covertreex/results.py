@@ -68,7 +68,7 @@ class SearchResult:
         >>> tree = cx.cover_tree([[0.0, 0.0], [1.0, 0.0], [0.0, 1.1]], kernel=cx.RBF())
         >>> first = tree.search(k=1)
         >>> tree.with_metric(cx.RBF(lengthscale=(0.5, 2.0))).search(k=1).changed_rows(first).tolist()
-        [0, 1]
+        [0]
         """
         earlier = previous.indices if isinstance(previous, SearchResult) else np.asarray(previous)
         if earlier.shape != self.indices.shape:
