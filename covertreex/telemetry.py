@@ -51,6 +51,7 @@ def merge_counters(counters):
 
     Examples
     --------
+    >>> import numpy as np
     >>> merge_counters(np.ones((3, len(COUNTERS)), dtype=np.int64))["distance_evals"]
     3
     """

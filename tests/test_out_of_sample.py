@@ -128,11 +128,11 @@ def test_prediction_sets_of_vecchia(backend):
     tree = cx.cover_tree(train, kernel=cx.Matern32(0.2), inducing=30)
     exact = tree.search(15, test, backend=backend, audit=400)
     assert exact.recall == 1.0
-    fast = tree.search(15, test, settings="fast", backend=backend)
+    fast = tree.search(15, test, settings=cx.FAST.replace(recall_target=0.99), backend=backend)
     assert fast.plan.widths
-    assert tree.oracle().recall(fast.indices, test) > 0.998
+    assert tree.oracle().recall(fast.indices, test) > 0.99
     same = np.mean([len(np.intersect1d(a, b)) for a, b in zip(exact.indices, fast.indices, strict=True)]) / 15
-    assert same > 0.998
+    assert same > 0.99
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -206,7 +206,7 @@ def test_stored_rows_behave_like_the_array_they_stand_for():
         rows.__array__(copy=False)
 
 
-@pytest.mark.parametrize("seed", [None, np.random.default_rng(1), np.int64(4), [1, 2]], ids=str)
+@pytest.mark.parametrize("seed", [0, np.int64(4), 2**70], ids=str)
 def test_seeds_of_every_kind(seed, tmp_path):
     tree = cx.cover_tree(points(), kernel=cx.RBF(), inducing=9, seed=seed)
     tree.save(tmp_path / "tree")

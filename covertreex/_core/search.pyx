@@ -116,7 +116,9 @@ cdef class Walk:
         self.budget_down = settings.budget_down
         self.budget = np.asarray(settings.budget_schedule, dtype=np.int64)
         self.level_cap = settings.level_cap
-        self.lanes = max(1, min(<int>LANES, <int>LANE_ROWS // n)) if self.payload.c.m > 0 else 1
+        self.lanes = 1
+        if self.payload.c.m > 0:
+            self.lanes = max(1, min(<int>LANES, <int>LANE_ROWS // n, len(queries)))
         entry = [("bound", "f8"), ("sequence", "i8"), ("node", "i8"), ("distance", "f8")]
         self.frontiers = np.empty((self.lanes, n), dtype=entry)
         self.neighbors = np.empty((self.lanes, k), dtype=[("distance", "f8"), ("index", "i8")])
