@@ -1,5 +1,9 @@
 """The site: ``python -m sphinx -W -b html docs docs/_build`` (``pip install 'covertreex[docs]'``)."""
 
+import re
+
+from sphinx.domains.python import PyObject
+
 import covertreex
 
 project = "covertreex"
@@ -32,3 +36,25 @@ html_title = f"covertreex {release}"
 html_static_path = ["_static"]
 html_css_files = ["covertreex.css"]
 html_copy_source = False
+
+for field in PyObject.doc_field_types:
+    if field.name == "variable":
+        field.label = "Attributes"  # what the docstrings call them
+
+
+def split_attributes(app, what, owner, obj, options, lines):
+    """Give each of the attributes ``a, b : type`` a line of its own, as napoleon does with parameters but not these."""
+    section, out = "", []
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if below and set(below) == {"-"}:
+            section = line
+        match = re.fullmatch(r"(\w+(?:, \w+)+)( : .*)?", line)
+        if match and section == "Attributes":
+            out += [name + (match[2] or "") for name in match[1].split(", ")]  # what is said of all: below the last
+        else:
+            out.append(line)
+    lines[:] = out
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", split_attributes, priority=400)  # napoleon comes at 500

@@ -1,5 +1,6 @@
 """The documentation: the site builds without a warning, and the examples and calls that it shows run."""
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -15,6 +16,9 @@ import covertreex as cx
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
+
+#: Words of calls that need an extra, and its module.
+NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
 
 
 def python_blocks(path):
@@ -71,11 +75,11 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
             done = subprocess.run([sys.executable, "-m", "covertreex.cli", *call.split()[1:]], capture_output=True)
             assert done.returncode == 0, done.stderr.decode()
             continue
-        for module in ("covertreex.sklearn", "pandas", "pyarrow"):
-            word = {"pandas": "to_frame", "pyarrow": "to_arrow"}.get(module, module)
+        for word, module in NEEDS.items():
             if word in call:
-                pytest.importorskip("sklearn" if module == "covertreex.sklearn" else module)
-                importlib.import_module(module)
+                pytest.importorskip(module)
+        if "covertreex.sklearn" in call:
+            importlib.import_module("covertreex.sklearn")
         eval(call, names)
 
 
@@ -110,3 +114,19 @@ def test_site_builds_without_warnings(tmp_path):
     missing = [name for name in cx.__all__ if f'id="covertreex.{name}"' not in pages]
     assert set(missing) <= {"oracle", "ordering", "outputs"}  # modules, whose ids have another form
     assert not [name for name in missing if f'id="module-covertreex.{name}"' not in pages]
+
+
+@pytest.mark.slow
+def test_commands_of_the_guide(tmp_path):
+    """Commands on points.csv and the cities run; what they write is there."""
+    np.savetxt(tmp_path / "points.csv", np.random.default_rng(0).normal(size=(200, 3)), delimiter=",", header="x,y,z",
+               comments="")  # fmt: skip
+    degrees = np.random.default_rng(1).uniform((-60, -180), (70, 180), size=(200, 2))
+    np.savetxt(tmp_path / "cities.csv", degrees, delimiter=",", header="latitude,longitude", comments="")
+    (block,) = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines():
+        command, *arguments = line.split()
+        assert command == "covertreex"
+        done = subprocess.run([sys.executable, "-m", "covertreex.cli", *arguments], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+    assert np.load(tmp_path / "neighbors.npz")["indices"].shape == (200, 30)
