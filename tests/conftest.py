@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import covertreex as cx
+from covertreex.testing.plugin import add_backend_option
 
 settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
@@ -26,12 +27,7 @@ ARD_KERNELS = {
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--backend",
-        action="append",
-        metavar="NAME",
-        help="run tests of backends on this one (repeatable; default: all that are installed and work)",
-    )
+    add_backend_option(parser)
 
 
 def _backend_names(config):

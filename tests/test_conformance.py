@@ -191,7 +191,7 @@ class TestCommandLine:
         assert f"{len(CHECKS)} conformance checks ran" in done.stdout
 
 
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "covertreex.testing.plugin")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 class TestPytest:

@@ -6,7 +6,7 @@ From Python::
     check_backend("mine")
 
 from a shell ``python -m covertreex.testing mine``, and with pytest
-``pytest -p covertreex.testing.plugin --pyargs covertreex.testing --backend mine``.
+``pytest --pyargs covertreex.testing --backend mine``.
 
 `CHECKS` lists the checks: functions that take a backend, with a name and a line that says what each is about.
 """
