@@ -7,6 +7,14 @@
 (1000, 10)
 """
 
+try:
+    import covertreex._core.canonical  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"the compiled parts of covertreex are missing from {__path__[0]}. If that is the source folder, Python found "
+        "it before the installed package: run Python elsewhere, or install in place (python -m pip install -e .)."
+    ) from error
+
 from covertreex import oracle, ordering, outputs
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import (

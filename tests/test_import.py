@@ -1,9 +1,13 @@
 """Importing covertreex is quick and imports no backend."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import covertreex as cx
 
 
 def run(program, cwd):
@@ -42,18 +46,35 @@ def test_cython_search_imports_no_numba(tmp_path):
     assert "numba" not in run(f"import sys; {program}; print(*sys.modules)", tmp_path).split()
 
 
+def import_seconds(module, cwd):
+    program = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    return float(run(program, cwd))
+
+
 def test_import_is_quick(tmp_path):
-    """Best of several: a busy machine can only make it slower."""
-    program = "import time; t = time.perf_counter(); import covertreex; print(time.perf_counter() - t)"
-    best = float("inf")
-    for _ in range(30):
-        best = min(best, float(run(program, tmp_path)))
-        if best < 0.3:
+    """Under 0.3 s, or on a machine so busy that NumPy alone takes long, under three times that."""
+    ours = numpys = float("inf")
+    for _ in range(10):
+        numpys = min(numpys, import_seconds("numpy", tmp_path))
+        ours = min(ours, import_seconds("covertreex", tmp_path))
+        if ours < 0.3:
             break
-    assert best < 0.3
+    assert ours < max(0.3, 3.0 * numpys)
 
 
 def test_public_names(tmp_path):
     program = "import covertreex as cx; assert all(hasattr(cx, name) for name in cx.__all__); print(len(cx.__all__))"
     assert int(run(program, tmp_path)) > 20
     assert run("from covertreex import *; print(cover_tree.__name__, GOLD.profile)", tmp_path) == "cover_tree gold"
+
+
+def test_source_folder_without_compiled_parts_says_so(tmp_path):
+    """What a newcomer meets who installs, stays in the source folder, and starts Python there."""
+    source = Path(cx.__file__).parent
+    shutil.copytree(source, tmp_path / "covertreex", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    done = subprocess.run(
+        [sys.executable, "-c", "import covertreex"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "compiled parts of covertreex are missing" in done.stderr
+    assert "pip install -e ." in done.stderr
