@@ -23,6 +23,13 @@ class CoverTree:
     payload : PayloadStore
         What distances are computed from; shared by all backends.
     n_threads : int
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> tree = cx.cover_tree([[0.0], [1.0], [3.0]])
+    >>> tree, len(tree)
+    (CoverTree(n=3, d=1, metric=Euclidean), 3)
     """
 
     def __init__(self, X, metric, n_threads, prepared=None):
@@ -63,6 +70,11 @@ class CoverTree:
         ------
         InvariantError
             Naming the invariant that is broken.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> cx.cover_tree([[0.0], [1.0], [3.0]]).check_invariants()  # silent: all hold
         """
         self.tree.check_invariants(self.payload, pairs)
 
@@ -448,6 +460,13 @@ class CoverTree:
         Returns
         -------
         covertreex.oracle.DenseOracle
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> tree = cx.cover_tree([[0.0], [1.0], [3.0]])
+        >>> tree.oracle().recall(tree.knn(k=2))
+        1.0
         """
         metric, ids = self.metric, self._ids
         if isinstance(metric, Euclidean):

@@ -4,11 +4,27 @@ import numpy as np
 
 
 class CovertreexError(Exception):
-    """Base of every error that covertreex raises on purpose."""
+    """Base of every error that covertreex raises on purpose.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> issubclass(cx.SettingsError, cx.CovertreexError)
+    True
+    """
 
 
 class InvalidInputError(CovertreexError, ValueError):
-    """Data or an argument that cannot be used."""
+    """Data or an argument that cannot be used.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> cx.cover_tree([])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    covertreex.errors.InvalidInputError: X must have shape (n, d), got (0,). Use X.reshape(-1, 1) ...
+    """
 
 
 class FileFormatError(CovertreexError, ValueError):
@@ -16,16 +32,50 @@ class FileFormatError(CovertreexError, ValueError):
 
 
 class SettingsError(CovertreexError, ValueError):
-    """Settings that contradict each other, or an environment variable that is unknown or malformed."""
+    """Settings that contradict each other, or an environment variable that is unknown or malformed.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> cx.TraversalSettings(stream_tile=0)
+    Traceback (most recent call last):
+    ...
+    covertreex.errors.SettingsError: stream_tile must be an integer from 1 to 64; got 0.
+    """
 
 
 class BackendError(CovertreexError, RuntimeError):
-    """A backend that is unknown, broken, or unable to do what was asked of it."""
+    """A backend that is unknown, broken, or unable to do what was asked of it.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> cx.get_backend("abacus")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    covertreex.errors.BackendError: unknown backend 'abacus'; installed: ...
+    """
 
 
 class FactorizationError(CovertreexError, np.linalg.LinAlgError):
-    """The covariance of the inducing points is not positive definite at the jitter tried."""
+    """The covariance of the inducing points is not positive definite at the jitter tried.
+
+    Examples
+    --------
+    >>> import numpy as np, covertreex as cx
+    >>> cx.cover_tree(np.zeros((9, 1)), kernel=cx.RBF(), inducing=3, jitter=0.0)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    covertreex.errors.FactorizationError: the covariance of the 3 inducing points is not ...
+    """
 
 
 class InvariantError(CovertreexError, AssertionError):
-    """A structure breaks one of its numbered invariants (docs/architecture.md)."""
+    """A structure breaks one of its numbered invariants (docs/architecture.md).
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> issubclass(cx.InvariantError, AssertionError)
+    True
+    """

@@ -23,7 +23,13 @@ EUCLIDEAN_TOLERANCE = 1e-9
 
 
 def exp_neg(x):
-    """A2: ``exp(x)`` for ``x <= 0``, elementwise."""
+    """A2: ``exp(x)`` for ``x <= 0``, elementwise.
+
+    Examples
+    --------
+    >>> float(exp_neg(0.0))
+    1.0
+    """
     x = np.asarray(x, dtype=np.float64)
     magic = 6755399441055744.0
     clamped = np.where(x < -708.0, -708.0, x)
@@ -39,7 +45,13 @@ def exp_neg(x):
 
 
 def log(x):
-    """A3: ``log(x)`` for ``x >= 1``, elementwise."""
+    """A3: ``log(x)`` for ``x >= 1``, elementwise.
+
+    Examples
+    --------
+    >>> float(log(1.0))
+    0.0
+    """
     mantissa, exponent = np.frexp(np.asarray(x, dtype=np.float64))
     m, n = mantissa * 2.0, exponent - 1
     high = m > 1.4142135623730951
@@ -57,7 +69,13 @@ def log(x):
 
 
 def kernel_values(code, variance, alpha, r2):
-    """A4: kernel values at squared scaled distances `r2`, elementwise."""
+    """A4: kernel values at squared scaled distances `r2`, elementwise.
+
+    Examples
+    --------
+    >>> float(kernel_values(0, 2.0, 1.0, np.float64(0.0)))
+    2.0
+    """
     if code == 0:
         return variance * exp_neg(-0.5 * r2)
     if code == 1:
@@ -72,13 +90,26 @@ def kernel_values(code, variance, alpha, r2):
 
 
 def canonical_covariance(kernel, coords):
-    """A4: covariance matrix (n, n) of scaled coordinates (n, d) under a `covertreex.Kernel`."""
+    """A4: covariance matrix (n, n) of scaled coordinates (n, d) under a `covertreex.Kernel`.
+
+    Examples
+    --------
+    >>> from covertreex import Matern12
+    >>> canonical_covariance(Matern12(), np.zeros((2, 1))).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
     r2 = squared_distances(coords[:, None, :], coords[None, :, :])
     return kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
 
 
 def squared_distances(A, B):
-    """Squared coordinate differences summed in order of the axes; `A` and `B` broadcast to shape (..., d)."""
+    """Squared coordinate differences summed in order of the axes; `A` and `B` broadcast to shape (..., d).
+
+    Examples
+    --------
+    >>> float(squared_distances(np.array([0.0, 3.0]), np.array([4.0, 0.0])))
+    25.0
+    """
     total = 0.0
     for axis in range(A.shape[-1]):
         t = A[..., axis] - B[..., axis]
@@ -87,7 +118,13 @@ def squared_distances(A, B):
 
 
 def dot16(A, B):
-    """A1: dot products over the last axis, whose length is a multiple of 16; `A` and `B` broadcast."""
+    """A1: dot products over the last axis, whose length is a multiple of 16; `A` and `B` broadcast.
+
+    Examples
+    --------
+    >>> float(dot16(np.ones(32), np.ones(32)))
+    32.0
+    """
     lanes = np.zeros((*np.broadcast_shapes(A.shape[:-1], B.shape[:-1]), LANES))
     for start in range(0, A.shape[-1], LANES):
         lanes = lanes + A[..., start : start + LANES] * B[..., start : start + LANES]
@@ -116,6 +153,13 @@ def canonical_distances(payload, a, b):
     Returns
     -------
     ndarray, float64
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> payload = cx.cover_tree([[0.0], [3.0]]).payload
+    >>> canonical_distances(payload, 0, [0, 1]).tolist()
+    [0.0, 3.0]
     """
     a, b = np.broadcast_arrays(np.asarray(a), np.asarray(b))
     p_a = 1.0 if payload.metric == EUCLIDEAN else payload.p[a]
@@ -137,6 +181,14 @@ def canonical(payload, queries, k):
         Dataset indices sorted by (distance, index); -1 past the last.
     distances : ndarray, shape (q, k), float64
         inf past the last.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> from covertreex.testing.reference import make_queries
+    >>> payload = cx.cover_tree([[0.0], [1.0], [3.0]]).payload
+    >>> canonical(payload, make_queries(payload, [0, 2]), 1)[0].ravel().tolist()
+    [1, 1]
     """
     n = len(payload)
     indices = np.full((len(queries), k), -1, dtype=np.int64)
@@ -159,7 +211,13 @@ def canonical(payload, queries, k):
 
 
 def canonical_cholesky(K):
-    """A6: lower Cholesky factor, each entry by one 16-lane dot; columns padded with zeros to a multiple of 16."""
+    """A6: lower Cholesky factor, each entry by one 16-lane dot; columns padded with zeros to a multiple of 16.
+
+    Examples
+    --------
+    >>> canonical_cholesky(np.array([[4.0]]))[0, 0].item()
+    2.0
+    """
     m = len(K)
     L = np.zeros((m, -(-m // LANES) * LANES))
     for j in range(m):
@@ -171,7 +229,13 @@ def canonical_cholesky(K):
 
 
 def canonical_solve(L, K):
-    """A6: rows ``v`` with ``L v = k`` for the rows k of `K` (n, m), by forward substitution; padded as `L`."""
+    """A6: rows ``v`` with ``L v = k`` for the rows k of `K` (n, m), by forward substitution; padded as `L`.
+
+    Examples
+    --------
+    >>> canonical_solve(canonical_cholesky(np.array([[4.0]])), np.array([[6.0]]))[0, 0].item()
+    3.0
+    """
     V = np.zeros((len(K), L.shape[1]))
     for j in range(len(L)):
         V[:, j] = (K[:, j] - dot16(V, L[j])) / L[j, j]

@@ -83,6 +83,14 @@ class QueryBlock:
     prefix : bool
         Whether `rank` is the order of insertion (the dataset index): then a node at or past the limit has no
         descendant before it, and a tree search skips it and its later siblings (INVARIANT Q1).
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> from covertreex.testing.reference import make_queries
+    >>> queries = make_queries(cx.cover_tree([[0.0], [1.0], [3.0]]).payload, [0, 2])
+    >>> len(queries), queries.slice(0, 1).limit.tolist()
+    (2, [3])
     """
 
     rows: np.ndarray
@@ -123,6 +131,15 @@ class ScanPlan:
         No computed distance between a query of the group and a row of the run is below this; ascending in a group.
     kth_upper : ndarray, shape (q,), float64
         Rows farther than this need not be returned to the query; inf for no bound.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> from covertreex import plans
+    >>> from covertreex.testing.reference import make_queries
+    >>> payload = cx.cover_tree([[0.0], [1.0], [3.0]]).payload
+    >>> plans.whole_range(payload, make_queries(payload, [0, 2])).run_stop.tolist()
+    [3]
     """
 
     queries: QueryBlock
@@ -148,6 +165,11 @@ class SearchOutput:
         Zero on entry.
     cancel : ndarray, shape (1,), int32
         The driver sets it to 1 from another thread; a kernel that sees it returns soon, its output void.
+
+    Examples
+    --------
+    >>> SearchOutput.empty(2, 3).indices.tolist()
+    [[-1, -1, -1], [-1, -1, -1]]
     """
 
     indices: np.ndarray
@@ -181,6 +203,12 @@ class Traversal(Protocol):
     protocol_version : int
         The `PROTOCOL_VERSION` it was written for.
     capabilities : Capabilities
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> isinstance(cx.get_backend("cython"), Traversal)
+    True
     """
 
     name: str

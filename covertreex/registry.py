@@ -53,7 +53,13 @@ class BackendInfo:
 
 
 def discover():
-    """Entry points of the group, each once, sorted by name; nothing is imported."""
+    """Entry points of the group, each once, sorted by name; nothing is imported.
+
+    Examples
+    --------
+    >>> "cython" in [entry.name for entry, _, _ in discover()]
+    True
+    """
     found = {}
     for entry in metadata.entry_points(group=GROUP):
         distribution = ("unknown", "")
@@ -122,7 +128,13 @@ def _load(entry, distribution, version, found):
 
 
 def refresh():
-    """Forget what was found, so that plugins installed since are seen."""
+    """Forget what was found, so that plugins installed since are seen.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> cx.refresh()
+    """
     importlib.invalidate_caches()
     _load_all.cache_clear()
 

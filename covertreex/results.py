@@ -31,6 +31,13 @@ class SearchResult:
         Of the audited queries against the dense oracle; None without `audit`.
     recall_interval : tuple of float or None
         95 % Wilson interval of the recall, neighbours taken as independent.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> result = cx.cover_tree([[0.0], [1.0], [3.0]]).search(k=1)
+    >>> result.indices.ravel().tolist(), result.distances.ravel().tolist()
+    ([1, 0, 1], [1.0, 1.0, 2.0])
     """
 
     indices: np.ndarray
@@ -97,6 +104,13 @@ class RadiusResult:
         What distances were compared with; ``sqrt(1 - min_correlation)`` if a correlation was given.
     backend : str
         The backend that answered.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> found = cx.cover_tree([[0.0], [1.0], [3.0]]).radius(1.5)
+    >>> found.indptr.tolist(), found.indices.tolist()
+    ([0, 1, 2, 2], [1, 0])
     """
 
     indptr: np.ndarray

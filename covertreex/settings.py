@@ -157,6 +157,11 @@ class TraversalSettings:
         ------
         SettingsError
             If a name is unknown, or a value is not allowed.
+
+        Examples
+        --------
+        >>> GOLD.replace(stream_tile=32).profile
+        'custom'
         """
         unknown = sorted(set(changes) - set(asdict(self)))
         if unknown:
@@ -167,6 +172,11 @@ class TraversalSettings:
         """SHA-256, as canonical JSON, of what differs from the inert defaults; a test pins that of `GOLD`.
 
         So a setting that is added later, and is off unless asked for, leaves all digests as they are.
+
+        Examples
+        --------
+        >>> GOLD.digest() == GOLD.replace(profile="gold").digest()
+        True
         """
         inert = asdict(TraversalSettings())
         chosen = {name: value for name, value in asdict(self).items() if value != inert[name]}
@@ -218,7 +228,13 @@ def _environment_flag(environ, name, default):
 
 @dataclass(frozen=True)
 class EnvironmentSettings:
-    """What the environment asks for: `settings`, `backend` (a name or None) and `hidden` backends."""
+    """What the environment asks for: `settings`, `backend` (a name or None) and `hidden` backends.
+
+    Examples
+    --------
+    >>> settings_from_env({"COVERTREEX_BACKEND": "numba"}).backend
+    'numba'
+    """
 
     settings: TraversalSettings
     backend: str | None
@@ -277,6 +293,11 @@ def resolve_settings(settings, environment):
     ------
     SettingsError
         If the name is unknown or the type is wrong.
+
+    Examples
+    --------
+    >>> resolve_settings("parity", settings_from_env({})).profile
+    'parity'
     """
     if settings is None:
         return environment.settings

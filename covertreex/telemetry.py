@@ -62,7 +62,13 @@ def merge_counters(counters):
 
 
 def merge_totals(totals):
-    """Totals of several totals, as `merge_counters` makes them."""
+    """Totals of several totals, as `merge_counters` makes them.
+
+    Examples
+    --------
+    >>> merge_totals([{"yields": 1}, {"yields": 2}])["yields"]
+    3
+    """
     merged = dict.fromkeys(COUNTERS, 0)
     for one in totals:
         for name, value in one.items():
@@ -72,7 +78,15 @@ def merge_totals(totals):
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """One query block: who answered it, how, how many queries, how long, and what was counted."""
+    """One query block: who answered it, how, how many queries, how long, and what was counted.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> record = cx.cover_tree([[0.0], [1.0]]).search(k=1).telemetry.blocks[0]
+    >>> record.verb, record.queries
+    ('search', 2)
+    """
 
     backend: str
     profile: str
@@ -116,6 +130,13 @@ class Telemetry:
         Wall-clock time of the search.
     n_threads : int
         Threads that shared the blocks.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> telemetry = cx.cover_tree([[0.0], [1.0]]).search(k=1).telemetry
+    >>> telemetry.block_sizes, telemetry.counters["stop_kth_frontier"]
+    ((2,), 0)
     """
 
     counters: dict
