@@ -19,7 +19,13 @@ VERBS = ("search", "scan")
 
 
 class CheckFailure(AssertionError):
-    """A backend breaks the contract; the message says where, and shows both sides."""
+    """A backend breaks the contract; the message says where, and shows both sides.
+
+    Examples
+    --------
+    >>> issubclass(CheckFailure, AssertionError)
+    True
+    """
 
 
 # ---------------------------------------------------------------------------------------------------------------------

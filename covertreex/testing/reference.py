@@ -370,7 +370,14 @@ class Sweep:
 
 
 class ReferenceBackend:
-    """`covertreex.protocols.Traversal`, slowly: what other backends' counters are compared with."""
+    """`covertreex.protocols.Traversal`, slowly: what other backends' counters are compared with.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> isinstance(ReferenceBackend(), cx.protocols.Traversal)
+    True
+    """
 
     name = "reference"
     protocol_version = PROTOCOL_VERSION

@@ -18,6 +18,11 @@ class ConformanceError(CovertreexError, AssertionError):
     Parameters
     ----------
     report : Report
+
+    Examples
+    --------
+    >>> issubclass(ConformanceError, AssertionError)
+    True
     """
 
     def __init__(self, report):
@@ -37,6 +42,11 @@ class Outcome:
     reason : str
         Why it failed, or why it does not apply; empty if it passed.
     seconds : float
+
+    Examples
+    --------
+    >>> Outcome("check_ties", "passed", "", 0.1).status
+    'passed'
     """
 
     check: str
@@ -54,6 +64,11 @@ class Report:
     backend : str
     outcomes : tuple of Outcome
         In the order in which the checks ran.
+
+    Examples
+    --------
+    >>> Report("mine", (Outcome("check_ties", "failed", "order", 0.1),)).passed
+    False
     """
 
     backend: str
@@ -180,11 +195,9 @@ def parametrize_with_checks(backend, expected_failures=None):
 
     Examples
     --------
-    ::
-
-        @parametrize_with_checks("mine")
-        def test_conformance(backend, check):
-            check(backend)
+    >>> @parametrize_with_checks("cython")
+    ... def test_conformance(backend, check):
+    ...     check(backend)
     """
     import pytest
 
