@@ -130,7 +130,7 @@ class ScanPlanner:
     def _runs(self, group):
         width = self.widths[self.stratum[group]] if self.widths else None
         if width is None:
-            return np.zeros(1, dtype=np.int64), np.array([len(self.payload)])
+            return plans.every_row(self.payload)
         return plans.as_runs(self._rows_near(group, width))
 
     def _scan(self, plan, out):

@@ -122,8 +122,12 @@ def plan_of_runs(queries, group_ptr, runs):
 def whole_range(payload, queries, group_ptr=None):
     """Every group is compared with every row (that ranks before its limits): brute force. One group by default."""
     group_ptr = np.array([0, len(queries)], dtype=np.int64) if group_ptr is None else group_ptr
-    every = (np.zeros(1, dtype=np.int64), np.array([len(payload)], dtype=np.int64))
-    return plan_of_runs(queries, group_ptr, [every] * (len(group_ptr) - 1))
+    return plan_of_runs(queries, group_ptr, [every_row(payload)] * (len(group_ptr) - 1))
+
+
+def every_row(payload):
+    """All rows of a payload, as (starts, stops) of runs: one."""
+    return np.zeros(1, dtype=np.int64), np.array([len(payload)], dtype=np.int64)
 
 
 def as_runs(rows):

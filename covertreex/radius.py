@@ -157,7 +157,7 @@ def _screened(screen, queries, radius, external, cancel):
 
 def _all_rows(payload):
     n = len(payload)
-    runs = np.zeros(1, dtype=np.int64), np.array([n])
+    runs = plans.every_row(payload)
     step = max(1, ROOM // n)
     return lambda start, stop: [(a, min(a + step, stop), runs, n) for a in range(start, stop, step)]
 

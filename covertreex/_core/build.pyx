@@ -115,28 +115,23 @@ cdef class Builder:
         return {name: self.arrays[name] for name in ("parent", "level", "parent_distance", "farthest")}
 
     def commit(self, const int64_t[::1] rows, finders):
-        """Insert `rows` in this order. `finders` hold the covers of consecutive parts of them.
-
-        Returns the number of ancestors whose radius was updated, for telemetry of the build.
-        """
+        """Insert `rows` in this order. `finders` hold the covers of consecutive parts of them."""
         cdef Py_ssize_t total = rows.shape[0], begin = 0, i
         cdef CoverFinder finder
         cdef double[::1] dots = np.zeros(total)
-        cdef int64_t updated = 0
         cdef Covers covers = Covers()
         cdef Pointers factors = Pointers(total)
         for finder in finders:
             with nogil:
                 finder.sort_by_slot()
                 for i in range(finder.size):
-                    updated += self.insert(rows, begin + i, factors.at, &dots[0], finder, i, covers)
+                    self.insert(rows, begin + i, factors.at, &dots[0], finder, i, covers)
             begin += finder.size
-        return updated
 
-    cdef int64_t insert(self, const int64_t[::1] rows, Py_ssize_t position, const double **earlier, double *dots,
-                        CoverFinder finder, Py_ssize_t slot, Covers covers) noexcept nogil:
+    cdef void insert(self, const int64_t[::1] rows, Py_ssize_t position, const double **earlier, double *dots,
+                     CoverFinder finder, Py_ssize_t slot, Covers covers) noexcept nogil:
         cdef const cx_payload *payload = &self.view.c
-        cdef int64_t x = rows[position], y, level, parent, updated = 0
+        cdef int64_t x = rows[position], y, level, parent
         cdef Py_ssize_t i
         cdef double d
         cdef cx_query query = cx_row_query(payload, x)
@@ -166,11 +161,9 @@ cdef class Builder:
         while parent != -1:
             if d > self.farthest[parent]:
                 self.farthest[parent] = d
-            updated += 1
             parent = self.parent[parent]
             if parent != -1:
                 d = cx_distance(payload, &query, parent)
-        return updated
 
     cdef (int64_t, int64_t, double) place(self, Covers covers) noexcept nogil:
         """Level, parent and distance to it: just below the smallest ball, of radius a power of 2, that any cover needs
