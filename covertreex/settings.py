@@ -17,6 +17,9 @@ _CHOICES = {
     "visited": ("plain", "bitset"),
 }
 
+#: Settings of scans alone, and what turns them off.
+_OF_SCANS = {"gate": False, "gemm": False, "recall_target": 1.0}
+
 
 @dataclass(frozen=True)
 class TraversalSettings:
@@ -153,6 +156,9 @@ class TraversalSettings:
     def replace(self, **changes):
         """A changed copy; its profile is 'custom' unless `changes` names one.
 
+        ``strategy='tree'`` turns off what scans alone have, unless `changes` name it: `gate`, `gemm`, `recall_target`.
+        So ``FAST.replace(strategy="tree")`` is exact.
+
         Raises
         ------
         SettingsError
@@ -162,11 +168,14 @@ class TraversalSettings:
         --------
         >>> GOLD.replace(stream_tile=32).profile
         'custom'
+        >>> EXACT.replace(strategy="tree").gate
+        False
         """
         unknown = sorted(set(changes) - set(asdict(self)))
         if unknown:
             raise SettingsError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(asdict(self))}.")
-        return replace(self, **{"profile": "custom", **changes})
+        off = _OF_SCANS if changes.get("strategy") == "tree" else {}
+        return replace(self, **{"profile": "custom", **off, **changes})
 
     def digest(self):
         """SHA-256, as canonical JSON, of what differs from the inert defaults; a test pins that of `GOLD`.

@@ -72,6 +72,23 @@ def test_a_changed_profile_is_custom():
     assert cx.PARITY.stream_tile == 1
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("kernel", [None, cx.Matern32()])
+def test_any_profile_can_be_told_to_walk_the_tree(profile, kernel):
+    settings = PROFILES[profile].replace(strategy="tree")
+    assert (settings.gate, settings.gemm, settings.recall_target) == (False, False, 1.0)
+    tree = cx.cover_tree(np.random.default_rng(0).normal(size=(80, 2)), kernel=kernel)
+    result = tree.search(3, settings=settings, audit=80)
+    assert result.plan.verb == "search"
+    assert result.recall == 1.0
+
+
+def test_what_is_named_beside_the_tree_is_kept():
+    assert cx.EXACT.replace(strategy="tree", gate=True).gate
+    with pytest.raises(cx.SettingsError, match="recall_target is met by scans"):
+        cx.EXACT.replace(strategy="tree", recall_target=0.9)
+
+
 def test_only_a_budget_a_cap_or_a_recall_target_is_approximate():
     """S1."""
     assert cx.PARITY.replace(budget_schedule=(32,)).approximate
