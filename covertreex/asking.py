@@ -1,7 +1,8 @@
 """What is asked: which queries, and what restricts their neighbours; checked, and made into a `QueryBlock`.
 
-The caller speaks dataset indices, which stay what they are when points are deleted; a payload numbers the living points
-from 0. Here, and in `dataset_indices` on the way back, one becomes the other.
+The caller speaks dataset indices, which stay what they are when points are deleted; a payload numbers its points from
+0. Here, and in `dataset_indices` on the way back, one becomes the other. A payload may hold points that were deleted:
+they rank behind every limit, so no query may have them.
 """
 
 from dataclasses import dataclass, replace
@@ -136,11 +137,13 @@ def block_of(tree, queries, n_threads):
         coords, factors, p = np.zeros((0, payload.coords.shape[1])), payload.factors[:0], np.zeros(0)
         exclude = np.full(q, -1, dtype=np.int64) if queries.include_self else rows
 
-    if queries.order is None:
-        rank = payload.index
-    else:
-        rank_of = np.empty(len(payload), dtype=np.int64)
-        rank_of[places_of(tree, queries.order)] = np.arange(len(payload))
+    rank = payload.index
+    if queries.order is not None or tree._dead is not None:
+        rank_of = np.arange(len(payload))
+        if queries.order is not None:
+            rank_of[places_of(tree, queries.order)] = np.arange(len(tree))
+        if tree._dead is not None:
+            rank_of[tree._dead] = len(payload) + np.arange(len(tree._dead))
         rank = rank_of[payload.index]
     if queries.predecessor_mode:
         limit = rank[rows] + queries.include_self
@@ -155,7 +158,7 @@ def block_of(tree, queries, n_threads):
 
 
 def places_of(tree, indices):
-    """Places of dataset indices among the living points, which is what a payload calls an index."""
+    """What the payload calls these dataset indices: their places among the points that it holds."""
     return indices if tree._ids is None else np.searchsorted(tree._ids, indices)
 
 
@@ -188,8 +191,8 @@ def check_living(tree, rows, name):
     InvalidInputError
         Naming the first that was.
     """
-    if tree._ids is not None:
-        dead = ~np.isin(rows, tree._ids)
+    if tree._ids is not None or tree._dead is not None:
+        dead = ~np.isin(rows, tree.ids)
         if dead.any():
             at = int(np.argmax(dead))
             raise InvalidInputError(

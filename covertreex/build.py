@@ -34,17 +34,17 @@ def build_tree(payload, n_threads=1):
     from covertreex._core.build import Builder
 
     root = int(payload.row[0])
-    builder = Builder(payload, root, _root_level(payload, root, n_threads))
+    builder = Builder(payload, root, _root_level(payload, root, payload.row, n_threads))
     _insert(builder, payload.row, 1, n_threads)
     arrays = builder.result()
-    return _flatten(payload, root, arrays, _upper(payload, arrays["farthest"]))
+    return _flatten(payload, root, arrays)
 
 
 def extend_tree(tree, before, payload, n_threads=1):
     """The cover tree of a payload whose first points are those of another; the same, to the bit, as one built anew.
 
-    Costs the distances of inserting the new points, one to each of their ancestors, and one from the root to each
-    point; and one for each node and ancestor of it if the new points have changed the slack (B1).
+    Costs the distances of inserting the new points, and one from each of them to each of its ancestors and to the root;
+    and once, if the tree came from a file, one for each node and ancestor of it.
 
     Parameters
     ----------
@@ -61,35 +61,26 @@ def extend_tree(tree, before, payload, n_threads=1):
     """
     from covertreex._core.build import Builder
 
-    n, start = len(payload), len(before)
+    start = len(before)
     to = payload.row[before.index]  # where the rows of `before` are now
 
-    def moved(values, fill):
-        out = np.full(n, fill, dtype=values.dtype)
-        out[to] = values
-        return out
-
     root = int(to[tree.root])
-    counts = np.diff(tree.child_ptr)
-    builder = Builder(payload, root, _root_level(payload, root, n_threads))
+    farthest = tree.farthest
+    if farthest is None:
+        farthest = _farthest(before, tree.parent, tree.children, n_threads)
+    level = _root_level(payload, root, payload.row[start:], n_threads, farthest[tree.root])
+    builder = Builder(payload, root, level)
     builder.resume(
         rows=to,
         parent=np.where(tree.parent >= 0, to[tree.parent], -1),
         level=tree.level,
         parent_distance=tree.parent_distance,
-        farthest=np.where(counts > 0, tree.si, -1.0),  # no less than it is, which is what a search for covers needs
-        above=np.repeat(to, counts),
+        farthest=farthest,
+        above=np.repeat(to, np.diff(tree.child_ptr)),
         children=to[tree.children],
     )
     _insert(builder, payload.row, start, n_threads)
-    arrays = builder.result()
-    if (payload.slack_abs, payload.slack_rel) == (before.slack_abs, before.slack_rel):
-        # `upper` never falls, so the largest of radii is the radius of the largest distance.
-        fresh = _farthest(payload, arrays["parent"], payload.row[start:], n_threads)
-        si = np.maximum(moved(tree.si, 0.0), _upper(payload, fresh))
-    else:
-        si = _upper(payload, _farthest(payload, arrays["parent"], payload.row[1:], n_threads))
-    return _flatten(payload, root, arrays, si)
+    return _flatten(payload, root, builder.result())
 
 
 def in_metric(tree, payload, n_threads=1):
@@ -113,12 +104,13 @@ def in_metric(tree, payload, n_threads=1):
     parent_distance = np.zeros(len(tree))
     parent_distance[tree.children] = _distances(payload, tree.children, above, n_threads)
     farthest = _farthest(payload, tree.parent, tree.children, n_threads)
-    return replace(tree, parent_distance=parent_distance, si=_upper(payload, farthest), cover_metric=False)
+    si = _upper(payload, farthest)
+    return replace(tree, parent_distance=parent_distance, si=si, cover_metric=False, farthest=farthest)
 
 
-def _root_level(payload, root, n_threads):
-    """The least level whose ball reaches all points."""
-    farthest = _distances(payload, np.full(len(payload), root), payload.row, n_threads).max()
+def _root_level(payload, root, rows, n_threads, farthest=0.0):
+    """The least level whose ball reaches `rows`, and a point as far away as `farthest`."""
+    farthest = max(farthest, _distances(payload, np.full(len(rows), root), rows, n_threads).max())
     mantissa, exponent = np.frexp(farthest)
     return 0 if farthest == 0.0 else int(exponent) - int(mantissa == 0.5)
 
@@ -168,7 +160,7 @@ def _distances(payload, a, b, n_threads):
     return np.concatenate([np.zeros(0), *parallel.run(tasks, n_threads)])
 
 
-def _flatten(payload, root, arrays, si):
+def _flatten(payload, root, arrays):
     n, parent = len(payload), arrays["parent"]
     rest = payload.row[1:]
     counts = np.bincount(parent[rest], minlength=n)
@@ -179,5 +171,6 @@ def _flatten(payload, root, arrays, si):
         child_ptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         children=rest[np.argsort(parent[rest], kind="stable")],
         parent_distance=arrays["parent_distance"],
-        si=si,
+        si=_upper(payload, arrays["farthest"]),
+        farthest=arrays["farthest"],
     )

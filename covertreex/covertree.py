@@ -39,11 +39,14 @@ class CoverTree:
         self.payload, self._projection = metric.prepare(X, n_threads) if prepared is None else prepared
         self._tree = None
         self._shape = None  # a cover tree of the same points in another metric
-        self._ids = None  # dataset indices of the living points, if some were deleted
+        self._ids = None  # dataset index of each index of the payload, where they are not the same (asking.py)
+        self._dead = None  # indices of the payload that were deleted, ascending
+        self._unsorted = 0  # rows at the end that came after the others were sorted (update.py)
+        self._room = None  # of its factors, if `insert` made it
         self._origin = None  # the mapped file it came from (covertreex.persistence)
 
     def __len__(self):
-        return len(self.payload)
+        return len(self.payload) - (0 if self._dead is None else len(self._dead))
 
     def __repr__(self):
         return f"CoverTree(n={len(self)}, d={self.X.shape[1]}, metric={type(self.metric).__name__})"
@@ -51,7 +54,8 @@ class CoverTree:
     @property
     def ids(self):
         """ndarray, shape (n,), int64: rows of `X` that may be asked for and found, ascending: all but deleted ones."""
-        return np.arange(len(self), dtype=np.int64) if self._ids is None else self._ids
+        held = np.arange(len(self.payload), dtype=np.int64) if self._ids is None else self._ids
+        return held if self._dead is None else np.delete(held, self._dead)
 
     @property
     def tree(self):
@@ -468,18 +472,18 @@ class CoverTree:
         >>> tree.oracle().recall(tree.knn(k=2))
         1.0
         """
-        metric, ids = self.metric, self._ids
+        metric, held, ids = self.metric, self._ids, self.ids
         if isinstance(metric, Euclidean):
             return DenseOracle(self.X, ids=ids)
         if isinstance(metric, Correlation):
             return DenseOracle(self.X, kernel=metric.kernel, ids=ids)
         V, p = metric.v_matrix, metric.p_diag
-        if ids is not None and V is not None:  # they are those of the living points
-            V, living = np.zeros((len(self.X), np.shape(V)[1])), V
-            V[ids] = living
-        if ids is not None and p is not None:
-            p, living = np.ones(len(self.X)), p
-            p[ids] = living
+        if held is not None and V is not None:  # they are those of the payload's points
+            V, values = np.zeros((len(self.X), np.shape(V)[1])), V
+            V[held] = values
+        if held is not None and p is not None:
+            p, values = np.ones(len(self.X)), p
+            p[held] = values
         return DenseOracle(
             self.X,
             kernel=metric.kernel,

@@ -11,7 +11,7 @@ from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.oracle import canonical_covariance, dot16
 from covertreex.ordering import leaf_order
-from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
+from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, padded
 from covertreex.progress import Progress
 from covertreex.validation import as_array, check_points, check_rows, read_only
 
@@ -169,33 +169,43 @@ class ResidualCorrelation:
             projection = self._factorize(X)
             factors, p = _solve(self.kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
             deficit, jitter, m = 0.0, self.jitter, len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, jitter, deficit), projection
+        return self._finish(coords, order, factors, p, m, jitter, deficit, _longest(factors)), projection
 
-    def extend(self, X, n_threads, payload, projection, place):
-        """The payload of `X` (n, d), where point i has the factors of index ``place[i]`` of `payload`; -1 for none."""
-        coords = self.kernel.scale(X)
-        order, _ = leaf_order(coords)
-        factors, p = empty_factors(len(X), payload.factors.shape[1]), np.empty(len(X))
-        known = place[order] >= 0
-        rows = payload.row[place[order][known]]
-        for start, stop in parallel.spans(len(rows), FACTOR_BLOCK):
-            to = np.flatnonzero(known)[start:stop]
-            factors[to], p[to] = payload.factors[rows[start:stop]], payload.p[rows[start:stop]]
-        if not known.all():
-            factors[~known], p[~known] = _solve(
-                self.kernel, projection.cholesky, projection.inducing, coords[order[~known]], n_threads
-            )
-        return self._finish(coords, order, factors, p, len(projection.inducing), self.jitter, 0.0)
+    def extend(self, X, n_threads, payload, projection, place, order, room=None):
+        """The payload of `X` (n, d) in the row order `order`, where point i is index ``place[i]`` of `payload`, -1 if
+        it is new; and its `Room`. Only factors of new points are computed; if all others keep their rows, and `room` is
+        that of `payload` and has space, none is copied.
+        """
+        coords, n = self.kernel.scale(X), len(X)
+        old = place[order]
+        known, new = np.flatnonzero(old >= 0), np.flatnonzero(old < 0)
+        unmoved = np.array_equal(old[: len(payload)], payload.index)
+        if not unmoved or room is None or not room.claim(len(payload), n):
+            room = Room(n, payload.factors.shape[1])
+            for start, stop in parallel.spans(len(known), FACTOR_BLOCK):
+                to = known[start:stop]
+                room.factors[to] = payload.factors[payload.row[old[to]]]
+        p = np.empty(n)
+        p[known] = payload.p[payload.row[old[known]]]
+        computed, p[new] = _solve(self.kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
+        room.factors[new] = computed
+        factors = room.factors[:n]
+        if len(known) == len(payload) and payload.longest is not None:
+            longest = max(payload.longest, _longest(computed))
+        else:
+            longest = _longest(factors)
+        m = len(projection.inducing)
+        return self._finish(coords, order, factors, p, m, self.jitter, 0.0, longest), room
 
-    def _finish(self, coords, order, factors, p, m, jitter, deficit):
+    def _finish(self, coords, order, factors, p, m, jitter, deficit, longest):
         """The payload, once factors and p are there."""
         floor = P_FLOOR * self.kernel.variance
         floored = int(np.sum(p <= floor))
         p = np.maximum(p, floor)
-        length = float(np.sqrt(np.max(np.einsum("ij,ij->i", factors, factors))))
+        length = float(np.sqrt(longest))
         slack = _evaluation_slack(self.kernel, m, length, p.min()) + deficit
         slack += _factor_slack(self.kernel, m, length, p.min(), jitter)
-        return _payload(RESIDUAL, self.kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored)
+        return _payload(RESIDUAL, self.kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored, longest)
 
     def slack(self, m, smallest_p):
         """B1: `slack_abs` for points of which the least known has this residual variance, with `m` factors each."""
@@ -342,7 +352,7 @@ def _check_kernel(kernel):
         )
 
 
-def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, floored=0):
+def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, floored=0, longest=None):
     """Put coordinates, which are in dataset order, into row order beside `factors` and `p`, which are in it already."""
     row = np.empty_like(order)
     row[order] = np.arange(len(order))
@@ -357,7 +367,12 @@ def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, fl
         slack_abs=float(slack_abs),
         slack_rel=float(slack_rel),
         floored=floored,
+        longest=longest,
     )
+
+
+def _longest(factors):
+    return float(np.max(np.einsum("ij,ij->i", factors, factors), initial=0.0))
 
 
 def _solve(kernel, L, inducing, coords, n_threads):

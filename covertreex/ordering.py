@@ -106,8 +106,9 @@ def maximin(X, *, start=None, return_distances=False):
     from covertreex._core.maximin import Traversal
     from covertreex.asking import check_living, dataset_indices, places_of
     from covertreex.covertree import CoverTree, cover_tree  # it imports this module for the leaf order
+    from covertreex.update import without_dead
 
-    tree = X if isinstance(X, CoverTree) else cover_tree(X)
+    tree = without_dead(X) if isinstance(X, CoverTree) else cover_tree(X)
     payload, n = tree.payload, len(tree)
     if start is None:
         start = _central(payload.coords[payload.row])

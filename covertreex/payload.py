@@ -1,5 +1,6 @@
 """The payload store: what a distance is computed from, once, shared by every backend without a copy."""
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,31 @@ def empty_factors(rows, m):
     return memory[start : start + rows * m * 8].view(np.float64).reshape(rows, m)
 
 
+class Room:
+    """Factor rows with room behind them, shared by trees that `CoverTree.insert` makes one from the other.
+
+    Each tree sees the first so many rows, which never change; only the latest may write more behind them.
+
+    Parameters
+    ----------
+    rows : int
+        Rows that will be there at once; an eighth of them more are kept free (memory that is not touched costs none).
+    m : int
+    """
+
+    def __init__(self, rows, m):
+        self.factors = empty_factors(rows + rows // 8, m)
+        self._used, self._lock = rows, threading.Lock()
+
+    def claim(self, start, stop):
+        """Whether rows `start` to `stop` are now the caller's: not if others have them, or they do not fit."""
+        with self._lock:
+            if start != self._used or stop > len(self.factors):
+                return False
+            self._used = stop
+            return True
+
+
 @dataclass(frozen=True, eq=False)
 class PayloadStore:
     """Coordinates, factors and residual variances in *row* order, and the maps between rows and dataset indices.
@@ -60,6 +86,8 @@ class PayloadStore:
         INVARIANT B1: a squared true distance lies within ``d**2 * (1 -+ slack_rel) -+ slack_abs`` of a computed ``d``.
     floored : int
         Rows whose residual variance was raised to its floor, ``1e-9 k(x, x)``.
+    longest : float or None
+        The largest ``|v_i|**2``, if it is known.
     """
 
     metric: int
@@ -72,6 +100,7 @@ class PayloadStore:
     slack_abs: float
     slack_rel: float
     floored: int = 0
+    longest: float | None = None
 
     def __post_init__(self):
         n = len(self.coords)

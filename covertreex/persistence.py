@@ -23,6 +23,7 @@ from covertreex.kernels import KERNELS
 from covertreex.metrics import P_FLOOR, Correlation, Euclidean, Projection, ResidualCorrelation
 from covertreex.payload import EUCLIDEAN, RESIDUAL, PayloadStore, empty_factors, padded
 from covertreex.tree import DUPLICATE_LEVEL, Tree
+from covertreex.update import without_dead
 from covertreex.validation import LARGEST_COORDINATE, read_only
 
 FORMAT, VERSION = "covertreex", 1
@@ -106,6 +107,7 @@ def describe(tree):
     InvalidInputError
         If the metric cannot be written down.
     """
+    tree = without_dead(tree)
     payload, metric = tree.payload, tree.metric
     arrays = {"coords": payload.coords, "index": payload.index, "row": payload.row}
     arrays |= {"factors": payload.factors, "p": payload.p}
@@ -129,7 +131,7 @@ def describe(tree):
 
 
 def _tree_arrays(tree):
-    names = (field.name for field in fields(Tree) if field.name not in ("root", "cover_metric"))
+    names = (field.name for field in fields(Tree) if field.name not in ("root", "cover_metric", "farthest"))
     return {f"tree.{name}": getattr(tree, name) for name in names}
 
 

@@ -79,10 +79,11 @@ class QueryBlock:
     limit : ndarray, shape (q,), int64
         Only rows with ``rank[row] < limit`` may be returned.
     rank : ndarray, shape (n,), int64
-        Rank of each payload row: its dataset index, or its position in the caller's order.
+        Rank of each payload row: its dataset index, or its position in the caller's order; n or more for a row of a
+        deleted point, which no query may have.
     prefix : bool
-        Whether `rank` is the order of insertion (the dataset index): then a node at or past the limit has no
-        descendant before it, and a tree search skips it and its later siblings (INVARIANT Q1).
+        Whether `rank` is the order of insertion (the dataset index): then a node whose index is at or past the limit
+        has no descendant before it, and a tree search skips it and its later siblings (INVARIANT Q1).
 
     Examples
     --------

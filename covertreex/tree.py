@@ -47,6 +47,9 @@ class Tree:
     si : ndarray, shape (n,), float64
     cover_metric : bool
         Whether it is a cover tree in the payload's metric.
+    farthest : ndarray, shape (n,), float64, or None
+        What `si` is made from: the largest computed distance to a descendant, -1 without any. None in a tree from a
+        file; only `covertreex.build.extend_tree` needs it.
     """
 
     root: int
@@ -57,10 +60,12 @@ class Tree:
     parent_distance: np.ndarray
     si: np.ndarray
     cover_metric: bool = True
+    farthest: np.ndarray | None = None
 
     def __post_init__(self):
-        for name in ("parent", "level", "child_ptr", "children", "parent_distance", "si"):
-            getattr(self, name).flags.writeable = False
+        for name in ("parent", "level", "child_ptr", "children", "parent_distance", "si", "farthest"):
+            if getattr(self, name) is not None:
+                getattr(self, name).flags.writeable = False
 
     def __len__(self):
         return len(self.parent)

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from naive import naive_tree
 
 import covertreex as cx
-from covertreex.build import build_tree
 
 N, D, K = 260, 5, 7
-ARRAYS = ("parent", "level", "child_ptr", "children", "parent_distance", "si")
+ARRAYS = ("level", "parent_distance", "si", "farthest")
 
 
 @cache
@@ -44,10 +43,28 @@ def profiles_of(backend):
     return ["exact", "parity", "fast", *(["gold"] if backend == "numba" else [])]
 
 
+def assert_equal_payloads(found, expected):
+    """To the bit, whatever the order of their rows."""
+    assert (found.slack_abs, found.slack_rel, found.floored) == (
+        expected.slack_abs,
+        expected.slack_rel,
+        expected.floored,
+    )
+    np.testing.assert_array_equal(found.row[found.index], np.arange(len(expected)))
+    for name in ("coords", "factors", "p")[: 3 if len(expected.p) else 2]:
+        ours, theirs = getattr(found, name)[found.row], getattr(expected, name)[expected.row]
+        np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
 def assert_equal_trees(found, expected):
-    assert found.root == expected.root
+    """The cover trees of two trees are the same, whatever the order of rows."""
+    (a, to_a), (b, to_b) = ((tree.tree, tree.payload) for tree in (found, expected))
+    assert to_a.index[a.root] == to_b.index[b.root]
+    parents = (np.where(t.parent[p.row] < 0, -1, p.index[t.parent[p.row]]) for t, p in ((a, to_a), (b, to_b)))
+    np.testing.assert_array_equal(*parents)
     for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+        if getattr(a, name) is not None and getattr(b, name) is not None:
+            np.testing.assert_array_equal(getattr(a, name)[to_a.row], getattr(b, name)[to_b.row], err_msg=name)
 
 
 def as_rows(ids, places):
@@ -90,11 +107,9 @@ def test_insert(metric, built, backend):
     before = tree.knn(K, backend="cython", settings="parity")
     grown = tree.insert(data()[180:181]).insert(data()[181:])
     fresh = made(metric, data())
-    for name in ("coords", "factors", "p", "index", "row"):
-        np.testing.assert_array_equal(getattr(grown.payload, name), getattr(fresh.payload, name), err_msg=name)
-    assert grown.payload.floored == fresh.payload.floored
+    assert_equal_payloads(grown.payload, fresh.payload)
     assert (grown._tree is not None) == (tree._tree is not None)
-    assert_equal_trees(grown.tree, fresh.tree)
+    assert_equal_trees(grown, fresh)
     grown.check_invariants()
     assert_answers(grown, fresh, np.arange(N), backend, profiles_of(backend))
     assert len(tree) == 180
@@ -115,10 +130,112 @@ def test_delete(metric, backend):
     np.testing.assert_array_equal(smaller.X, data())
     smaller.check_invariants()
     fresh = made(metric, data()[left])
-    assert_equal_trees(smaller.tree, fresh.tree)
+    assert_equal_payloads(smaller.payload, fresh.payload)  # so many are gone that they were left out
+    assert_equal_trees(smaller, fresh)
     assert_answers(smaller, fresh, left, backend, profiles_of(backend))
     np.testing.assert_array_equal(tree.knn(K, backend="cython"), before)
     np.testing.assert_array_equal(tree.ids, np.arange(N))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_few_deleted_points_stay_as_signposts(metric, backend, tmp_path):
+    """They are in the payload and the cover tree, which is sound, and in no answer."""
+    import pickle
+
+    tree = made(metric, data())
+    tree.tree.depth()
+    gone = np.array([0, 3, 7, 60, 61, 205, 216, 230, N - 1])  # the root, some of equal points, the last
+    left = np.setdiff1d(np.arange(N), gone)
+    smaller = tree.delete(gone[3:]).delete(gone[:3])
+    assert smaller.payload is tree.payload
+    assert smaller.tree is tree.tree
+    assert len(smaller) == len(left)
+    np.testing.assert_array_equal(smaller.ids, left)
+    smaller.check_invariants()
+    assert_answers(smaller, made(metric, data()[left]), left, backend, profiles_of(backend))
+    for settings in (
+        cx.PARITY.replace(child_order="nearest", visited="bitset"),
+        cx.PARITY.replace(kth_frontier_stop=False, level_cache=True, stream_tile=8),
+    ):
+        found = smaller.knn(K, predecessor_mode=True, settings=settings, backend="cython")
+        np.testing.assert_array_equal(found, smaller.knn(K, predecessor_mode=True, backend=backend))
+
+    everything = np.concatenate([data(), data()[:3] + 0.1])
+    ids = np.append(left, [N, N + 1, N + 2])
+    grown = smaller.insert(everything[N:])
+    grown.check_invariants()
+    assert_answers(grown, made(metric, everything[ids]), ids, backend, ["exact", "parity"])
+    grown.save(tmp_path / "tree")
+    for other in (cx.load(tmp_path / "tree"), pickle.loads(pickle.dumps(grown))):
+        np.testing.assert_array_equal(other.ids, ids)
+        assert_answers(other, made(metric, everything[ids]), ids, backend, ["exact"])
+
+    other = grown.with_metric(cx.Matern12(0.8))
+    fresh = made(metric, everything[ids]).with_metric(cx.Matern12(0.8))
+    other.check_invariants()
+    assert_answers(other, fresh, ids, backend, ["exact", "parity"])
+    drawn = cx.ResidualCorrelation(cx.Matern12(0.8), inducing=20, seed=3)
+    fresh = cx.cover_tree(everything[ids], metric=drawn)
+    np.testing.assert_array_equal(grown.with_metric(drawn).knn(K), as_rows(ids, fresh.knn(K)))
+    np.testing.assert_array_equal(cx.ordering.maximin(smaller), left[cx.ordering.maximin(made(metric, data()[left]))])
+
+
+def test_when_deleted_points_are_left_out():
+    tree = cx.cover_tree(data())
+    most = N // 4
+    assert len(tree.delete(np.arange(most)).payload) == N
+    smaller = tree.delete(np.arange(most)).delete([most])
+    assert len(smaller.payload) == len(smaller) == N - most - 1
+    with pytest.raises(cx.InvalidInputError, match="rows must be rows that were not deleted, got 3"):
+        tree.delete([3]).delete([3])
+    with pytest.raises(cx.InvalidInputError, match="rows names all 1 points"):
+        cx.cover_tree([[1.0]]).delete([0])
+
+
+def test_inserted_factors_share_memory_and_no_tree_sees_those_of_another():
+    metric = cx.ResidualCorrelation(cx.Matern32(ARD), inducing=data()[:40])
+    points = np.random.default_rng(6).normal(size=(100, D))
+    first = cx.cover_tree(data(), metric=metric).insert(points[:1])
+    second, third = first.insert(points[1:2]), first.insert(points[2:4])  # both follow `first`: one must copy
+    longer = second.insert(points[4:20])
+    assert np.shares_memory(first.payload.factors, longer.payload.factors)
+    assert not np.shares_memory(first.payload.factors, third.payload.factors)
+    for tree, rows in ((first, [0]), (second, [0, 1]), (third, [0, 2, 3]), (longer, [0, 1, *range(4, 20)])):
+        fresh = cx.cover_tree(np.concatenate([data(), points[rows]]), metric=metric)
+        assert_equal_payloads(tree.payload, fresh.payload)
+        np.testing.assert_array_equal(tree.knn(K), fresh.knn(K))
+
+
+def test_one_at_a_time():
+    """Rows are sorted anew now and then, and so is all that follows from the slack."""
+    X = np.random.default_rng(8).normal(size=(160, D)) * np.linspace(0.2, 2.0, 160)[:, None]
+    for metric in (cx.Euclidean(), cx.ResidualCorrelation(cx.RBF(ARD), inducing=X[70::9])):
+        tree = cx.cover_tree(X[:60], metric=metric)
+        tree.tree.depth()
+        slacks = set()
+        for i in range(60, 160):
+            tree = tree.insert(X[i : i + 1])
+            slacks.add(tree.payload.slack_abs)
+            if i % 3 == 0:
+                tree = tree.delete([i])
+        assert len(slacks) > 2 or isinstance(metric, cx.Euclidean)
+        tree.check_invariants()
+        fresh = cx.cover_tree(X[tree.ids], metric=metric)
+        for settings in ("exact", "parity"):
+            found = tree.knn(K, settings=settings)
+            np.testing.assert_array_equal(found, as_rows(tree.ids, fresh.knn(K, settings=settings)))
+
+
+def test_a_loaded_tree_grows_as_any_other(tmp_path):
+    """Its largest distances are not in the file; the slack changes, so they are needed."""
+    metric = cx.ResidualCorrelation(cx.RBF(ARD), inducing=3.0 * data()[200:230])
+    tree = cx.cover_tree(data()[:200], metric=metric)
+    tree.tree.depth()
+    tree.save(tmp_path / "tree")
+    grown = cx.load(tmp_path / "tree").insert(3.0 * data()[200:])
+    assert grown.payload.slack_abs != tree.payload.slack_abs
+    assert_equal_trees(grown, cx.cover_tree(np.concatenate([data()[:200], 3.0 * data()[200:]]), metric=metric))
+    grown.check_invariants()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -135,7 +252,6 @@ def test_all_together(metric, backend, tmp_path):
     everything = np.concatenate([data(), data()[:3]])
     np.testing.assert_array_equal(tree.X, everything)
     fresh = made(metric, everything[ids])
-    assert_equal_trees(tree.tree, fresh.tree)
     assert_answers(tree, fresh, ids, backend, ["exact", "parity"])
     tree.save(tmp_path / "tree")
     for other in (cx.load(tmp_path / "tree"), pickle.loads(pickle.dumps(tree))):
@@ -168,7 +284,19 @@ def test_supplied_factors(backend):
     grown = grown.insert(data()[first:], v_matrix=V[first:], p_diag=p[first:])
     np.testing.assert_array_equal(grown.knn(K, backend=backend), whole.knn(K, backend=backend))
     left = np.arange(10, N, 2)
-    smaller = grown.delete(np.setdiff1d(np.arange(N), left))
+    few = grown.delete([3, 0, N - 1])  # these stay in the payload
+    held = np.setdiff1d(np.arange(N), [0, 3, N - 1])
+    fresh = cx.cover_tree(data()[held], kernel=truth.kernel, v_matrix=V[held], p_diag=p[held])
+    result = few.search(K, backend=backend, audit=50)
+    np.testing.assert_array_equal(result.indices, as_rows(held, fresh.knn(K, backend=backend)))
+    assert result.recall == 1.0
+    again = few.with_metric(cx.ResidualCorrelation(truth.kernel, v_matrix=V[held], p_diag=p[held]))
+    np.testing.assert_array_equal(again.knn(K, backend=backend), result.indices)
+    V_new = truth._solve(data()[:2] + 0.1)
+    p_new = truth.kernel.variance - np.sum(V_new**2, axis=1)
+    more = few.insert(data()[:2] + 0.1, v_matrix=V_new, p_diag=p_new)
+    assert more.search(K, backend=backend, audit=50).recall == 1.0
+    smaller = few.delete(np.setdiff1d(held, left))
     fresh = cx.cover_tree(data()[left], kernel=truth.kernel, v_matrix=V[left], p_diag=p[left])
     result = smaller.search(K, backend=backend, audit=50)
     np.testing.assert_array_equal(result.indices, as_rows(left, fresh.knn(K, backend=backend)))
@@ -204,7 +332,9 @@ def test_batches_make_the_tree_of_the_definition(first, batches, metric):
         X = np.concatenate([X, batch])
         tree = tree.insert(np.array(batch, dtype=float))
         assert tree._tree is not None
-        assert_equal_trees(tree.tree, naive_tree(tree.payload))
+        naive = cx.cover_tree(X, metric=kernels[metric])
+        naive._tree = naive_tree(naive.payload)
+        assert_equal_trees(tree, naive)
     tree.check_invariants()
 
 
@@ -214,8 +344,8 @@ def test_a_larger_batch_on_threads(n_threads):
     for metric in (cx.Euclidean(), cx.ResidualCorrelation(cx.Matern32(), inducing=X[:20])):
         tree = cx.cover_tree(X[:2000], metric=metric, n_threads=n_threads)
         tree.tree.depth()
-        grown = tree.insert(X[2000:])
-        assert_equal_trees(grown.tree, build_tree(cx.cover_tree(X, metric=metric).payload))
+        for grown in (tree.insert(X[2000:]), tree.insert(X[2000:2100]).insert(X[2100:2101]).insert(X[2101:])):
+            assert_equal_trees(grown, cx.cover_tree(X, metric=metric))
 
 
 def test_a_tree_in_another_metric_is_built_anew_after_an_insert():
