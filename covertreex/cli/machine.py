@@ -42,6 +42,14 @@ def instruction_sets():
     return frozenset(_cpuinfo("flags").split())
 
 
+def load_average():
+    """Processes that wanted a core during the last minute, on average; None where that is not known."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
 def describe(n_threads=None):
     """The machine as a dictionary that can become JSON."""
     return {

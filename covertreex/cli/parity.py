@@ -2,8 +2,6 @@
 
 import enum
 import json
-import os
-import shlex
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -14,16 +12,15 @@ import typer
 from covertreex.cli import screen
 from covertreex.errors import InvalidInputError
 
-WorkloadName = enum.Enum("WorkloadName", {name: name for name in ("gold", "vif", "cities", "euclidean")}, type=str)
-
-#: Columns from which a terminal shows the last column of a table, too.
-WIDE = 110
+WorkloadName = enum.Enum(
+    "WorkloadName", {name: name for name in ("gold", "vif", "cities", "rough", "euclidean")}, type=str
+)
 
 
 def parity(
     context: typer.Context,
     workload: Annotated[
-        WorkloadName, typer.Option(metavar="NAME", help="What to ask: gold, vif, cities or euclidean.")
+        WorkloadName, typer.Option(metavar="NAME", help="What to ask: gold, vif, cities, rough or euclidean.")
     ] = WorkloadName.gold,
     n: Annotated[int | None, typer.Option("--n", help="Points. Default: as the workload has it.")] = None,
     k: Annotated[int | None, typer.Option("--k", help="Neighbours per query. Default: the workload's.")] = None,
@@ -67,6 +64,7 @@ def parity(
     settings switch off what it counts.
     """
     from covertreex import compare, tables
+    from covertreex.cli import machine
 
     to_stdout = str(json_file) == "-"
     if report is not None:
@@ -85,7 +83,7 @@ def parity(
     elif not matrix:
         contenders, notes = compare.parity_contenders()
 
-    load = load_average()
+    load = machine.load_average()
     steps = screen.Steps()
     with steps.timed("factors", f"making the factors of {len(question.X):,} points"):
         tree = question.tree(threads)
@@ -111,7 +109,7 @@ def parity(
         workload=question,
         notes=notes,
         machine=machine_facts(contenders, threads, load),
-        command=command_line(context),
+        command=screen.command_line(context),
         factors_seconds=steps.took["factors"],
     )
     audit.show(screen.console(stderr=to_stdout))
@@ -133,32 +131,6 @@ def parity(
 # What a report says about its making
 
 
-def load_average():
-    """Processes that wanted a core during the last minute, on average; None where that is not known."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except (AttributeError, OSError):
-        return None
-
-
-def command_line(context):
-    """The command as a person may type it again; of a path outside the current folder, the name alone."""
-    parts = []
-    for parameter in context.command.params:
-        # By name: typer may carry a copy of click of its own.
-        source = context.get_parameter_source(parameter.name)
-        if source is None or source.name != "COMMANDLINE":
-            continue
-        value = context.params[parameter.name]
-        if isinstance(value, bool):
-            parts.append(parameter.opts[0] if value else parameter.secondary_opts[0])
-            continue
-        if isinstance(value, Path) and (value.is_absolute() or ".." in value.parts):
-            value = value.name
-        parts += [parameter.opts[0], str(getattr(value, "value", value))]
-    return shlex.join(["covertreex", "parity", *parts])
-
-
 def machine_facts(contenders, threads, load):
     """What there is to know about the machine, as a dictionary that can become JSON; `load` is that before the runs."""
     from covertreex import registry
@@ -169,41 +141,12 @@ def machine_facts(contenders, threads, load):
     found = machine.describe(threads)
     found["versions"] = machine.versions(dict.fromkeys((*machine.PACKAGES, *distributions)))
     found["instruction_sets"] = doctor.instruction_sets()
-    found["load_before"], found["load_after"] = load, load_average()
+    found["load_before"], found["load_after"] = load, machine.load_average()
     return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What there is to see
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table for the screen and for Markdown: (header, justify) of each column, and rows of text."""
-
-    columns: list
-    rows: list
-
-    def on_screen(self, width=None):
-        """A rich table of the first `width` columns."""
-        table = screen.plain_table(*self.columns[:width])
-        for row in self.rows:
-            table.add_row(*row[:width])
-        return table
-
-    def markdown(self):
-        """Lines of a Markdown table whose source can be read, too."""
-        lines = [
-            [header.replace("/\n", "/").replace("\n/", "/").replace("\n", " ") for header, _ in self.columns],
-            *self.rows,
-        ]
-        lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
-        right = [justify == "right" for _, justify in self.columns]
-        rule = ["-" * (width - 1) + ":" if flush else "-" * width for width, flush in zip(widths, right, strict=True)]
-        for line in (lines[0], rule, *lines[1:]):
-            cells = zip(line, widths, right, strict=True)
-            yield "| " + " | ".join(c.rjust(w) if flush else c.ljust(w) for c, w, flush in cells) + " |"
 
 
 @dataclass(frozen=True)
@@ -242,7 +185,7 @@ class Audit:
             out.print(note)
         out.print()
         grid = self.results() if self.switches is None else self.matrix()
-        out.print(grid.on_screen(None if out.width >= WIDE else -1))
+        out.print(grid.on_screen(None if out.width >= screen.WIDE else -1))
         out.print()
         for line in self.legend():
             out.print(line)
@@ -414,7 +357,7 @@ class Audit:
                     ", ".join(map(screen.duration, run.seconds)),
                 ]
             )
-        return Grid(columns, rows)
+        return screen.Grid(columns, rows)
 
     def matrix(self):
         """One row per switch."""
@@ -443,7 +386,7 @@ class Audit:
                     _at_work(switch, run, base),
                 ]
             )
-        return Grid(columns, rows)
+        return screen.Grid(columns, rows)
 
     def disagreements(self):
         """(title, grid) for each run whose bits or counters are not as they must be."""
@@ -458,14 +401,14 @@ class Audit:
                 ["its distance", *map(repr, (*found.distances, found.oracle_distance))],
                 ["by the oracle", *map(repr, (*found.oracle_distances, found.oracle_distance))],
             ]
-            yield title, Grid(columns, rows)
+            yield title, screen.Grid(columns, rows)
         runs = {run.contender.name: run for run in self.comparison.runs}
         for found in self.comparison.counter_differences:
             one, other = (runs[name].result.telemetry.counters for name in (found.first, found.other))
             rows = [[name, f"{one[name]:,}", f"{other[name]:,}"] for name in one if one[name] != other[name]]
             rows.append([f"block {found.block}: {found.field}", *map(str, found.values)])
             columns = [("counter", "left"), (found.first, "right"), (found.other, "right")]
-            yield f"{found.other} and {found.first} count differently", Grid(columns, rows)
+            yield f"{found.other} and {found.first} count differently", screen.Grid(columns, rows)
 
     def counters(self):
         """Every counter of every row; in a matrix, of the rows of a named profile."""
@@ -484,7 +427,7 @@ class Audit:
 
         columns = [("counter", "left"), *((run.contender.name, "right") for run in runs)]
         names = runs[0].result.telemetry.counters
-        return Grid(columns, [[name, *(cell(name, run) for run in runs)] for name in names])
+        return screen.Grid(columns, [[name, *(cell(name, run) for run in runs)] for name in names])
 
     def settings(self):
         """The settings of each profile that took part."""
@@ -492,7 +435,9 @@ class Audit:
         profiles.pop("custom", None)
         fields = [name for name in next(iter(profiles.values())) if name != "profile"]
         columns = [("setting", "left"), *((name, "left") for name in profiles)]
-        return Grid(columns, [[name, *(_plain(settings[name]) for settings in profiles.values())] for name in fields])
+        return screen.Grid(
+            columns, [[name, *(_plain(settings[name]) for settings in profiles.values())] for name in fields]
+        )
 
     def machine_grid(self):
         """The machine, and what is installed."""
@@ -505,7 +450,7 @@ class Audit:
             ["load", f"{here['load_before']} before the first run, {here['load_after']} after the last"],
             *([name, version] for name, version in here["versions"].items()),
         ]
-        return Grid([("what", "left"), ("found", "left")], rows)
+        return screen.Grid([("what", "left"), ("found", "left")], rows)
 
 
 def _sameness(run):

@@ -2,7 +2,10 @@
 
 import enum
 import math
+import shlex
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 
@@ -14,6 +17,9 @@ from covertreex.settings import PROFILES
 KernelName = enum.Enum("KernelName", {name: name for name in KERNELS}, type=str)
 ProfileName = enum.Enum("ProfileName", {name: name for name in PROFILES}, type=str)
 KERNEL_LIST, PROFILE_LIST = ", ".join(KERNELS), ", ".join(PROFILES)
+
+#: Columns from which a terminal shows the last column of a table, too.
+WIDE = 110
 
 
 class Steps:
@@ -61,6 +67,35 @@ def plain_table(*columns):
     return table
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A table for the screen and for Markdown: (header, justify) of each column, and rows of text."""
+
+    columns: list
+    rows: list
+
+    def on_screen(self, width=None):
+        """A rich table of the first `width` columns."""
+        table = plain_table(*self.columns[:width])
+        for row in self.rows:
+            table.add_row(*row[:width])
+        return table
+
+    def markdown(self):
+        """Lines of a Markdown table whose source can be read, too."""
+        lines = [
+            [header.replace("/\n", "/").replace("\n/", "/").replace("\n", " ") for header, _ in self.columns],
+            *self.rows,
+        ]
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
+        right = [justify == "right" for _, justify in self.columns]
+        rule = ["-" * (width - 1) + ":" if flush else "-" * width for width, flush in zip(widths, right, strict=True)]
+        for line in (lines[0], rule, *lines[1:]):
+            cells = zip(line, widths, right, strict=True)
+            yield "| " + " | ".join(c.rjust(w) if flush else c.ljust(w) for c, w, flush in cells) + " |"
+
+
 def fact_table(facts):
     """Names and values side by side."""
     from rich.table import Table
@@ -71,6 +106,26 @@ def fact_table(facts):
     for name, value in facts:
         table.add_row(name, str(value))
     return table
+
+
+def command_line(context):
+    """The command as a person may type it again; of a path outside the current folder, the name alone."""
+    parts = ["covertreex", context.info_name]
+    for parameter in context.command.params:
+        # By name: typer may carry a copy of click of its own.
+        source = context.get_parameter_source(parameter.name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[parameter.name]
+        if isinstance(value, bool):
+            parts.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+            continue
+        if isinstance(value, Path) and (value.is_absolute() or ".." in value.parts):
+            value = value.name
+        if parameter.param_type_name == "option":
+            parts.append(parameter.opts[0])
+        parts.append(str(getattr(value, "value", value)))
+    return shlex.join(parts)
 
 
 def share(value):
