@@ -21,7 +21,9 @@ extensions = [
         depends=[os.path.join(CORE, file) for file in HEADERS],
         extra_compile_args=[*FLAGS, "-ffp-contract=fast" if name in CONTRACTED else "-ffp-contract=off"],
     )
-    for name in ("canonical", "order", "maximin", "factors", "queries", "build", "search", "scan", "nearest", "screen")
+    for name in (
+        "boxes", "canonical", "order", "maximin", "factors", "queries", "build", "search", "scan", "nearest", "screen",
+    )  # fmt: skip
 ]
 
 setup(

@@ -6,20 +6,18 @@ if its computed distance is at most the radius, so backends and threads have no 
 """
 
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import pairwise
 from numbers import Real
 
 import numpy as np
 
 from covertreex import parallel, plans
+from covertreex._core.boxes import Boxes
 from covertreex.errors import InvalidInputError
 from covertreex.payload import EUCLIDEAN
 from covertreex.planner import choose_screen
 from covertreex.progress import Progress
-from covertreex.protocols import SearchOutput
-
-#: Rows per box, and boxes per box of boxes.
-BLOCK, FAN = 32, 16
+from covertreex.protocols import ScanPlan, SearchOutput
 
 #: Groups of queries that one task answers.
 GROUPS = 16
@@ -75,18 +73,18 @@ def search(payload, queries, radius, settings, backend, n_threads):
     groups = plans.group_queries(payload, queries, plans.SWEEP_MOST if screen is not None else plans.NEAR_MOST)
     queries = plans.permuted(queries, groups.order)
     if payload.metric == EUCLIDEAN:
-        candidates = _Boxes(payload, plans.query_coords(payload, queries), radius).candidates
+        shortlists = _near(payload, queries, radius, cancel)
     elif screen is not None:
-        external = screen.of_queries(queries)
-        candidates = _screened(screen, queries, radius, external, cancel)
+        shortlists = _screened(screen, queries, radius, cancel)
     else:
-        candidates = _all_rows(payload)
+        shortlists = _all_rows(payload, queries, radius)
 
     def answer(first, last):
-        some_groups = pairwise(groups.ptr[first : last + 1])
-        wanted = chain.from_iterable(candidates(start, stop) for start, stop in some_groups)
-        parts = [_scan(payload, queries, radius, settings, backend, some, cancel)
-                 for some in _packed(wanted)]  # fmt: skip
+        parts = [
+            _scan(payload, part, settings, backend, cancel)
+            for plan in shortlists(groups.ptr[first : last + 1])
+            for part in _packed(plan)
+        ]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     tasks = [lambda span=span: answer(*span) for span in parallel.spans(len(groups), GROUPS)]
@@ -107,83 +105,96 @@ def search(payload, queries, radius, settings, backend, n_threads):
     return indptr, *answers
 
 
-# A candidate is (start, stop, runs, most): queries `start` to `stop` may find what is in `runs`, `most` rows in all.
+# Each of these makes a function of the bounds of some groups, which yields plans with one group per query: the rows
+# that may be within its radius.
 
 
-class _Boxes:
-    """Boxes around blocks of consecutive rows, which are near each other in space, and around `FAN` blocks each."""
+def _near(payload, queries, radius, cancel):
+    boxes, coords = Boxes(payload.coords), plans.query_coords(payload, queries)
+    # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a row.
+    # Beyond this no row of a box computes as within the radius.
+    reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
 
-    def __init__(self, payload, coords, radius):
-        self.payload, self.coords = payload, coords
-        self.fine, self.coarse = (
-            [bound.reduceat(payload.coords, np.arange(0, len(payload), size)) for bound in (np.minimum, np.maximum)]
-            for size in (BLOCK, BLOCK * FAN)
-        )
-        # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a
-        # row. Beyond this no row of a box computes as within the radius.
-        self.reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
+    def shortlists(ptr):
+        start, stop = ptr[0], ptr[-1]
+        while start < stop:
+            ptr, rows = boxes.within(coords[start:stop], queries.limit[start:stop], queries.rank, reach, ROOM, cancel)
+            if cancel[0]:
+                return
+            yield _of_rows(queries.slice(start, start + len(ptr) - 1), ptr, rows, radius)
+            start += len(ptr) - 1
 
-    def candidates(self, start, stop):
-        points = self.coords[start:stop]
-        low, high = points.min(axis=0), points.max(axis=0)
-        near = np.flatnonzero(self._may_reach(low, high, self.coarse, slice(None)))
-        near = (FAN * near[:, None] + np.arange(FAN)).ravel()
-        near = near[near < len(self.fine[0])]
-        near = near[self._may_reach(low, high, self.fine, near)]
-        if len(points) > 1:
-            near = near[self._may_reach(points[:, None], points[:, None], self.fine, near).any(axis=0)]
-        first, last = plans.as_runs(near)
-        runs = first * BLOCK, np.minimum(last * BLOCK, len(self.payload))
-        most = int(np.sum(runs[1] - runs[0]))
-        step = max(1, ROOM // max(most, 1))
-        return [(a, min(a + step, stop), runs, most) for a in range(start, stop, step)]
-
-    def _may_reach(self, low, high, boxes, which):
-        """Whether a row in a box may be within the radius of some point between `low` and `high`."""
-        gap = np.maximum(np.maximum(boxes[0][which] - high, low - boxes[1][which]), 0.0)
-        return np.einsum("...i,...i->...", gap, gap) <= self.reach
+    return shortlists
 
 
-def _screened(screen, queries, radius, external, cancel):
-    def candidates(start, stop):
-        block = queries.slice(start, stop)
-        plan = plans.whole_range(screen.payload, block)
-        plan, _ = screen.shortlist(replace(plan, kth_upper=np.full(len(block), radius)), 0, cancel, external)
-        each = [(plan.run_start[a:b], plan.run_stop[a:b]) for a, b in pairwise(plan.run_ptr)]
-        return [(start + i, start + i + 1, runs, len(runs[0])) for i, runs in enumerate(each)]
+def _screened(screen, queries, radius, cancel):
+    external = screen.of_queries(queries)
 
-    return candidates
+    def shortlists(ptr):
+        for start, stop in pairwise(ptr):
+            plan = plans.whole_range(screen.payload, queries.slice(start, stop))
+            yield screen.shortlist(replace(plan, kth_upper=np.full(stop - start, radius)), 0, cancel, external)[0]
 
-
-def _all_rows(payload):
-    n = len(payload)
-    runs = plans.every_row(payload)
-    step = max(1, ROOM // n)
-    return lambda start, stop: [(a, min(a + step, stop), runs, n) for a in range(start, stop, step)]
+    return shortlists
 
 
-def _packed(candidates):
-    """Consecutive candidates, as many together as there is room for."""
-    some, most = [], 1
-    for candidate in candidates:
-        widest = max(most, candidate[3])
-        if some and widest * (candidate[1] - some[0][0]) > ROOM:
-            yield some
-            some, widest = [], max(1, candidate[3])
-        some.append(candidate)
-        most = widest
-    if some:
-        yield some
+def _all_rows(payload, queries, radius):
+    step = max(1, ROOM // len(payload))
+
+    def shortlists(ptr):
+        for start in range(ptr[0], ptr[-1], step):
+            stop = min(start + step, ptr[-1])
+            plan = plans.whole_range(payload, queries.slice(start, stop), np.arange(stop - start + 1))
+            yield replace(plan, kth_upper=np.full(stop - start, radius))
+
+    return shortlists
 
 
-def _scan(payload, queries, radius, settings, backend, candidates, cancel):
+def _of_rows(queries, ptr, rows, radius):
+    """The plan that compares query i with ``rows[ptr[i]:ptr[i + 1]]``."""
+    return ScanPlan(
+        queries=queries,
+        group_ptr=np.arange(len(queries) + 1),
+        run_ptr=ptr,
+        run_start=rows,
+        run_stop=rows + 1,
+        run_lower=np.zeros(len(rows)),
+        kth_upper=np.full(len(queries), radius),
+    )
+
+
+def _packed(plan):
+    """A plan with one group per query in parts that there is room for."""
+    ends = np.concatenate([[0], np.cumsum(plan.run_stop - plan.run_start)])[plan.run_ptr]
+    counts = np.diff(ends)
+    start, widest = 0, 1
+    for i in range(len(counts) if max(1, counts.max(initial=0)) * len(counts) > ROOM else 0):
+        if i > start and max(widest, counts[i]) * (i + 1 - start) > ROOM:
+            yield _part(plan, start, i), widest
+            start, widest = i, 1
+        widest = max(widest, int(counts[i]))
+    yield _part(plan, start, len(counts)), max(1, int(counts[start:].max(initial=0)))
+
+
+def _part(plan, start, stop):
+    if (start, stop) == (0, len(plan.queries)):
+        return plan
+    runs = slice(plan.run_ptr[start], plan.run_ptr[stop])
+    return ScanPlan(
+        queries=plan.queries.slice(start, stop),
+        group_ptr=plan.group_ptr[start : stop + 1] - start,
+        run_ptr=plan.run_ptr[start : stop + 1] - plan.run_ptr[start],
+        run_start=plan.run_start[runs],
+        run_stop=plan.run_stop[runs],
+        run_lower=plan.run_lower[runs],
+        kth_upper=plan.kth_upper[start:stop],
+    )
+
+
+def _scan(payload, part, settings, backend, cancel):
     """How many rows each query has within the radius, and which, one query after the other."""
-    start, stop = candidates[0][0], candidates[-1][1]
-    block = queries.slice(start, stop)
-    ptr = np.array([start, *(candidate[1] for candidate in candidates)], dtype=np.int64) - start
-    plan = plans.plan_of_runs(block, ptr, [runs for _, _, runs, _ in candidates])
-    out = SearchOutput.empty(len(block), max(1, *(most for *_, most in candidates), 1))
-    out = replace(out, cancel=cancel)
-    backend.scan(payload, replace(plan, kth_upper=np.full(len(block), radius)), out.indices.shape[1], settings, out)
+    plan, most = part
+    out = replace(SearchOutput.empty(len(plan.queries), most), cancel=cancel)
+    backend.scan(payload, plan, most, settings, out)
     found = out.indices >= 0
     return found.sum(axis=1), out.indices[found], out.distances[found]
