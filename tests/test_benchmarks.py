@@ -126,6 +126,70 @@ def test_an_exact_row_that_is_wrong_fails(monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# The report
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Files of two parts of one suite, and of another suite."""
+    folder = tmp_path_factory.mktemp("results")
+    small = ["--k", 5, "--inducing", 20, "--repeat", 1, "--rows", "cython/exact,numpy"]
+    run("gold", "--n", "200", *small, "--json", folder / "a.json")
+    run("gold", "--n", "200,400", "--series", "predecessors", *small, "--json", folder / "b.json")
+    run("rough", "--n", "200", *small, "--json", folder / "c.json")
+    return folder
+
+
+def report(*arguments, code=0):
+    result = CliRunner().invoke(app, ["report", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_report_has_every_suite_and_a_picture_of_each(results, tmp_path):
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "performance.md"
+    report(*(results / name for name in ("a.json", "b.json", "c.json")), "--output", page)
+    text = page.read_text()
+    assert "covertreex report a.json b.json c.json --output performance.md" in text
+    for name in ("gold", "rough"):
+        assert f"performance-{name}.png" in text
+        assert (tmp_path / f"performance-{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert text.count("covertreex bench gold") == 2  # both parts say how they were made
+    assert "### gold: 1,024 queries: n = 200" in text
+    assert "### gold: all predecessors: n = 400" in text
+    assert "n = 200 |" in text
+    assert "surely above" in text
+    assert "not measured" in text
+    assert "| numpy " in text
+    assert "| processor " in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("{", "is not JSON"),
+        ("[]", 'was not written by "covertreex bench --json"'),
+        ('{"rows": []}', 'was not written by "covertreex bench --json"'),
+        ('{"covertreex_bench": 99, "suite": "gold"}', "is of another release (version 99, suite 'gold'"),
+        ('{"covertreex_bench": 1, "suite": "silver"}', "known are version 1 and gold, vif100k"),
+    ],
+)
+def test_files_that_are_no_results(content, message, tmp_path):
+    file = tmp_path / "found.json"
+    if content is not None:
+        file.write_text(content)
+    output = report(file, "-o", tmp_path / "page.md", code=2)
+    assert message in " ".join(output.split())
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_a_report_is_markdown(tmp_path):
+    assert "output must end in .md, got page.html." in report("a.json", "-o", "page.html", code=2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Who takes part
 
 

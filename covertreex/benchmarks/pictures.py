@@ -180,6 +180,7 @@ def _seconds(axes, which):
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 def _known(kind, recall):

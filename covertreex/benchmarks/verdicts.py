@@ -64,10 +64,10 @@ def text_of(wanted):
     bound = f"{wanted.bound:g}"
     return {
         "dense": f"at most {bound} of the dense limit",
-        "numpy": f"at least {bound} times as fast as NumPy",
-        "gpboost": f"at least {bound} times as fast as GPBoost",
-        "peer": f"at least {bound} times as fast as the fastest exact peer",
-        "growth": f"time grows at most like n^{bound}",
+        "numpy": f"at least {bound} times the speed of NumPy",
+        "gpboost": f"at least {bound} times the speed of GPBoost",
+        "peer": f"at least {bound} times the speed of the fastest exact peer",
+        "growth": f"grows at most like n^{bound}",
         "first": "a change takes no longer than the first solve less its tree",
     }[wanted.measure]
 

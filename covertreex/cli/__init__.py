@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from covertreex.cli import backends, bench, cities, doctor, gold, neighbors, parity
+from covertreex.cli import backends, bench, cities, doctor, gold, neighbors, parity, report
 from covertreex.errors import CovertreexError
 
 
@@ -55,6 +55,7 @@ def main(
 app.command("gold")(gold.gold)
 app.command("parity")(parity.parity)
 app.command("bench")(bench.bench)
+app.command("report")(report.report)
 app.command("neighbors")(neighbors.neighbors)
 app.command("cities")(cities.cities)
 app.command("backends")(backends.backends)

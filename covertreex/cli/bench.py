@@ -14,7 +14,7 @@ from covertreex.errors import InvalidInputError
 SCHEMA = 1
 
 #: What a row is compared with: key of `verdicts.ratios`, and head of the column.
-COMPARED = (("numpy", "x speed of\nnumpy"), ("gpboost", "x\ngpboost"), ("peer", "x speed of\nbest peer"))
+COMPARED = (("numpy", "x numpy\nspeed"), ("gpboost", "x gpboost\nspeed"), ("peer", "x best\npeer speed"))
 
 #: Heads of the columns of preparation and time, by what a series counts.
 TIMES = {
@@ -248,9 +248,9 @@ def show_case(out, name, counts, case):
 
 def case_title(name, case):
     """The question in one line."""
-    inducing = f", m = {case['m']}" if case["m"] else ""
-    pairs = f"{case['pairs'] / 1e6:,.1f} million pairs"
-    return f"{name}: n = {case['n']:,}, d = {case['d']}{inducing}, k = {case['k']}; {pairs}"
+    facts = [f"d = {case['d']}", f"m = {case['m']}" if case["m"] else "", f"k = {case['k']}"]
+    listed = ", ".join([f"n = {case['n']:,}", *(fact for fact in facts if fact and fact not in name)])
+    return f"{name}: {listed}; {case['pairs'] / 1e6:,.1f} million pairs"
 
 
 def case_grid(case, counts):

@@ -62,6 +62,15 @@ def describe(n_threads=None):
     }
 
 
+def hardware(machine):
+    """(name, value) pairs of what `describe` found, but for versions and loads."""
+    yield "processor", machine["processor"]
+    yield "cores", f"{machine['usable_cores']} usable of {machine['cores']}; {machine['threads']} threads used"
+    if "instruction_sets" in machine:
+        yield "instruction sets", machine["instruction_sets"]
+    yield "system", machine["system"]
+
+
 def line(machine):
     """The same as one line for people."""
     cores = f"{machine['usable_cores']} cores" + (

@@ -441,12 +441,11 @@ class Audit:
 
     def machine_grid(self):
         """The machine, and what is installed."""
+        from covertreex.cli import machine
+
         here = self.machine
         rows = [
-            ["processor", here["processor"]],
-            ["cores", f"{here['usable_cores']} usable of {here['cores']}; {here['threads']} threads used"],
-            ["instruction sets", here["instruction_sets"]],
-            ["system", here["system"]],
+            *map(list, machine.hardware(here)),
             ["load", f"{here['load_before']} before the first run, {here['load_after']} after the last"],
             *([name, version] for name, version in here["versions"].items()),
         ]

@@ -120,11 +120,11 @@ def command_line(context):
         if isinstance(value, bool):
             parts.append(parameter.opts[0] if value else parameter.secondary_opts[0])
             continue
-        if isinstance(value, Path) and (value.is_absolute() or ".." in value.parts):
-            value = value.name
         if parameter.param_type_name == "option":
             parts.append(parameter.opts[0])
-        parts.append(str(getattr(value, "value", value)))
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            outside = isinstance(one, Path) and (one.is_absolute() or ".." in one.parts)
+            parts.append(one.name if outside else str(getattr(one, "value", one)))
     return shlex.join(parts)
 
 
