@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from covertreex.errors import InvalidInputError
-from covertreex.metrics import P_FLOOR, ResidualCorrelation, check_factors, sampled_deficit
+from covertreex.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
 from covertreex.payload import EUCLIDEAN, PayloadStore, empty_factors
 from covertreex.protocols import QueryBlock
 from covertreex.validation import as_array, check_points, check_rows, read_only
 
-#: Rows of the data, and as many queries, whose residual correlations are checked when the caller supplies factors.
-SAMPLE = 256
+#: Rows of the data, and queries, whose residual correlations are checked when the caller supplies factors.
+SAMPLE, SAMPLE_QUERIES = 256, 32
 
 
 @dataclass(frozen=True)
@@ -289,12 +289,8 @@ def _supplied(tree, queries):
     names = ("v_query", "p_query")
     p, deficit = check_factors(kernel, factors, m, queries.p_query, np.arange(len(coords)), names)
     p = np.maximum(p, P_FLOOR * kernel.variance)
-    rows, some = (np.unique(np.linspace(0, n - 1, SAMPLE).astype(np.int64)) for n in (len(payload), len(coords)))
-    deficit += sampled_deficit(
-        kernel,
-        np.concatenate([payload.coords[rows], coords[some]]),
-        np.concatenate([payload.factors[rows], factors[some]]),
-        np.concatenate([payload.p[rows], p[some]]),
-        "v_query",
-    )
-    return coords, factors, p, deficit
+    if tree._sample is None:
+        rows = np.unique(np.linspace(0, len(payload) - 1, SAMPLE).astype(np.int64))
+        tree._sample = FactorSample(kernel, payload.coords[rows], payload.factors[rows], payload.p[rows])
+    some = np.unique(np.linspace(0, len(coords) - 1, SAMPLE_QUERIES).astype(np.int64))
+    return coords, factors, p, deficit + tree._sample.deficit(coords[some], factors[some], p[some], names[0])

@@ -42,6 +42,7 @@ class CoverTree:
         self._ids = None  # dataset index of each index of the payload, where they are not the same (asking.py)
         self._dead = None  # indices of the payload that were deleted, ascending
         self._unsorted = 0  # rows at the end that came after the others were sorted (update.py)
+        self._sample = None  # of the data, to compare the factors of queries with (asking.py)
         self._room = None  # of its factors, if `insert` made it
         self._origin = None  # the mapped file it came from (covertreex.persistence)
 

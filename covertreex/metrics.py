@@ -1,5 +1,6 @@
 """Metrics: how data becomes a payload (docs/mathematics.md, "The metric")."""
 
+import contextlib
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from covertreex import parallel
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
-from covertreex.oracle import canonical_covariance, dot16
+from covertreex.oracle import canonical_covariance, dot16, kernel_values, squared_distances
 from covertreex.ordering import leaf_order
 from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, padded
 from covertreex.progress import Progress
@@ -23,6 +24,10 @@ FACTOR_BLOCK = 1024
 
 #: Rows whose residual correlations are checked when the caller supplies factors.
 SAMPLE = 512
+
+
+#: What sampled residual correlations may lack to be positive semi-definite without a closer look.
+NEARLY = 1e-10
 
 
 @dataclass(frozen=True)
@@ -332,9 +337,7 @@ def sampled_deficit(kernel, coords, factors, p, name="v_matrix"):
         If that is too far for factors of this kernel.
     """
     rows = np.unique(np.linspace(0, len(coords) - 1, SAMPLE).astype(np.int64))
-    K = canonical_covariance(kernel, coords[rows])
-    scale = np.sqrt(np.maximum(p[rows], P_FLOOR * kernel.variance))
-    R = (K - factors[rows] @ factors[rows].T) / (scale[:, None] * scale[None, :])
+    R = _residual_correlations(kernel, *((coords[rows], factors[rows], p[rows]),) * 2)
     R[np.diag_indices(len(rows))] = 1.0
     smallest = float(np.linalg.eigvalsh(R)[0])
     if smallest < -1e-3:
@@ -343,6 +346,53 @@ def sampled_deficit(kernel, coords, factors, p, name="v_matrix"):
             f"eigenvalue {smallest:.3g}, which must not be negative. Give the kernel that made the factors."
         )
     return 4.0 * max(0.0, -smallest)
+
+
+class FactorSample:
+    """Some points with factors, for comparing the factors of others with: one factorization for many comparisons.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    coords, factors, p : ndarray
+        Of the sample: scaled coordinates, padded factors and residual variances.
+    """
+
+    def __init__(self, kernel, coords, factors, p):
+        self.kernel, self.points = kernel, (coords, factors, p)
+        R = _residual_correlations(kernel, self.points, self.points)
+        R[np.diag_indices(len(R))] = 1.0 + NEARLY
+        try:
+            self.cholesky = np.linalg.cholesky(R)
+        except np.linalg.LinAlgError:
+            self.cholesky = None
+
+    def deficit(self, coords, factors, p, name):
+        """As `sampled_deficit`, of the sample and these points together.
+
+        They are positive semi-definite, but for `NEARLY`, if the sample is and its Schur complement; the eigenvalues of
+        all are only computed if that does not show.
+        """
+        from scipy.linalg import solve_triangular
+
+        others = coords, factors, p
+        if self.cholesky is not None:
+            W = solve_triangular(self.cholesky, _residual_correlations(self.kernel, self.points, others), lower=True)
+            S = _residual_correlations(self.kernel, others, others) - W.T @ W
+            S[np.diag_indices(len(S))] = 1.0 + NEARLY - np.sum(W * W, axis=0)
+            with contextlib.suppress(np.linalg.LinAlgError):
+                np.linalg.cholesky(S)
+                return 4.0 * NEARLY
+        both = (np.concatenate(pair) for pair in zip(self.points, others, strict=True))
+        return sampled_deficit(self.kernel, *both, name)
+
+
+def _residual_correlations(kernel, A, B):
+    """Of points A and points B, each given by scaled coordinates, factors and p."""
+    r2 = squared_distances(A[0][:, None, :], B[0][None, :, :])
+    K = kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
+    scale_a, scale_b = (np.sqrt(np.maximum(p, P_FLOOR * kernel.variance)) for *_, p in (A, B))
+    return (K - A[1] @ B[1].T) / (scale_a[:, None] * scale_b[None, :])
 
 
 def _check_kernel(kernel):
