@@ -13,7 +13,7 @@ from covertreex.errors import InvalidInputError
 from covertreex.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
 from covertreex.payload import EUCLIDEAN, PayloadStore, empty_factors
 from covertreex.protocols import QueryBlock
-from covertreex.validation import as_array, check_points, check_rows, read_only
+from covertreex.validation import as_array, check_flag, check_points, check_rows, read_only
 
 #: Rows of the data, and queries, whose residual correlations are checked when the caller supplies factors.
 SAMPLE, SAMPLE_QUERIES = 256, 32
@@ -84,6 +84,8 @@ def check(
     InvalidInputError
         If one is out of range or of the wrong shape, or two contradict each other.
     """
+    predecessor_mode = check_flag(predecessor_mode, "predecessor_mode")
+    include_self = check_flag(include_self, "include_self")
     asked = _check_queries(tree, queries)
     if asked.ndim == 2 and predecessor_mode:
         raise InvalidInputError(
@@ -114,7 +116,7 @@ def check(
             "queries given as coordinates need inducing points (inducing=...) or factors of their own (v_query=...): "
             "v_matrix has factors for the rows of X alone."
         )
-    return Queries(asked, bool(predecessor_mode), bool(include_self), order, limit, v_query, p_query)
+    return Queries(asked, predecessor_mode, include_self, order, limit, v_query, p_query)
 
 
 def block_of(tree, queries, n_threads):
@@ -172,12 +174,14 @@ def _check_queries(tree, queries):
     if queries is None:
         return tree.ids
     array = as_array(queries, "queries")
+    if array.shape == (0, tree.X.shape[1]):
+        return np.zeros(array.shape)  # nothing is asked
     if array.ndim == 2:
         return check_points(array, "queries", columns=tree.X.shape[1])
     if array.ndim == 0:
         raise InvalidInputError(
             f"queries must be integer rows, shape (q,), or coordinates, shape (q, d); got {queries!r}. "
-            "Put one row into a list."
+            "Put one row, or what a generator or a set has, into a list."
         )
     rows = check_rows(array, len(tree.X), "queries")
     return check_living(tree, rows, "queries")
@@ -269,7 +273,7 @@ def _external(tree, queries, n_threads):
     if payload.metric == EUCLIDEAN or not isinstance(metric, ResidualCorrelation):
         return coords, factors, p, payload
     slack = payload.slack_abs
-    if p.min() < payload.p.min():
+    if p.min(initial=np.inf) < payload.p.min():
         slack = max(slack, metric.slack(payload.factors.shape[1], p.min()))
     return coords, factors, p, with_slack(payload, slack + deficit)
 

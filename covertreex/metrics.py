@@ -245,10 +245,10 @@ class ResidualCorrelation:
             if not 1 <= count <= len(X):
                 raise InvalidInputError(f"inducing must be from 1 to n = {len(X)} points, got {count}.")
             return X[np.sort(np.random.default_rng(self.seed).choice(len(X), count, replace=False))]
-        if inducing.ndim == 1 and np.issubdtype(inducing.dtype, np.integer):
-            rows = check_rows(inducing, len(X), "inducing")
-            if len(rows) == 0:
+        if inducing.ndim == 1:
+            if len(inducing) == 0:
                 raise InvalidInputError("inducing is empty; for the plain correlation give a kernel alone.")
+            rows = check_rows(inducing, len(X), "inducing")
             if len(np.unique(rows)) != len(rows):
                 raise InvalidInputError("inducing names a row twice; each may be given once.")
             return X[rows]

@@ -158,12 +158,13 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
 
     Parameters
     ----------
-    result : SearchResult or tuple (indices, distances)
+    result : SearchResult, RadiusResult or tuple (indices, distances)
         Indices alone will do for ``mode='connectivity'``.
     mode : {'distance', 'correlation', 'connectivity'}
         Entries: distances; ``|rho| = 1 - distance**2`` of a correlation metric; or 1.
     n : int, optional
-        Number of columns, the points searched; by default the number of queries, as when every point is asked for.
+        Number of columns, the points searched, ``len(tree.X)``; by default the number of queries, as when every point
+        is asked for.
     include_self : bool
         Put point i first in row i, at distance 0; for results of every point in order, itself excluded. Estimators
         that are fitted on a graph of precomputed distances expect it.
@@ -190,35 +191,40 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
 
     if mode not in MODES:
         raise InvalidInputError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}.")
-    indices, distances = _unpack(result, "to_csr", distances=mode != "connectivity")
-    q = len(indices)
+    if hasattr(result, "indptr"):
+        indptr, indices, distances = result.indptr, result.indices, result.distances
+    else:
+        neighbors, distances = _unpack(result, "to_csr", distances=mode != "connectivity")
+        found = neighbors >= 0
+        indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
+        indices, distances = neighbors[found], None if distances is None else distances[found]
+    q = len(indptr) - 1
     n = q if n is None else n
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise InvalidInputError(f"n must be the number of points searched, a positive integer, got {n!r}.")
     if indices.size and indices.max() >= n:
         raise InvalidInputError(
-            f"the result names row {indices.max()}, but there are n = {n} columns. Give n=len(tree)."
+            f"the result names row {indices.max()}, but there are n = {n} columns. Give n=len(tree.X)."
         )
     if mode == "connectivity":
-        values = np.ones(indices.shape)
+        values = np.ones(len(indices))
     elif mode == "distance":
         values = distances
     else:
-        values = _correlations(indices, distances)
+        values = _correlations(distances)
     if include_self:
-        own = np.arange(q)[:, None]
-        twice = np.any(indices == own, axis=1)
+        own = np.repeat(np.arange(q), np.diff(indptr))
+        twice = indices == own
         if q != n or twice.any():
-            why = f"row {int(np.argmax(twice))} holds itself" if q == n else f"there are {q} queries of {n} points"
+            why = f"row {own[np.argmax(twice)]} holds itself" if q == n else f"there are {q} queries of {n} points"
             raise InvalidInputError(
                 f"include_self is for results of every point in order, itself excluded; {why}. "
                 "Search without include_self and without queries, or leave it out here."
             )
-        indices = np.concatenate([own, indices], axis=1)
-        values = np.concatenate([np.full((q, 1), float(mode != "distance")), values], axis=1)
-    found = indices >= 0
-    indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
-    return csr_matrix((values[found], indices[found], indptr), shape=(q, n))
+        indices = np.insert(indices, indptr[:-1], np.arange(q))
+        values = np.insert(values, indptr[:-1], float(mode != "distance"))
+        indptr = indptr + np.arange(q + 1)
+    return csr_matrix((values, indices, indptr), shape=(q, n))
 
 
 def to_frame(result, *, queries=None):
@@ -226,7 +232,7 @@ def to_frame(result, *, queries=None):
 
     Parameters
     ----------
-    result : SearchResult or tuple (indices, distances)
+    result : SearchResult, RadiusResult or tuple (indices, distances)
     queries : array_like, shape (q,), optional
         What to call the queries, such as the rows that were asked for; by default 0 to q - 1.
 
@@ -294,23 +300,30 @@ def _extra(module, caller, extra):
 
 
 def _columns(result, queries, caller):
-    indices, distances = _unpack(result, caller)
-    query, rank = np.nonzero(indices >= 0)
-    names = np.arange(len(indices)) if queries is None else np.asarray(queries)
-    if names.shape != (len(indices),):
+    if hasattr(result, "indptr"):
+        neighbor, distance, count = result.indices, result.distances, np.diff(result.indptr)
+        query = np.repeat(np.arange(len(count)), count)
+        rank = np.arange(len(neighbor)) - np.repeat(result.indptr[:-1], count)
+    else:
+        indices, distances = _unpack(result, caller)
+        count = np.sum(indices >= 0, axis=1)
+        query, rank = np.nonzero(indices >= 0)
+        neighbor, distance = indices[query, rank], distances[query, rank]
+    names = np.arange(len(count)) if queries is None else np.asarray(queries)
+    if names.shape != (len(count),):
         raise InvalidInputError(
-            f"queries must name each of the {len(indices)} rows of the result, got shape {names.shape}."
+            f"queries must name each of the {len(count)} rows of the result, got shape {names.shape}."
         )
-    return {
-        "query": names[query],
-        "rank": rank.astype(np.int64),
-        "neighbor": indices[query, rank],
-        "distance": distances[query, rank],
-    }
+    return {"query": names[query], "rank": rank.astype(np.int64), "neighbor": neighbor, "distance": distance}
 
 
 def _unpack(result, caller, distances=True):
     """Indices (q, k), int64, and distances (q, k), float64, or None if they are neither there nor needed."""
+    if hasattr(result, "indptr"):
+        raise InvalidInputError(
+            f"{caller} needs as many neighbours for each row, as search and knn find them; a radius search finds more "
+            "or fewer. to_csr, to_frame and to_arrow take its result."
+        )
     if hasattr(result, "indices") and hasattr(result, "distances"):
         indices, found = result.indices, result.distances
     elif isinstance(result, (tuple, list)) and len(result) == 2 and np.ndim(result[0]) == 2:
@@ -361,11 +374,10 @@ def _euclidean(A, B):
     return np.sqrt(np.sum((A - B) ** 2, axis=1))
 
 
-def _correlations(indices, distances):
-    beyond = (indices >= 0) & (distances > 1.0)
-    if beyond.any():
+def _correlations(distances):
+    if distances.size and distances.max() > 1.0:
         raise InvalidInputError(
             "mode='correlation' needs distances sqrt(1 - |rho|), which are at most 1; got "
-            f"{distances[beyond].max():.6g}. Build the tree with a kernel, or take mode='distance'."
+            f"{distances.max():.6g}. Build the tree with a kernel, or take mode='distance'."
         )
-    return 1.0 - np.where(indices >= 0, distances, 0.0) ** 2
+    return 1.0 - distances**2

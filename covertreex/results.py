@@ -78,6 +78,10 @@ class SearchResult:
         [0]
         """
         earlier = previous.indices if isinstance(previous, SearchResult) else np.asarray(previous)
+        if not np.issubdtype(earlier.dtype, np.integer):
+            raise InvalidInputError(
+                f"changed_rows takes an earlier SearchResult, or its indices; got {type(previous).__name__}."
+            )
         if earlier.shape != self.indices.shape:
             raise InvalidInputError(
                 f"changed_rows compares two answers to the same queries; their shapes are {earlier.shape} and "

@@ -20,8 +20,12 @@ def as_array(values, name):
     Raises
     ------
     InvalidInputError
-        If they are nested lists of different lengths.
+        If they are nested lists of different lengths, or some are masked.
     """
+    if np.ma.is_masked(values):
+        raise InvalidInputError(
+            f"{name} has {np.ma.count_masked(values)} masked entries, which have no value. Drop or fill them."
+        )
     try:
         return np.asarray(values)
     except ValueError as error:
@@ -38,7 +42,8 @@ def check_points(points, name, columns=None):
     """
     array = as_array(points, name)
     if array.dtype.kind not in "fiub":
-        raise InvalidInputError(f"{name} must be an array of real numbers, got dtype {array.dtype}.")
+        hint = " Keep the columns that are numbers, and make them float." if array.ndim == 2 else ""
+        raise InvalidInputError(f"{name} must be an array of real numbers, got dtype {array.dtype}.{hint}")
     if array.ndim != 2:
         hint = " Use X.reshape(-1, 1) for one coordinate per point." if array.ndim == 1 else ""
         raise InvalidInputError(f"{name} must have shape (n, d), got {array.shape}.{hint}")
@@ -72,12 +77,26 @@ def check_rows(rows, n, name):
     if array.size == 0:
         return np.zeros(0, dtype=np.int64)
     if not np.issubdtype(array.dtype, np.integer):
-        raise InvalidInputError(f"{name} must be integer rows, got dtype {array.dtype}.")
+        hint = " Give np.flatnonzero(mask) for a mask." if array.dtype.kind == "b" else ""
+        raise InvalidInputError(f"{name} must be integer rows, got dtype {array.dtype}.{hint}")
     bad = (array < 0) | (array >= n)
     if bad.any():
         at = int(np.argmax(bad))
         raise InvalidInputError(f"{name} must be rows from 0 to {n - 1}, got {array[at]} at position {at}.")
     return array.astype(np.int64)
+
+
+def check_flag(value, name):
+    """`value` as a bool.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is something else, such as a word that only looks like one.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidInputError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)
 
 
 def check_k(k, most, what):

@@ -83,6 +83,8 @@ BUILDING = {
     "half a point": (lambda: residual(inducing=2.5), "inducing must be a count, rows or coordinates, got 2.5"),
     "inducing flag": (lambda: residual(inducing=True), "inducing must be a count, rows or coordinates, got True"),
     "inducing name": (lambda: residual(inducing="all"), "inducing must be a count, rows or coordinates, got 'all'"),
+    "no inducing list": (lambda: residual(inducing=[]), "inducing is empty; for the plain correlation"),
+    "inducing mask": (lambda: residual(inducing=np.ones(30, dtype=bool)), "inducing must be integer rows.*flatnonzero"),
     "no inducing rows": (lambda: residual(inducing=np.array([], dtype=int)), "inducing is empty"),
     "inducing row out of range": (
         lambda: residual(inducing=[0, 30]),
@@ -142,16 +144,22 @@ ASKING = {
     "row below": (lambda t: t.knn(1, queries=[0, -1]), "queries must be rows from 0 to 29, got -1 at position 1"),
     "row above": (lambda t: t.knn(1, queries=[30]), "queries must be rows from 0 to 29, got 30 at position 0"),
     "float rows": (lambda t: t.knn(1, queries=[0.0, 1.0]), "queries must be integer rows, got dtype float64"),
-    "flags": (lambda t: t.knn(1, queries=np.ones(30, dtype=bool)), "queries must be integer rows, got dtype bool"),
+    "flags": (
+        lambda t: t.knn(1, queries=np.ones(30, dtype=bool)),
+        r"queries must be integer rows, got dtype bool. Give np.flatnonzero\(mask\)",
+    ),
+    "a set": (lambda t: t.knn(1, queries={1, 2}), "Put one row, or what a generator or a set has, into a list"),
+    "masked": (lambda t: t.knn(1, queries=np.ma.masked_less(np.arange(9), 3)), "queries has 3 masked entries"),
+    "a word": (lambda t: t.knn(1, predecessor_mode="no"), "predecessor_mode must be True or False, got 'no'"),
+    "a number": (lambda t: t.knn(1, include_self=1), "include_self must be True or False, got 1"),
     "names": (lambda t: t.knn(1, queries=["a"]), "queries must be integer rows, got dtype <U1"),
     "one row": (
         lambda t: t.knn(1, queries=3),
-        r"queries must be integer rows, shape \(q,\), or.*Put one row into a list",
+        r"queries must be integer rows, shape \(q,\), or.*Put one row, or what",
     ),
     "columns": (lambda t: t.knn(1, queries=X[:, :2]), "queries must have 3 columns as the data has, got 2"),
     "query nan": (lambda t: t.knn(1, queries=with_value(np.nan)), "queries must be finite.*got nan at row 7, column 2"),
     "query dimensions": (lambda t: t.knn(1, queries=np.zeros((1, 1, 3))), r"queries must be .*got shape \(1, 1, 3\)"),
-    "no coordinates": (lambda t: t.knn(1, queries=np.zeros((0, 3))), r"queries is empty, shape \(0, 3\)"),
     "ragged queries": (lambda t: t.knn(1, queries=[[1.0], [1.0, 2.0]]), "queries must be a rectangular array"),
     "query too large": (
         lambda t: t.knn(1, queries=np.full((1, 3), 1e151)),
@@ -284,3 +292,9 @@ def test_never_a_nan(kernel, lengthscale):
             continue
         for profile in ("exact", "parity"):
             assert not np.isnan(tree.knn(3, settings=profile, return_distances=True)[1]).any()
+
+
+def test_changed_rows_wants_an_earlier_answer():
+    result = cx.cover_tree([[0.0], [1.0]]).search(1)
+    with pytest.raises(cx.InvalidInputError, match="an earlier SearchResult, or its indices; got NoneType"):
+        result.changed_rows(None)

@@ -204,3 +204,13 @@ def test_backends_agree_on_a_larger_workload(backend):
         np.testing.assert_array_equal(result.distances, first.distances)
         if profile == "parity":
             assert result.telemetry.counters == first.telemetry.counters
+
+
+def test_no_coordinates_at_all(backend):
+    X, none = np.random.default_rng(0).normal(size=(50, 3)), np.zeros((0, 3))
+    for options in ({}, {"kernel": cx.RBF()}, {"kernel": cx.Matern32(), "inducing": 10}):
+        tree = cx.cover_tree(X, **options)
+        for settings in ("exact", "fast", "parity"):
+            result = tree.search(4, none, settings=settings, backend=backend, audit=3)
+            assert result.indices.shape == result.distances.shape == (0, 4)
+        assert tree.radius(1.0, none, backend=backend).indptr.tolist() == [0]

@@ -194,3 +194,26 @@ PAIR = (np.array([[1], [0]]), np.array([[1.5], [1.5]]))
 def test_refusals(call, message):
     with pytest.raises(cx.InvalidInputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("kernel", [None, cx.Matern32()])
+def test_what_a_radius_search_finds(kernel):
+    tree = cx.cover_tree(np.random.default_rng(3).normal(size=(60, 2)), kernel=kernel)
+    found = tree.radius(0.4)
+    graph = outputs.to_csr(found)
+    np.testing.assert_array_equal(graph.indptr, found.indptr)
+    np.testing.assert_array_equal(graph.indices, found.indices)
+    np.testing.assert_array_equal(graph.data, found.distances)
+    own = outputs.to_csr(found, include_self=True)
+    assert own.nnz == graph.nnz + 60
+    np.testing.assert_array_equal(own.indices[own.indptr[:-1]], np.arange(60))
+    np.testing.assert_array_equal(own.toarray(), graph.toarray())
+    assert outputs.to_csr(found, "connectivity").sum() == graph.nnz
+    if kernel:
+        np.testing.assert_array_equal(outputs.to_csr(found, "correlation").data, 1.0 - found.distances**2)
+    table = outputs.to_arrow(found, queries=np.arange(100, 160)).to_pydict()
+    assert table["neighbor"] == found.indices.tolist()
+    assert table["query"] == np.repeat(np.arange(100, 160), np.diff(found.indptr)).tolist()
+    assert table["rank"] == [rank for count in np.diff(found.indptr) for rank in range(count)]
+    with pytest.raises(cx.InvalidInputError, match=r"to_gpgp needs as many neighbours for each row.*to_csr, to_frame"):
+        outputs.to_gpgp(found)
