@@ -83,6 +83,7 @@ def test_fit_finds_the_truth(vif, settings):
     found = np.array([model[name] / vif.TRUTH[name] for name in ("variance", "lengthscale", "noise")])
     assert np.all(np.abs(np.log(found)) < 3 * errors)
     assert np.all(errors < 0.5)
+    assert min(model["recalls"]) >= (1.0 if settings == "exact" else 0.99)
 
 
 def test_check_option_runs():
