@@ -64,6 +64,15 @@ cdef inline bint offer(KBest *best, double distance, int64_t index) noexcept nog
 cdef inline void write_sorted(KBest *best, int64_t *indices, double *distances) noexcept nogil:
     """Empty the heap into the first `size` places of a row of the output, nearest first."""
     cdef Neighbor last
+    cdef Py_ssize_t i
+    for i in range(1, best.size):
+        if farther(best.at[i], best.at[i - 1]):
+            break
+    else:  # offered farthest first, as a good screen does: it is sorted
+        for i in range(best.size):
+            indices[best.size - 1 - i] = best.at[i].index
+            distances[best.size - 1 - i] = best.at[i].distance
+        best.size = 0
     while best.size > 0:
         best.size -= 1
         indices[best.size] = best.at[0].index

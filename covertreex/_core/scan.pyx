@@ -12,6 +12,7 @@ import numpy as np
 
 from covertreex._core.canonical cimport (
     PayloadView,
+    cx_distance,
     cx_distance_many,
     cx_dot16_block,
     cx_payload,
@@ -124,6 +125,9 @@ cdef class Group:
 
     cdef void compare(self, const double[::1] kth_upper, int64_t[:, ::1] counters) noexcept nogil:
         """Compare the panel with the live queries, offer what they may have, and empty it."""
+        if self.size == 1 and self.view.c.m == 0:
+            self.compare_one(kth_upper, counters)
+            return
         cdef const cx_payload *payload = &self.view.c
         cdef const double *rows[PANEL + 1]
         cdef Py_ssize_t i, j
@@ -147,6 +151,26 @@ cdef class Group:
                 counters[q, <int>DISTANCE_EVALS] += 1
                 if d <= kth_upper[q]:
                     counters[q, <int>YIELDS] += offer(&self.best[i], d, payload.index[row])
+        self.filled = 0
+
+    cdef void compare_one(self, const double[::1] kth_upper, int64_t[:, ::1] counters) noexcept nogil:
+        """The same for one query without factors, for which loops over queries cost more than its distances."""
+        cdef const cx_payload *payload = &self.view.c
+        cdef int64_t row, q = self.number[0], evaluated = 0, accepted = 0
+        cdef int64_t limit = self.queries.limit[q], exclude = self.queries.exclude[q], own = self.queries.rows[q]
+        cdef double d, upper = kth_upper[q]
+        cdef cx_query query = self.queries.query(q)
+        cdef Py_ssize_t j
+        for j in range(self.filled):
+            row = self.panel[j]
+            if self.queries.rank[row] >= limit or row == exclude:
+                continue
+            d = 0.0 if own == row else cx_distance(payload, &query, row)
+            evaluated += 1
+            if d <= upper:
+                accepted += offer(&self.best[0], d, payload.index[row])
+        counters[q, <int>DISTANCE_EVALS] += evaluated
+        counters[q, <int>YIELDS] += accepted
         self.filled = 0
 
 
