@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 # time. -fno-math-errno and -fno-trapping-math change no value, they let sqrt be an instruction and loops be vectors.
 # Screens alone may contract: they only bound.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
-HEADERS = ("canonical.h", "canonical.pxd", "screen.h", "screen_tile.h", "nearest.h")
+HEADERS = ("canonical.h", "canonical.pxd", "euclid.h", "screen.h", "screen_tile.h", "nearest.h")
 CONTRACTED = ("nearest", "screen")
 CORE = os.path.join("covertreex", "_core")
 
@@ -22,7 +22,8 @@ extensions = [
         extra_compile_args=[*FLAGS, "-ffp-contract=fast" if name in CONTRACTED else "-ffp-contract=off"],
     )
     for name in (
-        "boxes", "canonical", "order", "maximin", "factors", "queries", "build", "search", "scan", "nearest", "screen",
+        "boxes", "build", "canonical", "euclid", "factors", "maximin", "nearest", "order", "queries", "scan", "screen",
+        "search",
     )  # fmt: skip
 ]
 

@@ -4,12 +4,13 @@ There is one, for every backend and profile. Results do not depend on how it cut
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from covertreex import parallel, plans
 from covertreex.errors import BackendError
+from covertreex.euclid import BoxPlanner
 from covertreex.payload import EUCLIDEAN
 from covertreex.planner import Plan, ScanPlanner
 from covertreex.progress import Progress
@@ -42,12 +43,15 @@ class Answer:
 def choose_verb(settings, payload):
     """How `settings` are carried out on `payload`: 'search' (the tree) or 'scan'.
 
-    A tree prunes well under Euclidean distance. Under residual correlation most points are nearly uncorrelated, and a
-    blocked scan, which loads each row once for many queries, is faster than a tree that visits a third of them.
+    Under residual correlation most points are nearly uncorrelated, and a blocked scan, which loads each row once for
+    many queries, is faster than a tree that visits a third of them. Under Euclidean distance boxes around rows are
+    built in a moment and prune as well as a cover tree; but only the tree knows budgets and caps.
     """
     if settings.strategy == "tree":
         return "search"
-    return "search" if payload.metric == EUCLIDEAN else "scan"
+    if payload.metric == EUCLIDEAN:
+        return "scan" if settings.gate and not (settings.budget_schedule or settings.level_cap) else "search"
+    return "scan"
 
 
 def dynamic_blocks(active):
@@ -83,22 +87,27 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
     BackendError
         If the backend gave a query no stop reason, or more than one.
     """
-    out = SearchOutput.empty(len(queries), k)
+    cancel = np.zeros(1, dtype=np.int32)
     verb = choose_verb(settings, payload)
     structure = tree() if verb == "search" else None
     begin = time.perf_counter()
     if verb == "search":
-        order, sizes, answer, plan = _plan_search(structure, payload, queries, k, settings, backend, out)
+        order, sizes, answer, plan = _plan_search(structure, payload, queries, k, settings, backend)
     else:
-        order, sizes, answer, plan = _plan_scan(payload, queries, k, settings, backend, n_threads, out)
+        order, sizes, answer, plan = _plan_scan(payload, queries, k, settings, backend, n_threads, cancel)
+    indices, distances = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k))
 
     def answer_block(number, start, stop):
         clock = time.perf_counter()
-        extra = answer(number, start, stop)
-        counters = merge_counters(out.counters[start:stop])
+        # A block's own output stays in cache, and the threads share the work of bringing it into the caller's order.
+        out = replace(SearchOutput.empty(stop - start, k), cancel=cancel)
+        extra = answer(number, start, stop, out)
+        indices[order[start:stop]], distances[order[start:stop]] = out.indices, out.distances
+        unfit = int(np.sum(out.counters[:, STOPS].sum(axis=1) != 1))
+        counters = merge_counters(out.counters)
         for name, value in extra.items():
             counters[name] += value
-        return BlockRecord(
+        return unfit, BlockRecord(
             backend=backend.name,
             profile=settings.profile,
             verb=verb,
@@ -115,17 +124,15 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
         for number, (start, stop) in enumerate(zip([0, *ends], ends, strict=False))
     ]
     with Progress("queries", len(queries)) as progress:
-        records = parallel.run(tasks, n_threads, out.cancel, on_done=lambda record: progress.advance(record.queries))
+        done = parallel.run(tasks, n_threads, cancel, on_done=lambda one: progress.advance(one[1].queries))
 
+    unfit, records = sum(unfit for unfit, _ in done), [record for _, record in done]
     totals = merge_totals(record.counters for record in records)
-    unfit = int(np.sum(out.counters[:, STOPS].sum(axis=1) != 1))
     if unfit:
         raise BackendError(
             f"backend {backend.name!r} gave {unfit} of {len(queries)} queries no stop reason, or more than one; its "
             "answer cannot be trusted. Run the conformance checks on it."
         )
-    indices, distances = np.empty_like(out.indices), np.empty_like(out.distances)
-    indices[order], distances[order] = out.indices, out.distances
     telemetry = Telemetry(
         counters=totals,
         seconds=time.perf_counter() - begin,
@@ -135,7 +142,7 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
     return Answer(indices, distances, telemetry, plan)
 
 
-def _plan_search(tree, payload, queries, k, settings, backend, out):
+def _plan_search(tree, payload, queries, k, settings, backend):
     """Order of the queries, block sizes, and the function that answers a block, for a tree search."""
     # Queries that are near each other go together: they walk the same part of the tree.
     order = np.lexsort((queries.limit, queries.rows))
@@ -145,21 +152,22 @@ def _plan_search(tree, payload, queries, k, settings, backend, out):
     else:
         sizes = [stop - start for start, stop in parallel.spans(len(queries), BLOCK)]
 
-    def answer(number, start, stop):
-        backend.search(tree, payload, queries.slice(start, stop), k, settings, out.slice(start, stop))
+    def answer(number, start, stop, out):
+        backend.search(tree, payload, queries.slice(start, stop), k, settings, out)
         return {}
 
     why = "the settings ask for the tree" if settings.strategy == "tree" else "a tree prunes well under this metric"
     return order, sizes, answer, Plan("search", why)
 
 
-def _plan_scan(payload, queries, k, settings, backend, n_threads, out):
+def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel):
     """The same for a scan: a block is some groups of queries."""
-    planner = ScanPlanner(payload, queries, k, settings, backend, n_threads, out.cancel)
+    kind = BoxPlanner if payload.metric == EUCLIDEAN else ScanPlanner
+    planner = kind(payload, queries, k, settings, backend, n_threads, cancel)
     spans = parallel.spans(len(planner.groups), max(1, min(GROUPS_MOST, len(planner.groups) // GROUPS_SHARE)))
     ptr = planner.groups.ptr
 
-    def answer(number, start, stop):
-        return planner.answer(*spans[number], out.slice(start, stop))
+    def answer(number, start, stop, out):
+        return planner.answer(*spans[number], out)
 
     return planner.groups.order, [ptr[last] - ptr[first] for first, last in spans], answer, planner.plan

@@ -158,6 +158,13 @@ class PayloadStore:
 
         return make_screen(self, np.float64)
 
+    @cached_property
+    def boxes(self):
+        """BoxTree: boxes around all rows, for Euclidean neighbours; holds half a copy of the coordinates."""
+        from covertreex.euclid import box_tree
+
+        return box_tree(self)
+
     def lower(self, distance):
         """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise)."""
         distance = np.asarray(distance, dtype=np.float64)

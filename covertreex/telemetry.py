@@ -85,7 +85,7 @@ class BlockRecord:
     >>> import covertreex as cx
     >>> record = cx.cover_tree([[0.0], [1.0]]).search(k=1).telemetry.blocks[0]
     >>> record.verb, record.queries
-    ('search', 2)
+    ('scan', 2)
     """
 
     backend: str

@@ -144,7 +144,8 @@ def test_verbs(tree):
     assert tree.search(1, queries=[0], settings="parity").plan.verb == "search"
     assert tree.search(1, queries=[0], settings="gold").plan.verb == "search"
     assert tree.search(1, settings="exact").plan.verb == "scan"
-    assert cx.cover_tree(tree.X).search(1, settings="exact").plan.verb == "search"
+    assert cx.cover_tree(tree.X).search(1, settings="exact").plan.verb == "scan"
+    assert cx.cover_tree(tree.X).search(1, settings="parity").plan.verb == "search"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,315 @@
+"""The k nearest rows under Euclidean distance, by boxes (docs/mathematics.md, E1 to E3).
+
+Rows lie in leaves; a leaf has a box around it, and so have `FAN` boxes that are next to each other, up to the root. Of
+the boxes in a box that it opens a query takes the nearest first. In a leaf a look in float32 rejects what is too far,
+and what is left is decided by canonical squares.
+"""
+
+from libc.math cimport INFINITY, fabs, sqrt
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+import numpy as np
+
+cdef extern from "euclid.h" nogil:
+    uint32_t cx_euclid_rows(const float *leaf, Py_ssize_t count, const float *point, Py_ssize_t d, float reach)
+    void cx_euclid_boxes(const double *low, const double *high, const double *point, Py_ssize_t d, double *out)
+    double cx_euclid_select(double *values, Py_ssize_t count, Py_ssize_t kth)
+    void cx_euclid_sort(double *keys, int64_t *rows, Py_ssize_t count, double *spare_keys, int64_t *spare_rows)
+    double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
+    int __builtin_ctz(unsigned int bits)
+    const int CX_LEAF
+    const int CX_FAN
+
+cdef enum:
+    LEAF = 32
+    FAN = 8
+
+assert LEAF == CX_LEAF and FAN == CX_FAN
+
+# E3: squares that differ by more than this, relatively, are those of different distances.
+cdef double SAME = 2.0 ** -50
+
+# Roundoff of float32.
+cdef double ROUNDOFF = 2.0 ** -24
+
+
+def leaf_starts(Py_ssize_t n):
+    """Where the leaves of `n` rows begin, and `n`: halves of halves, as `covertreex.ordering.leaf_order` makes them."""
+    edges = np.array([0, n])
+    while np.max(np.diff(edges)) > LEAF:
+        begin, end = edges[:len(edges) - 1], edges[1:]
+        edges = np.append(np.column_stack([begin, begin + (end - begin) // 2]).ravel(), n)
+    return edges
+
+
+cdef class BoxTree:
+    """Leaves of payload rows, and boxes around them. Read-only: many threads may search it at once.
+
+    Node 0 is the root, with children 1 to `fan`; another inner node v has children ``1 + fan + FAN * (v - 1)`` and on.
+    Nodes from `inner` are the leaves, in order.
+
+    Parameters
+    ----------
+    coords : ndarray, shape (n, d)
+        Of all payload rows.
+    index : ndarray, shape (n,), int64
+        Their dataset indices.
+    rows : ndarray, shape (r,), int64
+        At least one: those that may be found, near each other in space where they are near each other here.
+    slack_rel, slack_abs : float
+        B1.
+    """
+
+    cdef readonly object rows
+    cdef readonly Py_ssize_t inner, fan
+    cdef Py_ssize_t d
+    cdef const double[:, ::1] coords
+    cdef const int64_t[::1] index, row, start
+    cdef const double[:, :, ::1] low, high  # of the children of each inner node, (d, FAN)
+    cdef const float[:, :, ::1] leaves      # (d, LEAF), about the centre and in units of ...
+    cdef const double[::1] centre
+    cdef double scale                       # ... one over this, a power of two
+    cdef double slack_rel, slack_abs
+
+    def __init__(self, const double[:, ::1] coords, const int64_t[::1] index, rows, double slack_rel, double slack_abs):
+        self.coords, self.index, self.row, self.rows = coords, index, rows, rows
+        self.slack_rel, self.slack_abs, self.d = slack_rel, slack_abs, coords.shape[1]
+        points, edges = np.asarray(coords)[rows], leaf_starts(len(rows))
+        self.start, begin = edges, edges[:len(edges) - 1]
+        bounds = np.stack([np.minimum.reduceat(points, begin), np.maximum.reduceat(points, begin)])
+        levels = []
+        while bounds.shape[1] > 1:
+            # FAN to a box, and the rest of the halvings to the root.
+            self.fan = FAN if bounds.shape[1] % FAN == 0 else bounds.shape[1]
+            bounds = bounds.reshape(2, -1, self.fan, self.d)
+            padded = np.zeros((2, bounds.shape[1], self.d, FAN))
+            padded[:, :, :, :self.fan] = bounds.swapaxes(2, 3)
+            levels.insert(0, padded)
+            bounds = np.stack([bounds[0].min(axis=1), bounds[1].max(axis=1)])
+        levels.insert(0, np.zeros((2, 0, self.d, FAN)))
+        self.low, self.high = np.concatenate(levels, axis=1)
+        self.inner = self.low.shape[0]
+        centre = 0.5 * bounds[0, 0] + 0.5 * bounds[1, 0]
+        extent = np.max(np.abs(bounds[:, 0] - centre))
+        self.centre, self.scale = centre, 2.0 ** min(-np.frexp(extent)[1], 1000)
+        self.leaves = leaves_of(points, self.start, self.centre, self.scale)
+
+    def least(self, rank):
+        """The least rank of a row of each node.
+
+        Returns
+        -------
+        ndarray, int64
+        """
+        levels = [np.minimum.reduceat(rank[self.rows], self.start[:self.start.shape[0] - 1])]
+        while len(levels[0]) > 1:
+            fan = FAN if len(levels[0]) % FAN == 0 else len(levels[0])
+            levels.insert(0, levels[0].reshape(-1, fan).min(axis=1))
+        return np.concatenate(levels)
+
+
+cdef leaves_of(const double[:, ::1] points, const int64_t[::1] start, const double[::1] centre, double scale):
+    """Points of each leaf in float32, an axis after the other."""
+    cdef Py_ssize_t leaf, i, j
+    out = np.zeros((start.shape[0] - 1, points.shape[1], LEAF), dtype=np.float32)
+    cdef float[:, :, ::1] leaves = out
+    with nogil:
+        for leaf in range(leaves.shape[0]):
+            for i in range(start[leaf + 1] - start[leaf]):
+                for j in range(points.shape[1]):
+                    leaves[leaf, j, i] = <float>((points[start[leaf] + i, j] - centre[j]) * scale)
+    return out
+
+
+cdef struct Box:
+    double square  # of its distance from the query
+    int64_t node
+
+
+cdef class Search:
+    """One thread's scratch: a query, and what it has found.
+
+    `size` rows are at `rows`, with canonical `squares`: the k nearest so far, and what was found since they were last
+    sorted out, which costs something. A row whose square is above `reach` is not among the k nearest.
+    """
+
+    cdef BoxTree boxes
+    cdef const int64_t[::1] rank, least
+    cdef Py_ssize_t k, size, room
+    cdef double *squares
+    cdef double *scratch
+    cdef int64_t *rows
+    cdef int64_t *spare
+    cdef Box *stack
+    cdef double reach, blur
+    cdef float reach32
+    cdef float[::1] point32
+    cdef int64_t compared
+
+    def __cinit__(self, BoxTree boxes, rank, least, Py_ssize_t k):
+        self.k = k
+        self.room = 3 * k + 16
+        self.squares = <double *>malloc((self.room + LEAF) * sizeof(double))
+        self.scratch = <double *>malloc((self.room + LEAF) * sizeof(double))
+        self.rows = <int64_t *>malloc((self.room + LEAF) * sizeof(int64_t))
+        self.spare = <int64_t *>malloc((self.room + LEAF) * sizeof(int64_t))
+        self.stack = <Box *>malloc((boxes.inner + boxes.start.shape[0]) * sizeof(Box))
+        if not (self.squares and self.scratch and self.rows and self.spare and self.stack):
+            raise MemoryError()
+
+    def __init__(self, BoxTree boxes, rank, least, Py_ssize_t k):
+        self.boxes, self.rank, self.least = boxes, rank, least
+        self.point32 = np.zeros(boxes.d, dtype=np.float32)
+
+    def __dealloc__(self):
+        free(self.squares)
+        free(self.scratch)
+        free(self.rows)
+        free(self.spare)
+        free(self.stack)
+
+    cdef void search(self, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
+        """Find the k nearest of `point`: they are left in `rows`, the farthest first."""
+        cdef Py_ssize_t many = 1
+        cdef Box box
+        self.begin(point)
+        self.stack[0].square = 0.0
+        self.stack[0].node = 0
+        while many > 0:
+            many -= 1
+            box = self.stack[many]
+            if box.square > self.reach:
+                continue
+            if box.node < self.boxes.inner:
+                many = self.open(box.node, point, limit, many)
+            else:
+                self.look(box.node - self.boxes.inner, point, limit, exclude)
+        if self.size > self.k:
+            self.sort_out()
+        cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
+
+    cdef void begin(self, const double *point) noexcept nogil:
+        cdef Py_ssize_t j
+        cdef double x, farthest = 0.0
+        for j in range(self.boxes.d):
+            x = (point[j] - self.boxes.centre[j]) * self.boxes.scale
+            farthest = max(farthest, fabs(x))
+            self.point32[j] = <float>x
+        self.size = 0
+        self.reach = INFINITY
+        self.reach32 = INFINITY
+        # E2: no row is farther than 1 from the centre. A query that is very far is not looked at in float32.
+        self.blur = 1.01 * ROUNDOFF * (1.0 + farthest) * sqrt(<double>self.boxes.d) if farthest < 1e6 else INFINITY
+
+    cdef Py_ssize_t open(self, int64_t node, const double *point, int64_t limit, Py_ssize_t many) noexcept nogil:
+        """Put the children of a node on the stack, the nearest on top; return how many boxes it has then."""
+        cdef double squares[FAN]
+        cdef Py_ssize_t i, here, below = many
+        cdef int64_t child = 1 if node == 0 else 1 + self.boxes.fan + FAN * (node - 1)
+        cx_euclid_boxes(&self.boxes.low[node, 0, 0], &self.boxes.high[node, 0, 0], point, self.boxes.d, squares)
+        for i in range(self.boxes.fan if node == 0 else FAN):
+            if squares[i] > self.reach or self.least[child + i] >= limit:
+                continue
+            here = many
+            while here > below and self.stack[here - 1].square < squares[i]:
+                self.stack[here] = self.stack[here - 1]
+                here -= 1
+            self.stack[here].square = squares[i]
+            self.stack[here].node = child + i
+            many += 1
+        return many
+
+    cdef void look(self, Py_ssize_t leaf, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
+        """Find what is near enough in a leaf."""
+        cdef int64_t row, start = self.boxes.start[leaf]
+        cdef Py_ssize_t count = self.boxes.start[leaf + 1] - start
+        cdef uint32_t near = cx_euclid_rows(&self.boxes.leaves[leaf, 0, 0], count, &self.point32[0], self.boxes.d,
+                                            self.reach32)
+        cdef double square
+        self.compared += count
+        while near:
+            row = self.boxes.row[start + __builtin_ctz(near)]
+            near &= near - 1
+            if self.rank[row] >= limit or row == exclude:
+                continue
+            square = cx_sqdist(point, &self.boxes.coords[row, 0], self.boxes.d)
+            self.squares[self.size] = square
+            self.rows[self.size] = row
+            self.size += square <= self.reach
+        if self.size >= self.room or (self.size >= self.k and self.reach == INFINITY):
+            self.sort_out()
+
+    cdef void sort_out(self) noexcept nogil:
+        """Keep the k nearest, by (distance, dataset index), of at least k."""
+        cdef Py_ssize_t i, kept = 0
+        cdef double kth, far
+        memcpy(self.scratch, self.squares, self.size * sizeof(double))
+        kth = cx_euclid_select(self.scratch, self.size, self.k - 1)
+        self.reach = kth + kth * SAME
+        for i in range(self.size):
+            self.squares[kept] = self.squares[i]
+            self.rows[kept] = self.rows[i]
+            kept += self.squares[i] <= self.reach
+        self.size = kept
+        if kept > self.k:
+            self.cut_ties(sqrt(kth))
+        # E2
+        far = self.boxes.scale * sqrt(self.reach * (1.0 + self.boxes.slack_rel) + self.boxes.slack_abs)
+        far = (far + self.blur) * (1.0 + (self.boxes.d + 8) * ROUNDOFF)
+        self.reach32 = <float>(far * far * (1.0 + 4.0 * ROUNDOFF) + 1e-36)
+
+    cdef void cut_ties(self, double kth) noexcept nogil:
+        """Of the rows at the k-th distance keep those of the least dataset indices."""
+        cdef Py_ssize_t i, kept = 0, nearer = 0, ties = 0
+        cdef double distance, last
+        for i in range(self.size):
+            distance = sqrt(self.squares[i])
+            nearer += distance < kth
+            self.scratch[ties] = <double>self.boxes.index[self.rows[i]]
+            ties += distance == kth
+        last = cx_euclid_select(self.scratch, ties, self.k - nearer - 1)
+        for i in range(self.size):
+            distance = sqrt(self.squares[i])
+            self.squares[kept] = self.squares[i]
+            self.rows[kept] = self.rows[i]
+            kept += distance < kth or (distance == kth and <double>self.boxes.index[self.rows[i]] <= last)
+        self.size = kept
+
+
+def nearest(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit, const int64_t[::1] exclude, rank,
+            least, Py_ssize_t k, const int32_t[::1] cancel):
+    """The rows that are among the k nearest: those of query q are ``rows[ptr[q]:ptr[q + 1]]``, the farthest first.
+
+    That is the order in which a heap of the k best takes them with least work. One thread's work. Releases the GIL.
+
+    Parameters
+    ----------
+    boxes : BoxTree
+    coords, limit, exclude, rank : of the queries, as in `covertreex.protocols.QueryBlock`
+    least : ndarray
+        ``boxes.least(rank)``.
+    k : int
+    cancel : ndarray, shape (1,), int32
+
+    Returns
+    -------
+    ptr : ndarray, shape (q + 1,), int64
+    rows : ndarray, int64
+    compared : int
+        How many rows of leaves were looked at.
+    """
+    cdef Py_ssize_t q, i, queries = coords.shape[0], total = 0
+    cdef Search search = Search(boxes, rank, least, k)
+    ptr, rows = np.zeros(queries + 1, dtype=np.int64), np.empty(queries * k, dtype=np.int64)
+    cdef int64_t[::1] ends = ptr, out = rows
+    with nogil:
+        for q in range(queries):
+            if not cancel[0]:
+                search.search(&coords[q, 0], limit[q], exclude[q])
+                for i in range(search.size):
+                    out[total] = search.rows[i]
+                    total += 1
+            ends[q + 1] = total
+    return ptr, rows[:total], search.compared
