@@ -1,7 +1,7 @@
 """How a scan goes about its queries: how they are grouped, which rows are looked at, and by which screen.
 
-The answer to an exact scan does not depend on any choice made here; that of a scan with a recall target depends on the
-width alone, which is a function of the data, the queries and the settings.
+The answer to an exact scan does not depend on any choice made here; that of a scan with a recall target depends on where
+it stops widening alone, which is a function of the data, the queries and the settings.
 """
 
 import threading
@@ -10,29 +10,29 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from covertreex import parallel, plans
-from covertreex._core.nearest import Blocks, Finder
 from covertreex.protocols import SearchOutput
 
-#: Strata of groups, each with a width of its own, chosen by solving a sample of its queries exactly.
-STRATA = 4
+#: Each ring of rows reaches so much farther that it would hold this many times more, were they spread evenly.
+GROWTH = 1.3
 
-#: Queries of a sample that share a group, and the fewest groups of a sample.
-SAMPLE_QUERIES, SAMPLE_GROUPS = 4, 8
+#: Queries of a sampled group that are solved exactly, and the fewest groups of a sample.
+SAMPLE_QUERIES, SAMPLE_GROUPS = 8, 16
 
-#: A stratum's sample has this many times more neighbours than the target lets one be missed in.
-CERTAINTY = 4.0
+#: The sample has this many times more neighbours than the target lets one be missed in.
+CERTAINTY = 16.0
 
-#: A recall target is met exactly, by looking at all rows, if the samples would be more than this share of the queries.
+#: A recall target is met exactly, by looking at all rows, if the sample would be more than this share of the queries.
 SAMPLE_SHARE = 0.125
 
 #: Queries for which the float32 copy of the factors pays.
 WORTH_COPYING = 64
 
-#: The sample must miss at most this share of what the target allows, as it may flatter the width.
-CAUTION = 0.25
+#: The sample must miss at most this share of what the target allows, as it may flatter.
+CAUTION = 0.5
 
-#: Each width tried is this much wider than the last.
-WIDEN = 1.5
+#: Rules tried, in this order: a group stops widening after so many rings in a row (the keys) that each take at most
+#: such a share of its places.
+RULES = {1: (*np.geomspace(0.1, 0.001, 21).tolist(), 0.0), 3: (0.002, 0.001, 0.0), 6: (0.001, 0.0), 12: (0.0,)}
 
 
 @dataclass(frozen=True)
@@ -46,30 +46,40 @@ class Plan:
         Why this verb.
     screen : str
         'float32', 'float64' or 'none'.
-    widths : tuple of (int or None)
-        Rows nearest in coordinates that each query looks at, by stratum of groups, from crowded to empty places; None
-        for all rows. Empty without a recall target.
-    tried : tuple of tuple of (int, float)
-        For each stratum, the widths tried and the recall of the sample at each.
+    least, patience : float or None, int
+        With a recall target: a group of queries looks at rows nearest in coordinates, ring after ring, until so many
+        rings in a row have each taken at most this share of its places. None: all rows are looked at.
+    tried : tuple of tuple of (float, int, float, float)
+        For each rule tried on a sample: share, patience, the sample's recall, and the rows that a group looked at.
     """
 
     verb: str
     reason: str
     screen: str = "none"
-    widths: tuple = ()
+    least: float | None = None
+    patience: int = 1
     tried: tuple = field(default=(), repr=False)
 
     def __str__(self):
         lines = [f"{self.verb}: {self.reason}"]
         if self.verb == "scan":
             lines.append(f"screen: {self.screen}")
-        if self.verb == "scan" and not self.widths:
-            lines.append("rows looked at: all")
-        for number, (width, tried) in enumerate(zip(self.widths, self.tried, strict=True), 1):
-            looked = "all rows" if width is None else f"about {width} rows nearest in coordinates, shared by a group"
-            steps = ", ".join(f"{width}: {recall:.4f}" for width, recall in tried)
-            lines.append(f"places {number} of {len(self.widths)}, crowded to empty: {looked} (sample recall {steps})")
+            if self.least is None:
+                lines.append("rows looked at: all")
+            else:
+                lines.append(
+                    f"rows looked at: the nearest in coordinates, in widening rings, until {_few(self.patience)} "
+                    f"at most {self.least:.2%} of a group's places"
+                )
+            lines += [
+                f"  sample: stopping when {_few(patience)} {least:.2%} has recall {recall:.5f} and looks at {rows:,.0f} rows"
+                for least, patience, recall, rows in self.tried
+            ]
         return "\n".join(lines)
+
+
+def _few(rings):
+    return "a ring takes" if rings == 1 else f"{rings} rings in a row take"
 
 
 def choose_screen(payload, settings, total):
@@ -95,21 +105,31 @@ class ScanPlanner:
 
     def __init__(self, payload, queries, k, settings, backend, n_threads, cancel):
         self.payload, self.k, self.settings, self.backend = payload, k, settings, backend
-        self.cancel = cancel
+        self.n_threads, self.cancel = n_threads, cancel
         self.screen = choose_screen(payload, settings, len(queries))
         self.external = None if self.screen is None else self.screen.of_queries(queries)
-        self._blocks = {}
-        self._scratch = threading.local()
-        near = settings.recall_target < 1.0 and STRATA * self._sample_size() <= SAMPLE_SHARE * len(queries)
-        self.groups = plans.group_queries(payload, queries, plans.NEAR_MOST if near else plans.SWEEP_MOST)
-        self.queries = plans.permuted(queries, self.groups.order)
-        self.coords = plans.query_coords(payload, self.queries)
-        self.widths, tried, self.stratum = self._calibrate(n_threads) if near else ((), (), None)
+        self.least, self.patience, tried = None, 1, ()
+        near = None if self.screen is None else _Near(self, queries)
+        if near is not None and settings.recall_target < 1.0:
+            self.least, self.patience, tried = near.calibrate()
+        if self.least is not None:
+            self.groups, self.shortlists = near.groups, near.shortlists
+            self.queries = near.queries
+        else:
+            self.groups = plans.group_queries(payload, queries, plans.SWEEP_MOST, plans.SWEEP_SHARE)
+            self.queries = plans.permuted(queries, self.groups.order)
+            self.start = None
+            if near is not None:
+                start = near.thresholds()
+                self.start = start[self.groups.order]
+            self.shortlists = self._sweep
+            self._scratch = threading.local()
         self.plan = Plan(
             verb="scan",
             reason="residual correlation: most pairs are nearly uncorrelated, and blocks of rows are shared by queries",
             screen=np.dtype(self.screen.dtype).name if self.screen is not None else "none",
-            widths=self.widths,
+            least=self.least,
+            patience=self.patience,
             tried=tried,
         )
 
@@ -121,86 +141,166 @@ class ScanPlanner:
         dict of str to int
             What the screen counted.
         """
-        start, stop = self.groups.ptr[first], self.groups.ptr[last]
-        block = self.queries.slice(start, stop)
-        group_ptr = self.groups.ptr[first : last + 1] - start
-        runs = [self._runs(group) for group in range(first, last)]
-        return self._scan(plans.plan_of_runs(block, group_ptr, runs), out)
-
-    def _runs(self, group):
-        width = self.widths[self.stratum[group]] if self.widths else None
-        if width is None:
-            return plans.every_row(self.payload)
-        return plans.as_runs(self._rows_near(group, width))
-
-    def _scan(self, plan, out):
-        counters = {}
-        if self.screen is not None:
-            plan, counters = self.screen.shortlist(plan, self.k, self.cancel, self.external)
+        ptr = self.groups.ptr
+        block = self.queries.slice(ptr[first], ptr[last])
+        if self.screen is None:
+            plan, counters = plans.whole_range(self.payload, block, ptr[first : last + 1] - ptr[first]), {}
+        else:
+            counts, rows, counters = self.shortlists(first, last)
+            plan = plans.plan_of_lists(block, counts, rows)
         self.backend.scan(self.payload, plan, self.k, self.settings, out)
         return counters
 
-    def _rows_near(self, group, width):
-        level = self.groups.level[group]
+    def _sweep(self, first, last):
+        """Short lists of some groups: how many rows each query has, the rows, and what was counted."""
+        ptr = self.groups.ptr
+        screener = self._scratch.__dict__.get("screener")
+        if screener is None:
+            screener = self._scratch.screener = self.new_screener(self.queries, plans.SWEEP_MOST)
+        block = self.queries.slice(ptr[first], ptr[last])
+        plan = plans.whole_range(self.payload, block, ptr[first : last + 1] - ptr[first])
+        _, counts = screener.sweep(plan, ptr[first], self.start[ptr[first] : ptr[last]])
+        rows = screener.take()
+        return counts, rows, self.screen.counters(screener, len(rows))
+
+    def new_screener(self, queries, most):
+        """A thread's own screener for groups of at most `most` of `queries`."""
+        from covertreex._core.canonical import PayloadView
+        from covertreex._core.screen import Screener
+
+        lens = self.screen.lens(queries, most, self.external)
+        sharp = None if self.screen.dtype is np.float64 else self.payload.screen64.lens(queries, most)
+        return Screener(lens, lens, sharp, queries, PayloadView(self.payload), self.k, most, self.cancel)
+
+
+class _Near:
+    """Groups of queries that are near each other, and the rows around them in coordinates."""
+
+    def __init__(self, planner, queries):
+        from covertreex._core.nearest import Blocks
+
+        self.planner, payload = planner, planner.payload
+        self.groups = plans.group_queries(payload, queries, plans.NEAR_MOST)
+        self.queries = plans.permuted(queries, self.groups.order)
+        self.unit = min(planner.k, len(payload))
+        self.growth = GROWTH ** (2.0 / payload.coords.shape[1])
+        rank = queries.rank
+        self.blocks = {
+            level: Blocks(payload.coords, np.flatnonzero(rank < self.groups.prefix[level]), rank)
+            for level in np.unique(self.groups.level).tolist()
+        }
+        coords = plans.query_coords(payload, self.queries)
+        self.coords = next(iter(self.blocks.values())).centred(coords) if self.blocks else coords
+        self._scratch = threading.local()
+
+    def narrow(self, group, least, patience, rings, thresholds, counts, rings_of=None):
+        """Look at the rows around a group; see `covertreex._core.nearest.Finder.narrow`."""
+        from covertreex._core.nearest import Finder
+
+        scratch = self._scratch.__dict__
+        if "screener" not in scratch:
+            scratch["screener"] = self.planner.new_screener(self.queries, plans.NEAR_MOST)
+        level = int(self.groups.level[group])
+        finder = scratch.get(level)
+        if finder is None:
+            finder = scratch[level] = Finder(self.blocks[level], plans.NEAR_MOST)
         part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
-        finders = self._scratch.__dict__.setdefault("finders", {})
-        if level not in finders:
-            finders[level] = Finder(self._level_blocks(level))
-        return finders[level].rows_near(self.coords[part], self.queries.limit[part], width)
+        return finder.narrow(
+            scratch["screener"], part.start, self.coords[part], self.queries.limit[part], self.unit, self.growth,
+            least, patience, rings, thresholds, counts, rings_of,
+        )  # fmt: skip
 
-    def _level_blocks(self, level):
-        if level not in self._blocks:
-            rank = self.queries.rank
-            self._blocks[level] = Blocks(self.payload.coords, np.flatnonzero(rank < self.groups.prefix[level]), rank)
-        return self._blocks[level]
+    def shortlists(self, first, last):
+        """As `ScanPlanner._sweep`, of the rows around each group."""
+        ptr = self.groups.ptr
+        start, total = ptr[first], ptr[last] - ptr[first]
+        thresholds, counts = np.empty(total), np.zeros(total, dtype=np.int64)
+        for group in range(first, last):
+            part = slice(ptr[group] - start, ptr[group + 1] - start)
+            self.narrow(group, self.planner.least, self.planner.patience, 0, thresholds[part], counts[part])
+        screener = self._scratch.screener
+        rows = screener.take()
+        return counts, rows, self.planner.screen.counters(screener, len(rows))
 
-    def _sample_size(self):
-        """Queries of a stratum's sample."""
-        wanted = CERTAINTY / (1.0 - self.settings.recall_target) / self.k
-        return max(SAMPLE_GROUPS * SAMPLE_QUERIES, int(wanted) + 1)
+    def thresholds(self):
+        """For each query, in the caller's order, what the k-th best ``|rho|`` is sure to reach: from its first ring."""
+        ptr = self.groups.ptr
+        found, counts = np.empty(len(self.queries)), np.empty(len(self.queries), dtype=np.int64)
 
-    def _calibrate(self, n_threads):
-        """Widths by stratum, what was tried, and the stratum of each group.
+        def look(first, last):
+            for group in range(first, last):
+                part = slice(ptr[group], ptr[group + 1])
+                self.narrow(group, 0.0, 1, 1, found[part], counts[part])
+            if last > first:
+                self._scratch.screener.take()
 
-        Groups are ranked by their extent: where points are far apart (in lengthscales), the best correlated are found
-        less surely among the nearest. In each stratum a sample of queries is solved exactly, and the least width that
-        meets the target on it is taken; where none short of a quarter of the rows does, all rows are.
+        tasks = [lambda a=a, b=b: look(a, b) for a, b in parallel.spans(len(self.groups), 32)]
+        parallel.run(tasks, self.planner.n_threads, self.planner.cancel)
+        start = np.empty_like(found)
+        start[self.groups.order] = found
+        return start
+
+    def calibrate(self):
+        """Where to stop widening so that a sample of queries, solved exactly, has its neighbours; and what was tried.
+
+        Returns
+        -------
+        least, patience : float or None, int
+            The rule; None to look at all rows: no rule meets the target, or a sample would not pay.
+        tried : tuple of tuple
+            As `Plan.tried`.
         """
-        begin, end = self.groups.ptr[:-1], self.groups.ptr[1:]
-        extent = [np.ptp(self.coords[a:b], axis=0).max() for a, b in zip(begin, end, strict=True)]
-        ranked = np.argsort(extent, kind="stable")
-        stratum = np.empty(len(ranked), dtype=np.int64)
-        stratum[ranked] = np.arange(len(ranked)) * STRATA // len(ranked)
-        for level in np.unique(self.groups.level):
-            self._level_blocks(level)
-        chosen = [self._least_width(ranked[stratum[ranked] == s], n_threads) for s in range(STRATA)]
-        return tuple(width for width, _ in chosen), tuple(tried for _, tried in chosen), stratum
-
-    def _least_width(self, groups, n_threads):
-        count = -(-self._sample_size() // SAMPLE_QUERIES)
-        sample = groups[np.unique(np.linspace(0, len(groups) - 1, count).astype(np.int64))]
-        truth = parallel.run([lambda g=g: self._true_rows(g) for g in sample], n_threads, self.cancel)
-        allowed = CAUTION * (1.0 - self.settings.recall_target)
+        planner, groups = self.planner, self.groups
+        target = planner.settings.recall_target
+        wanted = int(CERTAINTY / (1.0 - target) / planner.k / SAMPLE_QUERIES) + 1
+        count = max(SAMPLE_GROUPS, wanted)
+        if count * SAMPLE_QUERIES > SAMPLE_SHARE * len(self.queries):
+            return None, 1, ()
+        sample = np.unique(np.linspace(0, len(groups) - 1, count).astype(np.int64)).tolist()
+        truth = self._on_threads(self._true_rows, sample)
         total = sum(map(len, truth))
-        width, tried = self.k, []
-        while width < len(self.payload) // 4:
-            tasks = [
-                lambda g=g, rows=rows, width=width: np.isin(rows, self._rows_near(g, width)).sum()
-                for g, rows in zip(sample, truth, strict=True)
-            ]
-            found = sum(parallel.run(tasks, n_threads, self.cancel))
-            recall = float(found / total) if total else 1.0
-            tried.append((width, recall))
-            if 1.0 - recall <= allowed:
-                return width, tuple(tried)
-            width = int(width * WIDEN) + 1
-        return None, tuple(tried)
+        tried = []
+        for patience, shares in RULES.items():
+            logs = self._on_threads(lambda group, patience=patience: self._log(group, patience), sample)
+            rings = [rings_of[rows] for (_, _, rings_of), rows in zip(logs, truth, strict=True)]
+            for least in shares:
+                stops = [_stop(gained, least, patience) for gained, _, _ in logs]
+                found = sum(int(np.sum(ring <= stop)) for ring, stop in zip(rings, stops, strict=True))
+                rows = sum(looked[stop] for (_, looked, _), stop in zip(logs, stops, strict=True)) / len(logs)
+                tried.append((least, patience, found / total if total else 1.0, rows))
+                if total - found <= CAUTION * (1.0 - target) * total:
+                    # Where most rows are near, they are better swept in order.
+                    return (least if rows < 0.5 * len(planner.payload) else None), patience, tuple(tried)
+        return None, 1, tuple(tried)
+
+    def _on_threads(self, function, sample):
+        return parallel.run([lambda g=g: function(g) for g in sample], self.planner.n_threads, self.planner.cancel)
+
+    def _log(self, group, patience):
+        """What the rings of a group bring, how many rows have been looked at after each, and the ring of each row."""
+        size = self.groups.ptr[group + 1] - self.groups.ptr[group]
+        rings_of = np.full(len(self.planner.payload), np.iinfo(np.int32).max, dtype=np.int32)
+        gained, looked = self.narrow(group, 0.0, patience, 0, np.empty(size), np.empty(size, dtype=np.int64), rings_of)
+        self._scratch.screener.take()
+        return gained, looked, rings_of
 
     def _true_rows(self, group):
-        """Payload rows of the true neighbours of a sample of a group's queries, one after the other."""
-        start, stop = self.groups.ptr[group], self.groups.ptr[group + 1]
-        members = np.unique(np.linspace(start, stop - 1, SAMPLE_QUERIES).astype(np.int64))
-        block = plans.permuted(self.queries, members)
-        out = SearchOutput.empty(len(block), self.k)
-        self._scan(plans.whole_range(self.payload, block), out)
-        return self.payload.row[out.indices[out.indices >= 0]]
+        """Payload rows of the true neighbours of some queries of a group, one after the other."""
+        planner, payload = self.planner, self.planner.payload
+        members = np.linspace(self.groups.ptr[group], self.groups.ptr[group + 1] - 1, SAMPLE_QUERIES)
+        block = plans.permuted(self.queries, np.unique(members.astype(np.int64)))
+        out = SearchOutput.empty(len(block), planner.k)
+        plan = plans.whole_range(payload, block)
+        plan, _ = planner.screen.shortlist(plan, planner.k, planner.cancel, planner.external)
+        planner.backend.scan(payload, plan, planner.k, planner.settings, out)
+        return payload.row[out.indices[out.indices >= 0]]
+
+
+def _stop(gained, least, patience):
+    """The ring after which a group stops: ring 0 does not count."""
+    poor = 0
+    for ring, share in enumerate(gained):
+        poor = poor + 1 if ring > 0 and share <= least else 0
+        if poor == patience:
+            return ring
+    return len(gained) - 1

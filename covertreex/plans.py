@@ -9,12 +9,15 @@ from covertreex.protocols import QueryBlock, ScanPlan
 from covertreex.validation import read_only
 
 #: Bytes of query factors that a group may hold, so that they stay in a core's second-level cache.
-GROUP_BYTES = 2**18
+GROUP_BYTES = 2**18 + 2**17
 
 #: Most queries in a group that sweeps all rows, and in one that looks at near rows: these should be near each other.
-SWEEP_MOST, NEAR_MOST = 96, 36
+#: Multiples of 16, the lanes of a screen.
+SWEEP_MOST, NEAR_MOST = 96, 32
 
-#: A prefix level serves the queries whose limit is above half of it; below this size there is one level for the rest.
+#: A prefix level serves the queries whose limit is above this share of it: many levels waste little of a sweep, few
+#: leave groups that look at near rows dense. Below the smallest size there is one level for the rest.
+SWEEP_SHARE, NEAR_SHARE = 0.85, 0.5
 SMALLEST_LEVEL = 1024
 
 
@@ -66,11 +69,11 @@ def query_coords(payload, queries):
     return coords
 
 
-def group_queries(payload, queries, most):
+def group_queries(payload, queries, most, share=NEAR_SHARE):
     """Group queries of like limits that are near each other, at most `most` together.
 
     Query i of n, restricted to predecessors, has a neighbourhood n / i times wider than the last; so queries are
-    grouped by levels, each half as long as the one before.
+    grouped by levels, each `share` as long as the one before.
 
     Returns
     -------
@@ -78,10 +81,10 @@ def group_queries(payload, queries, most):
     """
     n = len(payload)
     width = 8 * (payload.factors.shape[1] + payload.coords.shape[1])
-    most = max(4, min(most, GROUP_BYTES // width))
+    most = max(16, min(most, GROUP_BYTES // width // 16 * 16))
     prefix = [n]
-    while prefix[-1] // 2 >= SMALLEST_LEVEL:
-        prefix.append(prefix[-1] // 2)
+    while int(prefix[-1] * share) >= SMALLEST_LEVEL:
+        prefix.append(int(prefix[-1] * share))
     # Level l has limits in (prefix[l + 1], prefix[l]].
     level_of = len(prefix) - 1 - np.searchsorted(np.array(prefix[:0:-1]), queries.limit, side="left")
     coords = query_coords(payload, queries)
@@ -116,6 +119,20 @@ def plan_of_runs(queries, group_ptr, runs):
         run_stop=np.concatenate([np.zeros(0), *(stops for _, stops in runs)]).astype(np.int64),
         run_lower=np.zeros(sum(counts)),
         kth_upper=np.full(len(queries), np.inf),
+    )
+
+
+def plan_of_lists(queries, counts, rows, kth_upper=None):
+    """A plan with a group for each query: query q is compared with the next ``counts[q]`` of `rows`."""
+    q = len(queries)
+    return ScanPlan(
+        queries=queries,
+        group_ptr=np.arange(q + 1, dtype=np.int64),
+        run_ptr=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
+        run_start=rows,
+        run_stop=rows + 1,
+        run_lower=np.zeros(len(rows)),
+        kth_upper=np.full(q, np.inf) if kth_upper is None else kth_upper,
     )
 
 

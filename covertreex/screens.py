@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covertreex.kernels import RationalQuadratic
+from covertreex import plans
 from covertreex.payload import EUCLIDEAN, PayloadStore
-from covertreex.protocols import ScanPlan
 
 #: A query farther than this from all data, in lengthscales, is moved nearer: no kernel is above 1e-43 out there.
 FAR = 100.0
@@ -26,41 +25,55 @@ class Screen:
         float32 or float64.
     centre : ndarray, shape (d,)
         Subtracted from coordinates, so that float32 keeps their differences.
-    factors, coords, inverse : ndarray
-        Factors (n, m), centred coordinates (n, d) and ``1 / sqrt(p)`` (n,) in `dtype`.
+    kernel_code : int
+        The kernel, as canonical arithmetic numbers it; -1 for none, where factors are whitened.
+    factors, coords, scale, spread : ndarray
+        Factors (n, m), centred coordinates (n, d), and what a pair's value is multiplied by and may be off by, in
+        `dtype`: ``|rho|`` is within ``margin * spread_i * spread_j + floor`` of
+        ``scale_i * scale_j * |k(x_i, x_j) - v_i . v_j|`` (C1).
     length : float
         The largest ``|v|**2``.
     margin, floor : float
-        C1: ``|rho|`` is off by at most ``margin * inverse_i * inverse_j + floor``.
     """
 
     payload: PayloadStore
     dtype: type
     centre: np.ndarray
+    kernel_code: int
     factors: np.ndarray
     coords: np.ndarray
-    inverse: np.ndarray
+    scale: np.ndarray
+    spread: np.ndarray
     length: float
     margin: float
     floor: float
 
     def of_queries(self, queries):
-        """Factors, coordinates and inverse of a block's external queries, in the screen's precision; their margin.
+        """Factors, coordinates, scale and spread of a block's external queries, in the screen's precision; their margin.
 
         The margin (C1) is larger than that of the data where their factors are longer or they lie outside.
         """
         if len(queries.p) == 0:
-            return queries.factors.astype(self.dtype), queries.coords.astype(self.dtype), np.zeros(0, self.dtype), 0.0
+            none = np.zeros(0, self.dtype)
+            return queries.factors.astype(self.dtype), queries.coords.astype(self.dtype), none, none, 0.0
         low, high = self.payload.coords.min(axis=0), self.payload.coords.max(axis=0)
         coords = np.clip(queries.coords, low - FAR, high + FAR)
         extent = np.maximum(high, coords.max(axis=0)) - np.minimum(low, coords.min(axis=0))
         margin = _margin(self.payload, self.dtype, max(self.length, _longest(queries.factors)), float(extent.max()))
+        inverse = np.ascontiguousarray(1.0 / np.sqrt(queries.p), dtype=self.dtype)
         return (
             np.ascontiguousarray(queries.factors, dtype=self.dtype),
             np.ascontiguousarray(coords - self.centre, dtype=self.dtype),
-            np.ascontiguousarray(1.0 / np.sqrt(queries.p), dtype=self.dtype),
+            inverse,
+            inverse,
             margin,
         )
+
+    def lens(self, queries, most, external=None):
+        """A `covertreex._core.screen.Lens`, one thread's, for groups of at most `most` of `queries`."""
+        from covertreex._core.screen import Lens
+
+        return Lens(self, self.of_queries(queries) if external is None else external, most)
 
     def shortlist(self, plan, k, cancel, external=None):
         """A plan with one group per query, which holds the rows of `plan` that may be among its k nearest.
@@ -81,30 +94,26 @@ class Screen:
             What the screen did: `gate_rejects` in float32, `gemm_tiles` in float64, `canonical_rechecks`.
         """
         from covertreex._core.canonical import PayloadView
-        from covertreex._core.screen import screen
+        from covertreex._core.screen import Screener
 
-        payload, queries = self.payload, plan.queries
-        *data, margin = self.of_queries(queries) if external is None else external
-        ptr, rows, compared, panels = screen(
-            self.factors, self.coords, self.inverse, payload.kernel_code, payload.variance, max(self.margin, margin),
-            self.floor, data, plan, PayloadView(payload), k, cancel,
-        )  # fmt: skip
-        q = len(queries)
-        counters = {"canonical_rechecks": len(rows)}
+        queries, most = plan.queries, int(np.max(np.diff(plan.group_ptr), initial=0))
+        lens = self.lens(queries, most, external)
+        screener = Screener(lens, lens, None, queries, PayloadView(self.payload), k, most, cancel)
+        # C2: a k-th distance of at most kth_upper is a k-th |rho| of at least this.
+        start = 1.0 - plan.kth_upper * plan.kth_upper * (1.0 + 1e-15) - 1e-14
+        _, counts = screener.sweep(plan, 0, start)
+        short = plans.plan_of_lists(queries, counts, screener.take(), plan.kth_upper)
+        return short, self.counters(screener, len(short.run_start))
+
+    def counters(self, screener, survivors):
+        """What a screener has done since it was last asked, by name."""
+        pairs, panels = screener.counted()
+        counters = {"canonical_rechecks": survivors}
         if self.dtype is np.float32:
-            counters["gate_rejects"] = compared - len(rows)
+            counters["gate_rejects"] = pairs - survivors
         else:
             counters["gemm_tiles"] = panels
-        short = ScanPlan(
-            queries=queries,
-            group_ptr=np.arange(q + 1, dtype=np.int64),
-            run_ptr=ptr,
-            run_start=rows,
-            run_stop=rows + 1,
-            run_lower=np.zeros(len(rows)),
-            kth_upper=plan.kth_upper,
-        )
-        return short, counters
+        return counters
 
 
 def make_screen(payload, dtype):
@@ -113,22 +122,25 @@ def make_screen(payload, dtype):
     Returns
     -------
     Screen or None
-        None for Euclidean, which needs none, for rational quadratic, which has none, and where `dtype` is too coarse.
+        None for Euclidean, which has its own, and where `dtype` is too coarse.
     """
-    if payload.metric == EUCLIDEAN or isinstance(payload.kernel, RationalQuadratic):
+    if payload.metric == EUCLIDEAN:
         return None
     length = _longest(payload.factors)
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
     if not margin / float(np.median(payload.p)) <= BLUR:  # NaN where factors from a file are no numbers
         return None
     centre = 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
+    inverse = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
     return Screen(
         payload=payload,
         dtype=dtype,
         centre=centre,
+        kernel_code=payload.kernel_code,
         factors=payload.factors if dtype is np.float64 else payload.factors.astype(dtype),
         coords=np.ascontiguousarray(payload.coords - centre, dtype=dtype),
-        inverse=np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype),
+        scale=inverse,
+        spread=inverse,
         length=length,
         margin=margin,
         floor=16.0 * float(np.finfo(dtype).eps),
@@ -143,6 +155,6 @@ def _margin(payload, dtype, length, extent):
     """C1: error of the numerator ``k - v.v`` in `dtype` and in canonical arithmetic together."""
     u = np.finfo(dtype).eps / 2
     m, d = payload.factors.shape[1], payload.coords.shape[1]
-    dot = (m * dtype().itemsize / 32 + 16) * length
+    dot = (m + 16) * length
     kernel = payload.variance * (2.0 * extent * np.sqrt(d) + d + 40.0)
     return 2.0 * u * (dot + kernel)

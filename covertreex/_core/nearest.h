@@ -1,103 +1,131 @@
-/* Loops over candidate coordinates for nearest.pyx, in float32: they choose candidates and decide nothing. */
+/* Loops over coordinates for nearest.pyx, in float32: they choose candidates and decide nothing. */
 #ifndef COVERTREEX_NEAREST_H
 #define COVERTREEX_NEAREST_H
 
 #include "screen.h"
 
-#define CX_BLOCK 32 /* rows per box */
+#define CX_BLOCK 32     /* rows per block */
+#define CX_FAR 3.0e38f  /* no distance is as large */
 
-/* Squared distances of one query from `count` candidates, coords being (d, stride); `far` where the rank is not below
- * the limit. */
-CX_SCREEN_CLONES CX_UNUSED static void cx_nearest_distances(const float *query, const float *coords, ptrdiff_t d,
-                                                            ptrdiff_t stride, ptrdiff_t count, const int32_t *rank,
-                                                            int32_t limit, float far, float *out)
+/* Squared distances between one box and `blocks` boxes, whose corners are (d, blocks). */
+CX_SCREEN_CLONES CX_UNUSED static void cx_near_boxes(const float *low, const float *high, ptrdiff_t d,
+                                                     const float *box_low, const float *box_high, ptrdiff_t blocks,
+                                                     float *out)
 {
-    for (ptrdiff_t i = 0; i < count; ++i)
-        out[i] = 0.0f;
+    for (ptrdiff_t b = 0; b < blocks; ++b)
+        out[b] = 0.0f;
     for (ptrdiff_t j = 0; j < d; ++j)
-        for (ptrdiff_t i = 0; i < count; ++i) {
-            float t = coords[j * stride + i] - query[j];
-            out[i] += t * t;
+        for (ptrdiff_t b = 0; b < blocks; ++b) {
+            float under = box_low[j * blocks + b] - high[j], over = low[j] - box_high[j * blocks + b];
+            float gap = under > over ? under : over;
+            gap = gap > 0.0f ? gap : 0.0f;
+            out[b] += gap * gap;
         }
-    for (ptrdiff_t i = 0; i < count; ++i)
-        out[i] = rank[i] < limit ? out[i] : far;
 }
 
-/* A threshold that about K of the values do not exceed, at least K if there are so many below `far`. */
-CX_SCREEN_CLONES CX_UNUSED static float cx_nearest_threshold(const float *values, ptrdiff_t count, ptrdiff_t K, float far)
+/* Squared distances of one query from the rows of the listed blocks, each (d, CX_BLOCK); CX_FAR for rows whose rank is
+ * not below the limit. Returns how many are below it. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_rows(const float *query, ptrdiff_t stride, int32_t limit,
+                                                         ptrdiff_t d, const float *coords, const int32_t *rank,
+                                                         const int32_t *blocks, ptrdiff_t count, float *out)
+{
+    int32_t within = 0;
+    for (ptrdiff_t b = 0; b < count; ++b) {
+        const float *x = coords + (ptrdiff_t)blocks[b] * d * CX_BLOCK;
+        const int32_t *r = rank + (ptrdiff_t)blocks[b] * CX_BLOCK;
+        float value[CX_BLOCK] = {0.0f};
+        for (ptrdiff_t j = 0; j < d; ++j)
+            for (int i = 0; i < CX_BLOCK; ++i) {
+                float t = x[j * CX_BLOCK + i] - query[j * stride];
+                value[i] += t * t;
+            }
+        for (int i = 0; i < CX_BLOCK; ++i) {
+            out[b * CX_BLOCK + i] = r[i] < limit ? value[i] : CX_FAR;
+            within += r[i] < limit;
+        }
+    }
+    return within;
+}
+
+/* A threshold that about `wanted` of the values do not exceed, at least so many if there are so many below CX_FAR. */
+CX_SCREEN_CLONES CX_UNUSED static float cx_near_threshold(const float *values, ptrdiff_t count, ptrdiff_t wanted)
 {
     float high = 0.0f, low = 0.0f;
     int32_t within = 0;
     for (ptrdiff_t i = 0; i < count; ++i) {
-        float v = values[i] < far ? values[i] : 0.0f;
+        float v = values[i] < CX_FAR ? values[i] : 0.0f;
         high = v > high ? v : high;
-        within += values[i] < far;
+        within += values[i] < CX_FAR;
     }
-    if (within <= K)
+    if (within <= wanted)
         return high;
     for (int round = 0; round < 24; ++round) {
         float middle = 0.5f * (low + high);
         int32_t below = 0;
         for (ptrdiff_t i = 0; i < count; ++i)
             below += values[i] <= middle;
-        if (below < K)
+        if (below < wanted)
             low = middle;
         else {
             high = middle;
-            if (below <= K + K / 16)
+            if (below <= wanted + wanted / 16)
                 break;
         }
     }
     return high;
 }
 
-/* Rows within `bound` of one query, in blocks of CX_BLOCK with boxes low and high, (d, blocks) each: their squared
- * distances and places; returns how many. A block is looked into only if its box is within the bound. */
-CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_nearest_within(const float *query, int32_t limit, float bound, ptrdiff_t d,
-                                                              const float *coords, ptrdiff_t stride,
-                                                              const int32_t *rank, const float *low, const float *high,
-                                                              ptrdiff_t blocks, float *box, float *kept,
-                                                              int32_t *places)
+/* Rows whose distance to some query, in units of that query's own radius, is in (above, reach] (both squared): their
+ * values and places. Queries are (d, stride), `inverse` is 1 / radius^2; a query sees rows below its limit. `far` holds
+ * the distances between the box of all queries and the blocks, and `widest` is the largest radius^2. Returns how many.
+ */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries, ptrdiff_t stride, ptrdiff_t size,
+                                                           const int32_t *limit, const float *inverse, float widest,
+                                                           ptrdiff_t d, const float *coords, const int32_t *rank,
+                                                           const float *box_low, const float *box_high,
+                                                           ptrdiff_t blocks, const float *far, float above,
+                                                           float reach, float *gap, float *values, int32_t *places)
 {
-    ptrdiff_t size = 0;
-    for (ptrdiff_t b = 0; b < blocks; ++b)
-        box[b] = 0.0f;
-    for (ptrdiff_t j = 0; j < d; ++j)
-        for (ptrdiff_t b = 0; b < blocks; ++b) {
-            float under = low[j * blocks + b] - query[j], over = query[j] - high[j * blocks + b];
-            float gap = under > over ? under : over;
-            gap = gap > 0.0f ? gap : 0.0f;
-            box[b] += gap * gap;
-        }
+    ptrdiff_t kept = 0;
     for (ptrdiff_t b = 0; b < blocks; ++b) {
-        if (box[b] > bound)
+        if (far[b] > reach * widest)
             continue;
-        float values[CX_BLOCK] = {0.0f};
+        for (ptrdiff_t i = 0; i < stride; ++i)
+            gap[i] = 0.0f;
         for (ptrdiff_t j = 0; j < d; ++j)
-            for (int i = 0; i < CX_BLOCK; ++i) {
-                float t = coords[j * stride + b * CX_BLOCK + i] - query[j];
-                values[i] += t * t;
+            for (ptrdiff_t i = 0; i < stride; ++i) {
+                float under = box_low[j * blocks + b] - queries[j * stride + i];
+                float over = queries[j * stride + i] - box_high[j * blocks + b];
+                float t = under > over ? under : over;
+                t = t > 0.0f ? t : 0.0f;
+                gap[i] += t * t;
             }
-        for (int i = 0; i < CX_BLOCK; ++i) {
-            kept[size] = values[i];
-            places[size] = (int32_t)(b * CX_BLOCK + i);
-            size += values[i] <= bound && rank[b * CX_BLOCK + i] < limit;
+        float best[CX_BLOCK];
+        for (int l = 0; l < CX_BLOCK; ++l)
+            best[l] = CX_FAR;
+        const float *x = coords + b * d * CX_BLOCK;
+        const int32_t *r = rank + b * CX_BLOCK;
+        for (ptrdiff_t i = 0; i < size; ++i) {
+            if (gap[i] * inverse[i] > reach)
+                continue;
+            float value[CX_BLOCK] = {0.0f};
+            for (ptrdiff_t j = 0; j < d; ++j)
+                for (int l = 0; l < CX_BLOCK; ++l) {
+                    float t = x[j * CX_BLOCK + l] - queries[j * stride + i];
+                    value[l] += t * t;
+                }
+            for (int l = 0; l < CX_BLOCK; ++l) {
+                float scaled = r[l] < limit[i] ? value[l] * inverse[i] : CX_FAR;
+                best[l] = scaled < best[l] ? scaled : best[l];
+            }
+        }
+        for (int l = 0; l < CX_BLOCK; ++l) {
+            values[kept] = best[l];
+            places[kept] = (int32_t)(b * CX_BLOCK + l);
+            kept += best[l] > above && best[l] <= reach;
         }
     }
-    return size;
-}
-
-/* Squared distance between the box [low, high] and each of `count` boxes. */
-CX_INLINE double cx_box_distance(const double *low, const double *high, const double *box_low, const double *box_high,
-                                 ptrdiff_t d)
-{
-    double total = 0.0;
-    for (ptrdiff_t j = 0; j < d; ++j) {
-        double gap = box_low[j] - high[j], other = low[j] - box_high[j];
-        gap = gap > other ? gap : other;
-        total += gap > 0.0 ? gap * gap : 0.0;
-    }
-    return total;
+    return kept;
 }
 
 #endif

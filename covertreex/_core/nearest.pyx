@@ -1,168 +1,205 @@
-"""Which rows are near a group of queries in coordinates: the union of what each of its queries has nearest.
+"""Which rows to look at first, for a group of queries: those near in coordinates, in widening rings.
 
-Rows come in blocks with bounding boxes. A first look at some blocks around the group tells for each query a distance
-within which there are `width` rows for sure; a second takes every block within the farthest of these.
+The unit of distance is each query's own radius, within which it has about `unit` rows; a row's distance from the group
+is its least distance from any query, so that a ring is the union of what all queries have there.
 """
 
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t
 
 import numpy as np
 
+from covertreex._core.screen cimport Lens, Screener
+
 cdef extern from "nearest.h" nogil:
-    void cx_nearest_distances(const float *query, const float *coords, Py_ssize_t d, Py_ssize_t stride,
-                              Py_ssize_t count, const int32_t *rank, int32_t limit, float far, float *out)
-    float cx_nearest_threshold(const float *values, Py_ssize_t count, Py_ssize_t K, float far)
-    Py_ssize_t cx_nearest_within(const float *query, int32_t limit, float bound, Py_ssize_t d, const float *coords,
-                                 Py_ssize_t stride, const int32_t *rank, const float *low, const float *high,
-                                 Py_ssize_t blocks, float *box, float *kept, int32_t *places)
+    void cx_near_boxes(const float *low, const float *high, Py_ssize_t d, const float *box_low, const float *box_high,
+                       Py_ssize_t blocks, float *out)
+    Py_ssize_t cx_near_rows(const float *query, Py_ssize_t stride, int32_t limit, Py_ssize_t d, const float *coords,
+                            const int32_t *rank, const int32_t *blocks, Py_ssize_t count, float *out)
+    float cx_near_threshold(const float *values, Py_ssize_t count, Py_ssize_t wanted)
+    Py_ssize_t cx_near_gather(const float *queries, Py_ssize_t stride, Py_ssize_t size, const int32_t *limit,
+                              const float *inverse, float widest, Py_ssize_t d, const float *coords,
+                              const int32_t *rank, const float *box_low, const float *box_high, Py_ssize_t blocks,
+                              const float *far, float above, float reach, float *gap, float *values, int32_t *places)
     const int BLOCK "CX_BLOCK"
-    double cx_box_distance(const double *low, const double *high, const double *box_low, const double *box_high,
-                           Py_ssize_t d)
+    const float FAR "CX_FAR"
+
+#: Farthest coordinate from the middle, so that squares stay finite in float32.
+FARTHEST = 1e15
 
 cdef enum:
-    FIRST_LOOK = 3  # rows of the first look, as a multiple of the width: some are past a limit, or across the group
-
-cdef double FAR = 3.0e38
+    LANES = 16       # queries are padded to a multiple of this
+    FIRST_LOOK = 8   # rows looked at for the radii, as a multiple of the unit
+    STAGE = 4        # rings whose rows are collected at once
+    MOST_RINGS = 64  # the last of so many is all that is left
 
 
 cdef class Blocks:
     """Payload rows in leaf order, in blocks of 32, with their boxes. Read-only: many threads may search it at once."""
 
-    cdef readonly object rows
+    cdef readonly object rows, middle
     cdef const int64_t[::1] row
-    cdef float[:, ::1] coords
-    cdef int32_t[::1] rank
-    cdef double[:, ::1] low, high
+    cdef float[:, :, ::1] coords
+    cdef int32_t[:, ::1] rank
+    cdef float[:, ::1] low, high
 
     def __init__(self, const double[:, ::1] coords, rows, rank):
         """`coords` (n, d) and `rank` (n,) of all payload rows; `rows` (r,), ascending: those that may be found."""
-        taken = np.asarray(coords)[rows]
-        starts = np.arange(0, len(rows), BLOCK)
+        every = np.asarray(coords)
+        self.middle = 0.5 * (every.min(axis=0) + every.max(axis=0))
+        blocks, d = (len(rows) + BLOCK - 1) // BLOCK, every.shape[1]
+        place = np.minimum(np.arange(blocks * BLOCK), len(rows) - 1)
+        taken = self.centred(every[rows])[place].reshape(blocks, BLOCK, d)
+        ranks = np.asarray(rank)[rows][place].astype(np.int32)
+        ranks[len(rows):] = INT32_MAX
         self.rows = rows
         self.row = rows
-        self.coords = np.ascontiguousarray(taken, dtype=np.float32)
-        self.rank = np.ascontiguousarray(rank[rows], dtype=np.int32)
-        self.low = np.minimum.reduceat(taken, starts, axis=0)
-        self.high = np.maximum.reduceat(taken, starts, axis=0)
+        self.coords = np.ascontiguousarray(taken.transpose(0, 2, 1))
+        self.rank = ranks.reshape(blocks, BLOCK)
+        self.low = np.ascontiguousarray(taken.min(axis=1).T)
+        self.high = np.ascontiguousarray(taken.max(axis=1).T)
+
+    def centred(self, coords):
+        """Coordinates as they are compared: about the middle, in float32."""
+        return np.clip(coords - self.middle, -FARTHEST, FARTHEST).astype(np.float32)
 
     def __len__(self):
         return self.row.shape[0]
 
 
 cdef class Finder:
-    """One thread's scratch for searching `Blocks`."""
+    """One thread's scratch for searching `Blocks`, for groups of at most `most` queries."""
 
     cdef Blocks blocks
-    cdef Py_ssize_t size, stride
-    cdef int64_t[::1] place
-    cdef float[:, ::1] coords
-    cdef int32_t[::1] rank
-    cdef float[::1] values, kept, bounds
-    cdef int32_t[::1] kept_place
-    cdef uint8_t[::1] marks
-    cdef float[::1] box_distance, box_low, box_high, box
+    cdef Py_ssize_t stride, size, count, unit
+    cdef float[:, ::1] queries
+    cdef int32_t[::1] limit, list, places
+    cdef float[::1] inverse, gap, far, values, box
+    cdef float widest
+    cdef int64_t[::1] found
 
-    def __init__(self, Blocks blocks):
+    def __init__(self, Blocks blocks, Py_ssize_t most):
+        cdef Py_ssize_t rows = blocks.coords.shape[0] * BLOCK, d = blocks.coords.shape[1]
         self.blocks = blocks
-        self.box_distance = np.empty(blocks.low.shape[0], dtype=np.float32)
-        self.grow(4096)
+        self.stride = LANES * ((most + LANES - 1) // LANES)
+        self.queries = np.zeros((d, self.stride), dtype=np.float32)
+        self.limit = np.zeros(self.stride, dtype=np.int32)
+        self.inverse, self.gap = np.zeros((2, self.stride), dtype=np.float32)
+        self.far = np.zeros(blocks.coords.shape[0], dtype=np.float32)
+        self.list = np.zeros(blocks.coords.shape[0], dtype=np.int32)
+        self.values = np.zeros(rows + 1, dtype=np.float32)
+        self.places = np.zeros(rows + 1, dtype=np.int32)
+        self.found = np.zeros(rows, dtype=np.int64)
+        self.box = np.zeros(2 * d, dtype=np.float32)
 
-    cdef grow(self, Py_ssize_t stride):
-        self.stride = stride
-        self.place = np.empty(stride, dtype=np.int64)
-        self.coords = np.empty((self.blocks.coords.shape[1], stride), dtype=np.float32)
-        self.rank = np.empty(stride, dtype=np.int32)
-        self.values = np.empty(stride, dtype=np.float32)
-        self.kept = np.empty(stride + 1, dtype=np.float32)
-        self.kept_place = np.empty(stride + 1, dtype=np.int32)
-        self.marks = np.empty(stride, dtype=np.uint8)
-        d, boxes = self.blocks.coords.shape[1], stride // BLOCK
-        self.box_low, self.box_high = np.empty((2, d * boxes), dtype=np.float32)
-        self.box = np.empty(boxes, dtype=np.float32)
+    cdef void begin(self, const float[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t unit) noexcept nogil:
+        """Take the next group, and measure for each query the radius within which it has about `unit` rows."""
+        cdef Py_ssize_t i, j, b, d = self.queries.shape[0], blocks = self.far.shape[0], look, within, count
+        cdef float reach, radius
+        self.size = queries.shape[0]
+        for j in range(d):
+            for i in range(self.size):
+                self.queries[j, i] = queries[i, j]
+                self.box[j] = min(self.box[j], queries[i, j]) if i else queries[i, j]
+                self.box[d + j] = max(self.box[d + j], queries[i, j]) if i else queries[i, j]
+        for i in range(self.size):
+            self.limit[i] = <int32_t>min(limits[i], <int64_t>INT32_MAX)
+        cx_near_boxes(&self.box[0], &self.box[d], d, &self.blocks.low[0, 0], &self.blocks.high[0, 0], blocks,
+                      &self.far[0])
+        look = FIRST_LOOK * unit // BLOCK + 8
+        i = 0
+        self.widest = 0.0
+        while i < self.size:
+            reach = cx_near_threshold(&self.far[0], blocks, min(look, blocks))
+            count = 0
+            for b in range(blocks):
+                if self.far[b] <= reach:
+                    self.list[count] = <int32_t>b
+                    count += 1
+            while i < self.size:
+                within = cx_near_rows(&self.queries[0, i], self.stride, self.limit[i], d, &self.blocks.coords[0, 0, 0],
+                                      &self.blocks.rank[0, 0], &self.list[0], count, &self.values[0])
+                if within < unit and count < blocks:
+                    break
+                # Not 0 among duplicates: a row there would be no unit away.
+                radius = max(cx_near_threshold(&self.values[0], count * BLOCK, unit), <float>1e-30)
+                self.inverse[i] = <float>1.0 / radius
+                self.widest = max(self.widest, radius)
+                i += 1
+            look = 4 * look
 
-    def rows_near(self, const double[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t width):
-        """Rows that are among about the `width` nearest of some query with rank below its limit.
+    cdef Py_ssize_t gather(self, float above, float reach) noexcept nogil:
+        """Collect in `places` and `values` the rows farther than `above`, at most `reach` (squared) from the group."""
+        return cx_near_gather(&self.queries[0, 0], self.stride, self.size, &self.limit[0], &self.inverse[0],
+                              self.widest, self.queries.shape[0], &self.blocks.coords[0, 0, 0],
+                              &self.blocks.rank[0, 0], &self.blocks.low[0, 0], &self.blocks.high[0, 0],
+                              self.far.shape[0], &self.far[0], above, reach, &self.gap[0], &self.values[0],
+                              &self.places[0])
 
-        Returns an ascending array of payload rows.
+    def narrow(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
+               Py_ssize_t unit, double growth, double least, Py_ssize_t patience, Py_ssize_t rings,
+               double[::1] thresholds, int64_t[::1] counts, int32_t[::1] rings_of=None):
+        """Look at the rows of ring after ring, until one brings little.
+
+        Parameters
+        ----------
+        screener : Screener
+            Keeps what stands; holds the queries.
+        first : int
+            Place of the group's first query.
+        queries : ndarray, shape (g, d), float32
+            Coordinates of the group's queries, `Blocks.centred`.
+        limits : ndarray, shape (g,), int64
+        unit : int
+            A query's radius holds about so many rows.
+        growth : float
+            Each ring reaches so much farther than the last, squared.
+        least, patience : float, int
+            Stop after so many rings in a row whose rows each took at most this share of all places (k per query).
+        rings : int
+            Stop after so many rings in any case; with 0, the last ring is all that is left.
+        thresholds, counts : ndarray, shape (g,)
+            Filled as by `Screener.sweep`.
+        rings_of : ndarray, shape (n,), int32, optional
+            Receives the ring of each row that is looked at.
+
+        Returns
+        -------
+        gained, seen : list
+            For each ring, the share of all places that its rows took, and how many rows had been looked at.
         """
-        cdef Py_ssize_t d = queries.shape[1], i
-        low, high = np.min(queries, axis=0), np.max(queries, axis=0)
-        cdef double[::1] box_low = low, box_high = high
-        cdef const float[:, ::1] points = np.asarray(queries).astype(np.float32)
-        cdef float reach
-        for i in range(self.blocks.low.shape[0]):
-            self.box_distance[i] = cx_box_distance(&box_low[0], &box_high[0], &self.blocks.low[i, 0],
-                                                   &self.blocks.high[i, 0], d)
-        cdef Py_ssize_t look = FIRST_LOOK * width // BLOCK + 2, blocks = self.box_distance.shape[0], many, j
-        cdef float threshold
-        self.bounds = np.empty(points.shape[0], dtype=np.float32)
-        while True:
-            self.gather(cx_nearest_threshold(&self.box_distance[0], blocks, min(look, blocks), FAR))
-            reach = self.bound(points, limits, width)
-            if reach < FAR or look >= blocks:
-                break
-            look *= 4
-        self.gather(reach)
+        cdef Lens lens = screener.near
+        cdef Py_ssize_t i, count, stage, ring = 0, seen = 0, poor = 0, last = MOST_RINGS if rings == 0 else rings
+        cdef int64_t all_rows
+        cdef float edge[MOST_RINGS]
+        cdef double share[MOST_RINGS]
+        cdef int64_t looked[MOST_RINGS]
+        cdef float below
+        cdef bint more = True
         with nogil:
-            self.marks[:self.size] = 0
-            for i in range(points.shape[0]):
-                many = cx_nearest_within(&points[i, 0], <int32_t>limits[i], self.bounds[i], d, &self.coords[0, 0],
-                                         self.stride, &self.rank[0], &self.box_low[0], &self.box_high[0],
-                                         self.size // BLOCK, &self.box[0], &self.kept[0], &self.kept_place[0])
-                threshold = cx_nearest_threshold(&self.kept[0], many, width, FAR)
-                for j in range(many):
-                    if self.kept[j] <= threshold:
-                        self.marks[self.kept_place[j]] = 1
-        chosen = np.asarray(self.marks[:self.size]).view(bool)
-        return np.asarray(self.blocks.rows)[np.asarray(self.place[:self.size])[chosen]]
+            for i in range(MOST_RINGS):
+                edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
+            self.begin(queries, limits, unit)
+            screener.begin(first, self.size, NULL)
+            screener.aim(lens)
+            all_rows = min(screener.top, self.blocks.row.shape[0])
+            while more:
+                stage = min(<Py_ssize_t>STAGE, last - ring)
+                count = self.gather(edge[ring - 1] if ring else -1.0, edge[ring + stage - 1])
+                while more and stage > 0:
+                    below = edge[ring - 1] if ring else -1.0
+                    for i in range(count):
+                        if below < self.values[i] <= edge[ring]:
+                            screener.feed(lens, self.blocks.row[self.places[i]])
+                            seen += 1
+                            if rings_of is not None:
+                                rings_of[self.blocks.row[self.places[i]]] = <int32_t>ring
+                    screener.compare(lens)
+                    share[ring] = <double>screener.gained() / (self.size * screener.k)
+                    looked[ring] = seen
+                    poor = poor + 1 if ring > 0 and share[ring] <= least else 0
+                    more = seen < all_rows and ring + 1 < last and poor < patience and not screener.cancel[0]
+                    ring += 1
+                    stage -= 1
+            screener.finish(&thresholds[0], &counts[0])
+        return [share[i] for i in range(ring)], [looked[i] for i in range(ring)]
 
-    cdef void evaluate(self, const float *point, int64_t limit) noexcept nogil:
-        cx_nearest_distances(point, &self.coords[0, 0], self.coords.shape[0], self.stride, self.size, &self.rank[0],
-                             <int32_t>limit, FAR, &self.values[0])
-
-    cdef float bound(self, const float[:, ::1] points, const int64_t[::1] limits, Py_ssize_t width):
-        """For each query, how far it has to see at most for `width` of the rows gathered; returns the farthest.
-
-        That is FAR if one of them finds too few.
-        """
-        cdef float reach = 0.0
-        cdef Py_ssize_t i, j, found
-        with nogil:
-            for i in range(points.shape[0]):
-                self.evaluate(&points[i, 0], limits[i])
-                found = 0
-                for j in range(self.size):
-                    found += self.values[j] < FAR
-                self.bounds[i] = 0.99 * FAR
-                if found >= width:
-                    self.bounds[i] = cx_nearest_threshold(&self.values[0], self.size, width, FAR)
-                else:
-                    reach = FAR
-                reach = max(reach, self.bounds[i])
-        return reach
-
-    cdef gather(self, float reach):
-        """Collect the rows and boxes of all blocks within `reach` (squared) of the group, whole blocks padded."""
-        cdef Py_ssize_t b, i, j, start, count = 0, n = self.blocks.row.shape[0], at = 0, d = self.coords.shape[0]
-        for b in range(self.box_distance.shape[0]):
-            count += self.box_distance[b] <= reach
-        if count * BLOCK > self.stride:
-            self.grow(2 * count * BLOCK)
-        with nogil:
-            self.size = count * BLOCK
-            for b in range(self.box_distance.shape[0]):
-                if self.box_distance[b] > reach:
-                    continue
-                start = b * BLOCK
-                for i in range(BLOCK):
-                    if start + i < n:
-                        self.place[at * BLOCK + i] = start + i
-                        self.rank[at * BLOCK + i] = self.blocks.rank[start + i]
-                        for j in range(d):
-                            self.coords[j, at * BLOCK + i] = self.blocks.coords[start + i, j]
-                    else:
-                        self.rank[at * BLOCK + i] = INT32_MAX
-                for j in range(d):
-                    self.box_low[j * count + at] = <float>self.blocks.low[b, j]
-                    self.box_high[j * count + at] = <float>self.blocks.high[b, j]
-                at += 1

@@ -38,20 +38,44 @@ CX_INLINE double cx_screen64_exp(double x)
     return cx_exp_neg(x);
 }
 
+enum { CX_NO_KERNEL = -1 }; /* |rho| is |dot| */
+
 #define CX_T float
+#define CX_COUNT int32_t
 #define CX_NAME(x) cx_screen32_##x
 #define CX_SQRT sqrtf
 #include "screen_tile.h"
 #undef CX_T
+#undef CX_COUNT
 #undef CX_NAME
 #undef CX_SQRT
 
 #define CX_T double
+#define CX_COUNT int64_t
 #define CX_NAME(x) cx_screen64_##x
 #define CX_SQRT sqrt
 #include "screen_tile.h"
 #undef CX_T
+#undef CX_COUNT
 #undef CX_NAME
 #undef CX_SQRT
+
+/* |rho| of one row and one query in float64. */
+CX_SCREEN_CLONES CX_UNUSED static double cx_screen64_pair(int kernel, double variance, double alpha, const double *x,
+                                                          const double *y, ptrdiff_t d, const double *v,
+                                                          const double *w, ptrdiff_t m, double scale, double other)
+{
+    cx_screen64_vector a = {0}, b = {0}, c = {0}, e = {0};
+    for (ptrdiff_t i = 0; i < m; i += 16) {
+        a += cx_screen64_load(v + i) * cx_screen64_load(w + i);
+        b += cx_screen64_load(v + i + 4) * cx_screen64_load(w + i + 4);
+        c += cx_screen64_load(v + i + 8) * cx_screen64_load(w + i + 8);
+        e += cx_screen64_load(v + i + 12) * cx_screen64_load(w + i + 12);
+    }
+    a = (a + b) + (c + e);
+    double dot = (a[0] + a[1]) + (a[2] + a[3]), rho;
+    cx_screen64_rho(kernel, variance, alpha, x, scale, y, d, 1, &other, &dot, 1, &rho);
+    return rho;
+}
 
 #endif

@@ -1,9 +1,10 @@
-"""The screen: turns a plan into a smaller one, losing no neighbour (docs/mathematics.md, C1 and C2).
+"""The screen: turns candidate rows into short lists, losing no neighbour among them (docs/mathematics.md, C1 and C2).
 
 For each query it keeps a bound that the k-th best |rho| is sure to reach, and drops every row whose |rho| is sure to
 stay below it. What survives is decided by canonical arithmetic, in a scan.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 
@@ -12,45 +13,38 @@ import numpy as np
 from covertreex._core.queries cimport QueriesView
 
 cdef extern from "screen.h" nogil:
-    void cx_screen32_panel(int kernel, float variance, const float *const *rows, const float *const *row_coords,
-                           const float *row_inverse, Py_ssize_t nrows, const float *const *queries,
-                           const float *coords, const float *inverse, Py_ssize_t nqueries, Py_ssize_t d,
-                           Py_ssize_t m, float *dots, float *out, Py_ssize_t stride)
-    void cx_screen64_panel(int kernel, double variance, const double *const *rows, const double *const *row_coords,
-                           const double *row_inverse, Py_ssize_t nrows, const double *const *queries,
-                           const double *coords, const double *inverse, Py_ssize_t nqueries, Py_ssize_t d,
-                           Py_ssize_t m, double *dots, double *out, Py_ssize_t stride)
-
-ctypedef fused real:
-    float
-    double
-
-cdef enum:
-    PANEL = 32  # rows compared at once
-
-
-cdef struct Survivor:
-    int64_t row
-    double high  # |rho| is at most this
+    void cx_screen32_put(const float *factors, Py_ssize_t m, float *pack, Py_ssize_t lane)
+    void cx_screen64_put(const double *factors, Py_ssize_t m, double *pack, Py_ssize_t lane)
+    void cx_screen32_dots(const float *const *rows, Py_ssize_t nrows, const float *pack, Py_ssize_t packs,
+                          Py_ssize_t m, float *out, Py_ssize_t stride)
+    void cx_screen64_dots(const double *const *rows, Py_ssize_t nrows, const double *pack, Py_ssize_t packs,
+                          Py_ssize_t m, double *out, Py_ssize_t stride)
+    bint cx_screen32_bounds(int kernel, float variance, float alpha, const float *x, float row_scale, float row_spread,
+                            float floor, const float *coords, Py_ssize_t d, Py_ssize_t stride, const float *scale,
+                            const float *spread, const float *threshold, const float *dots, Py_ssize_t count,
+                            float *rho, float *high)
+    bint cx_screen64_bounds(int kernel, double variance, double alpha, const double *x, double row_scale,
+                            double row_spread, double floor, const double *coords, Py_ssize_t d, Py_ssize_t stride,
+                            const double *scale, const double *spread, const double *threshold, const double *dots,
+                            Py_ssize_t count, double *rho, double *high)
+    Py_ssize_t cx_screen32_hits(const float *high, const float *threshold, Py_ssize_t count, int32_t *out)
+    Py_ssize_t cx_screen64_hits(const double *high, const double *threshold, Py_ssize_t count, int32_t *out)
+    double cx_screen64_pair(int kernel, double variance, double alpha, const double *x, const double *y, Py_ssize_t d,
+                            const double *v, const double *w, Py_ssize_t m, double scale, double other)
 
 
-cdef struct Shortlist:
-    # A query's bound and what may still be above it. Owns `at` and `lows`.
-    Survivor *at
-    Py_ssize_t size
-    Py_ssize_t capacity
-    double *lows       # min-heap of the k largest lower bounds of |rho|
-    Py_ssize_t filled
-    double threshold   # the k-th best |rho| is at least this
+cdef double BLUNT = 1e-3  # a pair whose |rho| is known no better is looked at again
 
 
 cdef void compact(Shortlist *one) noexcept nogil:
-    cdef Py_ssize_t i, kept = 0
+    cdef Py_ssize_t i, kept = 0, old = 0
     for i in range(one.size):
         if one.at[i].high >= one.threshold:
             one.at[kept] = one.at[i]
             kept += 1
+            old += i < one.old
     one.size = kept
+    one.old = old
 
 
 cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) noexcept nogil:
@@ -90,140 +84,326 @@ cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double hig
         one.threshold = one.lows[0]
 
 
-def screen(const real[:, ::1] factors, const real[:, ::1] coords, const real[::1] inverse, int kernel, double variance,
-           double margin, double floor, query_data, plan, view, Py_ssize_t k, const int32_t[::1] cancel):
-    """Shortlists of the queries of `plan`: query q has ``rows[ptr[q]:ptr[q + 1]]``, ascending.
+cdef class Lens:
+    """One screen's view of the data, and its scratch for one group of queries: a thread's own.
 
-    Returns ``(ptr, rows, pairs compared, panels of rows)``.
-
-    Parameters
-    ----------
-    factors, coords, inverse : of the payload's rows; inverse is ``1 / sqrt(p)``
-    margin, floor : float
-        C1: the screen's |rho| is off by at most ``margin * inverse_i * inverse_j + floor``.
-    query_data : tuple
-        The same three arrays of the external queries.
-    plan : ScanPlan
-    view : PayloadView
-    k : int
-        0 keeps all rows that may be within ``plan.kth_upper``.
-    cancel : ndarray, shape (1,)
+    Arrays are float32 if `single`, else float64; queries lie in packs of `lanes` (16 or 8), component by component.
     """
-    cdef QueriesView queries = QueriesView(plan.queries, view)
-    cdef const real[:, ::1] external_factors = query_data[0], external_coords = query_data[1]
-    cdef const real[::1] external_inverse = query_data[2]
-    cdef const int64_t[::1] group_ptr = plan.group_ptr, run_ptr = plan.run_ptr
-    cdef const int64_t[::1] run_start = plan.run_start, run_stop = plan.run_stop
-    cdef const double[::1] kth_upper = plan.kth_upper
-    cdef Py_ssize_t total = len(plan.queries), most = max(np.diff(plan.group_ptr), default=0)
-    cdef Py_ssize_t stride = most + 8, d = coords.shape[1], m = factors.shape[1]
-    kind = np.float32 if real is float else np.float64
-    cdef real[:, ::1] group_coords = np.zeros((d, stride), dtype=kind), dots = np.zeros((PANEL + 4, stride), dtype=kind)
-    cdef real[:, ::1] rho = np.zeros((PANEL + 4, stride), dtype=kind)
-    cdef real[::1] group_inverse = np.zeros(stride, dtype=kind), row_inverse = np.zeros(PANEL + 4, dtype=kind)
-    cdef const real **pointers = <const real **>malloc((stride + 2 * (PANEL + 4)) * sizeof(void *))
-    cdef Shortlist *lists = <Shortlist *>malloc(max(total, <Py_ssize_t>1) * sizeof(Shortlist))
-    cdef const real **rows = pointers + stride
-    cdef const real **row_coords = rows + PANEL + 4
-    cdef int64_t panel[PANEL]
-    cdef Py_ssize_t g, r, q, i, j, size, filled, e
-    cdef int64_t row, top, rank, compared = 0, panels = 0
-    cdef double slack
-    cdef int64_t low = 0, high = 0  # all queries of a group that are rows lie between
-    cdef bint last, own
-    ptr = np.zeros(total + 1, dtype=np.int64)
-    cdef int64_t[::1] ends = ptr, out
-    try:
-        for q in range(total):
-            lists[q].size = lists[q].filled = 0
-            lists[q].capacity = 4 * k + 64
-            lists[q].at = <Survivor *>malloc(lists[q].capacity * sizeof(Survivor))
-            lists[q].lows = <double *>malloc(k * sizeof(double))
-            # C2: a k-th distance of at most kth_upper is a k-th |rho| of at least this.
-            lists[q].threshold = 1.0 - kth_upper[q] * kth_upper[q] * (1.0 + 1e-15) - 1e-14
+
+    def __init__(self, screen, external, Py_ssize_t most):
+        """`screen` a `covertreex.screens.Screen`, `external` what its `of_queries` returns, `most` queries a group."""
+        cdef object name, array
+        data = {"factors": screen.factors, "coords": screen.coords, "scale": screen.scale, "spread": screen.spread,
+                "external_factors": external[0], "external_coords": external[1], "external_scale": external[2],
+                "external_spread": external[3]}
+        self.single = screen.dtype is np.float32
+        self.kernel, self.variance, self.alpha = screen.kernel_code, screen.payload.variance, screen.payload.alpha
+        # The margin is used in the screen's own precision: rounding must not make it smaller.
+        self.margin = max(screen.margin, external[4]) * (1.0 + 1e-5)
+        self.floor = screen.floor
+        self.d, self.m = screen.coords.shape[1], screen.factors.shape[1]
+        self.width = 4 if self.single else 8
+        self.lanes = 64 // self.width
+        self.stride = self.lanes * ((most + self.lanes - 1) // self.lanes)
+        scratch = {"pack": self.stride * max(self.m, 1), "group_coords": self.stride * max(self.d, 1),
+                   "group_scale": self.stride, "group_spread": self.stride, "threshold": self.stride,
+                   "dots": PANEL * self.stride, "rho": self.stride, "high": self.stride}
+        self.held = [*data.values(), *(np.zeros(size, dtype=screen.dtype) for size in scratch.values())]
+        self.held.append(np.zeros(self.stride + 1, dtype=np.int32))
+        address = [array.ctypes.data for array in self.held]
+        self.factors, self.coords, self.scale, self.spread = (
+            <const char *><size_t>address[0], <const char *><size_t>address[1], <const char *><size_t>address[2],
+            <const char *><size_t>address[3])
+        self.external_factors, self.external_coords, self.external_scale, self.external_spread = (
+            <const char *><size_t>address[4], <const char *><size_t>address[5], <const char *><size_t>address[6],
+            <const char *><size_t>address[7])
+        self.pack, self.group_coords, self.group_scale, self.group_spread = (
+            <char *><size_t>address[8], <char *><size_t>address[9], <char *><size_t>address[10],
+            <char *><size_t>address[11])
+        self.threshold, self.dots, self.rho, self.high = (
+            <char *><size_t>address[12], <char *><size_t>address[13], <char *><size_t>address[14],
+            <char *><size_t>address[15])
+        self.hit = <int32_t *><size_t>address[16]
+
+    cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil:
+        return (<const float *>array)[i] if self.single else (<const double *>array)[i]
+
+    cdef void set_number(self, char *array, Py_ssize_t i, double value) noexcept nogil:
+        if self.single:
+            (<float *>array)[i] = <float>value
+        else:
+            (<double *>array)[i] = value
+
+    cdef void load(self, QueriesView queries, Py_ssize_t first, Py_ssize_t size) noexcept nogil:
+        """Take in queries `first` to ``first + size``; lanes past the last never reach their threshold."""
+        cdef Py_ssize_t i, j, e, lane
+        cdef const char *factors
+        cdef const char *coords
+        cdef char *pack
+        self.packs = (size + self.lanes - 1) // self.lanes
+        for i in range(self.packs * self.lanes):
+            self.set_number(self.threshold, i, INFINITY)
+            if i >= size:
+                self.set_number(self.group_scale, i, 0.0)
+                self.set_number(self.group_spread, i, 0.0)
+                continue
+            e = queries.rows[first + i]
+            if e >= 0:
+                factors, coords = self.factors, self.coords
+                self.set_number(self.group_scale, i, self.number(self.scale, e))
+                self.set_number(self.group_spread, i, self.number(self.spread, e))
+            else:
+                e = -1 - e
+                factors, coords = self.external_factors, self.external_coords
+                self.set_number(self.group_scale, i, self.number(self.external_scale, e))
+                self.set_number(self.group_spread, i, self.number(self.external_spread, e))
+            for j in range(self.d):
+                self.set_number(self.group_coords, j * self.stride + i, self.number(coords, e * self.d + j))
+            pack = self.pack + (i // self.lanes) * self.m * 64
+            lane = i % self.lanes
+            if self.single:
+                cx_screen32_put(<const float *>factors + e * self.m, self.m, <float *>pack, lane)
+            else:
+                cx_screen64_put(<const double *>factors + e * self.m, self.m, <double *>pack, lane)
+
+    cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil:
+        """Query `i` is interested in nothing that is sure to stay below `threshold`."""
+        # Never above the true threshold when rounded to float32.
+        self.set_number(self.threshold, i, threshold - 1e-7 if self.single else threshold)
+
+    cdef void multiply(self, const int64_t *panel, Py_ssize_t filled) noexcept nogil:
+        """Dots of the rows of a panel with all queries."""
+        cdef const char *rows[PANEL]
+        cdef Py_ssize_t i, padded = 6 * ((filled + 5) // 6)
+        if self.m == 0:
+            return
+        for i in range(padded):
+            rows[i] = self.factors + panel[i if i < filled else 0] * self.m * self.width
+        if self.single:
+            cx_screen32_dots(<const float *const *>rows, padded, <const float *>self.pack, self.packs, self.m,
+                             <float *>self.dots, self.stride)
+        else:
+            cx_screen64_dots(<const double *const *>rows, padded, <const double *>self.pack, self.packs, self.m,
+                             <double *>self.dots, self.stride)
+
+    cdef bint look(self, int64_t row, Py_ssize_t j, Py_ssize_t size) noexcept nogil:
+        """Bounds of row `row`, the j-th of the panel, with all queries; whether any reaches its threshold."""
+        cdef Py_ssize_t count = self.packs * self.lanes
+        if self.single:
+            return cx_screen32_bounds(
+                self.kernel, <float>self.variance, <float>self.alpha, <const float *>self.coords + row * self.d,
+                (<const float *>self.scale)[row], <float>self.margin * (<const float *>self.spread)[row],
+                <float>self.floor, <const float *>self.group_coords, self.d, self.stride,
+                <const float *>self.group_scale, <const float *>self.group_spread, <const float *>self.threshold,
+                <const float *>self.dots + j * self.stride, count, <float *>self.rho, <float *>self.high)
+        return cx_screen64_bounds(
+            self.kernel, self.variance, self.alpha, <const double *>self.coords + row * self.d,
+            (<const double *>self.scale)[row], self.margin * (<const double *>self.spread)[row], self.floor,
+            <const double *>self.group_coords, self.d, self.stride, <const double *>self.group_scale,
+            <const double *>self.group_spread, <const double *>self.threshold,
+            <const double *>self.dots + j * self.stride, count, <double *>self.rho, <double *>self.high)
+
+    cdef Py_ssize_t hits(self) noexcept nogil:
+        """List in `hit` the queries that the row last looked at may concern; returns how many."""
+        cdef Py_ssize_t count = self.packs * self.lanes
+        if self.single:
+            return cx_screen32_hits(<const float *>self.high, <const float *>self.threshold, count, self.hit)
+        return cx_screen64_hits(<const double *>self.high, <const double *>self.threshold, count, self.hit)
+
+    cdef double pair(self, int64_t row, int64_t query) noexcept nogil:
+        """|rho| of a row and a query (its place among the rows, or -1 - its place among the external); float64 only."""
+        cdef Py_ssize_t e = query if query >= 0 else -1 - query
+        cdef const double *coords = <const double *>(self.coords if query >= 0 else self.external_coords)
+        cdef const double *factors = <const double *>(self.factors if query >= 0 else self.external_factors)
+        cdef const double *scale = <const double *>(self.scale if query >= 0 else self.external_scale)
+        return cx_screen64_pair(self.kernel, self.variance, self.alpha, <const double *>self.coords + row * self.d,
+                                coords + e * self.d, self.d, <const double *>self.factors + row * self.m,
+                                factors + e * self.m, self.m, (<const double *>self.scale)[row], scale[e])
+
+    cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
+        """C1: how far `pair` may be off."""
+        cdef double spread = (self.number(self.spread, query) if query >= 0
+                              else self.number(self.external_spread, -1 - query))
+        return self.margin * self.number(self.spread, row) * spread + self.floor
+
+
+cdef class Screener:
+    """Short lists of one group of queries after another: a thread's own.
+
+    `near` looks at the rows around a group and `broad` at the rest; `sharp`, if there is one, is float64 and looks again
+    at pairs which these leave in doubt.
+    """
+
+    def __cinit__(self, near, broad, sharp, queries, view, Py_ssize_t k, Py_ssize_t most, cancel):
+        cdef Py_ssize_t i
+        self.lists = <Shortlist *>malloc(max(most, <Py_ssize_t>1) * sizeof(Shortlist))
+        self.most, self.k = most, k
+        for i in range(most):
+            self.lists[i].capacity = 4 * k + 64
+            self.lists[i].at = <Survivor *>malloc(self.lists[i].capacity * sizeof(Survivor))
+            self.lists[i].lows = <double *>malloc(max(k, <Py_ssize_t>1) * sizeof(double))
+        self.taken_capacity = 4096
+        self.taken = <int64_t *>malloc(self.taken_capacity * sizeof(int64_t))
+
+    def __init__(self, near, broad, sharp, queries, view, Py_ssize_t k, Py_ssize_t most, cancel):
+        """Lenses for groups of at most `most` of `queries`, the `PayloadView`, and the driver's cancel flag."""
+        self.near, self.broad, self.sharp, self.cancel = near, broad, sharp, cancel
+        self.queries = QueriesView(queries, view)
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.most):
+            free(self.lists[i].at)
+            free(self.lists[i].lows)
+        free(self.lists)
+        free(self.taken)
+
+    cdef void begin(self, Py_ssize_t first, Py_ssize_t size, const double *start) noexcept nogil:
+        """Take the next group; the k-th best |rho| of query i is at least ``start[i]``, if start is given."""
+        cdef Py_ssize_t i
+        cdef int64_t row
+        self.first, self.size, self.filled, self.top = first, size, 0, 0
+        for i in range(size):
+            self.lists[i].size = self.lists[i].old = self.lists[i].filled = 0
+            self.lists[i].threshold = start[i] if start != NULL else -INFINITY
+            self.top = max(self.top, self.queries.limit[first + i])
+            row = self.queries.rows[first + i]
+            self.low = row if i == 0 else min(self.low, row)
+            self.high = row if i == 0 else max(self.high, row)
+
+    cdef void aim(self, Lens lens) noexcept nogil:
+        """Begin to look through `lens`."""
+        cdef Py_ssize_t i
+        lens.load(self.queries, self.first, self.size)
+        for i in range(self.size):
+            lens.aim(i, self.lists[i].threshold)
+
+    cdef void feed(self, Lens lens, int64_t row) noexcept nogil:
+        """Look at a row, sooner or later: `compare` ends it."""
+        if self.queries.rank[row] >= self.top:
+            return
+        self.panel[self.filled] = row
+        self.filled += 1
+        if self.filled == PANEL:
+            self.compare(lens)
+
+    cdef void compare(self, Lens lens) noexcept nogil:
+        cdef Py_ssize_t i, j, q, number
+        cdef int64_t row, rank
+        cdef double spread, slack, rho
+        cdef bint some
+        if self.filled == 0:
+            return
+        lens.multiply(self.panel, self.filled)
+        for j in range(self.filled):
+            row = self.panel[j]
+            some = lens.look(row, j, self.size)
+            if self.low <= row <= self.high:  # perhaps a query itself: d(i, i) = 0, whatever rho computes
+                self.keep_own(lens, row)
+            if not some:
+                continue
+            rank = self.queries.rank[row]
+            spread = lens.margin * lens.number(lens.spread, row)
+            for number in range(lens.hits()):
+                i = lens.hit[number]
+                q = self.first + i
+                if rank >= self.queries.limit[q] or row == self.queries.exclude[q] or row == self.queries.rows[q]:
+                    continue
+                rho = lens.number(lens.rho, i)
+                slack = spread * lens.number(lens.group_spread, i) + lens.floor
+                if rho + slack < self.lists[i].threshold:
+                    continue
+                if slack > BLUNT and self.sharp is not None and self.sharp is not lens:
+                    rho = self.sharp.pair(row, self.queries.rows[q])
+                    slack = self.sharp.slack(row, self.queries.rows[q])
+                    if rho + slack < self.lists[i].threshold:
+                        continue
+                keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
+                lens.aim(i, self.lists[i].threshold)
+        self.pairs += self.filled * self.size
+        self.panels += 1
+        self.filled = 0
+
+    cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil:
+        cdef Py_ssize_t i, q
+        for i in range(self.size):
+            q = self.first + i
+            if self.queries.rows[q] == row and self.queries.rank[row] < self.queries.limit[q] and (
+                    row != self.queries.exclude[q]):
+                keep(&self.lists[i], self.k, row, 1.0, INFINITY)
+                lens.aim(i, self.lists[i].threshold)
+
+    cdef Py_ssize_t gained(self) noexcept nogil:
+        """How many of the rows looked at since the last call still stand, over all queries."""
+        cdef Py_ssize_t i, total = 0
+        for i in range(self.size):
+            compact(&self.lists[i])
+            total += self.lists[i].size - self.lists[i].old
+            self.lists[i].old = self.lists[i].size
+        return total
+
+    cdef void finish(self, double *threshold, int64_t *counts) noexcept nogil:
+        """End the group: its thresholds, and how many rows of each query stand; the rows wait for `take`."""
+        cdef Py_ssize_t i, j
+        for i in range(self.size):
+            compact(&self.lists[i])
+            threshold[i] = self.lists[i].threshold
+            counts[i] = self.lists[i].size
+            if self.taken_size + self.lists[i].size > self.taken_capacity:
+                self.taken_capacity = 2 * (self.taken_capacity + self.lists[i].size)
+                self.taken = <int64_t *>realloc(self.taken, self.taken_capacity * sizeof(int64_t))
+            for j in range(self.lists[i].size):
+                self.taken[self.taken_size] = self.lists[i].at[j].row
+                self.taken_size += 1
+
+    def counted(self):
+        """Pairs and panels of rows looked at since the last call."""
+        pairs, panels, self.pairs, self.panels = self.pairs, self.panels, 0, 0
+        return pairs, panels
+
+    def take(self):
+        """Rows of the queries of all groups finished since the last call, one query after another."""
+        rows = np.empty(self.taken_size, dtype=np.int64)
+        cdef int64_t[::1] out = rows
+        cdef Py_ssize_t i
+        for i in range(self.taken_size):
+            out[i] = self.taken[i]
+        self.taken_size = 0
+        return rows
+
+    def sweep(self, plan, Py_ssize_t before, const double[::1] start=None):
+        """Look at all rows of a `ScanPlan`, whose queries are those from place `before` on.
+
+        Returns
+        -------
+        thresholds, counts : ndarray, shape (q,)
+            What the k-th best |rho| of each query is sure to reach, and how many rows stand.
+        """
+        cdef const int64_t[::1] group_ptr = plan.group_ptr, run_ptr = plan.run_ptr
+        cdef const int64_t[::1] run_start = plan.run_start, run_stop = plan.run_stop
+        cdef Py_ssize_t g, r, total = group_ptr[group_ptr.shape[0] - 1]
+        cdef int64_t row
+        thresholds, counts = np.empty(total), np.zeros(total, dtype=np.int64)
+        cdef double[::1] threshold = thresholds
+        cdef int64_t[::1] count = counts
+        if total == 0:
+            return thresholds, counts
         with nogil:
             for g in range(group_ptr.shape[0] - 1):
-                size = group_ptr[g + 1] - group_ptr[g]
-                top = 0
-                for i in range(size):
-                    q = group_ptr[g] + i
-                    top = max(top, queries.limit[q])
-                    row = queries.rows[q]
-                    low = row if i == 0 else min(low, row)
-                    high = row if i == 0 else max(high, row)
-                    if row >= 0:
-                        pointers[i] = &factors[row, 0] if m > 0 else NULL
-                        group_inverse[i] = inverse[row]
-                        for j in range(d):
-                            group_coords[j, i] = coords[row, j]
-                    else:
-                        e = -1 - row
-                        pointers[i] = &external_factors[e, 0] if m > 0 else NULL
-                        group_inverse[i] = external_inverse[e]
-                        for j in range(d):
-                            group_coords[j, i] = external_coords[e, j]
-                for i in range(size, size + 2):
-                    pointers[i] = pointers[0]
-                filled = 0
+                if group_ptr[g] == group_ptr[g + 1]:
+                    continue
+                self.begin(before + group_ptr[g], group_ptr[g + 1] - group_ptr[g],
+                           &start[group_ptr[g]] if start is not None else NULL)
+                self.aim(self.broad)
                 for r in range(run_ptr[g], run_ptr[g + 1]):
-                    last = r + 1 == run_ptr[g + 1]
                     for row in range(run_start[r], run_stop[r]):
-                        if queries.rank[row] < top:
-                            panel[filled] = row
-                            rows[filled] = &factors[row, 0] if m > 0 else NULL
-                            row_coords[filled] = &coords[row, 0]
-                            row_inverse[filled] = inverse[row]
-                            filled += 1
-                        if filled < PANEL and not (last and row + 1 == run_stop[r]):
-                            continue
-                        if filled == 0:
-                            continue
-                        for i in range(filled, filled + 3):
-                            rows[i] = rows[0]
-                        if real is float:
-                            cx_screen32_panel(kernel, <float>variance, rows, row_coords, &row_inverse[0], filled,
-                                              pointers, &group_coords[0, 0], &group_inverse[0], size, d, m,
-                                              &dots[0, 0], &rho[0, 0], stride)
-                        else:
-                            cx_screen64_panel(kernel, variance, rows, row_coords, &row_inverse[0], filled,
-                                              pointers, &group_coords[0, 0], &group_inverse[0], size, d, m,
-                                              &dots[0, 0], &rho[0, 0], stride)
-                        for j in range(filled):
-                            rank = queries.rank[panel[j]]
-                            own = low <= panel[j] <= high
-                            for i in range(size):
-                                slack = margin * group_inverse[i] * row_inverse[j] + floor
-                                q = group_ptr[g] + i
-                                if rho[j, i] + slack < lists[q].threshold and not (
-                                        own and panel[j] == queries.rows[q]):  # d(i, i) = 0, whatever rho computes
-                                    continue
-                                if rank >= queries.limit[q] or panel[j] == queries.exclude[q]:
-                                    continue
-                                if panel[j] == queries.rows[q]:
-                                    keep(&lists[q], k, panel[j], 1.0, 1.0 + slack)
-                                else:
-                                    keep(&lists[q], k, panel[j], rho[j, i] - slack, rho[j, i] + slack)
-                        compared += filled * size
-                        panels += 1
-                        filled = 0
-                        if cancel[0]:
+                        self.feed(self.broad, row)
+                        if self.filled == 0 and self.cancel[0]:
                             break
-                    if cancel[0]:
+                    if self.cancel[0]:
                         break
-                if cancel[0]:
+                self.compare(self.broad)
+                self.finish(&threshold[group_ptr[g]], &count[group_ptr[g]])
+                if self.cancel[0]:
                     break
-            for q in range(total):
-                compact(&lists[q])
-                ends[q + 1] = ends[q] + lists[q].size
-        found = np.empty(ends[total], dtype=np.int64)
-        out = found
-        for q in range(total):
-            for i in range(lists[q].size):
-                out[ends[q] + i] = lists[q].at[i].row
-    finally:
-        for q in range(total):
-            free(lists[q].at)
-            free(lists[q].lows)
-        free(lists)
-        free(<void *>pointers)
-    return ptr, found, compared, panels
+        return thresholds, counts

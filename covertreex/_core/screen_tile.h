@@ -13,102 +13,132 @@ CX_INLINE CX_NAME(vector) CX_NAME(load)(const CX_T *a)
     return v;
 }
 
-CX_INLINE CX_T CX_NAME(sum)(CX_NAME(vector) v)
+/* Put a query's factors into lane `lane` of a pack. */
+CX_UNUSED static void CX_NAME(put)(const CX_T *factors, ptrdiff_t m, CX_T *pack, ptrdiff_t lane)
 {
-    CX_T total = 0;
-    for (int l = 0; l < (int)(32 / sizeof(CX_T)); ++l)
-        total += v[l];
-    return total;
+    for (ptrdiff_t i = 0; i < m; ++i)
+        pack[i * (ptrdiff_t)(64 / sizeof(CX_T)) + lane] = factors[i];
 }
 
-/* Dots of 4 rows with 3 queries: twelve sums in registers, each load used three or four times. */
-CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *const *q, ptrdiff_t m, CX_T *out, ptrdiff_t stride)
+/* Dots of 6 rows with a pack of 64 / sizeof(CX_T) queries, pack[i] being component i of all of them: twelve sums in
+ * registers; out[r * stride + l]. */
+CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *pack, ptrdiff_t m, CX_T *out, ptrdiff_t stride)
 {
-    const CX_T *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3], *q0 = q[0], *q1 = q[1], *q2 = q[2];
-    CX_NAME(vector) s00 = {0}, s01 = {0}, s02 = {0}, s10 = {0}, s11 = {0}, s12 = {0};
-    CX_NAME(vector) s20 = {0}, s21 = {0}, s22 = {0}, s30 = {0}, s31 = {0}, s32 = {0};
-    for (ptrdiff_t i = 0; i < m; i += (ptrdiff_t)(32 / sizeof(CX_T))) {
-        CX_NAME(vector) a = CX_NAME(load)(q0 + i), b = CX_NAME(load)(q1 + i), c = CX_NAME(load)(q2 + i), x;
-        x = CX_NAME(load)(r0 + i);
-        s00 += x * a;
-        s01 += x * b;
-        s02 += x * c;
-        x = CX_NAME(load)(r1 + i);
-        s10 += x * a;
-        s11 += x * b;
-        s12 += x * c;
-        x = CX_NAME(load)(r2 + i);
-        s20 += x * a;
-        s21 += x * b;
-        s22 += x * c;
-        x = CX_NAME(load)(r3 + i);
-        s30 += x * a;
-        s31 += x * b;
-        s32 += x * c;
+    enum { V = 32 / sizeof(CX_T) };
+    const CX_T *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3], *r4 = r[4], *r5 = r[5];
+    CX_NAME(vector) a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, a4 = {0}, a5 = {0};
+    CX_NAME(vector) b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0};
+    for (ptrdiff_t i = 0; i < m; ++i) {
+        CX_NAME(vector) p = CX_NAME(load)(pack + 2 * V * i), q = CX_NAME(load)(pack + 2 * V * i + V), x;
+        x = r0[i] - (CX_NAME(vector)){0};
+        a0 += x * p;
+        b0 += x * q;
+        x = r1[i] - (CX_NAME(vector)){0};
+        a1 += x * p;
+        b1 += x * q;
+        x = r2[i] - (CX_NAME(vector)){0};
+        a2 += x * p;
+        b2 += x * q;
+        x = r3[i] - (CX_NAME(vector)){0};
+        a3 += x * p;
+        b3 += x * q;
+        x = r4[i] - (CX_NAME(vector)){0};
+        a4 += x * p;
+        b4 += x * q;
+        x = r5[i] - (CX_NAME(vector)){0};
+        a5 += x * p;
+        b5 += x * q;
     }
-    out[0] = CX_NAME(sum)(s00);
-    out[1] = CX_NAME(sum)(s01);
-    out[2] = CX_NAME(sum)(s02);
-    out[stride] = CX_NAME(sum)(s10);
-    out[stride + 1] = CX_NAME(sum)(s11);
-    out[stride + 2] = CX_NAME(sum)(s12);
-    out[2 * stride] = CX_NAME(sum)(s20);
-    out[2 * stride + 1] = CX_NAME(sum)(s21);
-    out[2 * stride + 2] = CX_NAME(sum)(s22);
-    out[3 * stride] = CX_NAME(sum)(s30);
-    out[3 * stride + 1] = CX_NAME(sum)(s31);
-    out[3 * stride + 2] = CX_NAME(sum)(s32);
+    memcpy(out, &a0, 32);
+    memcpy(out + V, &b0, 32);
+    memcpy(out + stride, &a1, 32);
+    memcpy(out + stride + V, &b1, 32);
+    memcpy(out + 2 * stride, &a2, 32);
+    memcpy(out + 2 * stride + V, &b2, 32);
+    memcpy(out + 3 * stride, &a3, 32);
+    memcpy(out + 3 * stride + V, &b3, 32);
+    memcpy(out + 4 * stride, &a4, 32);
+    memcpy(out + 4 * stride + V, &b4, 32);
+    memcpy(out + 5 * stride, &a5, 32);
+    memcpy(out + 5 * stride + V, &b5, 32);
 }
 
-/* One loop per kernel, so that each can be vectorised. Afterwards out[i] = |k - dot| / sqrt(p p'). */
+/* Dots of rows (a multiple of 6) with packs of queries: out[row * stride + query]. */
+CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *pack,
+                                                     ptrdiff_t packs, ptrdiff_t m, CX_T *out, ptrdiff_t stride)
+{
+    for (ptrdiff_t i = 0; i < nrows; i += 6)
+        for (ptrdiff_t j = 0; j < packs; ++j)
+            CX_NAME(tile)(rows + i, pack + j * m * (ptrdiff_t)(64 / sizeof(CX_T)), m,
+                          out + i * stride + j * (ptrdiff_t)(64 / sizeof(CX_T)), stride);
+}
+
+/* One loop per kernel, so that each can be vectorised. */
 #define CX_SCREEN_LOOP(VALUE)                                                                                      \
     for (ptrdiff_t i = 0; i < count; ++i) {                                                                        \
-        CX_T r2 = out[i], a;                                                                                       \
+        CX_T r2 = rho[i], a;                                                                                       \
         (void)a;                                                                                                   \
+        (void)r2;                                                                                                  \
         CX_T num = variance * (VALUE)-dots[i];                                                                     \
-        out[i] = (num < 0 ? -num : num) * inverse[i] * inverse_row;                                                \
+        rho[i] = (num < 0 ? -num : num) * scale[i] * row_scale;                                                    \
     }                                                                                                              \
     break
 
-CX_INLINE void CX_NAME(rho)(int kernel, CX_T variance, const CX_T *x, CX_T inverse_row, const CX_T *coords,
-                            ptrdiff_t d, ptrdiff_t stride, const CX_T *inverse, const CX_T *dots, ptrdiff_t count,
-                            CX_T *out)
+/* |rho| of one row with `count` queries (coords being (d, stride)): |s2 k - dot| times both scales. */
+CX_INLINE void CX_NAME(rho)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale, const CX_T *coords,
+                            ptrdiff_t d, ptrdiff_t stride, const CX_T *scale, const CX_T *dots, ptrdiff_t count,
+                            CX_T *rho)
 {
     for (ptrdiff_t i = 0; i < count; ++i)
-        out[i] = 0;
+        rho[i] = 0;
     for (ptrdiff_t j = 0; j < d; ++j)
         for (ptrdiff_t i = 0; i < count; ++i) {
             CX_T t = coords[j * stride + i] - x[j];
-            out[i] += t * t;
+            rho[i] += t * t;
         }
     switch (kernel) {
+    case CX_NO_KERNEL:
+        CX_SCREEN_LOOP((CX_T)0);
     case CX_RBF:
         CX_SCREEN_LOOP(CX_NAME(exp)((CX_T)-0.5 * r2));
     case CX_MATERN12:
         CX_SCREEN_LOOP(CX_NAME(exp)(-CX_SQRT(r2)));
     case CX_MATERN32:
         CX_SCREEN_LOOP((a = (CX_T)1.7320508075688772 * CX_SQRT(r2), ((CX_T)1.0 + a) * CX_NAME(exp)(-a)));
-    default:
+    case CX_MATERN52:
         CX_SCREEN_LOOP((a = (CX_T)2.23606797749979 * CX_SQRT(r2),
                         ((CX_T)1.0 + a + a * a * (CX_T)(1.0 / 3.0)) * CX_NAME(exp)(-a)));
+    default:
+        CX_SCREEN_LOOP((a = (CX_T)1.0 + r2 / ((CX_T)2.0 * alpha), (CX_T)cx_exp_neg(-(double)alpha * cx_log((double)a))));
     }
 }
 
-/* A panel of rows (padded to a multiple of 4 by repeating a pointer) against queries (to one of 3): |rho| in
- * out[i * stride + j]. */
-CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(panel)(int kernel, CX_T variance, const CX_T *const *rows,
-                                                      const CX_T *const *row_coords, const CX_T *row_inverse,
-                                                      ptrdiff_t nrows, const CX_T *const *queries, const CX_T *coords,
-                                                      const CX_T *inverse, ptrdiff_t nqueries, ptrdiff_t d, ptrdiff_t m,
-                                                      CX_T *dots, CX_T *out, ptrdiff_t stride)
+/* Upper bounds of |rho| (C1) of one row with `count` queries; whether any is at or above its query's threshold. */
+CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(int kernel, CX_T variance, CX_T alpha, const CX_T *x,
+                                                      CX_T row_scale, CX_T row_spread, CX_T floor, const CX_T *coords,
+                                                      ptrdiff_t d, ptrdiff_t stride, const CX_T *scale,
+                                                      const CX_T *spread, const CX_T *threshold, const CX_T *dots,
+                                                      ptrdiff_t count, CX_T *rho, CX_T *high)
 {
-    if (m > 0)
-        for (ptrdiff_t j = 0; j < nqueries; j += 3)
-            for (ptrdiff_t i = 0; i < nrows; i += 4)
-                CX_NAME(tile)(rows + i, queries + j, m, dots + i * stride + j, stride);
-    for (ptrdiff_t i = 0; i < nrows; ++i)
-        CX_NAME(rho)(kernel, variance, row_coords[i], row_inverse[i], coords, d, stride, inverse, dots + i * stride,
-                     nqueries, out + i * stride);
+    CX_NAME(rho)(kernel, variance, alpha, x, row_scale, coords, d, stride, scale, dots, count, rho);
+    CX_COUNT any = 0;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+        CX_T upper = rho[i] + row_spread * spread[i] + floor;
+        high[i] = upper;
+        any |= upper >= threshold[i];
+    }
+    return any != 0;
+}
+
+/* Which of `count` queries reach their thresholds; returns how many. */
+CX_UNUSED static ptrdiff_t CX_NAME(hits)(const CX_T *high, const CX_T *threshold, ptrdiff_t count, int32_t *out)
+{
+    ptrdiff_t found = 0;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+        out[found] = (int32_t)i;
+        found += high[i] >= threshold[i];
+    }
+    return found;
 }
 
 #undef CX_SCREEN_LOOP

@@ -1,0 +1,78 @@
+from libc.stdint cimport int32_t, int64_t
+
+from covertreex._core.queries cimport QueriesView
+
+cdef enum:
+    PANEL = 48  # rows compared at once: a multiple of the 6 of a tile
+
+
+cdef struct Survivor:
+    int64_t row
+    double high  # |rho| is at most this
+
+
+cdef struct Shortlist:
+    # A query's bound and what may still be above it. Owns `at` and `lows`.
+    Survivor *at
+    Py_ssize_t size
+    Py_ssize_t capacity
+    Py_ssize_t old     # entries that were there when `gained` was last asked
+    double *lows       # min-heap of the k largest lower bounds of |rho|
+    Py_ssize_t filled
+    double threshold   # the k-th best |rho| is at least this
+
+
+cdef class Lens:
+    cdef bint single
+    cdef int kernel
+    cdef double variance, alpha, margin, floor
+    cdef Py_ssize_t d, m, lanes, stride, width, packs
+    cdef const char *factors
+    cdef const char *coords
+    cdef const char *scale
+    cdef const char *spread
+    cdef const char *external_factors
+    cdef const char *external_coords
+    cdef const char *external_scale
+    cdef const char *external_spread
+    cdef char *pack
+    cdef char *group_coords
+    cdef char *group_scale
+    cdef char *group_spread
+    cdef char *threshold
+    cdef char *dots
+    cdef char *rho
+    cdef char *high
+    cdef int32_t *hit
+    cdef object held
+
+    cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil
+    cdef void set_number(self, char *array, Py_ssize_t i, double value) noexcept nogil
+    cdef void load(self, QueriesView queries, Py_ssize_t first, Py_ssize_t size) noexcept nogil
+    cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil
+    cdef void multiply(self, const int64_t *panel, Py_ssize_t filled) noexcept nogil
+    cdef bint look(self, int64_t row, Py_ssize_t j, Py_ssize_t size) noexcept nogil
+    cdef Py_ssize_t hits(self) noexcept nogil
+    cdef double pair(self, int64_t row, int64_t query) noexcept nogil
+    cdef double slack(self, int64_t row, int64_t query) noexcept nogil
+
+
+cdef class Screener:
+    cdef Lens near, broad, sharp
+    cdef QueriesView queries
+    cdef Shortlist *lists
+    cdef Py_ssize_t most, k, first, size, filled
+    cdef int64_t top, low, high
+    cdef int64_t panel[PANEL]
+    cdef int64_t pairs, panels
+    cdef int64_t *taken
+    cdef Py_ssize_t taken_size, taken_capacity
+    cdef const int32_t[::1] cancel
+
+    cdef void begin(self, Py_ssize_t first, Py_ssize_t size, const double *start) noexcept nogil
+    cdef void feed(self, Lens lens, int64_t row) noexcept nogil
+    cdef void compare(self, Lens lens) noexcept nogil
+    cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil
+    cdef Py_ssize_t gained(self) noexcept nogil
+    cdef void aim(self, Lens lens) noexcept nogil
+    cdef void finish(self, double *threshold, int64_t *counts) noexcept nogil
