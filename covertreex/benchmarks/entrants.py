@@ -1,12 +1,14 @@
 """Who takes part in a benchmark: covertreex itself, and the dense limit, the yardstick of every figure."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 
 import numpy as np
 
-from covertreex import ordering
+from covertreex import ordering, parallel
 from covertreex.covertree import cover_tree
 
 #: Queries that brute force takes at a time.
@@ -14,6 +16,26 @@ BLOCK = 256
 
 #: Rows and columns of a tile of the dense limit's product: of those tried, the fastest at m = 512.
 TILE = 512, 2_048
+
+
+def blas_threads(count):
+    """A context in which BLAS and OpenMP use `count` threads; as many as they like without threadpoolctl."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(count)
+
+
+def on_pool(tasks, threads):
+    """Run callables on `threads` threads, BLAS using one in each; one after the other, if BLAS cannot be told so.
+
+    BLAS's own threads wait for each other after every product, which is slow on a machine with other work to do.
+    """
+    if find_spec("threadpoolctl") is None:
+        return [task() for task in tasks]
+    with blas_threads(1):
+        return parallel.run(tasks, threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,17 +195,22 @@ class DenseLimit(Entrant):
 
     def run(self, question, state, positions):
         V, rows = question.factors, question.rows[positions]
-        out, done = np.empty(TILE), 0
-        begin = time.perf_counter()
-        for start in range(0, len(rows), TILE[0]):
-            part = rows[start : start + TILE[0]]
+
+        def task(part):
             # A slice is no copy.
             A = V[part[0] : part[-1] + 1] if part[-1] - part[0] == len(part) - 1 else V[part]
             stop = part.max() + 1 if question.workload.predecessors else len(V)
+            out = np.empty(TILE)
             for first in range(0, stop, TILE[1]):
                 B = V[first : min(first + TILE[1], stop)]
                 np.matmul(A, B.T, out=out[: len(A), : len(B)])
-                done += len(A) * len(B)
+            return len(A) * int(stop)
+
+        # Few queries make small tiles, so that no thread is idle.
+        height = min(TILE[0], -(-len(rows) // question.threads))
+        tasks = [lambda part=rows[start : start + height]: task(part) for start in range(0, len(rows), height)]
+        begin = time.perf_counter()
+        done = sum(on_pool(tasks, question.threads))
         return Run(time.perf_counter() - begin, None, work=done)
 
 

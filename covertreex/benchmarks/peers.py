@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from covertreex import kernels, parallel
-from covertreex.benchmarks.entrants import BLOCK, Entrant, Run
+from covertreex import kernels
+from covertreex.benchmarks.entrants import BLOCK, Entrant, Run, on_pool
 
 _INSTALL = 'pip install "covertreex[bench]"'
 
@@ -109,10 +109,9 @@ class Blocked(Entrant):
             _best(score, rows, question.k, question.workload.predecessors, indices[where])
 
         blocks = list(_blocks(question, positions))
-        with blas_threads(1):
-            begin = time.perf_counter()
-            parallel.run([lambda block=block: task(*block) for block in blocks], question.threads)
-            return Run(time.perf_counter() - begin, indices)
+        begin = time.perf_counter()
+        on_pool([lambda block=block: task(*block) for block in blocks], question.threads)
+        return Run(time.perf_counter() - begin, indices)
 
 
 def _kernel_in_place(kernel, r2):
@@ -134,17 +133,6 @@ def _kernel_in_place(kernel, r2):
         r2 += 1.0
         np.multiply(decay, r2 if degree > 1.0 else 1.0, out=r2)
     r2 *= kernel.variance
-
-
-def blas_threads(count):
-    """A context in which BLAS and OpenMP use `count` threads; as many as they like without threadpoolctl."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        from contextlib import nullcontext
-
-        return nullcontext()
-    return threadpool_limits(count)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class Suite:
     series : tuple of Series
     wanted : tuple of Wanted
     minutes : str
-        How long it took, for people.
+        How long it may take on two cores, for people; an estimate.
     peers : tuple of str
         Names of the other software that takes part.
     repeat : int

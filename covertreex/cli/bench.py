@@ -32,6 +32,9 @@ TIMES_MEAN = {
     "change": "Factors and search are counted; order is the part of a first solve that a change does without.",
 }
 
+#: Load before the first run above which the machine is not called idle.
+BUSY = 0.5
+
 #: Seconds that a run of brute force may take under --quick.
 QUICK_SAMPLE = 0.2
 
@@ -85,7 +88,7 @@ def bench(
     """
     from covertreex import parallel, tables
     from covertreex.benchmarks import measure, pictures, suites
-    from covertreex.benchmarks import peers as others
+    from covertreex.benchmarks.entrants import blas_threads
     from covertreex.cli import doctor, machine
 
     if name is None:
@@ -113,10 +116,12 @@ def bench(
     for note in notes:
         out.print(note)
     if not quick:
-        steps(f"{suite.minutes} on two cores; --quick shows a suite in half a minute, --no-peers leaves others out")
+        steps(
+            f"on two idle cores {suite.minutes} (an estimate); --quick takes half a minute, --no-peers leaves others out"
+        )
 
     done = []
-    with others.blas_threads(n_threads):
+    with blas_threads(n_threads):
         for one in chosen:
             past, cases = {}, []
             for size in sizes[one.name]:
@@ -157,6 +162,8 @@ def bench(
     out.print()
     if result["wanted"]:
         out.print(wanted_grid(result["wanted"]).on_screen())
+    for line in warnings(result):
+        out.print(line)
     for problem in result["problems"]:
         out.print(f"FAILED: {problem}", style="bold red")
 
@@ -185,7 +192,7 @@ PEER_PACKAGES = ("gpboost", "pynndescent", "scikit-learn", "pykdtree", "threadpo
 def _list_suites():
     from covertreex.benchmarks import suites
 
-    table = screen.plain_table(("suite", "left"), ("what it asks", "left"), ("on two cores", "left"))
+    table = screen.plain_table(("suite", "left"), ("what it asks", "left"), ("on two cores,\nan estimate", "left"))
     for suite in suites.SUITES.values():
         table.add_row(suite.name, suite.summary, suite.minutes)
     out = screen.console()
@@ -331,6 +338,17 @@ def wanted_grid(wanted):
         measured += f"; {one['why']}" if measured and one["why"] else one["why"]
         rows.append([one["verdict"], f"{one['series']}, {one['row']}", one["wanted"], measured])
     return screen.Grid(columns, rows)
+
+
+def warnings(result):
+    """What makes figures worth less than they look."""
+    load = result["machine"]["load_before"]
+    if result["options"]["quick"]:
+        yield "Small sizes (--quick): they show what the suite does, not how fast anything is."
+    if load is not None and load > BUSY:
+        yield f"The machine was not idle (load {load} before the first run): trust neither times nor ratios."
+    if result["machine"]["versions"]["threadpoolctl"] == "not installed":
+        yield "threadpoolctl is not installed: BLAS used as many threads as it liked."
 
 
 def problems(result):

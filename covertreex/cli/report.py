@@ -159,6 +159,7 @@ class Page:
         yield ["```", *commands, "```"]
         yield [f"![{suite['suite']}: cost against n, and recall against time]({self.picture(suite)})"]
         yield [f"- **FAILED:** {problem}" for problem in suite["problems"]]
+        yield list(dict.fromkeys(line for run in suite["runs"] for line in bench.warnings(run)))
         for series in suite["series"]:
             if not series["cases"]:
                 continue
