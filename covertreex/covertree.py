@@ -434,7 +434,8 @@ class CoverTree:
     def save(self, path):
         """Write this tree to a file that `covertreex.load` maps in milliseconds (docs/file-format.md).
 
-        The cover tree is in it if it was built before; otherwise whoever loads the file builds it when it is needed.
+        The cover tree is in it if it was built before, and does not hold deleted points; otherwise whoever loads the
+        file builds it when it is needed.
         An older file at `path` is replaced in one step: an interrupted save leaves it as it was.
 
         Parameters

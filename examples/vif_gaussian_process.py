@@ -526,8 +526,13 @@ def main():
     parser.add_argument("--picture", metavar="FILE.png", help="draw Euclidean and residual neighbours (matplotlib)")
     arguments = parser.parse_args()
     n, m, k = (400, 30, 15) if arguments.check else (20_000, 200, 20)
-    n = arguments.n or n
-    m, k = min(arguments.inducing or m, n), min(arguments.k or k, n - 1)
+    n, m, k = (
+        given if given is not None else usual
+        for given, usual in zip((arguments.n, arguments.inducing, arguments.k), (n, m, k), strict=True)
+    )
+    if n < 3 or m < 1 or k < 1:
+        parser.error(f"a fit takes at least 3 points, 1 inducing point and 1 neighbour; got {n}, {m} and {k}.")
+    m, k = min(m, n), min(k, n - 1)
     if arguments.picture:
         picture(arguments.picture)
     elif arguments.compare:

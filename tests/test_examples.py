@@ -92,3 +92,16 @@ def test_check_option_runs():
     )
     assert done.returncode == 0, done.stderr
     assert "vif, all predecessors" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--n", "0"], ["--n", "2"], ["--k", "0"], ["--inducing", "-1"]])
+def test_too_few_of_anything_is_said(arguments):
+    done = subprocess.run([sys.executable, EXAMPLE, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "a fit takes at least 3 points, 1 inducing point and 1 neighbour; got" in done.stderr
+
+
+def test_a_small_fit_runs_and_prints_the_audit():
+    done = subprocess.run([sys.executable, EXAMPLE, "--n", "300", "--inducing", "500"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "recall 1.00000 of 300 points" in done.stdout
