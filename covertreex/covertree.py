@@ -218,8 +218,7 @@ class CoverTree:
         >>> result.recall, result.telemetry.counters["stop_budget"]
         (1.0, 0)
         """
-        environment = settings_from_env()
-        settings = resolve_settings(settings, environment)
+        settings = resolve_settings(settings, settings_from_env())
         k = check_k(k, len(self), "the number of points")
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         if isinstance(audit, bool) or not isinstance(audit, (int, np.integer)) or audit < 0:
