@@ -12,9 +12,10 @@ import numpy as np
 
 from covertreex._core.canonical cimport (
     PayloadView,
-    cx_distance,
+    cx_distance_given_dot,
     cx_distance_many,
     cx_dot16_block,
+    cx_dot16_many,
     cx_payload,
     cx_query,
 )
@@ -125,7 +126,7 @@ cdef class Group:
 
     cdef void compare(self, const double[::1] kth_upper, int64_t[:, ::1] counters) noexcept nogil:
         """Compare the panel with the live queries, offer what they may have, and empty it."""
-        if self.size == 1 and self.view.c.m == 0:
+        if self.size == 1:
             self.compare_one(kth_upper, counters)
             return
         cdef const cx_payload *payload = &self.view.c
@@ -154,18 +155,25 @@ cdef class Group:
         self.filled = 0
 
     cdef void compare_one(self, const double[::1] kth_upper, int64_t[:, ::1] counters) noexcept nogil:
-        """The same for one query without factors, for which loops over queries cost more than its distances."""
+        """The same for one query, for which loops over queries cost more than its distances."""
         cdef const cx_payload *payload = &self.view.c
         cdef int64_t row, q = self.number[0], evaluated = 0, accepted = 0
         cdef int64_t limit = self.queries.limit[q], exclude = self.queries.exclude[q], own = self.queries.rows[q]
         cdef double d, upper = kth_upper[q]
         cdef cx_query query = self.queries.query(q)
+        cdef const double *rows[PANEL]
+        cdef double dots[PANEL]
         cdef Py_ssize_t j
+        for j in range(self.filled):
+            dots[j] = 0.0
+            rows[j] = payload.factors + self.panel[j] * payload.m
+        if payload.m > 0:
+            cx_dot16_many(query.factors, rows, self.filled, payload.m, dots)
         for j in range(self.filled):
             row = self.panel[j]
             if self.queries.rank[row] >= limit or row == exclude:
                 continue
-            d = 0.0 if own == row else cx_distance(payload, &query, row)
+            d = 0.0 if own == row else cx_distance_given_dot(payload, &query, row, dots[j])
             evaluated += 1
             if d <= upper:
                 accepted += offer(&self.best[0], d, payload.index[row])
