@@ -116,9 +116,7 @@ def bench(
     for note in notes:
         out.print(note)
     if not quick:
-        steps(
-            f"on two idle cores {suite.minutes} (an estimate); --quick takes half a minute, --no-peers leaves others out"
-        )
+        steps(f"on two idle cores {suite.minutes} (an estimate); --quick takes half a minute, --no-peers less")
 
     done = []
     with blas_threads(n_threads):
