@@ -96,6 +96,12 @@ def test_a_picture_is_drawn(tmp_path):
     assert (tmp_path / "gold.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_figures_of_questions_that_were_not_asked_are_not_listed():
+    output = run("gold", *SMALL, "--series", "predecessors", "--inducing", 20, "--no-peers")
+    assert "of the dense limit" in output
+    assert "1,024 queries" not in output.split("verdict")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -331,7 +337,7 @@ def test_peers_that_fail_or_take_too_long_are_left_out():
     case = measure.measure(question, [DenseLimit(), Broken(), Endless()], repeat=1, patience=60.0)
     why = {left["row"]: left["why"] for left in case["left_out"]}
     assert why["broken"] == "it failed: RuntimeError: no"
-    assert why["endless"] == "one run is expected to take 640 s; --patience 768 lets it run"
+    assert why["endless"] == "one run is expected to take 160 s; --patience 192 lets it run"
     assert [row["row"] for row in case["rows"]] == ["dense limit"]
 
 

@@ -14,8 +14,8 @@ SAMPLE_SECONDS = 4.0
 #: Blocks of queries from which the time of a divisible entrant is foreseen, and the fewest that are measured.
 PILOT_BLOCKS, LEAST_BLOCKS = 4, 8
 
-#: Above this n a slow entrant is foreseen from an eighth of the points; below it just runs.
-PILOT_ABOVE = 8_192
+#: Above this n a slow entrant is foreseen from a part of the points, one in so many; below it just runs.
+PILOT_ABOVE, PILOT_PART = 8_192, 4
 
 
 def measure(question, entrants, *, repeat=3, patience=60.0, audit=1_000, sample=SAMPLE_SECONDS, past=None, say=None):
@@ -141,10 +141,10 @@ class _Racer:
             return seconds * (question.n / n) ** (entrant.growth if question.every_row else 1.0)
         if question.n <= PILOT_ABOVE or not question.every_row or entrant.each_turn_differs:
             return None
-        small = question.smaller(question.n // 8)
+        small = question.smaller(question.n // PILOT_PART)
         self.say(f"{entrant.name}: how long it takes, from {small.n:,} points")
         run = entrant.run(small, entrant.prepare(small), np.arange(len(small.rows)))
-        return (run.fixed + run.seconds) * 8.0**entrant.growth
+        return (run.fixed + run.seconds) * float(PILOT_PART) ** entrant.growth
 
     def _choose_part(self):
         """Blocks of queries, evenly spread, that take about `sample` seconds; all where that is enough."""

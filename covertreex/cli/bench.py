@@ -319,9 +319,11 @@ def judge(result):
     series = {one.name: one for one in suite.series}
     found = {one["name"]: one["cases"] for one in result["series"]}
     if result["options"]["k"] is not None or result["options"]["inducing"] is not None:
-        found = {}
+        found = {name: [] for name in found}  # the figures are about the workloads as they are
     return [
-        verdicts.judge(wanted, series[wanted.series].sizes, found.get(wanted.series, [])) for wanted in suite.wanted
+        verdicts.judge(wanted, series[wanted.series].sizes, found[wanted.series])
+        for wanted in suite.wanted
+        if wanted.series in found
     ]
 
 
