@@ -127,9 +127,13 @@ class Kernel:
         >>> float(Matern12(lengthscale=2.0)([[0.0]], [[0.0]])[0, 0])
         1.0
         """
+        A, B = (self.scale(np.atleast_2d(np.asarray(M, dtype=np.float64))) for M in (A, B))
+        return self._of_scaled(A, B)
+
+    def _of_scaled(self, A, B):
+        """As a call, of coordinates that `scale` has made."""
         from scipy.spatial.distance import cdist
 
-        A, B = (self.scale(np.atleast_2d(np.asarray(M, dtype=np.float64))) for M in (A, B))
         return self.variance * self._correlation(cdist(A, B, "sqeuclidean"))
 
     def _correlation(self, r2):

@@ -1,7 +1,7 @@
 """How a scan goes about its queries: how they are grouped, which rows are looked at, and by which screen.
 
-The answer to an exact scan does not depend on any choice made here; that of a scan with a recall target depends on where
-it stops widening alone, which is a function of the data, the queries and the settings.
+The answer to an exact scan does not depend on any choice made here; that of a scan with a recall target depends on
+where it stops widening alone, which is a function of the data, the queries and the settings.
 """
 
 import threading
@@ -72,7 +72,7 @@ class Plan:
                     f"at most {self.least:.2%} of a group's places"
                 )
             lines += [
-                f"  sample: stopping when {_few(patience)} {least:.2%} has recall {recall:.5f} and looks at {rows:,.0f} rows"
+                f"  sample: when {_few(patience)} {least:.2%}, recall is {recall:.5f} with {rows:,.0f} rows looked at"
                 for least, patience, recall, rows in self.tried
             ]
         return "\n".join(lines)
@@ -120,18 +120,29 @@ class ScanPlanner:
             self.queries = plans.permuted(queries, self.groups.order)
             self.start = None
             if near is not None:
-                start = near.thresholds()
-                self.start = start[self.groups.order]
+                self.start = near.thresholds()[self.groups.order]
+                if settings.gate and self.screen.dtype is np.float64:
+                    self._whiten()
             self.shortlists = self._sweep
             self._scratch = threading.local()
         self.plan = Plan(
             verb="scan",
             reason="residual correlation: most pairs are nearly uncorrelated, and blocks of rows are shared by queries",
-            screen=np.dtype(self.screen.dtype).name if self.screen is not None else "none",
+            screen=self.screen.name if self.screen is not None else "none",
             least=self.least,
             patience=self.patience,
             tried=tried,
         )
+
+    def _whiten(self):
+        """Sweep with a `WhitenedScreen`, if that is expected to be faster."""
+        from covertreex import whitening
+
+        queries, payload = self.queries, self.payload
+        made = whitening.whitened(payload, self.start, queries.limit, queries.rank, queries.rows, self.n_threads)
+        if made is not None:
+            self.screen = made
+            self.external = made.of_queries(queries)
 
     def answer(self, first, last, out):
         """Answer groups `first` to `last` (exclusive) into `out`, their part of the output in group order.

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from covertreex import plans
+from covertreex.kernels import RationalQuadratic
 from covertreex.payload import EUCLIDEAN, PayloadStore
 
-#: A query farther than this from all data, in lengthscales, is moved nearer: no kernel is above 1e-43 out there.
+#: A query farther than this from all data, in lengthscales, is moved nearer: no kernel is above 1e-43 out there, except
+#: the rational quadratic.
 FAR = 100.0
 
 #: float32 is precise enough where it blurs the |rho| of a typical pair by less than this.
@@ -48,8 +50,13 @@ class Screen:
     margin: float
     floor: float
 
+    @property
+    def name(self):
+        """str: how people call it."""
+        return np.dtype(self.dtype).name
+
     def of_queries(self, queries):
-        """Factors, coordinates, scale and spread of a block's external queries, in the screen's precision; their margin.
+        """Factors, coordinates, scale and spread of external queries, in the screen's precision; their margin.
 
         The margin (C1) is larger than that of the data where their factors are longer or they lie outside.
         """
@@ -57,7 +64,8 @@ class Screen:
             none = np.zeros(0, self.dtype)
             return queries.factors.astype(self.dtype), queries.coords.astype(self.dtype), none, none, 0.0
         low, high = self.payload.coords.min(axis=0), self.payload.coords.max(axis=0)
-        coords = np.clip(queries.coords, low - FAR, high + FAR)
+        far = np.inf if isinstance(self.payload.kernel, RationalQuadratic) else FAR
+        coords = np.clip(queries.coords, low - far, high + far)
         extent = np.maximum(high, coords.max(axis=0)) - np.minimum(low, coords.min(axis=0))
         margin = _margin(self.payload, self.dtype, max(self.length, _longest(queries.factors)), float(extent.max()))
         inverse = np.ascontiguousarray(1.0 / np.sqrt(queries.p), dtype=self.dtype)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from naive import make_queries
 
 import covertreex as cx
-from covertreex import oracle, plans
+from covertreex import asking, oracle, plans
 from covertreex._core.nearest import Blocks, Finder
 from covertreex.planner import ScanPlanner
 from covertreex.screens import make_screen
@@ -104,6 +104,69 @@ def test_counters_tell_which_screen_worked(rng):
     plain = tree.search(5, settings=cx.EXACT.replace(gate=False, gemm=False)).telemetry.counters
     assert plain["gate_rejects"] == plain["gemm_tiles"] == plain["canonical_rechecks"] == 0
     assert plain["distance_evals"] == 400 * 399
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whitening
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """Residual variances too small for float32, with duplicates, near-duplicates and inducing points among the rows."""
+    X = hard_points(np.random.default_rng(8), 2400, 2)
+    return cx.cover_tree(X, kernel=cx.RBF(0.7), inducing=128, jitter=1e-7)
+
+
+def whitened_search(tree, k, **arguments):
+    tree.payload.__dict__.pop("_whitened", None)
+    result = tree.search(k, settings="exact", **arguments)
+    assert result.plan.screen.startswith("whitened float32, ")
+    return result
+
+
+@pytest.mark.parametrize(("k", "predecessors"), [(1, False), (12, False), (30, True)])
+def test_a_whitened_sweep_is_exact(smooth, k, predecessors):
+    assert smooth.payload.screen32 is None
+    result = whitened_search(smooth, k, predecessor_mode=predecessors)
+    indices, distances = oracle.canonical(smooth.payload, block_of(smooth, predecessors), k)
+    np.testing.assert_array_equal(result.indices, indices)
+    np.testing.assert_array_equal(result.distances, distances)
+    assert result.telemetry.counters["gate_rejects"] > 0
+
+
+def test_a_whitened_screen_bounds_every_pair(smooth, rng):
+    whitened_search(smooth, 5)
+    screen = smooth.payload.__dict__["_whitened"]
+    asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
+    queries, payload = asking.block_of(smooth, asking.check(smooth, asked), 1)
+    rows, distances = oracle.canonical(payload, queries, len(payload))
+    rho = np.empty_like(distances)
+    np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
+    w, _, _, spread, margin = screen.of_queries(queries)
+    near = np.abs(w.astype(float) @ screen.factors.T.astype(float))
+    off = margin * np.outer(spread.astype(float), screen.spread) + screen.floor
+    gap = np.abs(near[:, payload.row] - rho)
+    assert np.all(gap <= off[:, payload.row])
+    assert np.median(off) < 0.5
+
+
+def test_external_queries_may_be_whitened(smooth, rng):
+    whitened_search(smooth, 5)
+    asked = np.concatenate([smooth.X[:200], 2.0 * rng.normal(size=(100, 2))])
+    result = smooth.search(7, queries=asked, settings="exact")
+    assert result.plan.screen.startswith("whitened")
+    plain = smooth.search(7, queries=asked, settings=cx.EXACT.replace(gate=False))
+    assert plain.plan.screen == "float64"
+    np.testing.assert_array_equal(result.indices, plain.indices)
+    np.testing.assert_array_equal(result.distances, plain.distances)
+
+
+def test_whitening_is_given_up_where_it_does_not_pay(rng):
+    rough = cx.cover_tree(rng.normal(size=(2400, 3)), kernel=cx.RBF(0.02), inducing=128, jitter=1e-9)
+    rough.payload.__dict__["screen32"] = None  # as if float32 were too coarse
+    assert rough.search(5).plan.screen == "float64"
+    few = cx.cover_tree(rng.normal(size=(2400, 2)), kernel=cx.RBF(), inducing=128, jitter=1e-7)
+    assert few.search(5, queries=np.arange(70)).plan.screen == "float64"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -208,7 +271,7 @@ def test_plan_tells_what_was_decided(rng):
     assert text.startswith("scan: ")
     assert "screen: float32" in text
     assert "in widening rings, until " in text
-    assert "  sample: stopping when a ring takes 10.00% has recall " in text
+    assert "  sample: when a ring takes 10.00%, recall is " in text
     assert "rows looked at: all" in str(tree.search(10).plan)
     assert str(tree.search(10, settings="parity", queries=[0]).plan) == "search: the settings ask for the tree"
 
