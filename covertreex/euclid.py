@@ -66,7 +66,6 @@ class BoxPlanner:
         self.least = [tree.least(rank) for tree in self.trees]
         self.groups = _groups(payload, queries, prefixes, level)
         self.queries = plans.permuted(queries, self.groups.order)
-        self.coords = plans.query_coords(payload, self.queries)
         self.plan = BoxPlan(
             verb="scan",
             reason="Euclidean: boxes around rows leave each query hardly more than its answer",
@@ -89,7 +88,7 @@ class BoxPlanner:
         start, stop = self.groups.ptr[group], self.groups.ptr[group + 1]
         queries, level = self.queries.slice(start, stop), self.groups.level[group]
         ptr, rows, compared = nearest(
-            self.trees[level], self.coords[start:stop], queries.limit, queries.exclude, queries.rank,
+            self.trees[level], plans.query_coords(self.payload, queries), queries.limit, queries.exclude, queries.rank,
             self.least[level], self.k, self.cancel,
         )  # fmt: skip
         plan = ScanPlan(
@@ -122,12 +121,22 @@ def _levels(limit, n):
     return prefixes, level
 
 
+def _by_place(order, rows):
+    """The order that brings `rows` into that of `order`, a permutation."""
+    place, at = np.empty((2, len(order)), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    if len(rows) == len(order):
+        at[:] = -1
+        at[place[rows]] = np.arange(len(rows))
+        if at.min() >= 0:  # every row once: no need to sort
+            return at
+    return np.argsort(place[rows], kind="stable")
+
+
 def _groups(payload, queries, prefixes, level):
     """Queries of a level that are near each other, `GROUP` at most together."""
     if (queries.rows >= 0).all():
-        place = np.empty(len(payload), dtype=np.int64)
-        place[payload.boxes.rows] = np.arange(len(payload))
-        near = np.argsort(place[queries.rows], kind="stable")
+        near = _by_place(payload.boxes.rows, queries.rows)
     else:
         near = leaf_order(plans.query_coords(payload, queries))[0]
     order = near[np.argsort(level[near], kind="stable")] if prefixes else near

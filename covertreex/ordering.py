@@ -57,8 +57,18 @@ def leaf_order(coords, leaf_size=32):
         raise InvalidInputError(f"leaf_size must be at least 1, got {leaf_size}.")
     coords = np.ascontiguousarray(coords, dtype=np.float64)
     order = np.arange(len(coords), dtype=np.int64)
-    sizes = core.split(coords, order, leaf_size)
-    return order, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    core.split(coords, order, leaf_size)
+    return order, _leaf_ptr(len(coords), leaf_size)
+
+
+def _leaf_ptr(n, leaf_size):
+    """Where leaves begin: halves of halves, until none is larger than a leaf."""
+    edges = np.unique([0, n])
+    while np.diff(edges).max(initial=0) > leaf_size:
+        sizes = np.diff(edges)
+        large = sizes > leaf_size
+        edges = np.sort(np.concatenate([edges, edges[:-1][large] + sizes[large] // 2]))
+    return edges
 
 
 def maximin(X, *, start=None, return_distances=False):

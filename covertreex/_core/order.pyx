@@ -1,40 +1,56 @@
 """Leaf order: median splits of the widest axis, deterministic under ties."""
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc, qsort
+
+cdef enum:
+    SHORT = 64
 
 
-cdef inline bint before(const double[:, ::1] coords, Py_ssize_t axis, int64_t a, int64_t b) noexcept nogil:
-    if coords[a, axis] != coords[b, axis]:
-        return coords[a, axis] < coords[b, axis]
-    return a < b
+cdef struct Key:
+    double at  # coordinate along the axis
+    int64_t index
 
 
-cdef void select(const double[:, ::1] coords, Py_ssize_t axis, int64_t *part, Py_ssize_t size,
-                 Py_ssize_t kth) noexcept nogil:
-    """Hoare's quickselect: afterwards ``part[:kth]`` come before ``part[kth:]`` in (coordinate, index)."""
-    cdef Py_ssize_t low = 0, high = size - 1, i, j
-    cdef int64_t pivot, swap
-    while low < high:
-        pivot = part[low + (high - low) // 2]
-        i = low
-        j = high
-        while i <= j:
-            while before(coords, axis, part[i], pivot):
-                i += 1
-            while before(coords, axis, pivot, part[j]):
-                j -= 1
-            if i <= j:
-                swap = part[i]
-                part[i] = part[j]
-                part[j] = swap
-                i += 1
-                j -= 1
-        if kth <= j:
-            high = j
-        elif kth >= i:
-            low = i
-        else:
+cdef inline bint before(Key a, Key b) noexcept nogil:
+    return (a.at < b.at) | ((a.at == b.at) & (a.index < b.index))
+
+
+cdef inline Key middle_of(Key a, Key b, Key c) noexcept nogil:
+    if before(b, a):
+        a, b = b, a
+    if before(c, a):
+        return a
+    return c if before(c, b) else b
+
+
+cdef void select(Key *keys, Py_ssize_t size, Py_ssize_t kth) noexcept nogil:
+    """Quickselect: afterwards ``keys[:kth]`` come before ``keys[kth:]``. Keys differ, for indices do."""
+    cdef Py_ssize_t i, under
+    cdef Key pivot, key
+    while size > 1:
+        pivot = middle_of(keys[0], keys[size // 2], keys[size - 1])
+        under = 0
+        for i in range(size):  # no branches: which side is a coin's toss
+            key = keys[i]
+            keys[i] = keys[under]
+            keys[under] = key
+            under += before(key, pivot)
+        if kth < under:
+            size = under
+        elif under > 0:
+            keys += under
+            size -= under
+            kth -= under
+        elif kth == 0:
             return
+        else:  # the pivot is the least of all: put it first and leave it there
+            for i in range(size):
+                if not before(pivot, keys[i]):
+                    keys[0], keys[i] = keys[i], keys[0]
+            keys += 1
+            size -= 1
+            kth -= 1
 
 
 cdef Py_ssize_t widest_axis(const double[:, ::1] coords, const int64_t *part, Py_ssize_t size) noexcept nogil:
@@ -44,37 +60,63 @@ cdef Py_ssize_t widest_axis(const double[:, ::1] coords, const int64_t *part, Py
         low = high = coords[part[0], axis]
         for i in range(1, size):
             value = coords[part[i], axis]
-            if value < low:
-                low = value
-            elif value > high:
-                high = value
+            low = min(low, value)
+            high = max(high, value)
         if high - low > extent:
             extent = high - low
             best = axis
     return best
 
 
+cdef void halve(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Key *keys) noexcept nogil:
+    cdef Py_ssize_t i, axis = widest_axis(coords, part, size)
+    for i in range(size):
+        keys[i].at = coords[part[i], axis]
+        keys[i].index = part[i]
+    select(keys, size, size // 2)
+    for i in range(size):
+        part[i] = keys[i].index
+
+
+cdef int compare(const void *a, const void *b) noexcept nogil:
+    cdef int64_t one = (<const int64_t *>a)[0], other = (<const int64_t *>b)[0]
+    return (one > other) - (one < other)
+
+
+cdef void sort(int64_t *part, Py_ssize_t size) noexcept nogil:
+    """By insertion: a leaf is short."""
+    cdef Py_ssize_t i, here
+    cdef int64_t item
+    if size > SHORT:
+        qsort(part, size, sizeof(int64_t), compare)
+        return
+    for i in range(1, size):
+        item = part[i]
+        here = i
+        while here > 0 and part[here - 1] > item:
+            part[here] = part[here - 1]
+            here -= 1
+        part[here] = item
+
+
+cdef void order_part(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Py_ssize_t leaf_size,
+                     Key *keys) noexcept nogil:
+    if size <= leaf_size:
+        sort(part, size)
+        return
+    halve(coords, part, size, keys)
+    order_part(coords, part, size // 2, leaf_size, keys)
+    order_part(coords, part + size // 2, size - size // 2, leaf_size, keys)
+
+
 def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size):
-    """Permute `order` in place into leaf order; return the list of leaf sizes. See `covertreex.ordering.leaf_order`."""
-    sizes = []
-    stack = [(0, order.shape[0])]
-    cdef Py_ssize_t start, stop, middle, axis
-    while stack:
-        start, stop = stack.pop()
-        if stop - start <= leaf_size:
-            order[start:stop] = sorted_copy(order[start:stop])
-            sizes.append(stop - start)
-            continue
-        middle = start + (stop - start) // 2
-        with nogil:
-            axis = widest_axis(coords, &order[start], stop - start)
-            select(coords, axis, &order[start], stop - start, middle - start)
-        stack.append((middle, stop))
-        stack.append((start, middle))
-    return sizes
-
-
-cdef int64_t[::1] sorted_copy(int64_t[::1] part):
-    import numpy as np
-
-    return np.sort(part)
+    """Permute `order` in place into leaf order. See `covertreex.ordering.leaf_order`. Releases the GIL."""
+    cdef Key *keys
+    if order.shape[0] == 0:
+        return
+    keys = <Key *>malloc(order.shape[0] * sizeof(Key))
+    if keys == NULL:
+        raise MemoryError()
+    with nogil:
+        order_part(coords, &order[0], order.shape[0], leaf_size, keys)
+    free(keys)
