@@ -11,8 +11,8 @@ from covertreex.ordering import leaf_order
 from covertreex.planner import Plan
 from covertreex.protocols import ScanPlan
 
-#: Queries that are found at once.
-GROUP = 256
+#: Queries that are found at once, at most; rows found for them, about; and groups that there should be to share.
+GROUP, FOUND, SHARED = 1024, 2**17, 64
 
 #: Queries restricted to the first so many rows have boxes of these rows alone, if they are this share of the rows; the
 #: smallest such prefix.
@@ -64,7 +64,8 @@ class BoxPlanner:
         )
         self.trees = [*trees, payload.boxes]
         self.least = [tree.least(rank) for tree in self.trees]
-        self.groups = _groups(payload, queries, prefixes, level)
+        most = max(16, min(GROUP, FOUND // k, len(queries) // SHARED))
+        self.groups = _groups(payload, queries, prefixes, level, most)
         self.queries = plans.permuted(queries, self.groups.order)
         self.plan = BoxPlan(
             verb="scan",
@@ -133,15 +134,15 @@ def _by_place(order, rows):
     return np.argsort(place[rows], kind="stable")
 
 
-def _groups(payload, queries, prefixes, level):
-    """Queries of a level that are near each other, `GROUP` at most together."""
+def _groups(payload, queries, prefixes, level, most):
+    """Queries of a level that are near each other, `most` at most together."""
     if (queries.rows >= 0).all():
         near = _by_place(payload.boxes.rows, queries.rows)
     else:
         near = leaf_order(plans.query_coords(payload, queries))[0]
     order = near[np.argsort(level[near], kind="stable")] if prefixes else near
     counts = np.bincount(level, minlength=len(prefixes) + 1)
-    sizes = [np.diff([*range(0, count, GROUP), count]) for count in counts]
+    sizes = [np.diff([*range(0, count, most), count]) for count in counts]
     return plans.Groups(
         order=order,
         ptr=np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64),
