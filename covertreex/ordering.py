@@ -22,7 +22,7 @@ from covertreex.validation import check_points
 BUDGET = 2**19
 
 
-def leaf_order(coords, leaf_size=32):
+def leaf_order(coords, leaf_size=32, full=False):
     """Order points so that neighbours in space are neighbours in memory, by splitting at medians of the widest axis.
 
     Parameters
@@ -31,6 +31,8 @@ def leaf_order(coords, leaf_size=32):
         Coordinates in the units in which distances are meant (divided by the lengthscale).
     leaf_size : int
         Parts of at most this many points are not split further.
+    full : bool
+        Split near the median, so that all leaves but the last have `leaf_size` points.
 
     Returns
     -------
@@ -57,12 +59,14 @@ def leaf_order(coords, leaf_size=32):
         raise InvalidInputError(f"leaf_size must be at least 1, got {leaf_size}.")
     coords = np.ascontiguousarray(coords, dtype=np.float64)
     order = np.arange(len(coords), dtype=np.int64)
-    core.split(coords, order, leaf_size)
-    return order, _leaf_ptr(len(coords), leaf_size)
+    core.split(coords, order, leaf_size, full)
+    return order, _leaf_ptr(len(coords), leaf_size, full)
 
 
-def _leaf_ptr(n, leaf_size):
+def _leaf_ptr(n, leaf_size, full):
     """Where leaves begin: halves of halves, until none is larger than a leaf."""
+    if full:
+        return np.append(np.arange(0, n, leaf_size), n)
     edges = np.unique([0, n])
     while np.diff(edges).max(initial=0) > leaf_size:
         sizes = np.diff(edges)

@@ -6,6 +6,7 @@ where it stops widening alone, which is a function of the data, the queries and 
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,9 @@ GROWTH = 1.3
 #: Queries of a sampled group that are solved exactly, and the fewest groups of a sample.
 SAMPLE_QUERIES, SAMPLE_GROUPS = 8, 16
 
+#: Queries of a sample that are solved together.
+SOLVED_TOGETHER = 48
+
 #: The sample has this many times more neighbours than the target lets one be missed in.
 CERTAINTY = 16.0
 
@@ -26,6 +30,9 @@ SAMPLE_SHARE = 0.125
 
 #: Queries for which the float32 copy of the factors pays.
 WORTH_COPYING = 64
+
+#: A sweep begins with thresholds from the k rows nearest to each query where there are this many times more rows.
+WORTH_A_START = 8
 
 #: The sample must miss at most this share of what the target allows, as it may flatter.
 CAUTION = 0.5
@@ -51,6 +58,9 @@ class Plan:
         rings in a row have each taken at most this share of its places. None: all rows are looked at.
     tried : tuple of tuple of (float, int, float, float)
         For each rule tried on a sample: share, patience, the sample's recall, and the rows that a group looked at.
+    costs : tuple of (str, float, float)
+        Ways to go about it, what was chosen first: the nanoseconds of one core that a pair is expected to take, and the
+        pairs per query.
     """
 
     verb: str
@@ -59,6 +69,7 @@ class Plan:
     least: float | None = None
     patience: int = 1
     tried: tuple = field(default=(), repr=False)
+    costs: tuple = field(default=(), repr=False)
 
     def __str__(self):
         lines = [f"{self.verb}: {self.reason}"]
@@ -74,6 +85,10 @@ class Plan:
             lines += [
                 f"  sample: when {_few(patience)} {least:.2%}, recall is {recall:.5f} with {rows:,.0f} rows looked at"
                 for least, patience, recall, rows in self.tried
+            ]
+            lines += [
+                f"  expected: {way}: {cost:.1f} ns for each of {pairs:,.0f} pairs, {cost * pairs / 1e3:,.0f} us a query"
+                for way, cost, pairs in self.costs
             ]
         return "\n".join(lines)
 
@@ -119,7 +134,7 @@ class ScanPlanner:
             self.groups = plans.group_queries(payload, queries, plans.SWEEP_MOST, plans.SWEEP_SHARE)
             self.queries = plans.permuted(queries, self.groups.order)
             self.start = None
-            if near is not None:
+            if near is not None and near.unit * WORTH_A_START < len(payload):
                 self.start = near.thresholds()[self.groups.order]
                 if settings.gate and self.screen.dtype is np.float64:
                     self._whiten()
@@ -132,7 +147,22 @@ class ScanPlanner:
             least=self.least,
             patience=self.patience,
             tried=tried,
+            costs=self._costs(tried),
         )
+
+    def _costs(self, tried):
+        """`Plan.costs`."""
+        if self.screen is None or len(self.queries) == 0:
+            return ()
+        pairs = float(np.mean(self.queries.limit))
+        ways = [("all rows, " + self.screen.name, self.screen.pair_cost, pairs)]
+        ways += [(f"all rows, whitened float32, {r} components", cost, pairs) for r, cost in self.screen.tried]
+        if self.screen is not self.payload.screen64:
+            ways.append(("all rows, float64", self.payload.screen64.pair_cost, pairs))
+        if tried:
+            near = ("near rows, " + self.screen.name, self.screen.pair_cost, tried[-1][-1])
+            ways = [near, *ways] if self.least is not None else [*ways, near]
+        return tuple(dict.fromkeys(ways))
 
     def _whiten(self):
         """Sweep with a `WhitenedScreen`, if that is expected to be faster."""
@@ -170,7 +200,8 @@ class ScanPlanner:
             screener = self._scratch.screener = self.new_screener(self.queries, plans.SWEEP_MOST)
         block = self.queries.slice(ptr[first], ptr[last])
         plan = plans.whole_range(self.payload, block, ptr[first : last + 1] - ptr[first])
-        _, counts = screener.sweep(plan, ptr[first], self.start[ptr[first] : ptr[last]])
+        start = None if self.start is None else self.start[ptr[first] : ptr[last]]
+        _, counts = screener.sweep(plan, ptr[first], start)
         rows = screener.take()
         return counts, rows, self.screen.counters(screener, len(rows))
 
@@ -267,12 +298,17 @@ class _Near:
         count = max(SAMPLE_GROUPS, wanted)
         if count * SAMPLE_QUERIES > SAMPLE_SHARE * len(self.queries):
             return None, 1, ()
-        sample = np.unique(np.linspace(0, len(groups) - 1, count).astype(np.int64)).tolist()
-        truth = self._on_threads(self._true_rows, sample)
+        # At random, one from each of so many equal parts: equal steps would fall in with the splits of the order.
+        edges = np.linspace(0, len(groups), min(count, len(groups)) + 1)
+        sample = (
+            (edges[:-1] + np.random.default_rng(0).random(len(edges) - 1) * np.diff(edges)).astype(np.int64).tolist()
+        )
+        truth = self._true_rows(sample)
         total = sum(map(len, truth))
         tried = []
         for patience, shares in RULES.items():
-            logs = self._on_threads(lambda group, patience=patience: self._log(group, patience), sample)
+            tasks = [partial(self._log, group, patience) for group in sample]
+            logs = parallel.run(tasks, planner.n_threads, planner.cancel)
             rings = [rings_of[rows] for (_, _, rings_of), rows in zip(logs, truth, strict=True)]
             for least in shares:
                 stops = [_stop(gained, least, patience) for gained, _, _ in logs]
@@ -284,9 +320,6 @@ class _Near:
                     return (least if rows < 0.5 * len(planner.payload) else None), patience, tuple(tried)
         return None, 1, tuple(tried)
 
-    def _on_threads(self, function, sample):
-        return parallel.run([lambda g=g: function(g) for g in sample], self.planner.n_threads, self.planner.cancel)
-
     def _log(self, group, patience):
         """What the rings of a group bring, how many rows have been looked at after each, and the ring of each row."""
         size = self.groups.ptr[group + 1] - self.groups.ptr[group]
@@ -295,16 +328,25 @@ class _Near:
         self._scratch.screener.take()
         return gained, looked, rings_of
 
-    def _true_rows(self, group):
-        """Payload rows of the true neighbours of some queries of a group, one after the other."""
-        planner, payload = self.planner, self.planner.payload
-        members = np.linspace(self.groups.ptr[group], self.groups.ptr[group + 1] - 1, SAMPLE_QUERIES)
-        block = plans.permuted(self.queries, np.unique(members.astype(np.int64)))
+    def _true_rows(self, sample):
+        """For each group of a sample, payload rows of the true neighbours of some of its queries."""
+        planner, payload, ptr = self.planner, self.planner.payload, self.groups.ptr
+        members = [
+            np.random.default_rng(group).permutation(np.arange(ptr[group], ptr[group + 1]))[:SAMPLE_QUERIES]
+            for group in sample
+        ]
+        block = plans.permuted(self.queries, np.concatenate(members))
         out = SearchOutput.empty(len(block), planner.k)
-        plan = plans.whole_range(payload, block)
-        plan, _ = planner.screen.shortlist(plan, planner.k, planner.cancel, planner.external)
-        planner.backend.scan(payload, plan, planner.k, planner.settings, out)
-        return payload.row[out.indices[out.indices >= 0]]
+
+        def solve(start, stop):
+            plan = plans.whole_range(payload, block.slice(start, stop))
+            plan, _ = planner.screen.shortlist(plan, planner.k, planner.cancel, planner.external)
+            planner.backend.scan(payload, plan, planner.k, planner.settings, out.slice(start, stop))
+
+        tasks = [partial(solve, *span) for span in parallel.spans(len(block), SOLVED_TOGETHER)]
+        parallel.run(tasks, planner.n_threads, planner.cancel)
+        found = np.split(out.indices, np.cumsum([len(part) for part in members])[:-1])
+        return [payload.row[part[part >= 0]] for part in found]
 
 
 def _stop(gained, least, patience):

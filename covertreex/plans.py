@@ -93,7 +93,7 @@ def group_queries(payload, queries, most, share=NEAR_SHARE):
         members = np.flatnonzero(level_of == level)
         if len(members) == 0:
             continue
-        inner, ptr = leaf_order(coords[members], most)
+        inner, ptr = leaf_order(coords[members], most, full=True)
         order.append(members[inner])
         sizes.append(np.diff(ptr))
         levels.append(np.full(len(ptr) - 1, level))

@@ -13,7 +13,7 @@ from scipy.linalg import solve_triangular
 from threadpoolctl import threadpool_limits
 
 from covertreex import parallel
-from covertreex.screens import Screen
+from covertreex.screens import LOOK, PRODUCT32, PRODUCT64, Screen
 
 #: Pivots drawn at once, and the most there may be, as a multiple of the factors' own length.
 PIVOTS, MOST = 64, 1.5
@@ -21,10 +21,8 @@ PIVOTS, MOST = 64, 1.5
 #: Rows handled at once.
 PART = 4096
 
-#: Nanoseconds of one core (AVX2, 3 GHz): a float32 product of one component, a look at a pair, a float64 pair on its
-#: own per component, a float64 product of one component within a tile, and its kernel. Only their ratios matter, and only
-#: for what is faster.
-PRODUCT32, LOOK, PAIR64, PRODUCT64, KERNEL64 = 0.0235, 0.8, 0.25, 0.047, 4.5
+#: Nanoseconds of one core that a float64 pair on its own takes, per component.
+PAIR64 = 0.25
 
 #: Pairs of the sample that tells how many the screen would leave: queries and rows.
 SAMPLE_QUERIES, SAMPLE_ROWS = 96, 2048
@@ -44,12 +42,20 @@ class WhitenedScreen(Screen):
         L.
     shift : float
         C3: what the rounding of all parts may add to q.
+    tried : tuple of (int, float)
+        Numbers of pivots, and the nanoseconds that a pair was expected to take with each.
     """
 
     sharp: Screen
     pivots: np.ndarray
     lower: np.ndarray
     shift: float
+    tried: tuple
+
+    @property
+    def pair_cost(self):
+        """float: nanoseconds of one core that a pair is expected to take."""
+        return dict(self.tried)[self.factors.shape[1]]
 
     @property
     def name(self):
@@ -110,13 +116,13 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
     sample = inside[np.linspace(0, len(inside) - 1, SAMPLE_QUERIES).astype(np.int64)]
     others = np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.int64)
     allowed = rank[others] < limits[sample][:, None]
-    pairs, plain = float(np.sum(limits)), m * PRODUCT64 + KERNEL64
+    pairs, plain = float(np.sum(limits)), sharp.pair_cost
     if _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * plain:
         return None
     random = np.random.default_rng(0)
     w, q = np.empty((most, n)), np.ones(n)  # w by components: memory that is not written costs nothing
     lower, pivots = np.zeros((most, most)), np.zeros(0, dtype=np.int64)
-    best, best_cost = 0, plain
+    best, best_cost, tried = 0, plain, []
     for r in range(0, most, PIVOTS):
         size = r + PIVOTS
         weight = np.maximum(q, 1e-12)
@@ -139,6 +145,7 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
         bound = np.abs(w[:size, rows[sample]].T @ w[:size, others]) + spread[rows[sample], None] * spread[others]
         left = np.sum((bound >= thresholds[sample, None]) & allowed) / max(1, np.sum(allowed))
         cost = size * PRODUCT32 + LOOK + left * m * PAIR64 + _cost(n, size, m) / pairs
+        tried.append((size, float(cost)))
         if cost < best_cost:
             best, best_cost = size, cost
         elif best or size >= 3 * PIVOTS:
@@ -162,6 +169,7 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
         pivots=pivots[:best],
         lower=lower[:best, :best].copy(),
         shift=shift,
+        tried=tuple(tried),
     )
 
 

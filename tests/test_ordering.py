@@ -168,3 +168,13 @@ def test_hilbert_in_many_dimensions_and_with_one_cell(rng):
 def test_refusals(call, message, rng):
     with pytest.raises(cx.InvalidInputError, match=message):
         call(rng.normal(size=(10, 2)))
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 1000])
+def test_full_leaves(n, rng):
+    X = rng.normal(size=(n, 2))
+    order, leaf_ptr = ordering.leaf_order(X, 8, full=True)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+    np.testing.assert_array_equal(np.diff(leaf_ptr)[:-1], 8) if n else None
+    assert leaf_ptr[0] == 0
+    assert leaf_ptr[-1] == n

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from naive import make_queries
 
 import covertreex as cx
-from covertreex import asking, oracle, plans
+from covertreex import asking, oracle, plans, screens
 from covertreex._core.nearest import Blocks, Finder
 from covertreex.planner import ScanPlanner
 from covertreex.screens import make_screen
@@ -119,12 +119,14 @@ def smooth():
 
 def whitened_search(tree, k, **arguments):
     tree.payload.__dict__.pop("_whitened", None)
-    result = tree.search(k, settings="exact", **arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screens, "KERNEL64", 1000.0)  # it would not pay for so few points
+        result = tree.search(k, settings="exact", **arguments)
     assert result.plan.screen.startswith("whitened float32, ")
     return result
 
 
-@pytest.mark.parametrize(("k", "predecessors"), [(1, False), (12, False), (30, True)])
+@pytest.mark.parametrize(("k", "predecessors"), [(1, False), (12, False), (12, True), (100, True)])
 def test_a_whitened_sweep_is_exact(smooth, k, predecessors):
     assert smooth.payload.screen32 is None
     result = whitened_search(smooth, k, predecessor_mode=predecessors)

@@ -1,4 +1,4 @@
-"""Leaf order: median splits of the widest axis, deterministic under ties."""
+"""Leaf order: splits near the median of the widest axis, deterministic under ties."""
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort
@@ -68,12 +68,18 @@ cdef Py_ssize_t widest_axis(const double[:, ::1] coords, const int64_t *part, Py
     return best
 
 
-cdef void halve(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Key *keys) noexcept nogil:
+cdef inline Py_ssize_t half(Py_ssize_t size, Py_ssize_t leaf_size, bint full) noexcept nogil:
+    """Where a part is split: in its middle, or near it so that all leaves but the last are `full`."""
+    return leaf_size * (((size + leaf_size - 1) // leaf_size + 1) // 2) if full else size // 2
+
+
+cdef void halve(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Py_ssize_t middle,
+                Key *keys) noexcept nogil:
     cdef Py_ssize_t i, axis = widest_axis(coords, part, size)
     for i in range(size):
         keys[i].at = coords[part[i], axis]
         keys[i].index = part[i]
-    select(keys, size, size // 2)
+    select(keys, size, middle)
     for i in range(size):
         part[i] = keys[i].index
 
@@ -99,17 +105,18 @@ cdef void sort(int64_t *part, Py_ssize_t size) noexcept nogil:
         part[here] = item
 
 
-cdef void order_part(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Py_ssize_t leaf_size,
+cdef void order_part(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Py_ssize_t leaf_size, bint full,
                      Key *keys) noexcept nogil:
     if size <= leaf_size:
         sort(part, size)
         return
-    halve(coords, part, size, keys)
-    order_part(coords, part, size // 2, leaf_size, keys)
-    order_part(coords, part + size // 2, size - size // 2, leaf_size, keys)
+    cdef Py_ssize_t middle = half(size, leaf_size, full)
+    halve(coords, part, size, middle, keys)
+    order_part(coords, part, middle, leaf_size, full, keys)
+    order_part(coords, part + middle, size - middle, leaf_size, full, keys)
 
 
-def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size):
+def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full):
     """Permute `order` in place into leaf order. See `covertreex.ordering.leaf_order`. Releases the GIL."""
     cdef Key *keys
     if order.shape[0] == 0:
@@ -118,5 +125,5 @@ def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size)
     if keys == NULL:
         raise MemoryError()
     with nogil:
-        order_part(coords, &order[0], order.shape[0], leaf_size, keys)
+        order_part(coords, &order[0], order.shape[0], leaf_size, full, keys)
     free(keys)

@@ -21,33 +21,41 @@ CX_UNUSED static void CX_NAME(put)(const CX_T *factors, ptrdiff_t m, CX_T *pack,
 }
 
 /* Dots of 6 rows with a pack of 64 / sizeof(CX_T) queries, pack[i] being component i of all of them: twelve sums in
- * registers; out[r * stride + l]. */
-CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *pack, ptrdiff_t m, CX_T *out, ptrdiff_t stride)
+ * registers; out[r * stride + l]. m is a multiple of 16. The rows `next` are on their way when it returns: rows lie far
+ * apart in memory. */
+CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *const *next, const CX_T *pack, ptrdiff_t m, CX_T *out,
+                             ptrdiff_t stride)
 {
     enum { V = 32 / sizeof(CX_T) };
     const CX_T *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3], *r4 = r[4], *r5 = r[5];
     CX_NAME(vector) a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, a4 = {0}, a5 = {0};
     CX_NAME(vector) b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0};
-    for (ptrdiff_t i = 0; i < m; ++i) {
-        CX_NAME(vector) p = CX_NAME(load)(pack + 2 * V * i), q = CX_NAME(load)(pack + 2 * V * i + V), x;
-        x = r0[i] - (CX_NAME(vector)){0};
-        a0 += x * p;
-        b0 += x * q;
-        x = r1[i] - (CX_NAME(vector)){0};
-        a1 += x * p;
-        b1 += x * q;
-        x = r2[i] - (CX_NAME(vector)){0};
-        a2 += x * p;
-        b2 += x * q;
-        x = r3[i] - (CX_NAME(vector)){0};
-        a3 += x * p;
-        b3 += x * q;
-        x = r4[i] - (CX_NAME(vector)){0};
-        a4 += x * p;
-        b4 += x * q;
-        x = r5[i] - (CX_NAME(vector)){0};
-        a5 += x * p;
-        b5 += x * q;
+    for (ptrdiff_t begin = 0; begin < m; begin += 16) {
+        if (next)
+            for (int j = 0; j < 6; ++j)
+                for (int line = 0; line < 16; line += 64 / (int)sizeof(CX_T))
+                    CX_PREFETCH(next[j] + begin + line);
+        for (ptrdiff_t i = begin; i < begin + 16; ++i) {
+            CX_NAME(vector) p = CX_NAME(load)(pack + 2 * V * i), q = CX_NAME(load)(pack + 2 * V * i + V), x;
+            x = r0[i] - (CX_NAME(vector)){0};
+            a0 += x * p;
+            b0 += x * q;
+            x = r1[i] - (CX_NAME(vector)){0};
+            a1 += x * p;
+            b1 += x * q;
+            x = r2[i] - (CX_NAME(vector)){0};
+            a2 += x * p;
+            b2 += x * q;
+            x = r3[i] - (CX_NAME(vector)){0};
+            a3 += x * p;
+            b3 += x * q;
+            x = r4[i] - (CX_NAME(vector)){0};
+            a4 += x * p;
+            b4 += x * q;
+            x = r5[i] - (CX_NAME(vector)){0};
+            a5 += x * p;
+            b5 += x * q;
+        }
     }
     memcpy(out, &a0, 32);
     memcpy(out + V, &b0, 32);
@@ -69,7 +77,8 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, pt
 {
     for (ptrdiff_t i = 0; i < nrows; i += 6)
         for (ptrdiff_t j = 0; j < packs; ++j)
-            CX_NAME(tile)(rows + i, pack + j * m * (ptrdiff_t)(64 / sizeof(CX_T)), m,
+            CX_NAME(tile)(rows + i, j == 0 && i + 6 < nrows ? rows + i + 6 : NULL,
+                          pack + j * m * (ptrdiff_t)(64 / sizeof(CX_T)), m,
                           out + i * stride + j * (ptrdiff_t)(64 / sizeof(CX_T)), stride);
 }
 
