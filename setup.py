@@ -10,6 +10,10 @@ from setuptools import Extension, setup
 # Screens alone may contract: they only bound.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
 HEADERS = ("canonical.h", "canonical.pxd", "euclid.h", "screen.h", "screen_tile.h", "nearest.h")
+NAMES = (
+    "boxes", "build", "canonical", "euclid", "factors", "maximin", "nearest", "order", "queries", "scan", "screen",
+    "search",
+)  # fmt: skip
 CONTRACTED = ("nearest", "screen")
 CORE = os.path.join("covertreex", "_core")
 
@@ -21,10 +25,7 @@ extensions = [
         depends=[os.path.join(CORE, file) for file in HEADERS],
         extra_compile_args=[*FLAGS, "-ffp-contract=fast" if name in CONTRACTED else "-ffp-contract=off"],
     )
-    for name in (
-        "boxes", "build", "canonical", "euclid", "factors", "maximin", "nearest", "order", "queries", "scan", "screen",
-        "search",
-    )  # fmt: skip
+    for name in NAMES
 ]
 
 setup(

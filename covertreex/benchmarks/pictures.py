@@ -1,5 +1,7 @@
 """Pictures of what a suite measured: cost against n, and recall against time. Needs matplotlib."""
 
+import math
+
 import numpy as np
 
 from covertreex.errors import InvalidInputError
@@ -36,7 +38,7 @@ def height_of(recall):
     >>> height_of(1.0), round(height_of(0.99), 6)
     (5.0, 2.0)
     """
-    return TOP if recall >= 1.0 else min(TOP - 0.3, -np.log10(1.0 - recall))
+    return TOP if recall >= 1.0 else min(TOP - 0.3, -math.log10(1.0 - recall))
 
 
 def draw(result, file):

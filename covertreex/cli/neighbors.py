@@ -130,6 +130,10 @@ def neighbors(
         int,
         typer.Option(help="Points to check against a dense float64 oracle; 0 for none.", rich_help_panel="Search"),
     ] = 1_000,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Print what the planner tried, expected and chose.", rich_help_panel="Search"),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -225,6 +229,9 @@ def neighbors(
     found.append(("written", f"{output}: rows, position, indices and distances ({n:,} x {k})"))
     out = screen.console()
     out.print(screen.fact_table(found))
+    if explain:
+        out.print()
+        out.print(str(result.plan))
     if checked and recall < 1.0 and not result.settings.approximate:
         out.print(
             "The recall is below 1 although these settings are exact. Where residual variances are tiny (smallest "
