@@ -28,8 +28,8 @@ CERTAINTY = 24.0
 #: A recall target is met exactly, by looking at all rows, if the sample would be more than this share of the queries.
 SAMPLE_SHARE = 0.125
 
-#: Queries for which copies of the data pay: factors in float32, coordinates in blocks.
-WORTH_COPYING = 64
+#: Queries for which a float32 copy of the factors pays, and one of the coordinates in blocks.
+WORTH_COPYING, WORTH_BLOCKS = 64, 256
 
 #: Screens drop little unless there are this many times more rows than neighbours wanted.
 WORTH_SCREENING = 8
@@ -129,7 +129,7 @@ class ScanPlanner:
         self.external = None if self.screen is None else self.screen.of_queries(queries)
         self.least, self.patience, tried = None, 1, ()
         near = None
-        if self.screen is not None and len(queries) >= WORTH_COPYING:
+        if self.screen is not None and len(queries) >= WORTH_BLOCKS:
             near = _Near(self, queries)
         if near is not None and settings.recall_target < 1.0:
             self.least, self.patience, tried = near.calibrate()

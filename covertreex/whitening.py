@@ -21,8 +21,9 @@ PIVOTS, MOST = 64, 1.5
 #: Rows handled at once.
 PART = 4096
 
-#: More pivots are drawn while the last ones have made a pair cheaper by this share.
-WORTH = 0.1
+#: More pivots are drawn while the last ones have made a pair cheaper by this share, and it does not cost so many times
+#: what it would in float64.
+WORTH, HOPELESS = 0.1, 4.0
 
 #: Nanoseconds of one core that a float64 pair on its own takes, per component.
 PAIR64 = 0.25
@@ -148,11 +149,11 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
         bound = np.abs(w[:size, rows[sample]].T @ w[:size, others]) + spread[rows[sample], None] * spread[others]
         left = np.sum((bound >= thresholds[sample, None]) & allowed) / max(1, np.sum(allowed))
         cost = size * PRODUCT32 + LOOK + left * m * PAIR64 + _cost(n, size, m) / pairs
+        before = tried[-1][1] if tried else np.inf
         tried.append((size, float(cost)))
-        gain = best_cost - cost
-        if gain > 0.0:
+        if cost < best_cost:
             best, best_cost = size, cost
-        if gain < WORTH * cost and (best or size >= 3 * PIVOTS):
+        if size >= 2 * PIVOTS and (cost > (1.0 - WORTH) * before or cost > HOPELESS * plain):
             break
     if not best:
         return None
