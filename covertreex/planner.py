@@ -35,7 +35,7 @@ WORTH_COPYING, WORTH_BLOCKS = 64, 256
 WORTH_SCREENING = 8
 
 #: So many standard errors of the sample's misses, as they vary from group to group, must leave the target met.
-CAUTION = 1.64
+CAUTION = 1.0
 
 #: A screen that leaves more than this share of the rows is not worth its time.
 WORTH_A_SCREEN = 0.25
