@@ -17,7 +17,7 @@ from covertreex.protocols import SearchOutput
 GROWTH = 1.3
 
 #: Queries of a sampled group that are solved exactly, and the fewest groups of a sample.
-SAMPLE_QUERIES, SAMPLE_GROUPS = 8, 48
+SAMPLE_QUERIES, SAMPLE_GROUPS = 8, 60
 
 #: Queries of a sample that are solved together.
 SOLVED_TOGETHER = 48
@@ -35,7 +35,7 @@ WORTH_COPYING, WORTH_BLOCKS = 64, 256
 WORTH_SCREENING = 8
 
 #: So many standard errors of the sample's misses, as they vary from group to group, must leave the target met.
-CAUTION = 1.0
+CAUTION = 1.2
 
 #: A screen that leaves more than this share of the rows is not worth its time.
 WORTH_A_SCREEN = 0.25
