@@ -124,7 +124,7 @@ def test_limits(limit, backend):
 def test_prediction_sets_of_vecchia(backend):
     """More test points than training points, as a prediction asks for; the fast profile is as good as it says."""
     rng = np.random.default_rng(1)
-    train, test = rng.uniform(size=(3000, 2)), rng.uniform(-0.05, 1.05, size=(3500, 2))
+    train, test = rng.uniform(size=(3000, 2)), rng.uniform(-0.05, 1.05, size=(4500, 2))
     tree = cx.cover_tree(train, kernel=cx.Matern32(0.2), inducing=30)
     exact = tree.search(15, test, backend=backend, audit=400)
     assert exact.recall == 1.0

@@ -27,8 +27,8 @@ def report(
     from covertreex.benchmarks import pictures
 
     tables.check_output(output, (".md",))
-    pictures.check_matplotlib()
     suites = merge([read(path) for path in files])
+    pictures.check_matplotlib()
     page = Page(suites, output.stem, screen.command_line(context))
     for suite in suites:
         with tables.replacing(output.with_name(page.picture(suite)), "wb") as file:
