@@ -9,7 +9,6 @@ import numpy as np
 from covertreex import parallel, plans
 from covertreex.ordering import leaf_order
 from covertreex.planner import Plan
-from covertreex.protocols import ScanPlan
 
 #: Queries that are found at once, at most; rows found for them, about; and groups that there should be to share.
 GROUP, FOUND, SHARED = 1024, 2**17, 64
@@ -92,15 +91,7 @@ class BoxPlanner:
             self.trees[level], plans.query_coords(self.payload, queries), queries.limit, queries.exclude, queries.rank,
             self.least[level], self.k, self.cancel,
         )  # fmt: skip
-        plan = ScanPlan(
-            queries=queries,
-            group_ptr=np.arange(stop - start + 1),
-            run_ptr=ptr,
-            run_start=rows,
-            run_stop=rows + 1,
-            run_lower=np.zeros(len(rows)),
-            kth_upper=np.full(stop - start, np.inf),
-        )
+        plan = plans.plan_of_lists(queries, np.diff(ptr), rows)
         self.backend.scan(self.payload, plan, self.k, self.settings, out)
         return len(rows), compared
 

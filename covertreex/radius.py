@@ -121,7 +121,8 @@ def _near(payload, queries, radius, cancel):
             ptr, rows = boxes.within(coords[start:stop], queries.limit[start:stop], queries.rank, reach, ROOM, cancel)
             if cancel[0]:
                 return
-            yield _of_rows(queries.slice(start, start + len(ptr) - 1), ptr, rows, radius)
+            block = queries.slice(start, start + len(ptr) - 1)
+            yield plans.plan_of_lists(block, np.diff(ptr), rows, np.full(len(block), radius))
             start += len(ptr) - 1
 
     return shortlists
@@ -148,19 +149,6 @@ def _all_rows(payload, queries, radius):
             yield replace(plan, kth_upper=np.full(stop - start, radius))
 
     return shortlists
-
-
-def _of_rows(queries, ptr, rows, radius):
-    """The plan that compares query i with ``rows[ptr[i]:ptr[i + 1]]``."""
-    return ScanPlan(
-        queries=queries,
-        group_ptr=np.arange(len(queries) + 1),
-        run_ptr=ptr,
-        run_start=rows,
-        run_stop=rows + 1,
-        run_lower=np.zeros(len(rows)),
-        kth_upper=np.full(len(queries), radius),
-    )
 
 
 def _packed(plan):

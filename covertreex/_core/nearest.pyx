@@ -72,12 +72,11 @@ cdef class Finder:
     """One thread's scratch for searching `Blocks`, for groups of at most `most` queries."""
 
     cdef Blocks blocks
-    cdef Py_ssize_t stride, size, count, unit
+    cdef Py_ssize_t stride, size
     cdef float[:, ::1] queries
     cdef int32_t[::1] limit, list, places
     cdef float[::1] inverse, gap, far, values, box
     cdef float widest
-    cdef int64_t[::1] found
 
     def __init__(self, Blocks blocks, Py_ssize_t most):
         cdef Py_ssize_t rows = blocks.coords.shape[0] * BLOCK, d = blocks.coords.shape[1]
@@ -90,7 +89,6 @@ cdef class Finder:
         self.list = np.zeros(blocks.coords.shape[0], dtype=np.int32)
         self.values = np.zeros(rows + 1, dtype=np.float32)
         self.places = np.zeros(rows + 1, dtype=np.int32)
-        self.found = np.zeros(rows, dtype=np.int64)
         self.box = np.zeros(2 * d, dtype=np.float32)
 
     cdef void begin(self, const float[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t unit) noexcept nogil:

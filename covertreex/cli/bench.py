@@ -1,6 +1,5 @@
 """``covertreex bench``: how fast, with the recall beside it, and how far from the dense limit."""
 
-import json
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -166,12 +165,7 @@ def bench(
         out.print(f"FAILED: {problem}", style="bold red")
 
     if json_file is not None:
-        text = json.dumps(result, indent=1) + "\n"
-        if to_stdout:
-            typer.echo(text, nl=False)
-        else:
-            with tables.replacing(json_file) as file:
-                file.write(text)
+        screen.write_json(result, json_file, indent=1)
     if png is not None:
         with tables.replacing(png, "wb") as file:
             pictures.draw(result, file)

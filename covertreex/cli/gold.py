@@ -1,6 +1,5 @@
 """``covertreex gold``: the reference workload on every backend, with the proof that they agree."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -98,12 +97,7 @@ def gold(
         out.print("All rows agree: " + comparison.verdict, style="green")
 
     if json_file is not None:
-        text = json.dumps(_as_json(comparison, steps.took["factors"], workload, shape, here), indent=2) + "\n"
-        if to_stdout:
-            typer.echo(text, nl=False)
-        else:
-            with tables.replacing(json_file) as file:
-                file.write(text)
+        screen.write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
     if telemetry is not None:
         with tables.replacing(telemetry) as file:
             file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)

@@ -1,7 +1,6 @@
 """``covertreex parity``: backends side by side on one question, and what each setting does to it."""
 
 import enum
-import json
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -117,12 +116,7 @@ def parity(
         with tables.replacing(report) as file:
             file.write(audit.markdown())
     if json_file is not None:
-        text = json.dumps(audit.as_dict(), indent=2) + "\n"
-        if to_stdout:
-            typer.echo(text, nl=False)
-        else:
-            with tables.replacing(json_file) as file:
-                file.write(text)
+        screen.write_json(audit.as_dict(), json_file)
     if comparison.problems:
         raise typer.Exit(1)
 

@@ -1,6 +1,7 @@
 """How commands speak: results on stdout, what is going on and what went wrong on stderr."""
 
 import enum
+import json
 import math
 import shlex
 import time
@@ -47,6 +48,18 @@ class _Step:
 
     def __exit__(self, *exception):
         self.steps.took[self.name] = time.perf_counter() - self.begin
+
+
+def write_json(value, file, indent=2):
+    """Write what can become JSON to a file, whole or not at all; ``-`` for stdout."""
+    from covertreex import tables
+
+    text = json.dumps(value, indent=indent) + "\n"
+    if str(file) == "-":
+        typer.echo(text, nl=False)
+    else:
+        with tables.replacing(file) as whole:
+            whole.write(text)
 
 
 def console(stderr=False):
