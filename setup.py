@@ -9,12 +9,12 @@ from setuptools import Extension, setup
 # time. -fno-math-errno and -fno-trapping-math change no value, they let sqrt be an instruction and loops be vectors.
 # Screens alone may contract: they only bound.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
-HEADERS = ("canonical.h", "canonical.pxd", "euclid.h", "screen.h", "screen_tile.h", "nearest.h")
+HEADERS = ("canonical.h", "canonical.pxd", "euclid.h", "screen.h", "screen_tile.h", "nearest.h", "whiten.h")
 NAMES = (
     "boxes", "build", "canonical", "euclid", "factors", "maximin", "nearest", "order", "queries", "scan", "screen",
-    "search",
+    "search", "whiten",
 )  # fmt: skip
-CONTRACTED = ("nearest", "screen")
+CONTRACTED = ("nearest", "screen", "whiten")
 CORE = os.path.join("covertreex", "_core")
 
 extensions = [

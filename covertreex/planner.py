@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from covertreex import parallel, plans
+from covertreex import parallel, plans, whitening
 from covertreex.protocols import SearchOutput
 
 #: Each ring of rows reaches so much farther that it would hold this many times more, were they spread evenly.
@@ -39,6 +39,12 @@ CAUTION = 1.2
 
 #: A screen that leaves more than this share of the rows is not worth its time.
 WORTH_A_SCREEN = 0.25
+
+#: Pairs of a sample that tells what a whitened screen would leave: queries and rows, and rows of a group.
+LOOK_QUERIES, LOOK_ROWS, LOOK_GROUP_ROWS = 96, 2048, 64
+
+#: More than there are rings.
+NO_RING = np.iinfo(np.int32).max
 
 #: Rules tried, in this order: a group stops widening after so many rings in a row (the keys) that each take at most
 #: such a share of its places.
@@ -131,6 +137,7 @@ class ScanPlanner:
         near = None
         if self.screen is not None and len(queries) >= WORTH_BLOCKS:
             near = _Near(self, queries)
+        self.may_whiten = near is not None and settings.gate and self.screen.dtype is np.float64
         if near is not None and settings.recall_target < 1.0:
             self.least, self.patience, tried = near.calibrate()
         if self.least is not None:
@@ -145,8 +152,8 @@ class ScanPlanner:
                 self.start = start[self.groups.order]
                 if left > WORTH_A_SCREEN * len(payload):  # so many are equally near
                     self.screen = None
-                elif settings.gate and self.screen.dtype is np.float64:
-                    self._whiten()
+                elif self.may_whiten:
+                    self.whiten(self.queries, self._looks(), float(np.sum(self.queries.limit)))
             self.shortlists = self._sweep
             self._scratch = threading.local()
         self.plan = Plan(
@@ -173,15 +180,23 @@ class ScanPlanner:
             ways = [near, *ways] if self.least is not None else [*ways, near]
         return tuple(dict.fromkeys(ways))
 
-    def _whiten(self):
-        """Sweep with a `WhitenedScreen`, if that is expected to be faster."""
-        from covertreex import whitening
-
-        queries, payload = self.queries, self.payload
-        made = whitening.whitened(payload, self.start, queries.limit, queries.rank, queries.rows, self.n_threads)
+    def whiten(self, queries, looks, pairs):
+        """Change to a `WhitenedScreen`, if that is expected to be faster; see `whitening.make_whitened`."""
+        made = whitening.whitened(self.payload, looks, pairs, self.n_threads)
         if made is not None:
             self.screen = made
             self.external = made.of_queries(queries)
+
+    def _looks(self):
+        """A sample of the pairs of a sweep."""
+        queries = self.queries
+        inside = np.flatnonzero((queries.rows >= 0) & np.isfinite(self.start))
+        if len(inside) < LOOK_QUERIES:
+            return []
+        sample = inside[np.linspace(0, len(inside) - 1, LOOK_QUERIES).astype(np.int64)]
+        rows = np.linspace(0, len(self.payload) - 1, LOOK_ROWS).astype(np.int64)
+        allowed = queries.rank[rows] < queries.limit[sample][:, None]
+        return [whitening.Look(queries.rows[sample], rows, self.start[sample], allowed)]
 
     def answer(self, first, last, out):
         """Answer groups `first` to `last` (exclusive) into `out`, their part of the output in group order.
@@ -221,7 +236,29 @@ class ScanPlanner:
 
         lens = self.screen.lens(queries, most, self.external)
         sharp = None if self.screen.dtype is np.float64 else self.payload.screen64.lens(queries, most)
-        return Screener(lens, lens, sharp, queries, PayloadView(self.payload), self.k, most, self.cancel)
+        # A whitened screen is too blunt where there is no threshold yet.
+        near = sharp if isinstance(self.screen, whitening.WhitenedScreen) else lens
+        return Screener(near, lens, sharp, queries, PayloadView(self.payload), self.k, most, self.cancel)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """What happened when a group looked at ring after ring.
+
+    Attributes
+    ----------
+    gained, looked : list
+        As `covertreex._core.nearest.Finder.narrow` returns them.
+    ring : ndarray, shape (n,), int32
+        In which ring each row was looked at; `NO_RING` if in none.
+    thresholds : ndarray
+        What the k-th best ``|rho|`` of each query is sure to reach.
+    """
+
+    gained: list
+    looked: list
+    ring: np.ndarray
+    thresholds: np.ndarray
 
 
 class _Near:
@@ -242,6 +279,10 @@ class _Near:
         }
         coords = plans.query_coords(payload, self.queries)
         self.coords = next(iter(self.blocks.values())).centred(coords) if self.blocks else coords
+        self._refocus()
+
+    def _refocus(self):
+        """Look through the planner's screen, which has changed."""
         self._scratch = threading.local()
 
     def narrow(self, group, least, patience, rings, thresholds, counts, rings_of=None):
@@ -319,18 +360,21 @@ class _Near:
         sample = (
             (edges[:-1] + np.random.default_rng(0).random(len(edges) - 1) * np.diff(edges)).astype(np.int64).tolist()
         )
-        truth = self._true_rows(sample)
+        logs = self._logs(sample, 1)
+        if planner.may_whiten:
+            planner.whiten(self.queries, *self._looks(sample, logs))
+            self._refocus()
+        truth = self._true_rows(sample, logs)
         wanted = np.array([len(rows) for rows in truth])
         total = max(1, wanted.sum())
         tried = []
         for patience, shares in RULES.items():
-            tasks = [partial(self._log, group, patience) for group in sample]
-            logs = parallel.run(tasks, planner.n_threads, planner.cancel)
-            rings = [rings_of[rows] for (_, _, rings_of), rows in zip(logs, truth, strict=True)]
+            logs = self._logs(sample, patience) if patience > 1 else logs
+            rings = [log.ring[rows] for log, rows in zip(logs, truth, strict=True)]
             for least in shares:
-                stops = [_stop(gained, least, patience) for gained, _, _ in logs]
+                stops = [_stop(log.gained, least, patience) for log in logs]
                 missed = np.array([np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)])
-                rows = sum(looked[stop] for (_, looked, _), stop in zip(logs, stops, strict=True)) / len(logs)
+                rows = sum(log.looked[stop] for log, stop in zip(logs, stops, strict=True)) / len(logs)
                 share = missed.sum() / total
                 tried.append((least, patience, float(1.0 - share), rows))
                 # Misses come in clusters, so groups are what was sampled; one more might have been missed.
@@ -340,15 +384,36 @@ class _Near:
                     return (least if rows < 0.5 * len(planner.payload) else None), patience, tuple(tried)
         return None, 1, tuple(tried)
 
-    def _log(self, group, patience):
-        """What the rings of a group bring, how many rows have been looked at after each, and the ring of each row."""
-        size = self.groups.ptr[group + 1] - self.groups.ptr[group]
-        rings_of = np.full(len(self.planner.payload), np.iinfo(np.int32).max, dtype=np.int32)
-        gained, looked = self.narrow(group, 0.0, patience, 0, np.empty(size), np.empty(size, dtype=np.int64), rings_of)
-        self._scratch.screener.take()
-        return gained, looked, rings_of
+    def _logs(self, sample, patience):
+        """A `_Log` of each group of a sample."""
+        tasks = [partial(self._log, group, patience) for group in sample]
+        return parallel.run(tasks, self.planner.n_threads, self.planner.cancel)
 
-    def _true_rows(self, sample):
+    def _log(self, group, patience):
+        """What happens when a group looks at ring after ring."""
+        size = self.groups.ptr[group + 1] - self.groups.ptr[group]
+        ring = np.full(len(self.planner.payload), NO_RING, dtype=np.int32)
+        thresholds = np.empty(size)
+        gained, looked = self.narrow(group, 0.0, patience, 0, thresholds, np.empty(size, dtype=np.int64), ring)
+        self._scratch.screener.take()
+        return _Log(gained, looked, ring, thresholds)
+
+    def _looks(self, sample, logs):
+        """A sample of the pairs behind the first ring, and how many there are at most, if no rule needs patience."""
+        looks, pairs = [], 0
+        for group, log in zip(sample, logs, strict=True):
+            part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
+            queries = self.queries.rows[part]
+            pairs += (log.looked[-1] - log.looked[0]) * len(queries)
+            rows = np.flatnonzero((log.ring > 0) & (log.ring < NO_RING))
+            if (queries < 0).any() or len(rows) == 0:
+                continue
+            rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), LOOK_GROUP_ROWS)).astype(np.int64)]
+            allowed = self.queries.rank[rows] < self.queries.limit[part][:, None]
+            looks.append(whitening.Look(queries, rows, log.thresholds, allowed))
+        return looks, pairs / len(sample) * len(self.groups)
+
+    def _true_rows(self, sample, logs):
         """For each group of a sample, payload rows of the true neighbours of some of its queries."""
         planner, payload, ptr = self.planner, self.planner.payload, self.groups.ptr
         members = [
@@ -356,12 +421,17 @@ class _Near:
             for group in sample
         ]
         block = plans.permuted(self.queries, np.concatenate(members))
+        start = np.concatenate(
+            [log.thresholds[part - ptr[group]] for group, log, part in zip(sample, logs, members, strict=True)]
+        )
         out = SearchOutput.empty(len(block), planner.k)
 
-        def solve(start, stop):
-            plan = plans.whole_range(payload, block.slice(start, stop))
-            plan, _ = planner.screen.shortlist(plan, planner.k, planner.cancel, planner.external)
-            planner.backend.scan(payload, plan, planner.k, planner.settings, out.slice(start, stop))
+        def solve(begin, end):
+            part = block.slice(begin, end)
+            screener = planner.new_screener(block, end - begin)
+            _, counts = screener.sweep(plans.whole_range(payload, part), begin, start[begin:end])
+            plan = plans.plan_of_lists(part, counts, screener.take())
+            planner.backend.scan(payload, plan, planner.k, planner.settings, out.slice(begin, end))
 
         tasks = [partial(solve, *span) for span in parallel.spans(len(block), SOLVED_TOGETHER)]
         parallel.run(tasks, planner.n_threads, planner.cancel)

@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 from covertreex import parallel
 from covertreex.screens import LOOK, PRODUCT32, PRODUCT64, Screen
 
-#: Pivots drawn at once, and the most there may be, as a multiple of the factors' own length.
-PIVOTS, MOST = 64, 1.5
+#: The most pivots there may be, as a multiple of the factors' own length.
+MOST = 1.5
 
 #: Rows handled at once.
-PART = 4096
+PART = 1024
 
 #: More pivots are drawn while the last ones have made a pair cheaper by this share, and it does not cost so many times
 #: what it would in float64.
@@ -28,8 +28,8 @@ WORTH, HOPELESS = 0.1, 4.0
 #: Nanoseconds of one core that a float64 pair on its own takes, per component.
 PAIR64 = 0.25
 
-#: Pairs of the sample that tells how many the screen would leave: queries and rows.
-SAMPLE_QUERIES, SAMPLE_ROWS = 96, 2048
+#: Nanoseconds of one core that a component of a row takes besides the products.
+STEP = 10.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,22 +78,42 @@ class WhitenedScreen(Screen):
         shift = self.shift + (len(self.pivots) + 2) * max(margin, self.sharp.margin) / float(
             min(queries.p.min(), self.payload.p.min())
         )
-        w, spread = _rounded(w, shift)
-        return w, none, np.ones(len(w), dtype=np.float32), spread, 1.0
+        spread = _spread(1.0 - np.einsum("ij,ij->i", w, w), shift)
+        return np.ascontiguousarray(w, dtype=np.float32), none, np.ones(len(w), dtype=np.float32), spread, 1.0
 
 
-def whitened(payload, *arguments):
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Pairs of a sample, each of some queries with each of some rows, that tells what a screen would leave.
+
+    Attributes
+    ----------
+    queries, rows : ndarray of int64
+        Payload rows.
+    thresholds : ndarray
+        What the k-th best ``|rho|`` of each query is sure to reach.
+    allowed : ndarray of bool, shape (queries, rows)
+        Pairs that are looked at.
+    """
+
+    queries: np.ndarray
+    rows: np.ndarray
+    thresholds: np.ndarray
+    allowed: np.ndarray
+
+
+def whitened(payload, looks, pairs, n_threads):
     """The screen that `make_whitened` made of a payload before, or makes now; a payload keeps the first it has."""
     made = payload.__dict__.get("_whitened")
     if made is None:
         with threadpool_limits(1, user_api="blas"):
-            made = make_whitened(payload, *arguments)
+            made = make_whitened(payload, looks, pairs, n_threads)
         object.__setattr__(payload, "_whitened", made)
     return made
 
 
-def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
-    """A `WhitenedScreen` for sweeps of a payload, or None where it would not be faster than float64.
+def make_whitened(payload, looks, pairs, n_threads):
+    """A `WhitenedScreen` of a payload, or None where it would not be faster than float64.
 
     Pivots are drawn at random in proportion to q (source: Chen, Epperly, Tropp, Webber, arXiv 2207.06503), until
     more of them would cost more than they save.
@@ -101,63 +121,66 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
     Parameters
     ----------
     payload : PayloadStore
-    thresholds : ndarray, shape (q,)
-        What the k-th best ``|rho|`` of each query is sure to reach.
-    limits : ndarray, shape (q,)
-    rank : ndarray, shape (n,)
-    rows : ndarray, shape (q,)
-        Payload row of each query; negative for others, which the sample leaves out.
+    looks : list of Look
+        A sample of the pairs that it is for.
+    pairs : float
+        How many these are.
     n_threads : int
     """
+    from covertreex._core.whiten import PIVOTS, Pivots
+
     sharp, n, m = payload.screen64, len(payload), payload.factors.shape[1]
-    inside = np.flatnonzero((rows >= 0) & np.isfinite(thresholds))
     most = int(MOST * m) // PIVOTS * PIVOTS
-    if sharp is None or len(inside) < SAMPLE_QUERIES or most < 2 * PIVOTS or n < 4 * most:
+    if sharp is None or not looks or most < 2 * PIVOTS or n < 4 * most:
         return None
     shift = _shift(payload, sharp, most)
-    if shift > 0.05:
-        return None
-    sample = inside[np.linspace(0, len(inside) - 1, SAMPLE_QUERIES).astype(np.int64)]
-    others = np.linspace(0, n - 1, SAMPLE_ROWS).astype(np.int64)
-    allowed = rank[others] < limits[sample][:, None]
-    pairs, plain = float(np.sum(limits)), sharp.pair_cost
-    if _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * plain:
+    plain = sharp.pair_cost
+    if shift > 0.05 or _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * plain:
         return None
     random = np.random.default_rng(0)
-    w, q = np.empty((most, n)), np.ones(n)  # w by components: memory that is not written costs nothing
+    w, q = np.empty((most // PIVOTS, n, PIVOTS)), np.ones(n)  # memory that is not written costs nothing
     lower, pivots = np.zeros((most, most)), np.zeros(0, dtype=np.int64)
-    best, best_cost, tried = 0, plain, []
-    for r in range(0, most, PIVOTS):
-        size = r + PIVOTS
+    products = [np.zeros(look.allowed.shape) for look in looks]
+    best, best_cost, best_q, tried = 0, plain, q, []
+    for step in range(most // PIVOTS):
+        old, size = step * PIVOTS, (step + 1) * PIVOTS
         weight = np.maximum(q, 1e-12)
         weight[pivots] = 0.0
         new = np.sort(random.choice(n, PIVOTS, replace=False, p=weight / weight.sum()))
         block = _correlations(payload, new, payload.coords[new], payload.factors[new], payload.p[new])
         block[np.diag_indices(PIVOTS)] = 1.0 + shift
-        known = w[:r, new].copy()
+        known = w[:step, new]
+        flat = known.transpose(1, 0, 2).reshape(PIVOTS, old)
         try:
-            corner = np.linalg.cholesky(block - known.T @ known)
+            corner = np.linalg.cholesky(block - flat @ flat.T)
         except np.linalg.LinAlgError:
             break
-        lower[r:size, :r], lower[r:size, r:size] = known.T, corner
-        parallel.run(
-            [partial(_extend, payload, new, corner, known, w, q, r, part) for part in parallel.spans(n, PART)],
-            n_threads,
-        )
+        lower[old:size, :old], lower[old:size, old:size] = flat, corner
+        kernel = Pivots(sharp, new, known, corner)
+        parallel.run([partial(kernel.extend, w, q, *part) for part in parallel.spans(n, PART)], n_threads)
         pivots = np.concatenate([pivots, new])
         spread = np.sqrt(np.maximum(q, 0.0) + shift)
-        bound = np.abs(w[:size, rows[sample]].T @ w[:size, others]) + spread[rows[sample], None] * spread[others]
-        left = np.sum((bound >= thresholds[sample, None]) & allowed) / max(1, np.sum(allowed))
-        cost = size * PRODUCT32 + LOOK + left * m * PAIR64 + _cost(n, size, m) / pairs
+        left = looked = 0
+        for look, product in zip(looks, products, strict=True):
+            product += w[step, look.queries] @ w[step, look.rows].T
+            bound = np.abs(product) + spread[look.queries, None] * spread[look.rows]
+            left += np.sum((bound >= look.thresholds[:, None]) & look.allowed)
+            looked += np.sum(look.allowed)
+        cost = size * PRODUCT32 + LOOK + left / max(1, looked) * m * PAIR64 + _cost(n, size, m) / pairs
         before = tried[-1][1] if tried else np.inf
         tried.append((size, float(cost)))
         if cost < best_cost:
-            best, best_cost = size, cost
+            best, best_cost, best_q = size, cost, q.copy()
         if size >= 2 * PIVOTS and (cost > (1.0 - WORTH) * before or cost > HOPELESS * plain):
             break
     if not best:
         return None
-    factors, spread = _rounded(w[:best].T, shift)
+    factors = np.empty((n, best), dtype=np.float32)
+
+    def fill(begin, end):
+        factors[begin:end].reshape(-1, best // PIVOTS, PIVOTS)[:] = w[: best // PIVOTS, begin:end].transpose(1, 0, 2)
+
+    parallel.run([partial(fill, *part) for part in parallel.spans(n, PART)], n_threads)
     return WhitenedScreen(
         payload=payload,
         dtype=np.float32,
@@ -166,7 +189,7 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
         factors=factors,
         coords=np.zeros((n, 0), dtype=np.float32),
         scale=np.ones(n, dtype=np.float32),
-        spread=spread,
+        spread=_spread(best_q, shift),
         length=1.0,
         margin=1.0,
         floor=(best + 8.0) * float(np.finfo(np.float32).eps),
@@ -180,17 +203,7 @@ def make_whitened(payload, thresholds, limits, rank, rows, n_threads):
 
 def _cost(n, size, m):
     """Nanoseconds of one core that `size` pivots take."""
-    return n * size * (m + size) * PRODUCT64
-
-
-def _extend(payload, new, corner, known, w, q, r, part):
-    """The next components of some rows."""
-    begin, end = part
-    rows = slice(begin, end)
-    rho = _correlations(payload, new, payload.coords[rows], payload.factors[rows], payload.p[rows])
-    rho -= known.T @ w[:r, rows]
-    w[r : r + len(new), rows] = solve_triangular(corner, rho, lower=True, check_finite=False)
-    q[rows] -= np.einsum("ij,ij->j", w[r : r + len(new), rows], w[r : r + len(new), rows])
+    return n * size * ((m + 0.5 * size) * PRODUCT64 + STEP)
 
 
 def _shift(payload, sharp, most):
@@ -199,12 +212,10 @@ def _shift(payload, sharp, most):
     return (most + 2) * (entry + 4.0 * (most + 16) * np.finfo(np.float64).eps)
 
 
-def _rounded(w, shift):
-    """w (n, r) in float32, and C3: the square root of what is left of its norm, never less."""
-    factors = np.ascontiguousarray(w, dtype=np.float32)
-    norm = np.einsum("ij,ij->i", w, w)
-    left = np.maximum(1.0 + shift - norm, 0.0) + shift
-    return factors, np.nextafter(np.sqrt(left).astype(np.float32), np.float32(2.0))
+def _spread(q, shift):
+    """C3: the square root of what is left of unit norms, never less, in float32."""
+    left = np.maximum(q + shift, 0.0) + shift
+    return np.nextafter(np.sqrt(left).astype(np.float32), np.float32(2.0))
 
 
 def _correlations(payload, pivots, coords, factors, p):

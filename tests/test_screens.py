@@ -163,6 +163,25 @@ def test_external_queries_may_be_whitened(smooth, rng):
     np.testing.assert_array_equal(result.distances, plain.distances)
 
 
+def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
+    X = hard_points(np.random.default_rng(9), 4500, 2)
+    tree = cx.cover_tree(X, kernel=cx.RBF(0.5), inducing=128, jitter=1e-7)
+    found = {}
+    for cost in (1000.0, 0.0):  # of a pair's kernel in float64: whitening pays, or does not
+        tree.payload.__dict__.pop("_whitened", None)
+        monkeypatch.setattr(screens, "KERNEL64", cost)
+        settings = cx.FAST.replace(recall_target=0.99)
+        found[cost] = tree.search(10, predecessor_mode=True, settings=settings, n_threads=1 + (cost > 0.0))
+    white, plain = found[1000.0], found[0.0]
+    assert white.plan.screen.startswith("whitened float32, ")
+    assert plain.plan.screen == "float64"
+    assert white.plan.least is not None
+    assert (white.plan.least, white.plan.patience) == (plain.plan.least, plain.plan.patience)
+    assert white.plan.tried == plain.plan.tried
+    np.testing.assert_array_equal(white.indices, plain.indices)
+    np.testing.assert_array_equal(white.distances, plain.distances)
+
+
 def test_whitening_is_given_up_where_it_does_not_pay(rng):
     rough = cx.cover_tree(rng.normal(size=(2400, 3)), kernel=cx.RBF(0.02), inducing=128, jitter=1e-9)
     rough.payload.__dict__["screen32"] = None  # as if float32 were too coarse

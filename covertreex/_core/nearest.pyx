@@ -168,7 +168,8 @@ cdef class Finder:
         gained, seen : list
             For each ring, the share of all places that its rows took, and how many rows had been looked at.
         """
-        cdef Lens lens = screener.near
+        cdef Lens near = screener.near, broad = screener.broad
+        cdef bint switch = near is not broad
         cdef Py_ssize_t i, count, stage, step = 0, ring = 0, seen = 0, poor = 0
         cdef Py_ssize_t last = MOST_RINGS if rings == 0 else rings
         cdef int64_t all_rows
@@ -182,7 +183,7 @@ cdef class Finder:
                 edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
             self.begin(queries, limits, unit)
             screener.begin(first, self.size, NULL)
-            screener.aim(lens)
+            screener.aim(near)
             all_rows = min(screener.top, self.blocks.row.shape[0])
             while more:
                 stage = min(<Py_ssize_t>STAGE, last - step)
@@ -191,7 +192,10 @@ cdef class Finder:
                     below = edge[step - 1] if step else -1.0
                     for i in range(count):
                         if below < self.values[i] <= edge[step]:
-                            screener.feed(lens, self.blocks.row[self.places[i]])
+                            if ring == 0:
+                                screener.feed(near, self.blocks.row[self.places[i]])
+                            else:
+                                screener.feed(broad, self.blocks.row[self.places[i]])
                             seen += 1
                             if rings_of is not None:
                                 rings_of[self.blocks.row[self.places[i]]] = <int32_t>ring
@@ -201,7 +205,12 @@ cdef class Finder:
                     # Where rows are far between, few of them say nothing: the ring goes on.
                     if more and ring > 0 and seen - looked[ring - 1] < THIN * looked[ring - 1]:
                         continue
-                    screener.compare(lens)
+                    if ring > 0:
+                        screener.compare(broad)
+                    else:
+                        screener.compare(near)
+                        if switch and more:
+                            screener.aim(broad)
                     share[ring] = <double>screener.gained() / (self.size * screener.k)
                     looked[ring] = seen
                     poor = poor + 1 if ring > 0 and share[ring] <= least else 0

@@ -80,7 +80,7 @@ CX_SCREEN_CLONES CX_UNUSED static double cx_screen64_pair(int kernel, double var
     }
     a = (a + b) + (c + e);
     double dot = (a[0] + a[1]) + (a[2] + a[3]), rho;
-    cx_screen64_rho(kernel, variance, alpha, x, scale, y, d, 1, &other, &dot, 1, &rho);
+    cx_screen64_rho(1, kernel, variance, alpha, x, scale, y, d, 1, &other, &dot, 1, &rho);
     return rho;
 }
 

@@ -8,7 +8,8 @@ cdef enum:
 
 cdef struct Survivor:
     int64_t row
-    double high  # |rho| is at most this
+    double low   # |rho| is at least this
+    double high  # and at most this
 
 
 cdef struct Shortlist:

@@ -32,9 +32,10 @@ cdef extern from "screen.h" nogil:
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     double cx_screen64_pair(int kernel, double variance, double alpha, const double *x, const double *y, Py_ssize_t d,
                             const double *v, const double *w, Py_ssize_t m, double scale, double other)
+    const int NO_KERNEL "CX_NO_KERNEL"
 
 
-cdef double BLUNT = 1e-3  # a pair whose |rho| is known no better is looked at again
+cdef double BLUNT = 1e-3  # a pair whose |rho| is known no better is looked at again, and any that is whitened
 
 
 cdef void compact(Shortlist *one) noexcept nogil:
@@ -57,6 +58,7 @@ cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double hig
             one.capacity = 2 * one.capacity
             one.at = <Survivor *>realloc(one.at, one.capacity * sizeof(Survivor))
     one.at[one.size].row = row
+    one.at[one.size].low = item
     one.at[one.size].high = high
     one.size += 1
     if k == 0:
@@ -239,7 +241,7 @@ cdef class Lens:
 cdef class Screener:
     """Short lists of one group of queries after another: a thread's own.
 
-    `near` looks at the rows around a group and `broad` at the rest; `sharp`, if there is one, is float64 and looks
+    `near` looks at the rows nearest to a group and `broad` at the rest; `sharp`, if there is one, is float64 and looks
     again at pairs which these leave in doubt.
     """
 
@@ -326,7 +328,7 @@ cdef class Screener:
                 slack = spread * lens.number(lens.group_spread, i) + lens.floor
                 if rho + slack < self.lists[i].threshold:
                     continue
-                if slack > BLUNT and again:
+                if again and (slack > BLUNT or lens.kernel == NO_KERNEL):
                     rho = self.sharp.pair(row, self.queries.rows[q])
                     slack = self.sharp.slack(row, self.queries.rows[q])
                     if rho + slack < self.lists[i].threshold:
@@ -347,11 +349,15 @@ cdef class Screener:
                 lens.aim(i, self.lists[i].threshold)
 
     cdef Py_ssize_t gained(self) noexcept nogil:
-        """How many of the rows looked at since the last call still stand, over all queries."""
-        cdef Py_ssize_t i, total = 0
+        """How many of the rows looked at since the last call are sure to reach the threshold, over all queries.
+
+        Whatever screen looked at them: none drops these, and all have looked at them in the same precision.
+        """
+        cdef Py_ssize_t i, j, total = 0
         for i in range(self.size):
             compact(&self.lists[i])
-            total += self.lists[i].size - self.lists[i].old
+            for j in range(self.lists[i].old, self.lists[i].size):
+                total += self.lists[i].at[j].low >= self.lists[i].threshold
             self.lists[i].old = self.lists[i].size
         return total
 

@@ -89,14 +89,14 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, pt
         (void)a;                                                                                                   \
         (void)r2;                                                                                                  \
         CX_T num = variance * (VALUE)-dots[i];                                                                     \
-        rho[i] = (num < 0 ? -num : num) * scale[i] * row_scale;                                                    \
+        rho[i] = (absolute && num < 0 ? -num : num) * scale[i] * row_scale;                                        \
     }                                                                                                              \
     break
 
-/* |rho| of one row with `count` queries (coords being (d, stride)): |s2 k - dot| times both scales. */
-CX_INLINE void CX_NAME(rho)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale, const CX_T *coords,
-                            ptrdiff_t d, ptrdiff_t stride, const CX_T *scale, const CX_T *dots, ptrdiff_t count,
-                            CX_T *rho)
+/* rho, or |rho|, of one row with `count` queries (coords being (d, stride)): s2 k - dot times both scales. */
+CX_INLINE void CX_NAME(rho)(int absolute, int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale,
+                            const CX_T *coords, ptrdiff_t d, ptrdiff_t stride, const CX_T *scale, const CX_T *dots,
+                            ptrdiff_t count, CX_T *rho)
 {
     for (ptrdiff_t i = 0; i < count; ++i)
         rho[i] = 0;
@@ -129,7 +129,7 @@ CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(int kernel, CX_T variance,
                                                       const CX_T *spread, const CX_T *threshold, const CX_T *dots,
                                                       ptrdiff_t count, CX_T *rho, CX_T *high)
 {
-    CX_NAME(rho)(kernel, variance, alpha, x, row_scale, coords, d, stride, scale, dots, count, rho);
+    CX_NAME(rho)(1, kernel, variance, alpha, x, row_scale, coords, d, stride, scale, dots, count, rho);
     CX_COUNT any = 0;
     for (ptrdiff_t i = 0; i < count; ++i) {
         CX_T upper = rho[i] + row_spread * spread[i] + floor;

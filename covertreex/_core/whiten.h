@@ -1,0 +1,72 @@
+/* Whitening (docs/mathematics.md, C3): the next components of rows, CX_STEP at once. */
+#ifndef COVERTREEX_WHITEN_H
+#define COVERTREEX_WHITEN_H
+
+#include "screen.h"
+
+enum { CX_STEP = 64, CX_WHITEN_LANES = 8, CX_WHITEN_ROWS = 6 };
+
+/* Everything about CX_STEP pivots that the rows of a payload are whitened by; borrowed.
+ *
+ * coords is (d, CX_STEP); factors and known are packs of CX_WHITEN_LANES pivots, (CX_STEP / CX_WHITEN_LANES, length,
+ * CX_WHITEN_LANES), known with a first axis for the steps before; lower is the transposed Cholesky factor, inverse
+ * that of its diagonal. */
+typedef struct {
+    int kernel;
+    double variance, alpha;
+    ptrdiff_t d, m, steps;
+    const double *coords, *scale, *factors, *known, *lower, *inverse;
+} cx_pivots;
+
+/* Rows `begin` to `end`: with b = rho(pivots, row) - sum over earlier steps of known . w, solves lower w = b.
+ * Earlier components of row i are w[step * n * CX_STEP + i * CX_STEP ...]; new ones go to step `steps`, and what they
+ * explain is taken from left. */
+CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n, const double *coords,
+                                                 const double *scale, const double *factors, double *w, double *left,
+                                                 ptrdiff_t begin, ptrdiff_t end)
+{
+    enum { PACKS = CX_STEP / CX_WHITEN_LANES };
+    double dots[CX_WHITEN_ROWS * CX_STEP], more[CX_WHITEN_ROWS * CX_STEP], b[CX_WHITEN_ROWS * CX_STEP];
+    const double *rows[CX_WHITEN_ROWS], *next[CX_WHITEN_ROWS];
+    for (ptrdiff_t first = begin; first < end; first += CX_WHITEN_ROWS) {
+        ptrdiff_t count = end - first < CX_WHITEN_ROWS ? end - first : CX_WHITEN_ROWS;
+        for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i) {
+            rows[i] = factors + (first + (i < count ? i : 0)) * p->m;
+            next[i] = rows[i] + (first + 2 * CX_WHITEN_ROWS <= end ? CX_WHITEN_ROWS * p->m : 0);
+        }
+        for (ptrdiff_t j = 0; j < PACKS; ++j)
+            cx_screen64_tile(rows, j == 0 ? next : NULL, p->factors + j * p->m * CX_WHITEN_LANES, p->m, dots + j * CX_WHITEN_LANES,
+                             CX_STEP);
+        for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i) {
+            ptrdiff_t row = first + (i < count ? i : 0);
+            cx_screen64_rho(0, p->kernel, p->variance, p->alpha, coords + row * p->d, scale[row], p->coords, p->d,
+                            CX_STEP, p->scale, dots + i * CX_STEP, CX_STEP, b + i * CX_STEP);
+        }
+        for (ptrdiff_t step = 0; step < p->steps; ++step) {
+            for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i)
+                rows[i] = w + (step * n + first + (i < count ? i : 0)) * CX_STEP;
+            for (ptrdiff_t j = 0; j < PACKS; ++j)
+                cx_screen64_tile(rows, NULL, p->known + (step * PACKS + j) * CX_STEP * CX_WHITEN_LANES, CX_STEP,
+                                 more + j * CX_WHITEN_LANES, CX_STEP);
+            for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS * CX_STEP; ++i)
+                b[i] -= more[i];
+        }
+        /* Rows side by side: each alone would wait for its last component. */
+        for (ptrdiff_t j = 0; j < CX_STEP; ++j)
+            for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i) {
+                double *rest = b + i * CX_STEP, value = rest[j] * p->inverse[j];
+                for (ptrdiff_t l = j / 4 * 4; l < CX_STEP; ++l)
+                    rest[l] -= value * p->lower[j * CX_STEP + l];
+                dots[i * CX_STEP + j] = value;
+            }
+        for (ptrdiff_t i = 0; i < count; ++i) {
+            double sum = 0.0;
+            for (ptrdiff_t j = 0; j < CX_STEP; ++j)
+                sum += dots[i * CX_STEP + j] * dots[i * CX_STEP + j];
+            left[first + i] -= sum;
+        }
+        memcpy(w + (p->steps * n + first) * CX_STEP, dots, count * CX_STEP * sizeof *dots);
+    }
+}
+
+#endif

@@ -1,0 +1,74 @@
+"""Whitening: the components of payload rows along pivots (docs/mathematics.md, C3)."""
+
+import numpy as np
+
+cdef extern from "whiten.h" nogil:
+    const int STEP "CX_STEP"
+    const int LANES "CX_WHITEN_LANES"
+    ctypedef struct cx_pivots:
+        int kernel
+        double variance, alpha
+        Py_ssize_t d, m, steps
+        const double *coords
+        const double *scale
+        const double *factors
+        const double *known
+        const double *lower
+        const double *inverse
+    void cx_whiten(const cx_pivots *pivots, Py_ssize_t n, const double *coords, const double *scale,
+                   const double *factors, double *w, double *left, Py_ssize_t begin, Py_ssize_t end)
+
+#: Pivots that are taken at once.
+PIVOTS = STEP
+
+
+def packed(values):
+    """Columns of `values` (64, length), as kernels read them: (length) numbers of 8 pivots, then of the next 8."""
+    return np.ascontiguousarray(values.reshape(STEP // LANES, LANES, -1).transpose(0, 2, 1))
+
+
+cdef class Pivots:
+    """64 pivots. Read-only: many threads may use it at once."""
+
+    cdef cx_pivots pivots
+    cdef const double[:, ::1] row_coords, row_factors
+    cdef const double[::1] row_scale
+    cdef object held
+
+    def __init__(self, screen, pivots, known, lower):
+        """Rows `pivots` (64,) of a float64 `Screen`.
+
+        `known` (steps, 64, 64) are their components of earlier steps, and `lower` (64, 64) is the Cholesky factor of
+        what these leave of their correlations.
+        """
+        self.row_coords, self.row_factors, self.row_scale = screen.coords, screen.factors, screen.scale
+        cdef const double[:, ::1] coords = np.ascontiguousarray(screen.coords[pivots].T)
+        cdef const double[::1] scale = np.ascontiguousarray(screen.scale[pivots])
+        cdef const double[:, :, ::1] factors = packed(screen.factors[pivots])
+        cdef const double[:, :, :, ::1] past = np.stack([packed(step) for step in known]) if len(known) else (
+            np.zeros((1, 1, 1, 1)))
+        cdef const double[:, ::1] upper = np.ascontiguousarray(lower.T)
+        cdef const double[::1] inverse = 1.0 / np.diagonal(lower)
+        self.held = coords, scale, factors, past, upper, inverse
+        payload = screen.payload
+        self.pivots.kernel, self.pivots.variance, self.pivots.alpha = (
+            payload.kernel_code, payload.variance, payload.alpha)
+        self.pivots.d, self.pivots.m, self.pivots.steps = coords.shape[0], self.row_factors.shape[1], len(known)
+        self.pivots.coords, self.pivots.scale = &coords[0, 0], &scale[0]
+        self.pivots.factors = &factors[0, 0, 0] if self.pivots.m else NULL
+        self.pivots.known, self.pivots.lower = &past[0, 0, 0, 0], &upper[0, 0]
+        self.pivots.inverse = &inverse[0]
+
+    def extend(self, double[:, :, ::1] w, double[::1] left, Py_ssize_t begin, Py_ssize_t end):
+        """The next components of rows `begin` to `end`.
+
+        Parameters
+        ----------
+        w : ndarray, shape (most, n, 64)
+            Components by steps; the next step's are written.
+        left : ndarray, shape (n,)
+            What is left of each row's unit norm; the new components are taken off.
+        """
+        with nogil:
+            cx_whiten(&self.pivots, w.shape[1], &self.row_coords[0, 0], &self.row_scale[0], &self.row_factors[0, 0],
+                      &w[0, 0, 0], &left[0], begin, end)
