@@ -138,7 +138,7 @@ def make_whitened(payload, looks, pairs, n_threads):
     if shift > 0.05 or _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * plain:
         return None
     random = np.random.default_rng(0)
-    w, q = np.empty((most // PIVOTS, n, PIVOTS)), np.ones(n)  # memory that is not written costs nothing
+    w, q = np.empty((most // PIVOTS, n, PIVOTS), dtype=np.float32), np.ones(n)  # what is not written costs nothing
     lower, pivots = np.zeros((most, most)), np.zeros(0, dtype=np.int64)
     products = [np.zeros(look.allowed.shape) for look in looks]
     best, best_cost, best_q, tried = 0, plain, q, []
@@ -150,7 +150,7 @@ def make_whitened(payload, looks, pairs, n_threads):
         block = _correlations(payload, new, payload.coords[new], payload.factors[new], payload.p[new])
         block[np.diag_indices(PIVOTS)] = 1.0 + shift
         known = w[:step, new]
-        flat = known.transpose(1, 0, 2).reshape(PIVOTS, old)
+        flat = known.transpose(1, 0, 2).reshape(PIVOTS, old).astype(np.float64)
         try:
             corner = np.linalg.cholesky(block - flat @ flat.T)
         except np.linalg.LinAlgError:
@@ -208,7 +208,7 @@ def _cost(n, size, m):
 
 def _shift(payload, sharp, most):
     """C3: entries of the correlation matrix are off by at most e; (r + 2) e on the diagonal keeps it positive."""
-    entry = payload.slack_abs + sharp.margin / float(payload.p.min()) + sharp.floor
+    entry = payload.slack_abs + sharp.margin / float(payload.p.min()) + sharp.floor + float(np.finfo(np.float32).eps)
     return (most + 2) * (entry + 4.0 * (most + 16) * np.finfo(np.float64).eps)
 
 

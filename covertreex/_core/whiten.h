@@ -18,15 +18,16 @@ typedef struct {
     const double *coords, *scale, *factors, *known, *lower, *inverse;
 } cx_pivots;
 
-/* Rows `begin` to `end`: with b = rho(pivots, row) - sum over earlier steps of known . w, solves lower w = b.
+/* Rows `begin` to `end`, w being kept in float32, as it is used: with b = rho(pivots, row) - sum over earlier steps of known . w, solves lower w = b.
  * Earlier components of row i are w[step * n * CX_STEP + i * CX_STEP ...]; new ones go to step `steps`, and what they
  * explain is taken from left. */
 CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n, const double *coords,
-                                                 const double *scale, const double *factors, double *w, double *left,
+                                                 const double *scale, const double *factors, float *w, double *left,
                                                  ptrdiff_t begin, ptrdiff_t end)
 {
     enum { PACKS = CX_STEP / CX_WHITEN_LANES };
     double dots[CX_WHITEN_ROWS * CX_STEP], more[CX_WHITEN_ROWS * CX_STEP], b[CX_WHITEN_ROWS * CX_STEP];
+    double earlier[CX_WHITEN_ROWS * CX_STEP];
     const double *rows[CX_WHITEN_ROWS], *next[CX_WHITEN_ROWS];
     for (ptrdiff_t first = begin; first < end; first += CX_WHITEN_ROWS) {
         ptrdiff_t count = end - first < CX_WHITEN_ROWS ? end - first : CX_WHITEN_ROWS;
@@ -43,8 +44,12 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n
                             CX_STEP, p->scale, dots + i * CX_STEP, CX_STEP, b + i * CX_STEP);
         }
         for (ptrdiff_t step = 0; step < p->steps; ++step) {
-            for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i)
-                rows[i] = w + (step * n + first + (i < count ? i : 0)) * CX_STEP;
+            const float *from = w + (step * n + first) * CX_STEP;
+            for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i) {
+                for (ptrdiff_t j = 0; j < CX_STEP; ++j)
+                    earlier[i * CX_STEP + j] = from[(i < count ? i : 0) * CX_STEP + j];
+                rows[i] = earlier + i * CX_STEP;
+            }
             for (ptrdiff_t j = 0; j < PACKS; ++j)
                 cx_screen64_tile(rows, NULL, p->known + (step * PACKS + j) * CX_STEP * CX_WHITEN_LANES, CX_STEP,
                                  more + j * CX_WHITEN_LANES, CX_STEP);
@@ -59,13 +64,15 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n
                     rest[l] -= value * p->lower[j * CX_STEP + l];
                 dots[i * CX_STEP + j] = value;
             }
+        float *to = w + (p->steps * n + first) * CX_STEP;
         for (ptrdiff_t i = 0; i < count; ++i) {
             double sum = 0.0;
-            for (ptrdiff_t j = 0; j < CX_STEP; ++j)
-                sum += dots[i * CX_STEP + j] * dots[i * CX_STEP + j];
+            for (ptrdiff_t j = 0; j < CX_STEP; ++j) {
+                double kept = to[i * CX_STEP + j] = (float)dots[i * CX_STEP + j];
+                sum += kept * kept;
+            }
             left[first + i] -= sum;
         }
-        memcpy(w + (p->steps * n + first) * CX_STEP, dots, count * CX_STEP * sizeof *dots);
     }
 }
 

@@ -16,7 +16,7 @@ cdef extern from "whiten.h" nogil:
         const double *lower
         const double *inverse
     void cx_whiten(const cx_pivots *pivots, Py_ssize_t n, const double *coords, const double *scale,
-                   const double *factors, double *w, double *left, Py_ssize_t begin, Py_ssize_t end)
+                   const double *factors, float *w, double *left, Py_ssize_t begin, Py_ssize_t end)
 
 #: Pivots that are taken at once.
 PIVOTS = STEP
@@ -45,7 +45,7 @@ cdef class Pivots:
         cdef const double[:, ::1] coords = np.ascontiguousarray(screen.coords[pivots].T)
         cdef const double[::1] scale = np.ascontiguousarray(screen.scale[pivots])
         cdef const double[:, :, ::1] factors = packed(screen.factors[pivots])
-        cdef const double[:, :, :, ::1] past = np.stack([packed(step) for step in known]) if len(known) else (
+        cdef const double[:, :, :, ::1] past = np.stack([packed(step.astype(np.float64)) for step in known]) if len(known) else (
             np.zeros((1, 1, 1, 1)))
         cdef const double[:, ::1] upper = np.ascontiguousarray(lower.T)
         cdef const double[::1] inverse = 1.0 / np.diagonal(lower)
@@ -59,12 +59,12 @@ cdef class Pivots:
         self.pivots.known, self.pivots.lower = &past[0, 0, 0, 0], &upper[0, 0]
         self.pivots.inverse = &inverse[0]
 
-    def extend(self, double[:, :, ::1] w, double[::1] left, Py_ssize_t begin, Py_ssize_t end):
+    def extend(self, float[:, :, ::1] w, double[::1] left, Py_ssize_t begin, Py_ssize_t end):
         """The next components of rows `begin` to `end`.
 
         Parameters
         ----------
-        w : ndarray, shape (most, n, 64)
+        w : ndarray, shape (most, n, 64), float32
             Components by steps; the next step's are written.
         left : ndarray, shape (n,)
             What is left of each row's unit norm; the new components are taken off.
