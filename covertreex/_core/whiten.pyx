@@ -45,8 +45,10 @@ cdef class Pivots:
         cdef const double[:, ::1] coords = np.ascontiguousarray(screen.coords[pivots].T)
         cdef const double[::1] scale = np.ascontiguousarray(screen.scale[pivots])
         cdef const double[:, :, ::1] factors = packed(screen.factors[pivots])
-        cdef const double[:, :, :, ::1] past = np.stack([packed(step.astype(np.float64)) for step in known]) if len(known) else (
-            np.zeros((1, 1, 1, 1)))
+        past_of = np.zeros((max(1, len(known)), STEP // LANES, STEP, LANES))
+        for step in range(len(known)):
+            past_of[step] = packed(known[step])
+        cdef const double[:, :, :, ::1] past = past_of
         cdef const double[:, ::1] upper = np.ascontiguousarray(lower.T)
         cdef const double[::1] inverse = 1.0 / np.diagonal(lower)
         self.held = coords, scale, factors, past, upper, inverse
