@@ -11,6 +11,7 @@ import numpy as np
 from covertreex import parallel, plans
 from covertreex.errors import BackendError
 from covertreex.euclid import BoxPlanner
+from covertreex.halos import GivenUp, HaloPlanner
 from covertreex.payload import EUCLIDEAN
 from covertreex.planner import Plan, ScanPlanner
 from covertreex.progress import Progress
@@ -64,7 +65,7 @@ def dynamic_blocks(active):
     return sizes
 
 
-def run(tree, payload, queries, k, settings, backend, n_threads):
+def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
     """Answer `queries`.
 
     Parameters
@@ -77,6 +78,8 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
     settings : TraversalSettings
     backend : Traversal
     n_threads : int
+    prepared : tuple of (Halos or GivenUp, PayloadStore), optional
+        Halos of the payload, or why there are none; and the payload with the slack that the queries need.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def run(tree, payload, queries, k, settings, backend, n_threads):
     if verb == "search":
         order, sizes, answer, plan = _plan_search(structure, payload, queries, k, settings, backend)
     else:
-        order, sizes, answer, plan = _plan_scan(payload, queries, k, settings, backend, n_threads, cancel)
+        order, sizes, answer, plan = _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared)
     indices, distances = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k))
 
     def answer_block(number, start, stop):
@@ -160,10 +163,17 @@ def _plan_search(tree, payload, queries, k, settings, backend):
     return order, sizes, answer, Plan("search", why)
 
 
-def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel):
+def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared):
     """The same for a scan: a block is some groups of queries."""
-    kind = BoxPlanner if payload.metric == EUCLIDEAN else ScanPlanner
-    planner = kind(payload, queries, k, settings, backend, n_threads, cancel)
+    arguments = (payload, queries, k, settings, backend, n_threads, cancel)
+    if payload.metric == EUCLIDEAN:
+        planner = BoxPlanner(*arguments)
+    elif prepared is not None and prepared[0].serve(queries, k, settings):
+        planner = HaloPlanner(*arguments, *prepared)
+    else:
+        planner = ScanPlanner(*arguments)
+        if prepared is not None and isinstance(prepared[0], GivenUp):
+            planner.plan = replace(planner.plan, reason=f"{planner.plan.reason}; no halos: {prepared[0].reason}")
     spans = parallel.spans(len(planner.groups), max(1, min(GROUPS_MOST, len(planner.groups) // GROUPS_SHARE)))
     ptr = planner.groups.ptr
 

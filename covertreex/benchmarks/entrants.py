@@ -222,7 +222,7 @@ class Engine(Entrant):
     contender : covertreex.compare.Contender
     counts : {'search', 'prepared', 'build'}
         What is timed: the first search of a tree whose factors are made, and all else not; a later search of the same
-        tree, with everything prepared; or building and searching.
+        tree, after `CoverTree.prepare`; or building and searching.
     """
 
     kind = "engine"
@@ -253,13 +253,17 @@ class Engine(Entrant):
         self._search(few, question, k=min(question.k, len(few)), queries=None)
         if self.counts == "prepared":
             tree = question.workload.tree(question.threads)
+            begin = time.perf_counter()
+            tree.prepare(question.k, question.threads)
+            seconds = time.perf_counter() - begin
             self._search(tree, question)
-            return tree
+            return tree, seconds
 
     def run(self, question, state, positions):
         if self.counts == "prepared":
-            result, seconds = self._search(state, question)
-            return _answer(result, seconds)
+            tree, prepared = state
+            result, seconds = self._search(tree, question)
+            return _answer(result, seconds, prepare=prepared)
         begin = time.perf_counter()
         tree = question.workload.tree(question.threads)
         made = time.perf_counter() - begin
