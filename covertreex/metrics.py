@@ -65,7 +65,7 @@ class Euclidean:
 
         `order` is that of the rows, by default the leaf order.
         """
-        order = leaf_order(X)[0] if order is None else order
+        order = leaf_order(X, n_threads=n_threads)[0] if order is None else order
         d = X.shape[1]
         payload = _payload(
             EUCLIDEAN, None, X, order, np.zeros((len(X), 0)), np.zeros(0), 1e-300, (2 * d + 16) * ROUNDOFF
@@ -97,7 +97,7 @@ class Correlation:
     def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
         coords = self.kernel.scale(X)
-        order = leaf_order(coords)[0] if order is None else order
+        order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
         p = np.full(len(X), self.kernel.variance)
         slack = _evaluation_slack(self.kernel, 0, 0.0, self.kernel.variance)
         payload = _payload(RESIDUAL, self.kernel, coords, order, np.zeros((len(X), 0)), p, slack, 16 * ROUNDOFF)
@@ -165,7 +165,7 @@ class ResidualCorrelation:
     def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
         coords = self.kernel.scale(X)
-        order = leaf_order(coords)[0] if order is None else order
+        order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
         if self.v_matrix is not None:
             factors, p, deficit = self._supplied(coords, order)
             projection = None

@@ -12,8 +12,11 @@ other ties come by dataset index.
 [4.0, 10.0, 0.0]
 """
 
+from functools import partial
+
 import numpy as np
 
+from covertreex import parallel
 from covertreex.errors import InvalidInputError
 from covertreex.progress import Progress
 from covertreex.validation import check_points
@@ -21,8 +24,11 @@ from covertreex.validation import check_points
 #: Nodes that `maximin` looks at before it listens for Ctrl-C again.
 BUDGET = 2**19
 
+#: Points whose leaf order pays for a thread.
+WORTH_A_THREAD = 8192
 
-def leaf_order(coords, leaf_size=32, full=False):
+
+def leaf_order(coords, leaf_size=32, full=False, n_threads=1):
     """Order points so that neighbours in space are neighbours in memory, by splitting at medians of the widest axis.
 
     Parameters
@@ -33,6 +39,8 @@ def leaf_order(coords, leaf_size=32, full=False):
         Parts of at most this many points are not split further.
     full : bool
         Split near the median, so that all leaves but the last have `leaf_size` points.
+    n_threads : int
+        The order does not depend on it.
 
     Returns
     -------
@@ -59,7 +67,11 @@ def leaf_order(coords, leaf_size=32, full=False):
         raise InvalidInputError(f"leaf_size must be at least 1, got {leaf_size}.")
     coords = np.ascontiguousarray(coords, dtype=np.float64)
     order = np.arange(len(coords), dtype=np.int64)
-    core.split(coords, order, leaf_size, full)
+    parts = [order]
+    while len(parts) < n_threads and min(map(len, parts)) > max(leaf_size, WORTH_A_THREAD):
+        cuts = parallel.run([partial(core.cut, coords, part, leaf_size, full) for part in parts], n_threads)
+        parts = [half for part, cut in zip(parts, cuts, strict=True) for half in (part[:cut], part[cut:])]
+    parallel.run([partial(core.split, coords, part, leaf_size, full) for part in parts], n_threads)
     return order, _leaf_ptr(len(coords), leaf_size, full)
 
 

@@ -170,6 +170,16 @@ def test_refusals(call, message, rng):
         call(rng.normal(size=(10, 2)))
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_leaf_order_does_not_depend_on_threads(full):
+    X = np.random.default_rng(3).integers(0, 50, size=(70_000, 3)).astype(float)  # many ties
+    alone, ptr = ordering.leaf_order(X, 24, full=full)
+    for n_threads in (2, 3, 8):
+        order, leaf_ptr = ordering.leaf_order(X, 24, full=full, n_threads=n_threads)
+        np.testing.assert_array_equal(order, alone)
+        np.testing.assert_array_equal(leaf_ptr, ptr)
+
+
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 1000])
 def test_full_leaves(n, rng):
     X = rng.normal(size=(n, 2))

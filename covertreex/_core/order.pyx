@@ -116,6 +116,18 @@ cdef void order_part(const double[:, ::1] coords, int64_t *part, Py_ssize_t size
     order_part(coords, part + middle, size - middle, leaf_size, full, keys)
 
 
+def cut(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full):
+    """The first step of `split`: permute `order` in place, and return where it is cut. Releases the GIL."""
+    cdef Py_ssize_t middle = half(order.shape[0], leaf_size, full)
+    cdef Key *keys = <Key *>malloc(order.shape[0] * sizeof(Key))
+    if keys == NULL:
+        raise MemoryError()
+    with nogil:
+        halve(coords, &order[0], order.shape[0], middle, keys)
+    free(keys)
+    return middle
+
+
 def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full):
     """Permute `order` in place into leaf order. See `covertreex.ordering.leaf_order`. Releases the GIL."""
     cdef Key *keys
