@@ -253,17 +253,14 @@ class Engine(Entrant):
         self._search(few, question, k=min(question.k, len(few)), queries=None)
         if self.counts == "prepared":
             tree = question.workload.tree(question.threads)
-            begin = time.perf_counter()
             tree.prepare(question.k, question.threads)
-            seconds = time.perf_counter() - begin
             self._search(tree, question)
-            return tree, seconds
+            return tree
 
     def run(self, question, state, positions):
         if self.counts == "prepared":
-            tree, prepared = state
-            result, seconds = self._search(tree, question)
-            return _answer(result, seconds, prepare=prepared)
+            result, seconds = self._search(state, question)
+            return _answer(result, seconds)
         begin = time.perf_counter()
         tree = question.workload.tree(question.threads)
         made = time.perf_counter() - begin

@@ -26,7 +26,7 @@ TIMES = {
 #: What these columns say.
 TIMES_MEAN = {
     "search": "Search counts everything that comes after the factors, which all are given.",
-    "prepared": "Search finds everything prepared; preparing is a first search, factors included.",
+    "prepared": "Search finds everything prepared; preparing is factors, CoverTree.prepare and a first search.",
     "build": "Build and query are counted together.",
     "change": "Factors and search are counted; order is the part of a first solve that a change does without.",
 }
