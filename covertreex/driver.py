@@ -142,11 +142,13 @@ def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
         n_threads=n_threads,
         blocks=tuple(records) if settings.telemetry else (),
     )
-    return Answer(indices, distances, telemetry, plan)
+    return Answer(indices, distances, telemetry, plan())
 
 
 def _plan_search(tree, payload, queries, k, settings, backend):
-    """Order of the queries, block sizes, and the function that answers a block, for a tree search."""
+    """Order of the queries, block sizes, the function that answers a block, and one that tells the plan in the end, for
+    a tree search.
+    """
     # Queries that are near each other go together: they walk the same part of the tree.
     order = np.lexsort((queries.limit, queries.rows))
     queries = plans.permuted(queries, order)
@@ -160,7 +162,7 @@ def _plan_search(tree, payload, queries, k, settings, backend):
         return {}
 
     why = "the settings ask for the tree" if settings.strategy == "tree" else "a tree prunes well under this metric"
-    return order, sizes, answer, Plan("search", why)
+    return order, sizes, answer, lambda: Plan("search", why)
 
 
 def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared):
@@ -180,4 +182,4 @@ def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepar
     def answer(number, start, stop, out):
         return planner.answer(*spans[number], out)
 
-    return planner.groups.order, [ptr[last] - ptr[first] for first, last in spans], answer, planner.plan
+    return planner.groups.order, [ptr[last] - ptr[first] for first, last in spans], answer, lambda: planner.plan

@@ -31,8 +31,8 @@ SAMPLE_BLOCKS, SAMPLE_ANCHORS = 8, 192
 #: Rows in a halo, at most, but for large k.
 MOST_ROWS = 1024
 
-#: Queries that walk together, at most, and those that are swept together.
-TOGETHER, SWEPT = 64, 16
+#: Queries that walk in one task, and those that are swept together.
+TOGETHER, SWEPT = 32, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +65,6 @@ class Halos:
     radii: np.ndarray
     number: np.ndarray
     slack_abs: float
-
-    @property
-    def most(self):
-        """int: rows of the largest halo."""
-        return int(np.max(np.diff(self.ptr), initial=0))
 
     @property
     def nbytes(self):
@@ -248,7 +243,8 @@ class _Builder:
 
         payload, most, scratch = self.payload, self.groups.most, self._scratch.__dict__
         if "screener" not in scratch:
-            scratch["screener"] = _screener(payload, payload.screen64, self.queries, self.most, most, self.cancel)
+            lens = payload.screen64.lens(self.queries, most)
+            scratch["screener"] = _screener(payload, lens, None, self.queries, self.most, most, self.cancel)
         first, last = self.groups.ptr[group], self.groups.ptr[group + 1]
         found = surround(
             scratch["screener"], first, last - first, self.start[first:last], len(payload), payload.slack_rel,
@@ -284,14 +280,35 @@ def _halos(payload, k, parts, more=()):
     )
 
 
-def _screener(payload, screen, queries, k, most, cancel):
-    """A thread's own screener for sweeps by `screen`, which looks again in float64."""
+def _screener(payload, lens, sharp, queries, k, most, cancel):
     from covertreex._core.canonical import PayloadView
     from covertreex._core.screen import Screener
 
-    lens = screen.lens(queries, most)
-    sharp = None if screen.dtype is np.float64 else payload.screen64.lens(queries, most)
     return Screener(lens, lens, sharp, queries, PayloadView(payload), k, most, cancel)
+
+
+class _Walker:
+    """Queries that walk; `exact` is the payload with the slack that they need."""
+
+    def __init__(self, halos, payload, queries, number, k, exact, cancel):
+        self.halos, self.payload, self.queries, self.number, self.k = halos, payload, queries, number, k
+        self.exact, self.cancel = exact, cancel
+        self._external = payload.screen64.of_queries(queries)
+        self._scratch = threading.local()
+
+    def walk(self, first, stop):
+        """What `covertreex._core.halos.walk` finds for some queries; the rows that survive; how many were looked at."""
+        from covertreex._core.halos import walk
+
+        scratch = self._scratch.__dict__
+        if "screener" not in scratch:
+            lens = self.payload.screen64.lens(self.queries, 1, self._external)
+            scratch["screener"] = _screener(self.payload, lens, None, self.queries, self.k, 1, self.cancel)
+        screener = scratch["screener"]
+        exact = self.exact
+        found = walk(screener, self.halos, self.number, exact.slack_abs, exact.slack_rel, first, stop)
+        rows = screener.take()
+        return *found, rows, screener.counted()[0]
 
 
 @dataclass(frozen=True)
@@ -306,20 +323,13 @@ class _Walked:
 
 
 def _walk(halos, payload, queries, number, k, exact, n_threads, cancel):
-    """All queries walk; `exact` is the payload with the slack that they need."""
-    from covertreex._core.canonical import PayloadView
-    from covertreex._core.halos import walk
-
-    view, external = PayloadView(payload), payload.screen64.of_queries(queries)
-
-    def some(first, stop):
-        lens = payload.screen64.lens(queries, 1, external)
-        return walk(lens, queries, view, halos, number, k, exact.slack_abs, exact.slack_rel, first, stop, cancel)
-
-    together = max(1, min(TOGETHER, -(-len(queries) // n_threads)))
-    found = parallel.run([partial(some, *span) for span in parallel.spans(len(queries), together)], n_threads, cancel)
+    """All queries walk."""
+    walker = _Walker(halos, payload, queries, number, k, exact, cancel)
+    spans = parallel.spans(len(queries), TOGETHER)
+    found = parallel.run([partial(walker.walk, *span) for span in spans], n_threads, cancel)
     *arrays, looked = zip(*found, strict=True)
-    return _Walked(*map(np.concatenate, arrays), looked=sum(looked))
+    counts, thresholds, certified, rows = map(np.concatenate, arrays)
+    return _Walked(counts, rows, thresholds, certified, sum(looked))
 
 
 class HaloPlanner:
@@ -330,61 +340,56 @@ class HaloPlanner:
     def __init__(self, payload, queries, k, settings, backend, n_threads, cancel, halos, exact):
         self.payload, self.k, self.settings, self.backend, self.cancel = payload, k, settings, backend, cancel
         number, at = _starts(halos, payload, queries, cancel)
-        near = np.argsort(at, kind="stable")
-        walked = _walk(halos, payload, plans.permuted(queries, near), number[near], k, exact, n_threads, cancel)
-        sure = walked.certified
-        order = np.concatenate([near[sure], near[~sure]])
-        self.queries = plans.permuted(queries, order)
-        self._certified, self._rows = int(np.sum(sure)), walked.rows
-        self._counts = walked.counts[sure]
-        self._ptr = np.concatenate([[0], np.cumsum(self._counts)])
-        self._start = np.ascontiguousarray(walked.thresholds[~sure])
-        sizes = [stop - start for start, stop in parallel.spans(self._certified, TOGETHER)]
-        sizes += [stop - start for start, stop in parallel.spans(len(queries) - self._certified, SWEPT)]
+        order = np.argsort(at, kind="stable")
+        ptr = np.append(np.arange(0, len(queries), TOGETHER), len(queries))
         self.groups = plans.Groups(
             order=order,
-            ptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            level=np.zeros(len(sizes), dtype=np.int64),
+            ptr=ptr,
+            level=np.zeros(len(ptr) - 1, dtype=np.int64),
             prefix=np.array([len(payload)]),
         )
+        self.queries = plans.permuted(queries, order)
+        self._walker = _Walker(halos, payload, self.queries, number[order], k, exact, cancel)
         self.screen = payload.__dict__.get("_whitened")
         if self.screen is None or not settings.gate:
             self.screen = payload.screen64
-        self._scratch = threading.local()
-        count = len(queries)
-        self.plan = HaloPlan(
+        self._done = []  # of each part, how many were certified, and how many rows were looked at
+
+    @property
+    def plan(self):
+        """HaloPlan: with what was certified so far."""
+        certified, looked = np.sum(self._done, axis=0, dtype=np.int64) if self._done else (0, 0)
+        count = len(self.queries)
+        return HaloPlan(
             verb="scan",
-            reason=f"halos: {len(halos.anchors):,} anchors, certified {self._certified:,} of {count:,} queries, which "
-            f"looked at {walked.looked / count:,.0f} rows each; the others sweep all rows",
+            reason=f"halos: {len(self._walker.halos.anchors):,} anchors, certified {certified:,} of {count:,} "
+            f"queries, which looked at {looked / count:,.0f} rows each; the others sweep all rows",
             screen=self.screen.name,
         )
 
     def answer(self, first, last, out):
         """Answer groups `first` to `last` (exclusive) into `out`; return what was counted."""
-        ptr, counters = self.groups.ptr, {"canonical_rechecks": 0}
-        for group in range(first, last):
-            start, stop = ptr[group], ptr[group + 1]
-            block = self.queries.slice(start, stop)
-            if stop <= self._certified:
-                counts, rows = self._counts[start:stop], self._rows[self._ptr[start] : self._ptr[stop]]
-                counters["canonical_rechecks"] += len(rows)
-            else:
-                counts, rows = self._sweep(block, start, counters)
-            plan = plans.plan_of_lists(block, counts, rows)
-            self.backend.scan(
-                self.payload, plan, self.k, self.settings, out.slice(start - ptr[first], stop - ptr[first])
-            )
+        start, stop = self.groups.ptr[first], self.groups.ptr[last]
+        block = self.queries.slice(start, stop)
+        counts, thresholds, certified, rows, looked = self._walker.walk(start, stop)
+        counters = {"canonical_rechecks": len(rows), "gemm_tiles": 0}
+        self._done.append((np.sum(certified), looked))
+        left = np.flatnonzero(~certified)
+        if len(left):
+            counts[left], swept = self._sweep(plans.permuted(block, left), thresholds[left], counters)
+            merged, own = np.empty(len(rows) + len(swept), dtype=np.int64), np.repeat(certified, counts)
+            merged[own], merged[~own] = rows, swept
+            rows = merged
+        plan = plans.plan_of_lists(block, counts, rows)
+        self.backend.scan(self.payload, plan, self.k, self.settings, out)
         return counters
 
     def _sweep(self, block, start, counters):
-        screener = self._scratch.__dict__.get("screener")
-        if screener is None:
-            screener = self._scratch.screener = _screener(
-                self.payload, self.screen, self.queries, self.k, SWEPT, self.cancel
-            )
-        at = start - self._certified
-        plan = plans.whole_range(self.payload, block)
-        _, counts = screener.sweep(plan, start, self._start[at : at + len(block)])
+        sharp = None if self.screen.dtype is np.float64 else self.payload.screen64.lens(block, SWEPT)
+        lens = self.screen.lens(block, SWEPT)
+        screener = _screener(self.payload, lens, sharp, block, self.k, SWEPT, self.cancel)
+        ptr = np.append(np.arange(0, len(block), SWEPT), len(block))
+        _, counts = screener.sweep(plans.whole_range(self.payload, block, ptr), 0, start)
         rows = screener.take()
         for name, value in self.screen.counters(screener, len(rows)).items():
             counters[name] = counters.get(name, 0) + value

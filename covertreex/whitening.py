@@ -9,8 +9,6 @@ import dataclasses
 from functools import partial
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from threadpoolctl import threadpool_limits
 
 from covertreex import parallel
 from covertreex.screens import LOOK, PRODUCT32, PRODUCT64, Screen
@@ -72,6 +70,8 @@ class WhitenedScreen(Screen):
         if len(queries.p) == 0:
             zero = np.zeros(0, dtype=np.float32)
             return np.zeros((0, self.factors.shape[1]), dtype=np.float32), none, zero, zero, 0.0
+        from scipy.linalg import solve_triangular
+
         *_, margin = self.sharp.of_queries(queries)
         rho = _correlations(self.payload, self.pivots, queries.coords, queries.factors, queries.p)
         w = solve_triangular(self.lower, rho, lower=True).T
@@ -104,6 +104,8 @@ class Look:
 
 def whitened(payload, looks, pairs, n_threads):
     """The screen that `make_whitened` made of a payload before, or makes now; a payload keeps the first it has."""
+    from threadpoolctl import threadpool_limits
+
     made = payload.__dict__.get("_whitened")
     if made is None:
         with threadpool_limits(1, user_api="blas"):

@@ -10,12 +10,7 @@ from libc.stdlib cimport qsort
 
 import numpy as np
 
-from covertreex._core.kbest cimport KBest, Neighbor, offer
-from covertreex._core.queries cimport QueriesView
-from covertreex._core.screen cimport Lens, Screener, Survivor
-
-cdef enum:
-    AHEAD = 3  # rows that are on their way while one is looked at
+from covertreex._core.screen cimport FOUR, Lens, Screener, Survivor, keep
 
 # H1: more than asin, sqrt and the products around them are off by, relatively.
 cdef double GUARD = 2.0 ** -46
@@ -146,109 +141,80 @@ def surround(Screener screener, Py_ssize_t first, Py_ssize_t size, const double[
     return counts, radii, rows, angles
 
 
-def walk(Lens lens, queries, view, halos, const int64_t[::1] number, Py_ssize_t k, double slack_abs, double slack_rel,
-         Py_ssize_t first, Py_ssize_t stop, const int32_t[::1] cancel):
+def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, double slack_rel, Py_ssize_t first,
+         Py_ssize_t stop):
     """Queries `first` to `stop` walk through halos.
 
     Parameters
     ----------
-    lens : Lens
-        In float64.
-    queries : QueryBlock
-    view : PayloadView
+    screener : Screener
+        In float64; the survivors wait for its `take`: of queries that are certified, the rows that may be among the k
+        nearest.
     halos : covertreex.halos.Halos
     number : ndarray, shape (q,), int64
         The anchor of each query; -1 for none.
-    k : int
     slack_abs, slack_rel : float
         B1, of rows and these queries.
     first, stop : int
-    cancel : ndarray, shape (1,), int32
 
     Returns
     -------
     counts : ndarray, shape (stop - first,), int64
-        Rows of each query that may be among its k nearest, if it is certified; else 0.
-    rows : ndarray, int64
-        Those of one query after the other.
+        Survivors of each query; 0 if it is not certified.
     thresholds : ndarray, shape (stop - first,)
         What the k-th best ``|rho|`` of each query is sure to reach.
     certified : ndarray, shape (stop - first,), bool
         Whether all other rows are too far.
-    looked : int
-        Rows looked at.
     """
-    cdef QueriesView asked = QueriesView(queries, view)
+    cdef Lens lens = screener.broad
     cdef Slack slack = Slack(slack_rel, slack_abs)
     cdef double more = max(0.0, slack_abs - halos.slack_abs)
     cdef const int64_t[::1] anchors = halos.anchors, ptr = halos.ptr
     cdef const int32_t[::1] rows = halos.rows
     cdef const float[::1] angles = halos.angles
     cdef const double[::1] radii = halos.radii
-    cdef Py_ssize_t q, e, end, i, c, size, total = 0, looked = 0, most = halos.most
-    cdef int64_t row, own, exclude, limit
-    cdef double near, last, low, high, rho, threshold
-    cdef bint stale, sure
+    cdef Py_ssize_t q, e, end, i, c, count, following
+    cdef int64_t four[FOUR]
+    cdef int64_t next[FOUR]
+    cdef double rho[FOUR]
+    cdef int64_t own
+    cdef double near, last, off
     counts, thresholds = np.zeros(stop - first, dtype=np.int64), np.full(stop - first, -np.inf)
     certified = np.zeros(stop - first, dtype=bool)
-    found = np.empty((stop - first) * (k + 8), dtype=np.int64)
-    highs, seen = np.empty(most), np.empty(most, dtype=np.int64)
-    heap = np.empty(k, dtype=[("distance", "f8"), ("index", "i8")])
-    cdef int64_t[::1] count = counts, kept = found, seen_row = seen
-    cdef double[::1] threshold_of = thresholds, seen_high = highs
-    cdef unsigned char[::1] is_certified = certified.view(np.uint8)
-    cdef Neighbor[::1] places = heap
-    cdef KBest best
-    best.at, best.k = &places[0], k
+    cdef int64_t[::1] kept = counts
+    cdef double[::1] threshold = thresholds
+    cdef unsigned char[::1] sure = certified.view(np.uint8)
     with nogil:
         for q in range(first, stop):
-            c = number[q]
-            if c < 0 or cancel[0]:
-                continue
-            own, exclude, limit = asked.rows[q], asked.exclude[q], asked.limit[q]
-            near = 0.0
-            if own != anchors[c]:
-                near = largest_angle(lens.pair(anchors[c], own) - lens.slack(anchors[c], own), slack)
-            threshold, last, stale, sure = -INFINITY, INFINITY, False, False
-            best.size, size, end = 0, 0, ptr[c + 1]
-            for e in range(ptr[c], min(ptr[c] + AHEAD, end)):
-                lens.fetch(rows[e])
-            for e in range(ptr[c], end):
-                if stale and e % 4 == 0:
-                    last, stale = last_angle(near, threshold, more, slack), False
-                if angles[e] > last:
-                    sure = True
-                    break
-                if e + AHEAD < end:
-                    lens.fetch(rows[e + AHEAD])
-                row = rows[e]
-                if row == exclude or asked.rank[row] >= limit:
-                    continue
-                if row == own:  # d(i, i) = 0, whatever rho computes
-                    low, high = 1.0, INFINITY
-                else:
-                    rho, low = lens.pair(row, own), lens.slack(row, own)
-                    low, high = min(rho - low, 1.0), rho + low
-                looked += 1
-                if high < threshold:
-                    continue
-                seen_high[size], seen_row[size] = high, row
-                size += 1
-                if offer(&best, -low, row) and best.size == k and -best.at[0].distance > threshold:
-                    threshold, stale = -best.at[0].distance, True
-            if not sure:
-                sure = radii[c] > last_angle(near, threshold, more, slack) or radii[c] == INFINITY
-            threshold_of[q - first] = threshold
-            is_certified[q - first] = sure
-            if not sure:
-                continue
-            if total + size > kept.shape[0]:
-                with gil:
-                    found = np.concatenate([found, np.empty(len(found) + size, dtype=np.int64)])
-                    kept = found
-            for i in range(size):
-                if seen_high[i] >= threshold:
-                    kept[total] = seen_row[i]
-                    total += 1
-                    count[q - first] += 1
-    return counts, found[:total], thresholds, certified, looked
+            screener.begin(q, 1, NULL)
+            c, own = number[q], screener.queries.rows[q]
+            if c >= 0 and not screener.cancel[0]:
+                near = 0.0
+                if own != anchors[c]:
+                    near = largest_angle(lens.pair(anchors[c], own) - lens.slack(anchors[c], own), slack)
+                e, end, last = ptr[c], ptr[c + 1], INFINITY
+                following = 0
+                while e < end and angles[e] <= last:
+                    count, following = min(<Py_ssize_t>FOUR, end - e), min(<Py_ssize_t>FOUR, max(0, end - e - FOUR))
+                    for i in range(FOUR):
+                        four[i] = rows[e + min(i, count - 1)]
+                        next[i] = rows[e + FOUR + i] if i < following else four[i]
+                    lens.four(four, next, own, rho)
+                    for i in range(count):
+                        if four[i] == screener.queries.exclude[q] or (
+                                screener.queries.rank[four[i]] >= screener.queries.limit[q]):
+                            continue
+                        if four[i] == own:  # d(i, i) = 0, whatever rho computes
+                            keep(&screener.lists[0], screener.k, own, 1.0, INFINITY)
+                            continue
+                        off = lens.slack(four[i], own)
+                        if rho[i] + off >= screener.lists[0].threshold:
+                            keep(&screener.lists[0], screener.k, four[i], rho[i] - off, rho[i] + off)
+                    screener.pairs += count
+                    e += count
+                    last = last_angle(near, screener.lists[0].threshold, more, slack)
+                sure[q - first] = e < end or radii[c] > last or radii[c] == INFINITY
+            if not sure[q - first]:
+                screener.lists[0].size = 0
+            screener.finish(&threshold[q - first], &kept[q - first])
+    return counts, thresholds, certified

@@ -4,6 +4,7 @@ from covertreex._core.queries cimport QueriesView
 
 cdef enum:
     PANEL = 48  # rows compared at once: a multiple of the 6 of a tile
+    FOUR = 4    # rows compared at once with a single query
 
 
 cdef struct Survivor:
@@ -56,6 +57,7 @@ cdef class Lens:
     cdef Py_ssize_t hits(self, Py_ssize_t j) noexcept nogil
     cdef void fetch(self, int64_t row) noexcept nogil
     cdef double pair(self, int64_t row, int64_t query) noexcept nogil
+    cdef void four(self, const int64_t *rows, const int64_t *next, int64_t query, double *rho) noexcept nogil
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil
 
 
@@ -78,3 +80,6 @@ cdef class Screener:
     cdef Py_ssize_t gained(self) noexcept nogil
     cdef void aim(self, Lens lens) noexcept nogil
     cdef void finish(self, double *threshold, int64_t *counts) noexcept nogil
+
+
+cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) noexcept nogil

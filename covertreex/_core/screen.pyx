@@ -32,6 +32,9 @@ cdef extern from "screen.h" nogil:
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     double cx_screen64_pair(int kernel, double variance, double alpha, const double *x, const double *y, Py_ssize_t d,
                             const double *v, const double *w, Py_ssize_t m, double scale, double other)
+    void cx_screen64_four(int kernel, double variance, double alpha, const double *x, double scale, const double *v,
+                          Py_ssize_t d, Py_ssize_t m, const double *coords, const double *scales,
+                          const double *factors, const int64_t *rows, const int64_t *next, double *rho)
     const int NO_KERNEL "CX_NO_KERNEL"
 
 
@@ -230,6 +233,16 @@ cdef class Lens:
         return cx_screen64_pair(self.kernel, self.variance, self.alpha, <const double *>self.coords + row * self.d,
                                 coords + e * self.d, self.d, <const double *>self.factors + row * self.m,
                                 factors + e * self.m, self.m, (<const double *>self.scale)[row], scale[e])
+
+    cdef void four(self, const int64_t *rows, const int64_t *next, int64_t query, double *rho) noexcept nogil:
+        """As `pair`, of FOUR rows; rows `next` are on their way when it returns."""
+        cdef Py_ssize_t e = query if query >= 0 else -1 - query
+        cdef const double *coords = <const double *>(self.coords if query >= 0 else self.external_coords)
+        cdef const double *factors = <const double *>(self.factors if query >= 0 else self.external_factors)
+        cdef const double *scale = <const double *>(self.scale if query >= 0 else self.external_scale)
+        cx_screen64_four(self.kernel, self.variance, self.alpha, coords + e * self.d, scale[e], factors + e * self.m,
+                         self.d, self.m, <const double *>self.coords, <const double *>self.scale,
+                         <const double *>self.factors, rows, next, rho)
 
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
         """C1: how far `pair` may be off."""
