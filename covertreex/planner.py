@@ -35,7 +35,10 @@ WORTH_COPYING, WORTH_BLOCKS = 64, 256
 WORTH_SCREENING = 8
 
 #: So many standard errors of the sample's misses, as they vary from group to group, must leave the target met.
-CAUTION = 1.2
+CAUTION = 1.6
+
+#: Where near rows are more than this share of all, all are better swept in order.
+WORTH_NEAR = 0.3
 
 #: A screen that leaves more than this share of the rows is not worth its time.
 WORTH_A_SCREEN = 0.25
@@ -170,14 +173,16 @@ class ScanPlanner:
         """`Plan.costs`."""
         if self.screen is None or len(self.queries) == 0:
             return ()
-        pairs = float(np.mean(self.queries.limit))
-        ways = [("all rows, " + self.screen.name, self.screen.pair_cost, pairs)]
-        ways += [(f"all rows, whitened float32, {r} components", cost, pairs) for r, cost in self.screen.tried]
-        if self.screen is not self.payload.screen64:
-            ways.append(("all rows, float64", self.payload.screen64.pair_cost, pairs))
-        if tried:
-            near = ("near rows, " + self.screen.name, self.screen.pair_cost, tried[-1][-1])
-            ways = [near, *ways] if self.least is not None else [*ways, near]
+        every, sharp = float(np.mean(self.queries.limit)), self.payload.screen64
+        plain = sharp if self.screen.tried else self.screen
+        where, pairs = ("all rows", every) if self.least is None else ("near rows", tried[-1][-1])
+        ways = [(f"{where}, {self.screen.name}", self.screen.pair_cost, pairs)]
+        ways += [(f"{where}, whitened float32, {r} components", cost, pairs) for r, cost in self.screen.tried]
+        ways.append((f"{where}, float64", sharp.pair_cost, pairs))
+        if self.least is not None:
+            ways.append((f"all rows, {plain.name}", plain.pair_cost, every))
+        elif tried:
+            ways.append((f"near rows, {plain.name}", plain.pair_cost, tried[-1][-1]))
         return tuple(dict.fromkeys(ways))
 
     def whiten(self, queries, looks, pairs):
@@ -380,8 +385,8 @@ class _Near:
                 # Misses come in clusters, so groups are what was sampled; one more might have been missed.
                 error = np.sqrt(np.sum((missed - share * wanted) ** 2)) / total
                 if share + 1.0 / total + CAUTION * error <= 1.0 - target:
-                    # Where most rows are near, they are better swept in order.
-                    return (least if rows < 0.5 * len(planner.payload) else None), patience, tuple(tried)
+                    worth = rows < WORTH_NEAR * np.mean(self.queries.limit)
+                    return (least if worth else None), patience, tuple(tried)
         return None, 1, tuple(tried)
 
     def _logs(self, sample, patience):

@@ -113,7 +113,7 @@ def test_counters_tell_which_screen_worked(rng):
 @pytest.fixture(scope="module")
 def smooth():
     """Residual variances too small for float32, with duplicates, near-duplicates and inducing points among the rows."""
-    X = hard_points(np.random.default_rng(8), 2400, 2)
+    X = hard_points(np.random.default_rng(8), 1300, 2)
     return cx.cover_tree(X, kernel=cx.RBF(0.7), inducing=128, jitter=1e-7)
 
 

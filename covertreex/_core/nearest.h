@@ -77,19 +77,27 @@ CX_SCREEN_CLONES CX_UNUSED static float cx_near_threshold(const float *values, p
 
 /* Rows whose distance to some query, in units of that query's own radius, is in (above, reach] (both squared): their
  * values and places. Queries are (d, stride), `inverse` is 1 / radius^2; a query sees rows below its limit. `far` holds
- * the distances between the box of all queries and the blocks, and `widest` is the largest radius^2. Returns how many.
+ * the distances between the box of all queries and the blocks, and `widest` is the largest radius^2. Calls for a group
+ * go outwards, each from where the last ended (the first from -1): `best`, (blocks, CX_BLOCK), keeps the values so far,
+ * so that a query is compared with a block once. Returns how many.
  */
 CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries, ptrdiff_t stride, ptrdiff_t size,
                                                            const int32_t *limit, const float *inverse, float widest,
                                                            ptrdiff_t d, const float *coords, const int32_t *rank,
                                                            const float *box_low, const float *box_high,
                                                            ptrdiff_t blocks, const float *far, float above,
-                                                           float reach, float *gap, float *values, int32_t *places)
+                                                           float reach, float *gap, float *best, float *values,
+                                                           int32_t *places)
 {
     ptrdiff_t kept = 0;
     for (ptrdiff_t b = 0; b < blocks; ++b) {
         if (far[b] > reach * widest)
             continue;
+        float *own = best + b * CX_BLOCK;
+        int fresh = far[b] > above * widest;
+        if (fresh)
+            for (int l = 0; l < CX_BLOCK; ++l)
+                own[l] = CX_FAR;
         for (ptrdiff_t i = 0; i < stride; ++i)
             gap[i] = 0.0f;
         for (ptrdiff_t j = 0; j < d; ++j)
@@ -100,13 +108,12 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
                 t = t > 0.0f ? t : 0.0f;
                 gap[i] += t * t;
             }
-        float best[CX_BLOCK];
-        for (int l = 0; l < CX_BLOCK; ++l)
-            best[l] = CX_FAR;
+        for (ptrdiff_t i = 0; i < stride; ++i)
+            gap[i] *= inverse[i];
         const float *x = coords + b * d * CX_BLOCK;
         const int32_t *r = rank + b * CX_BLOCK;
         for (ptrdiff_t i = 0; i < size; ++i) {
-            if (gap[i] * inverse[i] > reach)
+            if (gap[i] > reach || (gap[i] <= above && !fresh))
                 continue;
             float value[CX_BLOCK] = {0.0f};
             for (ptrdiff_t j = 0; j < d; ++j)
@@ -116,13 +123,13 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
                 }
             for (int l = 0; l < CX_BLOCK; ++l) {
                 float scaled = r[l] < limit[i] ? value[l] * inverse[i] : CX_FAR;
-                best[l] = scaled < best[l] ? scaled : best[l];
+                own[l] = scaled < own[l] ? scaled : own[l];
             }
         }
         for (int l = 0; l < CX_BLOCK; ++l) {
-            values[kept] = best[l];
+            values[kept] = own[l];
             places[kept] = (int32_t)(b * CX_BLOCK + l);
-            kept += best[l] > above && best[l] <= reach;
+            kept += own[l] > above && own[l] <= reach;
         }
     }
     return kept;

@@ -19,7 +19,8 @@ cdef extern from "nearest.h" nogil:
     Py_ssize_t cx_near_gather(const float *queries, Py_ssize_t stride, Py_ssize_t size, const int32_t *limit,
                               const float *inverse, float widest, Py_ssize_t d, const float *coords,
                               const int32_t *rank, const float *box_low, const float *box_high, Py_ssize_t blocks,
-                              const float *far, float above, float reach, float *gap, float *values, int32_t *places)
+                              const float *far, float above, float reach, float *gap, float *best, float *values,
+                              int32_t *places)
     const int BLOCK "CX_BLOCK"
     const float FAR "CX_FAR"
 
@@ -75,7 +76,7 @@ cdef class Finder:
     cdef Py_ssize_t stride, size
     cdef float[:, ::1] queries
     cdef int32_t[::1] limit, list, places
-    cdef float[::1] inverse, gap, far, values, box
+    cdef float[::1] inverse, gap, far, best, values, box
     cdef float widest
 
     def __init__(self, Blocks blocks, Py_ssize_t most):
@@ -87,6 +88,7 @@ cdef class Finder:
         self.inverse, self.gap = np.zeros((2, self.stride), dtype=np.float32)
         self.far = np.zeros(blocks.coords.shape[0], dtype=np.float32)
         self.list = np.zeros(blocks.coords.shape[0], dtype=np.int32)
+        self.best = np.empty(rows, dtype=np.float32)
         self.values = np.zeros(rows + 1, dtype=np.float32)
         self.places = np.zeros(rows + 1, dtype=np.int32)
         self.box = np.zeros(2 * d, dtype=np.float32)
@@ -132,8 +134,8 @@ cdef class Finder:
         return cx_near_gather(&self.queries[0, 0], self.stride, self.size, &self.limit[0], &self.inverse[0],
                               self.widest, self.queries.shape[0], &self.blocks.coords[0, 0, 0],
                               &self.blocks.rank[0, 0], &self.blocks.low[0, 0], &self.blocks.high[0, 0],
-                              self.far.shape[0], &self.far[0], above, reach, &self.gap[0], &self.values[0],
-                              &self.places[0])
+                              self.far.shape[0], &self.far[0], above, reach, &self.gap[0], &self.best[0],
+                              &self.values[0], &self.places[0])
 
     def narrow(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
                Py_ssize_t unit, double growth, double least, Py_ssize_t patience, Py_ssize_t rings,
