@@ -64,7 +64,7 @@ class Plan:
     reason : str
         Why this verb.
     screen : str
-        'float32', 'float64' or 'none'.
+        'float32', 'float64', 'none', or, for one that is whitened, 'whitened float32, 320 components'.
     least, patience : float or None, int
         With a recall target: a group of queries looks at rows nearest in coordinates, ring after ring, until so many
         rings in a row have each taken at most this share of its places. None: all rows are looked at.

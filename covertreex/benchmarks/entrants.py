@@ -311,7 +311,7 @@ class FirstSolve(Engine):
         state["turn"] += 1
         coords = workload.metric["kernel"].scale(workload.X)
         begin = time.perf_counter()
-        ordering.leaf_order(coords)
+        ordering.leaf_order(coords, n_threads=question.threads)
         ordered = time.perf_counter() - begin
         begin = time.perf_counter()
         tree = self._tree(workload, question, state)
