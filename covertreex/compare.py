@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from covertreex import driver, registry, workloads
-from covertreex.covertree import SearchResult, wilson_interval
+from covertreex.covertree import SearchResult, recall_interval
 from covertreex.errors import BackendError, InvalidInputError
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 from covertreex.telemetry import UNEQUAL_FIELDS
@@ -485,13 +485,13 @@ def audit(tree, indices, rows, *, predecessor_mode=False, sample=1000):
     -------
     recall : float
     interval : tuple of float
-        95 % Wilson interval.
+        95 %, as of `covertreex.results.recall_interval`.
     checked : int
         Rows in the sample.
     """
     draw = np.random.default_rng(0).permutation(len(rows))[:sample]
-    recall = tree.oracle().recall(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
-    return recall, wilson_interval(recall, int(np.sum(indices[draw] >= 0))), len(draw)
+    hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
+    return *recall_interval(*hits), len(draw)
 
 
 def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=None, repeat=1, on_step=None):

@@ -9,7 +9,7 @@ from covertreex.halos import make_halos
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.oracle import DenseOracle
 from covertreex.payload import EUCLIDEAN
-from covertreex.results import RadiusResult, SearchResult, wilson_interval
+from covertreex.results import RadiusResult, SearchResult, recall_interval
 from covertreex.settings import resolve_settings, settings_from_env
 from covertreex.validation import check_k, check_points, read_only
 
@@ -246,8 +246,7 @@ class CoverTree:
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]
-            recall = self.oracle().recall(indices[draw], **asked.draw(draw))
-            interval = wilson_interval(recall, int(np.sum(indices[draw] >= 0)))
+            recall, interval = recall_interval(*self.oracle().hits(indices[draw], **asked.draw(draw)))
         return SearchResult(
             indices=indices,
             distances=answer.distances,

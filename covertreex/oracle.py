@@ -434,7 +434,23 @@ class DenseOracle:
             distances.append(np.where(found, distance, np.inf))
         return np.concatenate(indices), np.concatenate(distances)
 
-    def recall(
+    def recall(self, indices, queries=None, **restrictions):
+        """Share of the true neighbours that were returned.
+
+        Parameters
+        ----------
+        indices, queries, **restrictions
+            As for `hits`.
+
+        Returns
+        -------
+        float
+            1.0 where no neighbour exists.
+        """
+        right, expected = self.hits(indices, queries, **restrictions)
+        return float(right.sum() / expected.sum()) if expected.sum() else 1.0
+
+    def hits(
         self,
         indices,
         queries=None,
@@ -446,7 +462,7 @@ class DenseOracle:
         v_query=None,
         p_query=None,
     ):
-        """Share of the true neighbours that were returned.
+        """How many of each query's true neighbours were returned, and how many there are.
 
         A returned neighbour is right if it is allowed, returned once, and its ``|rho|`` reaches the k-th best less 1e-7
         (Euclidean: its distance is at most the k-th best plus 1e-9 of it).
@@ -460,11 +476,10 @@ class DenseOracle:
 
         Returns
         -------
-        float
-            1.0 where no neighbour exists.
+        right, expected : ndarray, shape (q,), int64
         """
         k = indices.shape[1]
-        right = expected = 0
+        right, expected = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
         for where, score in self._allowed(queries, predecessor_mode, include_self, order, limit, v_query, p_query):
             kth = min(k, score.shape[1])
             worst = np.partition(score, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
@@ -475,9 +490,9 @@ class DenseOracle:
             fresh = np.ones(answer.shape, dtype=bool)
             fresh[:, 1:] = answer[:, 1:] != answer[:, :-1]
             reached = np.take_along_axis(score, np.maximum(answer, 0), axis=1) >= enough
-            right += int(np.sum(reached & fresh & (answer >= 0)))
-            expected += int(np.minimum(available, k).sum())
-        return right / expected if expected else 1.0
+            right.append(np.sum(reached & fresh & (answer >= 0), axis=1))
+            expected.append(np.minimum(available, k))
+        return np.concatenate(right), np.concatenate(expected)
 
 
 def knn(X, k, queries=None, *, predecessor_mode=False, include_self=False, order=None, limit=None, **metric):

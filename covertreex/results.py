@@ -128,7 +128,7 @@ class RadiusResult:
 
 
 def wilson_interval(share, total, z=1.959963984540054):
-    """Confidence interval of a share observed in `total` trials; z = 1.96 gives 95 %.
+    """Confidence interval of a share observed in `total` independent trials; z = 1.96 gives 95 %.
 
     Source: Wilson, *Probable inference, the law of succession, and statistical inference* (1927).
 
@@ -144,3 +144,44 @@ def wilson_interval(share, total, z=1.959963984540054):
     scale = 1.0 + z * z / total
     # Rounding must not put the share itself, 0 or 1 above all, outside.
     return (max(0.0, min(share, float((centre - half) / scale))), min(1.0, max(share, float((centre + half) / scale))))
+
+
+def recall_interval(right, expected):
+    """Recall over a sample of queries, and its 95 % confidence interval.
+
+    Misses come in clusters: a query that misses one neighbour often misses several. So the interval is Wilson's for as
+    many trials as the queries are worth: neighbours divided by the design effect, the variance of the recall as it
+    varies from query to query over what it would be if neighbours were missed one by one.
+
+    Source: Kish, *Survey Sampling* (1965), section 8.2; Wilson (1927), as `wilson_interval`.
+
+    Parameters
+    ----------
+    right, expected : ndarray, shape (q,)
+        Of each query, true neighbours that were found, and that there are.
+
+    Returns
+    -------
+    recall : float
+        1.0 where no neighbour exists.
+    interval : tuple of float
+
+    Examples
+    --------
+    >>> one_by_one, together = np.full(1000, 10), np.full(1000, 10)
+    >>> one_by_one[:20], together[:2] = 9, 0
+    >>> for right in (one_by_one, together):
+    ...     recall, (low, high) = recall_interval(right, np.full(1000, 10))
+    ...     print(recall, round(low, 4), round(high, 4))
+    0.998 0.9969 0.9987
+    0.998 0.9927 0.9995
+    """
+    total = int(np.sum(expected))
+    if total == 0:
+        return 1.0, wilson_interval(1.0, 0)
+    recall = float(np.sum(right) / total)
+    effect = 1.0
+    if 0.0 < recall < 1.0 and len(right) > 1:
+        between = np.sum((right - recall * expected) ** 2) * len(right) / (len(right) - 1.0) / total**2
+        effect = max(1.0, float(between / (recall * (1.0 - recall) / total)))
+    return recall, wilson_interval(recall, total / effect)

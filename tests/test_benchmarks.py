@@ -126,8 +126,9 @@ def test_errors_say_what_is_allowed(arguments, message):
 
 
 def test_an_exact_row_that_is_wrong_fails(monkeypatch):
-    oracle = type(ask().oracle)
-    monkeypatch.setattr(oracle, "recall", lambda *args, **kwargs: 0.9)
+    monkeypatch.setattr(
+        type(ask().oracle), "hits", lambda self, found, *rest, **more: (np.full(len(found), 9), np.full(len(found), 10))
+    )
     output = run("rough", "--n", 200, "--k", 5, "--inducing", 20, "--no-peers", "--repeat", 1, code=1)
     assert "FAILED: cython/exact, all predecessors, n = 200: recall 0.9" in output
     assert "surely below its target of 0.999" in output

@@ -9,6 +9,7 @@ from naive import make_payload, make_queries
 import covertreex as cx
 from covertreex import oracle
 from covertreex.oracle import DenseOracle
+from covertreex.results import recall_interval, wilson_interval
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +218,30 @@ def test_canonical_agrees_with_dense(X, truth):
     indices, distances = oracle.canonical(tree.payload, make_queries(tree.payload, np.arange(40)), 5)
     assert truth.recall(indices) == 1.0
     np.testing.assert_allclose(distances, truth.knn(5)[1], rtol=0, atol=1e-7)
+
+
+def test_hits_are_those_of_each_query(rng):
+    X = rng.normal(size=(60, 2))
+    truth = oracle.DenseOracle(X)
+    found, _ = truth.knn(5, predecessor_mode=True)
+    found[10, 0], found[20, 2:] = -1, -1
+    right, expected = truth.hits(found, predecessor_mode=True)
+    np.testing.assert_array_equal(expected, np.minimum(np.arange(60), 5))
+    missed = np.zeros(60, dtype=int)
+    missed[10], missed[20] = 1, 3
+    np.testing.assert_array_equal(expected - right, missed)
+    assert truth.recall(found, predecessor_mode=True) == right.sum() / expected.sum()
+
+
+def test_an_interval_is_wider_where_misses_cluster():
+    expected = np.full(500, 20)
+    spread, together = expected.copy(), expected.copy()
+    spread[:20] -= 1
+    together[0] = 0
+    (one, (low, high)), (same, (lower, higher)) = (recall_interval(right, expected) for right in (spread, together))
+    assert one == same == 1.0 - 20 / 10_000
+    assert (low, high) == wilson_interval(one, 10_000)
+    assert lower < low
+    assert higher > high
+    assert recall_interval(expected, expected) == (1.0, wilson_interval(1.0, 10_000))
+    assert recall_interval(np.zeros(3), np.zeros(3)) == (1.0, (0.0, 1.0))

@@ -6,7 +6,7 @@ import numpy as np
 
 from covertreex.benchmarks.entrants import BLOCK
 from covertreex.oracle import DenseOracle
-from covertreex.results import wilson_interval
+from covertreex.results import recall_interval
 
 #: Seconds that one run of brute force, or of the dense limit, may take by default.
 SAMPLE_SECONDS = 4.0
@@ -195,8 +195,8 @@ class _Racer:
         draw = np.sort(np.random.default_rng(0).permutation(len(self.positions))[:audit])
         oracle = question.oracle if workload is None else DenseOracle(workload.X, **workload.metric)
         rows = question.rows[self.positions[draw]]
-        self.recall = oracle.recall(found[draw], rows, predecessor_mode=question.workload.predecessors)
-        self.interval = wilson_interval(self.recall, int(np.sum(found[draw] >= 0)))
+        hits = oracle.hits(found[draw], rows, predecessor_mode=question.workload.predecessors)
+        self.recall, self.interval = recall_interval(*hits)
         self.checked = len(draw)
 
     def answered(self, indices):

@@ -127,7 +127,8 @@ class Page:
             [
                 "What `covertreex bench` measured. **A speed without a recall beside it means nothing**: every row's",
                 "answer was checked against the dense float64 oracle, in the same run, on a sample of its queries;",
-                "*surely above* is the lower end of the 95 % Wilson interval of its recall.",
+                "*surely above* is the lower end of the 95 % interval of its recall (Wilson's, for as many trials as",
+                "misses that come in clusters are worth).",
             ],
             [
                 "The yardstick is the *dense limit*: one plain blocked matrix product (dgemm) over the pairs that",
