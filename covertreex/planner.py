@@ -37,9 +37,8 @@ WORTH_SCREENING = 8
 #: So many standard errors of the sample's misses, as they vary from group to group, must leave the target met.
 CAUTION = 1.6
 
-#: Where near rows are more than this share of all, all are better swept in order; and where those of the first ring are
-#: more than that share, it will come to this.
-WORTH_NEAR, WORTH_FIRST = 0.3, 0.1
+#: Where near rows are more than this share of all, all are better swept in order.
+WORTH_NEAR = 0.3
 
 #: A screen that leaves more than this share of the rows is not worth its time.
 WORTH_A_SCREEN = 0.25
@@ -352,7 +351,7 @@ class _Near:
         Returns
         -------
         least, patience : float or None, int
-            The rule; None to look at all rows: no rule meets the target, or near rows would not pay.
+            The rule; None to look at all rows: no rule meets the target, or a sample would not pay.
         tried : tuple of tuple
             As `Plan.tried`.
         """
@@ -366,9 +365,6 @@ class _Near:
         sample = (
             (edges[:-1] + np.random.default_rng(0).random(len(edges) - 1) * np.diff(edges)).astype(np.int64).tolist()
         )
-        first = np.mean([log.looked[0] for log in self._logs(sample, 1, rings=1)])
-        if first > WORTH_FIRST * np.mean(self.queries.limit):
-            return None, 1, ()
         logs = self._logs(sample, 1)
         if planner.may_whiten:
             planner.whiten(self.queries, *self._looks(sample, logs))
@@ -393,17 +389,17 @@ class _Near:
                     return (least if worth else None), patience, tuple(tried)
         return None, 1, tuple(tried)
 
-    def _logs(self, sample, patience, rings=0):
+    def _logs(self, sample, patience):
         """A `_Log` of each group of a sample."""
-        tasks = [partial(self._log, group, patience, rings) for group in sample]
+        tasks = [partial(self._log, group, patience) for group in sample]
         return parallel.run(tasks, self.planner.n_threads, self.planner.cancel)
 
-    def _log(self, group, patience, rings):
+    def _log(self, group, patience):
         """What happens when a group looks at ring after ring."""
         size = self.groups.ptr[group + 1] - self.groups.ptr[group]
         ring = np.full(len(self.planner.payload), NO_RING, dtype=np.int32)
         thresholds = np.empty(size)
-        gained, looked = self.narrow(group, 0.0, patience, rings, thresholds, np.empty(size, dtype=np.int64), ring)
+        gained, looked = self.narrow(group, 0.0, patience, 0, thresholds, np.empty(size, dtype=np.int64), ring)
         self._scratch.screener.take()
         return _Log(gained, looked, ring, thresholds)
 
