@@ -193,7 +193,6 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
                 if own != anchors[c]:
                     near = largest_angle(lens.pair(anchors[c], own) - lens.slack(anchors[c], own), slack)
                 e, end, last = ptr[c], ptr[c + 1], INFINITY
-                following = 0
                 while e < end and angles[e] <= last:
                     count, following = min(<Py_ssize_t>FOUR, end - e), min(<Py_ssize_t>FOUR, max(0, end - e - FOUR))
                     for i in range(FOUR):

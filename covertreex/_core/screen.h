@@ -8,44 +8,6 @@
 #define CX_SCREEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define CX_SCREEN_CLONES
-/* |rho| of four rows and one query in float64; rows `next` are on their way when it returns. */
-CX_SCREEN_CLONES CX_UNUSED static void cx_screen64_four(int kernel, double variance, double alpha, const double *x,
-                                                        double scale, const double *v, ptrdiff_t d, ptrdiff_t m,
-                                                        const double *coords, const double *scales,
-                                                        const double *factors, const int64_t *rows,
-                                                        const int64_t *next, double *rho)
-{
-    const double *r0 = factors + rows[0] * m, *r1 = factors + rows[1] * m, *r2 = factors + rows[2] * m,
-                 *r3 = factors + rows[3] * m;
-    const double *n0 = factors + next[0] * m, *n1 = factors + next[1] * m, *n2 = factors + next[2] * m,
-                 *n3 = factors + next[3] * m;
-    cx_screen64_vector a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
-    for (ptrdiff_t i = 0; i < m; i += 8) {
-        cx_screen64_vector p = cx_screen64_load(v + i), q = cx_screen64_load(v + i + 4);
-        CX_PREFETCH(n0 + i);
-        CX_PREFETCH(n1 + i);
-        CX_PREFETCH(n2 + i);
-        CX_PREFETCH(n3 + i);
-        a0 += p * cx_screen64_load(r0 + i);
-        b0 += q * cx_screen64_load(r0 + i + 4);
-        a1 += p * cx_screen64_load(r1 + i);
-        b1 += q * cx_screen64_load(r1 + i + 4);
-        a2 += p * cx_screen64_load(r2 + i);
-        b2 += q * cx_screen64_load(r2 + i + 4);
-        a3 += p * cx_screen64_load(r3 + i);
-        b3 += q * cx_screen64_load(r3 + i + 4);
-    }
-    a0 += b0;
-    a1 += b1;
-    a2 += b2;
-    a3 += b3;
-    double dots[4] = {(a0[0] + a0[1]) + (a0[2] + a0[3]), (a1[0] + a1[1]) + (a1[2] + a1[3]),
-                      (a2[0] + a2[1]) + (a2[2] + a2[3]), (a3[0] + a3[1]) + (a3[2] + a3[3])};
-    for (int i = 0; i < 4; ++i)
-        cx_screen64_rho(1, kernel, variance, alpha, coords + rows[i] * d, scales[rows[i]], x, d, 1, &scale, dots + i,
-                        1, rho + i);
-}
-
 #endif
 
 /* exp(x) for x <= 0 to about 3e-7 relative; 0 below -87. */
