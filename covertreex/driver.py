@@ -4,13 +4,16 @@ There is one, for every backend and profile. Results do not depend on how it cut
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from covertreex import parallel, plans
 from covertreex.errors import BackendError
 from covertreex.euclid import BoxPlanner
+from covertreex.graphs import second_pass
 from covertreex.halos import GivenUp, HaloPlanner
 from covertreex.payload import EUCLIDEAN
 from covertreex.planner import Plan, ScanPlanner
@@ -39,6 +42,31 @@ class Answer:
     distances: np.ndarray
     telemetry: Telemetry
     plan: Plan
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pass over all queries.
+
+    Attributes
+    ----------
+    order : ndarray, shape (q,), int64
+        The queries' places in the caller's order.
+    sizes : list of int
+        Of the blocks.
+    answer : callable
+        Answers block `number`, queries `start` to `stop`, into an output; returns what was counted beyond.
+    plan : callable
+        Tells the plan in the end.
+    following : callable
+        The next pass, given what this one found; None if it is the last.
+    """
+
+    order: np.ndarray
+    sizes: list
+    answer: Callable
+    plan: Callable
+    following: Callable = lambda indices, distances: None
 
 
 def choose_verb(settings, payload):
@@ -95,18 +123,22 @@ def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
     structure = tree() if verb == "search" else None
     begin = time.perf_counter()
     if verb == "search":
-        order, sizes, answer, plan = _plan_search(structure, payload, queries, k, settings, backend)
+        work = _plan_search(structure, payload, queries, k, settings, backend)
     else:
-        order, sizes, answer, plan = _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared)
+        work = _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared)
     indices, distances = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k))
+    unfit, records, passes = 0, [], 0
 
-    def answer_block(number, start, stop):
+    def answer_block(work, before, number, start, stop):
         clock = time.perf_counter()
         # A block's own output stays in cache, and the threads share the work of bringing it into the caller's order.
         out = replace(SearchOutput.empty(stop - start, k), cancel=cancel)
-        extra = answer(number, start, stop, out)
-        indices[order[start:stop]], distances[order[start:stop]] = out.indices, out.distances
+        extra = work.answer(number, start, stop, out)
+        place = work.order[start:stop]
+        indices[place], distances[place] = out.indices, out.distances
         unfit = int(np.sum(out.counters[:, STOPS].sum(axis=1) != 1))
+        if passes:  # a query stops once
+            out.counters[:, STOPS] = 0
         counters = merge_counters(out.counters)
         for name, value in extra.items():
             counters[name] += value
@@ -114,22 +146,23 @@ def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
             backend=backend.name,
             profile=settings.profile,
             verb=verb,
-            block=number,
+            block=before + number,
             queries=stop - start,
             k=k,
             seconds=time.perf_counter() - clock,
             counters=counters,
         )
 
-    ends = [int(end) for end in np.cumsum(sizes, dtype=np.int64)]
-    tasks = [
-        lambda number=number, start=start, stop=stop: answer_block(number, start, stop)
-        for number, (start, stop) in enumerate(zip([0, *ends], ends, strict=False))
-    ]
-    with Progress("queries", len(queries)) as progress:
-        done = parallel.run(tasks, n_threads, cancel, on_done=lambda one: progress.advance(one[1].queries))
-
-    unfit, records = sum(unfit for unfit, _ in done), [record for _, record in done]
+    while work is not None:
+        ends = [int(end) for end in np.cumsum(work.sizes, dtype=np.int64)]
+        spans = zip([0, *ends], ends, strict=False)
+        tasks = [partial(answer_block, work, len(records), i, *span) for i, span in enumerate(spans)]
+        with Progress("second pass" if passes else "queries", len(queries)) as progress:
+            done = parallel.run(tasks, n_threads, cancel, on_done=lambda one, p=progress: p.advance(one[1].queries))
+        unfit += sum(bad for bad, _ in done)
+        records += [record for _, record in done]
+        passes, plan = passes + 1, work.plan
+        work = work.following(indices, distances)
     totals = merge_totals(record.counters for record in records)
     if unfit:
         raise BackendError(
@@ -146,9 +179,7 @@ def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
 
 
 def _plan_search(tree, payload, queries, k, settings, backend):
-    """Order of the queries, block sizes, the function that answers a block, and one that tells the plan in the end, for
-    a tree search.
-    """
+    """The `Work` of a tree search."""
     # Queries that are near each other go together: they walk the same part of the tree.
     order = np.lexsort((queries.limit, queries.rows))
     queries = plans.permuted(queries, order)
@@ -162,11 +193,11 @@ def _plan_search(tree, payload, queries, k, settings, backend):
         return {}
 
     why = "the settings ask for the tree" if settings.strategy == "tree" else "a tree prunes well under this metric"
-    return order, sizes, answer, lambda: Plan("search", why)
+    return Work(order, sizes, answer, lambda: Plan("search", why))
 
 
 def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared):
-    """The same for a scan: a block is some groups of queries."""
+    """The `Work` of a scan."""
     arguments = (payload, queries, k, settings, backend, n_threads, cancel)
     if payload.metric == EUCLIDEAN:
         planner = BoxPlanner(*arguments)
@@ -176,10 +207,20 @@ def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepar
         planner = ScanPlanner(*arguments)
         if prepared is not None and isinstance(prepared[0], GivenUp):
             planner.plan = replace(planner.plan, reason=f"{planner.plan.reason}; no halos: {prepared[0].reason}")
+    return _work_of_groups(planner)
+
+
+def _work_of_groups(planner):
+    """The `Work` of a planner: a block is some groups of queries."""
     spans = parallel.spans(len(planner.groups), max(1, min(GROUPS_MOST, len(planner.groups) // GROUPS_SHARE)))
     ptr = planner.groups.ptr
 
     def answer(number, start, stop, out):
         return planner.answer(*spans[number], out)
 
-    return planner.groups.order, [ptr[last] - ptr[first] for first, last in spans], answer, lambda: planner.plan
+    def following(indices, distances):
+        second = second_pass(planner, indices, distances) if isinstance(planner, ScanPlanner) else None
+        return None if second is None else _work_of_groups(second)
+
+    sizes = [ptr[last] - ptr[first] for first, last in spans]
+    return Work(planner.groups.order, sizes, answer, lambda: planner.plan, following)

@@ -28,7 +28,7 @@ BUDGET = 2**19
 WORTH_A_THREAD = 8192
 
 
-def leaf_order(coords, leaf_size=32, full=False, n_threads=1):
+def leaf_order(coords, leaf_size=32, full=False, n_threads=1, inner=None):
     """Order points so that neighbours in space are neighbours in memory, by splitting at medians of the widest axis.
 
     Parameters
@@ -41,12 +41,14 @@ def leaf_order(coords, leaf_size=32, full=False, n_threads=1):
         Split near the median, so that all leaves but the last have `leaf_size` points.
     n_threads : int
         The order does not depend on it.
+    inner : int, optional
+        Leaves are in leaf order themselves, down to parts of at most so many points.
 
     Returns
     -------
     order : ndarray, shape (n,), int64
-        Dataset index of each place; ascending within a leaf. Ties of coordinates are split by dataset index, so the
-        order depends on nothing but the arguments.
+        Dataset index of each place; ascending within a leaf, or a part of one. Ties of coordinates are split by dataset
+        index, so the order depends on nothing but the arguments.
     leaf_ptr : ndarray, shape (leaves + 1,), int64
         Leaf ``i`` is ``order[leaf_ptr[i]:leaf_ptr[i + 1]]``.
 
@@ -71,7 +73,7 @@ def leaf_order(coords, leaf_size=32, full=False, n_threads=1):
     while len(parts) < n_threads and min(map(len, parts)) > max(leaf_size, WORTH_A_THREAD):
         cuts = parallel.run([partial(core.cut, coords, part, leaf_size, full) for part in parts], n_threads)
         parts = [half for part, cut in zip(parts, cuts, strict=True) for half in (part[:cut], part[cut:])]
-    parallel.run([partial(core.split, coords, part, leaf_size, full) for part in parts], n_threads)
+    parallel.run([partial(core.split, coords, part, leaf_size, full, inner or leaf_size) for part in parts], n_threads)
     return order, _leaf_ptr(len(coords), leaf_size, full)
 
 

@@ -20,7 +20,7 @@ GROWTH = 1.3
 SAMPLE_QUERIES, SAMPLE_GROUPS = 8, 60
 
 #: Queries of a sample that are solved together.
-SOLVED_TOGETHER = 48
+SOLVED_TOGETHER = 80
 
 #: The sample has this many times more neighbours than the target lets one be missed in.
 CERTAINTY = 24.0
@@ -45,6 +45,13 @@ WORTH_A_SCREEN = 0.25
 
 #: Pairs of a sample that tells what a whitened screen would leave: queries and rows, and rows of a group.
 LOOK_QUERIES, LOOK_ROWS, LOOK_GROUP_ROWS = 96, 2048, 64
+
+#: In the first of two passes a group stops widening after a ring that takes at most this share of its places. For high
+#: targets there are two, where until a share as of one pass so many times more rows would be looked at.
+FIRST_PASS, ONE_PASS, WORTH_TWO_PASSES, HIGH_TARGET = 0.006, 0.001, 1.5, 0.98
+
+#: Groups that tell.
+PROBES = 16
 
 #: More than there are rings.
 NO_RING = np.iinfo(np.int32).max
@@ -73,6 +80,11 @@ class Plan:
     costs : tuple of (str, float, float)
         Ways to go about it, what was chosen first: the nanoseconds of one core that a pair is expected to take, and the
         pairs per query.
+    promise : float or None
+        With a second pass: neighbours of neighbours are looked at where the product of both ``|rho|`` is at least this,
+        the query's own k-th being 1. None: there is one pass.
+    promises : tuple of tuple of (float, float, float)
+        For each promise tried on a sample: the sample's recall, and the rows that eight queries looked at.
     """
 
     verb: str
@@ -82,6 +94,8 @@ class Plan:
     patience: int = 1
     tried: tuple = field(default=(), repr=False)
     costs: tuple = field(default=(), repr=False)
+    promise: float | None = None
+    promises: tuple = field(default=(), repr=False)
 
     def __str__(self):
         lines = [f"{self.verb}: {self.reason}"]
@@ -97,6 +111,15 @@ class Plan:
             lines += [
                 f"  sample: when {_few(patience)} {least:.2%}, recall is {recall:.5f} with {rows:,.0f} rows looked at"
                 for least, patience, recall, rows in self.tried
+            ]
+            if self.promise is not None:
+                lines.append(
+                    "then: neighbours of neighbours, where the product of both |rho| is at least "
+                    f"{self.promise:g} times a query's k-th"
+                )
+            lines += [
+                f"  sample: at {promise:g} times, recall is {recall:.5f} with {rows:,.0f} rows more"
+                for promise, recall, rows in self.promises
             ]
             lines += [
                 f"  expected: {way}: {cost:.1f} ns for each of {pairs:,.0f} pairs, {cost * pairs / 1e3:,.0f} us a query"
@@ -128,22 +151,36 @@ class ScanPlanner:
     backend : Traversal
     n_threads : int
     cancel : ndarray, shape (1,), int32
+    two_passes : bool
+        Whether there may be a second pass.
+
+    Attributes
+    ----------
+    seen : list of ndarray, int32, or None
+        With a second pass to come, the rows that each group has looked at so far.
     """
 
-    def __init__(self, payload, queries, k, settings, backend, n_threads, cancel):
+    def __init__(self, payload, queries, k, settings, backend, n_threads, cancel, two_passes=True):
         self.payload, self.k, self.settings, self.backend = payload, k, settings, backend
-        self.n_threads, self.cancel = n_threads, cancel
+        self.n_threads, self.cancel, self.asked = n_threads, cancel, queries
+        self.seen = None
         worth = k * WORTH_SCREENING < len(payload)
         self.screen = choose_screen(payload, settings, len(queries)) if worth else None
         self.external = None if self.screen is None else self.screen.of_queries(queries)
-        self.least, self.patience, tried = None, 1, ()
+        self.least, self.patience, tried, rows = None, 1, (), 0.0
         near = None
         if self.screen is not None and len(queries) >= WORTH_BLOCKS:
             near = _Near(self, queries)
         self.may_whiten = near is not None and settings.gate and self.screen.dtype is np.float64
         if near is not None and settings.recall_target < 1.0:
-            self.least, self.patience, tried = near.calibrate()
+            rows = near.rows_of_first_pass() if two_passes else np.inf
+            if rows < 0.5 * WORTH_NEAR * np.mean(queries.limit):
+                self.least, self.seen = FIRST_PASS, [None] * len(near.groups)
+            else:
+                self.least, self.patience, tried = near.calibrate()
+                rows = tried[-1][-1] if tried else 0.0
         if self.least is not None:
+            self.near = near
             self.groups, self.shortlists = near.groups, near.shortlists
             self.queries = near.queries
         else:
@@ -166,24 +203,30 @@ class ScanPlanner:
             least=self.least,
             patience=self.patience,
             tried=tried,
-            costs=self._costs(tried),
+            costs=self._costs(rows),
         )
 
-    def _costs(self, tried):
-        """`Plan.costs`."""
+    def _costs(self, rows):
+        """`Plan.costs`, where `rows` near each group are looked at, or would have been."""
         if self.screen is None or len(self.queries) == 0:
             return ()
         every, sharp = float(np.mean(self.queries.limit)), self.payload.screen64
         plain = sharp if self.screen.tried else self.screen
-        where, pairs = ("all rows", every) if self.least is None else ("near rows", tried[-1][-1])
+        where, pairs = ("all rows", every) if self.least is None else ("near rows", rows)
         ways = [(f"{where}, {self.screen.name}", self.screen.pair_cost, pairs)]
         ways += [(f"{where}, whitened float32, {r} components", cost, pairs) for r, cost in self.screen.tried]
         ways.append((f"{where}, float64", sharp.pair_cost, pairs))
         if self.least is not None:
             ways.append((f"all rows, {plain.name}", plain.pair_cost, every))
-        elif tried:
-            ways.append((f"near rows, {plain.name}", plain.pair_cost, tried[-1][-1]))
+        elif rows:
+            ways.append((f"near rows, {plain.name}", plain.pair_cost, rows))
         return tuple(dict.fromkeys(ways))
+
+    def in_one_pass(self):
+        """A planner of the same scan with one pass."""
+        return ScanPlanner(
+            self.payload, self.asked, self.k, self.settings, self.backend, self.n_threads, self.cancel, two_passes=False
+        )
 
     def whiten(self, queries, looks, pairs):
         """Change to a `WhitenedScreen`, if that is expected to be faster; see `whitening.make_whitened`."""
@@ -254,16 +297,40 @@ class _Log:
     ----------
     gained, looked : list
         As `covertreex._core.nearest.Finder.narrow` returns them.
-    ring : ndarray, shape (n,), int32
-        In which ring each row was looked at; `NO_RING` if in none.
+    rows : ndarray, int32
+        As `narrow` returns them.
     thresholds : ndarray
         What the k-th best ``|rho|`` of each query is sure to reach.
     """
 
     gained: list
     looked: list
-    ring: np.ndarray
+    rows: np.ndarray
     thresholds: np.ndarray
+
+    def rings(self, n):
+        """In which ring each of `n` payload rows was looked at; `NO_RING` if in none."""
+        ring = np.full(n, NO_RING, dtype=np.int32)
+        ring[self.rows] = np.repeat(np.arange(len(self.looked)), np.diff(self.looked, prepend=0))
+        return ring
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Queries that were solved exactly.
+
+    Attributes
+    ----------
+    groups : list of int
+    members : list of ndarray, int64
+        For each group, places of queries.
+    rows : list of ndarray, shape (members, k), int64
+        And the payload rows of their neighbours, -1 behind the last.
+    """
+
+    groups: list
+    members: list
+    rows: list
 
 
 class _Near:
@@ -273,7 +340,7 @@ class _Near:
         from covertreex._core.nearest import Blocks
 
         self.planner, payload = planner, planner.payload
-        self.groups = plans.group_queries(payload, queries, plans.NEAR_MOST)
+        self.groups = plans.group_queries(payload, queries, plans.NEAR_MOST, inner=plans.INNER)
         self.queries = plans.permuted(queries, self.groups.order)
         self.unit = min(planner.k, len(payload))
         self.growth = GROWTH ** (2.0 / payload.coords.shape[1])
@@ -290,7 +357,7 @@ class _Near:
         """Look through the planner's screen, which has changed."""
         self._scratch = threading.local()
 
-    def narrow(self, group, least, patience, rings, thresholds, counts, rings_of=None):
+    def narrow(self, group, least, patience, rings, thresholds, counts):
         """Look at the rows around a group; see `covertreex._core.nearest.Finder.narrow`."""
         from covertreex._core.nearest import Finder
 
@@ -304,7 +371,7 @@ class _Near:
         part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
         return finder.narrow(
             scratch["screener"], part.start, self.coords[part], self.queries.limit[part], self.unit, self.growth,
-            least, patience, rings, thresholds, counts, rings_of,
+            least, patience, rings, thresholds, counts,
         )  # fmt: skip
 
     def shortlists(self, first, last):
@@ -314,7 +381,9 @@ class _Near:
         thresholds, counts = np.empty(total), np.zeros(total, dtype=np.int64)
         for group in range(first, last):
             part = slice(ptr[group] - start, ptr[group + 1] - start)
-            self.narrow(group, self.planner.least, self.planner.patience, 0, thresholds[part], counts[part])
+            *_, rows = self.narrow(group, self.planner.least, self.planner.patience, 0, thresholds[part], counts[part])
+            if self.planner.seen is not None:
+                self.planner.seen[group] = rows
         screener = self._scratch.screener
         rows = screener.take()
         return counts, rows, self.planner.screen.counters(screener, len(rows))
@@ -345,6 +414,30 @@ class _Near:
         start[self.groups.order] = found
         return start, float(np.mean(counts)) if len(counts) else 0.0
 
+    def sample(self):
+        """Groups of which some queries are to be solved exactly; None if too few queries would be left."""
+        groups, planner = self.groups, self.planner
+        wanted = CERTAINTY / (1.0 - planner.settings.recall_target)
+        count = max(SAMPLE_GROUPS, int(wanted / planner.k / SAMPLE_QUERIES) + 1)
+        if count * SAMPLE_QUERIES > SAMPLE_SHARE * len(self.queries):
+            return None
+        # At random, one from each of so many equal parts: equal steps would fall in with the splits of the order.
+        edges = np.linspace(0, len(groups), min(count, len(groups)) + 1)
+        places = edges[:-1] + np.random.default_rng(0).random(len(edges) - 1) * np.diff(edges)
+        return places.astype(np.int64).tolist()
+
+    def rows_of_first_pass(self):
+        """How many rows a group would look at in the first of two passes; infinite where there should be one."""
+        rows, n = self.queries.rows, len(self.planner.payload)
+        every_row = len(rows) == n and rows.min() >= 0 and np.bincount(rows, minlength=n).max() == 1
+        sample = self.sample()
+        if not every_row or sample is None or self.planner.settings.recall_target < HIGH_TARGET:
+            return np.inf
+        probes = [sample[i] for i in np.linspace(0, len(sample) - 1, PROBES).astype(np.int64)]
+        logs = self._logs(probes, ONE_PASS, 1)
+        rows = float(np.mean([log.looked[_stop(log.gained, FIRST_PASS, 1)] for log in logs]))
+        return rows if np.mean([len(log.rows) for log in logs]) >= WORTH_TWO_PASSES * rows else np.inf
+
     def calibrate(self):
         """Where to stop widening so that a sample of queries, solved exactly, has its neighbours; and what was tried.
 
@@ -355,53 +448,43 @@ class _Near:
         tried : tuple of tuple
             As `Plan.tried`.
         """
-        planner, groups = self.planner, self.groups
+        planner, sample = self.planner, self.sample()
         target = planner.settings.recall_target
-        count = max(SAMPLE_GROUPS, int(CERTAINTY / (1.0 - target) / planner.k / SAMPLE_QUERIES) + 1)
-        if count * SAMPLE_QUERIES > SAMPLE_SHARE * len(self.queries):
+        if sample is None:
             return None, 1, ()
-        # At random, one from each of so many equal parts: equal steps would fall in with the splits of the order.
-        edges = np.linspace(0, len(groups), min(count, len(groups)) + 1)
-        sample = (
-            (edges[:-1] + np.random.default_rng(0).random(len(edges) - 1) * np.diff(edges)).astype(np.int64).tolist()
-        )
-        logs = self._logs(sample, 1)
+        logs = self._logs(sample, 0.0, 1)
         if planner.may_whiten:
             planner.whiten(self.queries, *self._looks(sample, logs))
             self._refocus()
-        truth = self._true_rows(sample, logs)
+        solved = self.solve(sample, [log.thresholds for log in logs])
+        truth = [rows[rows >= 0] for rows in solved.rows]
         wanted = np.array([len(rows) for rows in truth])
-        total = max(1, wanted.sum())
         tried = []
         for patience, shares in RULES.items():
-            logs = self._logs(sample, patience) if patience > 1 else logs
-            rings = [log.ring[rows] for log, rows in zip(logs, truth, strict=True)]
+            logs = self._logs(sample, 0.0, patience) if patience > 1 else logs
+            rings = [log.rings(len(planner.payload))[rows] for log, rows in zip(logs, truth, strict=True)]
             for least in shares:
                 stops = [_stop(log.gained, least, patience) for log in logs]
                 missed = np.array([np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)])
                 rows = sum(log.looked[stop] for log, stop in zip(logs, stops, strict=True)) / len(logs)
-                share = missed.sum() / total
-                tried.append((least, patience, float(1.0 - share), rows))
-                # Misses come in clusters, so groups are what was sampled; one more might have been missed.
-                error = np.sqrt(np.sum((missed - share * wanted) ** 2)) / total
-                if share + 1.0 / total + CAUTION * error <= 1.0 - target:
+                tried.append((least, patience, float(1.0 - missed.sum() / max(1, wanted.sum())), rows))
+                if meets(target, missed, wanted):
                     worth = rows < WORTH_NEAR * np.mean(self.queries.limit)
                     return (least if worth else None), patience, tuple(tried)
         return None, 1, tuple(tried)
 
-    def _logs(self, sample, patience):
+    def _logs(self, sample, least, patience):
         """A `_Log` of each group of a sample."""
-        tasks = [partial(self._log, group, patience) for group in sample]
+        tasks = [partial(self._log, group, least, patience) for group in sample]
         return parallel.run(tasks, self.planner.n_threads, self.planner.cancel)
 
-    def _log(self, group, patience):
+    def _log(self, group, least, patience):
         """What happens when a group looks at ring after ring."""
         size = self.groups.ptr[group + 1] - self.groups.ptr[group]
-        ring = np.full(len(self.planner.payload), NO_RING, dtype=np.int32)
         thresholds = np.empty(size)
-        gained, looked = self.narrow(group, 0.0, patience, 0, thresholds, np.empty(size, dtype=np.int64), ring)
+        logged = self.narrow(group, least, patience, 0, thresholds, np.empty(size, dtype=np.int64))
         self._scratch.screener.take()
-        return _Log(gained, looked, ring, thresholds)
+        return _Log(*logged, thresholds)
 
     def _looks(self, sample, logs):
         """A sample of the pairs behind the first ring, and how many there are at most, if no rule needs patience."""
@@ -410,7 +493,7 @@ class _Near:
             part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
             queries = self.queries.rows[part]
             pairs += (log.looked[-1] - log.looked[0]) * len(queries)
-            rows = np.flatnonzero((log.ring > 0) & (log.ring < NO_RING))
+            rows = np.sort(log.rows[log.looked[0] :])
             if (queries < 0).any() or len(rows) == 0:
                 continue
             rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), LOOK_GROUP_ROWS)).astype(np.int64)]
@@ -418,8 +501,10 @@ class _Near:
             looks.append(whitening.Look(queries, rows, log.thresholds, allowed))
         return looks, pairs / len(sample) * len(self.groups)
 
-    def _true_rows(self, sample, logs):
-        """For each group of a sample, payload rows of the true neighbours of some of its queries."""
+    def solve(self, sample, thresholds):
+        """The `Sample` of some queries of each group of a sample, given what the k-th best ``|rho|`` of each query of
+        these groups is sure to reach.
+        """
         planner, payload, ptr = self.planner, self.planner.payload, self.groups.ptr
         members = [
             np.random.default_rng(group).permutation(np.arange(ptr[group], ptr[group + 1]))[:SAMPLE_QUERIES]
@@ -427,7 +512,7 @@ class _Near:
         ]
         block = plans.permuted(self.queries, np.concatenate(members))
         start = np.concatenate(
-            [log.thresholds[part - ptr[group]] for group, log, part in zip(sample, logs, members, strict=True)]
+            [own[part - ptr[group]] for group, own, part in zip(sample, thresholds, members, strict=True)]
         )
         out = SearchOutput.empty(len(block), planner.k)
 
@@ -440,8 +525,17 @@ class _Near:
 
         tasks = [partial(solve, *span) for span in parallel.spans(len(block), SOLVED_TOGETHER)]
         parallel.run(tasks, planner.n_threads, planner.cancel)
-        found = np.split(out.indices, np.cumsum([len(part) for part in members])[:-1])
-        return [payload.row[part[part >= 0]] for part in found]
+        rows = np.where(out.indices >= 0, payload.row[out.indices], -1)
+        return Sample(sample, members, np.split(rows, np.cumsum([len(part) for part in members])[:-1]))
+
+
+def meets(target, missed, wanted):
+    """Whether a recall target is met, from how many neighbours each sampled group missed of those wanted."""
+    total = max(1, wanted.sum())
+    share = missed.sum() / total
+    # Misses come in clusters, so groups are what was sampled; one more might have been missed.
+    error = np.sqrt(np.sum((missed - share * wanted) ** 2)) / total
+    return share + 1.0 / total + CAUTION * error <= 1.0 - target
 
 
 def _stop(gained, least, patience):

@@ -15,6 +15,9 @@ GROUP_BYTES = 2**18 + 2**17
 #: Multiples of 16, the lanes of a screen.
 SWEEP_MOST, NEAR_MOST = 96, 32
 
+#: In a group that looks at near rows, so many consecutive queries are nearer to each other still.
+INNER = 8
+
 #: A prefix level serves the queries whose limit is above this share of it: many levels waste little of a sweep, few
 #: leave groups that look at near rows dense. Below the smallest size there is one level for the rest.
 SWEEP_SHARE, NEAR_SHARE = 0.92, 0.5
@@ -74,8 +77,8 @@ def query_coords(payload, queries):
     return coords
 
 
-def group_queries(payload, queries, most, share=NEAR_SHARE):
-    """Group queries of like limits that are near each other, at most `most` together.
+def group_queries(payload, queries, most, share=NEAR_SHARE, inner=None):
+    """Group queries of like limits that are near each other, at most `most` together; in leaves of `inner`, if given.
 
     Query i of n, restricted to predecessors, has a neighbourhood n / i times wider than the last; so queries are
     grouped by levels, each `share` as long as the one before.
@@ -98,8 +101,8 @@ def group_queries(payload, queries, most, share=NEAR_SHARE):
         members = np.flatnonzero(level_of == level)
         if len(members) == 0:
             continue
-        inner, ptr = leaf_order(coords[members], most, full=True)
-        order.append(members[inner])
+        own, ptr = leaf_order(coords[members], most, full=True, inner=inner)
+        order.append(members[own])
         sizes.append(np.diff(ptr))
         levels.append(np.full(len(ptr) - 1, level))
     if not order:

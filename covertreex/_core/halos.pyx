@@ -10,7 +10,7 @@ from libc.stdlib cimport qsort
 
 import numpy as np
 
-from covertreex._core.screen cimport FOUR, Lens, Screener, Survivor, keep
+from covertreex._core.screen cimport FOUR, PANEL, Lens, Screener, Survivor, keep
 
 # H1: more than asin, sqrt and the products around them are off by, relatively.
 cdef double GUARD = 2.0 ** -46
@@ -111,7 +111,7 @@ def surround(Screener screener, Py_ssize_t first, Py_ssize_t size, const double[
         screener.aim(screener.broad)
         for row in range(n):
             screener.feed(screener.broad, row)
-            if screener.filled == 0 and screener.cancel[0]:
+            if screener.filled == PANEL and screener.cancel[0]:
                 break
         screener.compare(screener.broad)
         for i in range(size):

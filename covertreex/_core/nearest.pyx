@@ -33,6 +33,7 @@ cdef enum:
     STAGE = 4        # rings whose rows are collected at once
     MOST_RINGS = 64  # the last of so many is all that is left
 
+cdef float FIRST = 0.3   # this share of the first ring, squared, is looked at before the rest of it
 cdef double THIN = 0.15  # a ring has at least this share of the rows looked at before it
 
 
@@ -75,7 +76,7 @@ cdef class Finder:
     cdef Blocks blocks
     cdef Py_ssize_t stride, size
     cdef float[:, ::1] queries
-    cdef int32_t[::1] limit, list, places
+    cdef int32_t[::1] limit, list, places, fed
     cdef float[::1] inverse, gap, far, best, values, box
     cdef float widest
 
@@ -90,7 +91,7 @@ cdef class Finder:
         self.list = np.zeros(blocks.coords.shape[0], dtype=np.int32)
         self.best = np.empty(rows, dtype=np.float32)
         self.values = np.zeros(rows + 1, dtype=np.float32)
-        self.places = np.zeros(rows + 1, dtype=np.int32)
+        self.places, self.fed = np.zeros((2, rows + 1), dtype=np.int32)
         self.box = np.zeros(2 * d, dtype=np.float32)
 
     cdef void begin(self, const float[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t unit) noexcept nogil:
@@ -137,9 +138,20 @@ cdef class Finder:
                               self.far.shape[0], &self.far[0], above, reach, &self.gap[0], &self.best[0],
                               &self.values[0], &self.places[0])
 
+    cdef Py_ssize_t feed(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
+                         Py_ssize_t seen) noexcept nogil:
+        """Feed the screener those of the collected rows that are in (above, reach]; returns how many."""
+        cdef Py_ssize_t i, fed = 0
+        for i in range(count):
+            if above < self.values[i] <= reach:
+                screener.feed(lens, self.blocks.row[self.places[i]])
+                self.fed[seen + fed] = <int32_t>self.blocks.row[self.places[i]]
+                fed += 1
+        return fed
+
     def narrow(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
                Py_ssize_t unit, double growth, double least, Py_ssize_t patience, Py_ssize_t rings,
-               double[::1] thresholds, int64_t[::1] counts, int32_t[::1] rings_of=None):
+               double[::1] thresholds, int64_t[::1] counts):
         """Look at the rows of ring after ring, until one brings little.
 
         Parameters
@@ -162,13 +174,13 @@ cdef class Finder:
             is part of the next ring.
         thresholds, counts : ndarray, shape (g,)
             Filled as by `Screener.sweep`.
-        rings_of : ndarray, shape (n,), int32, optional
-            Receives the ring of each row that is looked at.
 
         Returns
         -------
-        gained, seen : list
+        gained, looked : list
             For each ring, the share of all places that its rows took, and how many rows had been looked at.
+        rows : ndarray, int32
+            The rows, ring after ring.
         """
         cdef Lens near = screener.near, broad = screener.broad
         cdef bint switch = near is not broad
@@ -188,19 +200,17 @@ cdef class Finder:
             screener.aim(near)
             all_rows = min(screener.top, self.blocks.row.shape[0])
             while more:
-                stage = min(<Py_ssize_t>STAGE, last - step)
+                stage = min(<Py_ssize_t>STAGE if step else 1, last - step)
                 count = self.gather(edge[step - 1] if step else -1.0, edge[step + stage - 1])
                 while more and stage > 0:
                     below = edge[step - 1] if step else -1.0
-                    for i in range(count):
-                        if below < self.values[i] <= edge[step]:
-                            if ring == 0:
-                                screener.feed(near, self.blocks.row[self.places[i]])
-                            else:
-                                screener.feed(broad, self.blocks.row[self.places[i]])
-                            seen += 1
-                            if rings_of is not None:
-                                rings_of[self.blocks.row[self.places[i]]] = <int32_t>ring
+                    if step == 0:  # the nearest first, so that thresholds rise at once
+                        seen += self.feed(screener, near, count, below, FIRST * edge[0], seen)
+                        below = FIRST * edge[0]
+                    if ring == 0:
+                        seen += self.feed(screener, near, count, below, edge[step], seen)
+                    else:
+                        seen += self.feed(screener, broad, count, below, edge[step], seen)
                     step += 1
                     stage -= 1
                     more = seen < all_rows and step < last and not screener.cancel[0]
@@ -219,4 +229,4 @@ cdef class Finder:
                     more = more and poor < patience
                     ring += 1
             screener.finish(&thresholds[0], &counts[0])
-        return [share[i] for i in range(ring)], [looked[i] for i in range(ring)]
+        return [share[i] for i in range(ring)], [looked[i] for i in range(ring)], np.asarray(self.fed)[:seen].copy()

@@ -106,14 +106,16 @@ cdef void sort(int64_t *part, Py_ssize_t size) noexcept nogil:
 
 
 cdef void order_part(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Py_ssize_t leaf_size, bint full,
-                     Key *keys) noexcept nogil:
+                     Py_ssize_t inner, Key *keys) noexcept nogil:
+    if size <= leaf_size and size > inner:
+        leaf_size = inner
     if size <= leaf_size:
         sort(part, size)
         return
     cdef Py_ssize_t middle = half(size, leaf_size, full)
     halve(coords, part, size, middle, keys)
-    order_part(coords, part, middle, leaf_size, full, keys)
-    order_part(coords, part + middle, size - middle, leaf_size, full, keys)
+    order_part(coords, part, middle, leaf_size, full, inner, keys)
+    order_part(coords, part + middle, size - middle, leaf_size, full, inner, keys)
 
 
 def cut(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full):
@@ -128,7 +130,7 @@ def cut(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, b
     return middle
 
 
-def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full):
+def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full, Py_ssize_t inner):
     """Permute `order` in place into leaf order. See `covertreex.ordering.leaf_order`. Releases the GIL."""
     cdef Key *keys
     if order.shape[0] == 0:
@@ -137,5 +139,5 @@ def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size,
     if keys == NULL:
         raise MemoryError()
     with nogil:
-        order_part(coords, &order[0], order.shape[0], leaf_size, full, keys)
+        order_part(coords, &order[0], order.shape[0], leaf_size, full, inner, keys)
     free(keys)

@@ -52,7 +52,7 @@ cdef class Lens:
     cdef void set_number(self, char *array, Py_ssize_t i, double value) noexcept nogil
     cdef void load(self, QueriesView queries, Py_ssize_t first, Py_ssize_t size) noexcept nogil
     cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil
-    cdef void multiply(self, const int64_t *panel, Py_ssize_t filled) noexcept nogil
+    cdef void multiply(self, const int64_t *panel, Py_ssize_t count, Py_ssize_t ahead) noexcept nogil
     cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil
     cdef Py_ssize_t hits(self, Py_ssize_t j) noexcept nogil
     cdef void fetch(self, int64_t row) noexcept nogil
@@ -67,7 +67,7 @@ cdef class Screener:
     cdef Shortlist *lists
     cdef Py_ssize_t most, k, first, size, filled
     cdef int64_t top, low, high
-    cdef int64_t panel[PANEL]
+    cdef int64_t panel[2 * PANEL]
     cdef int64_t pairs, panels
     cdef int64_t *taken
     cdef Py_ssize_t taken_size, taken_capacity
@@ -76,6 +76,7 @@ cdef class Screener:
     cdef void begin(self, Py_ssize_t first, Py_ssize_t size, const double *start) noexcept nogil
     cdef void feed(self, Lens lens, int64_t row) noexcept nogil
     cdef void compare(self, Lens lens) noexcept nogil
+    cdef void step(self, Lens lens, Py_ssize_t count) noexcept nogil
     cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil
     cdef Py_ssize_t gained(self) noexcept nogil
     cdef void aim(self, Lens lens) noexcept nogil

@@ -15,10 +15,10 @@ from covertreex._core.queries cimport QueriesView
 cdef extern from "screen.h" nogil:
     void cx_screen32_put(const float *factors, Py_ssize_t m, float *pack, Py_ssize_t lane)
     void cx_screen64_put(const double *factors, Py_ssize_t m, double *pack, Py_ssize_t lane)
-    void cx_screen32_dots(const float *const *rows, Py_ssize_t nrows, const float *pack, Py_ssize_t packs,
-                          Py_ssize_t m, float *out, Py_ssize_t stride)
-    void cx_screen64_dots(const double *const *rows, Py_ssize_t nrows, const double *pack, Py_ssize_t packs,
-                          Py_ssize_t m, double *out, Py_ssize_t stride)
+    void cx_screen32_dots(const float *const *rows, Py_ssize_t nrows, const float *const *next, Py_ssize_t ahead,
+                          const float *pack, Py_ssize_t packs, Py_ssize_t m, float *out, Py_ssize_t stride)
+    void cx_screen64_dots(const double *const *rows, Py_ssize_t nrows, const double *const *next, Py_ssize_t ahead,
+                          const double *pack, Py_ssize_t packs, Py_ssize_t m, double *out, Py_ssize_t stride)
     bint cx_screen32_bounds(int kernel, float variance, float alpha, const float *x, float row_scale, float row_spread,
                             float floor, const float *coords, Py_ssize_t d, Py_ssize_t stride, const float *scale,
                             const float *spread, const float *threshold, const float *dots, Py_ssize_t count,
@@ -177,20 +177,23 @@ cdef class Lens:
         # Never above the true threshold when rounded to float32.
         self.set_number(self.threshold, i, threshold - 1e-7 if self.single else threshold)
 
-    cdef void multiply(self, const int64_t *panel, Py_ssize_t filled) noexcept nogil:
-        """Dots of the rows of a panel with all queries."""
-        cdef const char *rows[PANEL]
-        cdef Py_ssize_t i, padded = 6 * ((filled + 5) // 6)
+    cdef void multiply(self, const int64_t *panel, Py_ssize_t count, Py_ssize_t ahead) noexcept nogil:
+        """Dots of the rows of a panel with all queries; `ahead` rows behind them will be next."""
+        cdef const char *rows[2 * PANEL]
+        cdef Py_ssize_t i, padded = 6 * ((count + 5) // 6)
+        ahead = ahead // 6 * 6
         if self.m == 0:
             return
         for i in range(padded):
-            rows[i] = self.factors + panel[i if i < filled else 0] * self.m * self.width
+            rows[i] = self.factors + panel[i if i < count else 0] * self.m * self.width
+        for i in range(ahead):
+            rows[padded + i] = self.factors + panel[count + i] * self.m * self.width
         if self.single:
-            cx_screen32_dots(<const float *const *>rows, padded, <const float *>self.pack, self.packs, self.m,
-                             <float *>self.dots, self.stride)
+            cx_screen32_dots(<const float *const *>rows, padded, <const float *const *>rows + padded, ahead,
+                             <const float *>self.pack, self.packs, self.m, <float *>self.dots, self.stride)
         else:
-            cx_screen64_dots(<const double *const *>rows, padded, <const double *>self.pack, self.packs, self.m,
-                             <double *>self.dots, self.stride)
+            cx_screen64_dots(<const double *const *>rows, padded, <const double *const *>rows + padded, ahead,
+                             <const double *>self.pack, self.packs, self.m, <double *>self.dots, self.stride)
 
     cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil:
         """Bounds of row `row`, the j-th of the panel, with all queries; whether any reaches its threshold."""
@@ -308,23 +311,27 @@ cdef class Screener:
             return
         self.panel[self.filled] = row
         self.filled += 1
-        if self.filled == PANEL:
-            self.compare(lens)
+        if self.filled == 2 * PANEL:
+            self.step(lens, PANEL)
 
     cdef void compare(self, Lens lens) noexcept nogil:
+        """Look at all rows that wait."""
+        while self.filled > 0:
+            self.step(lens, min(self.filled, <Py_ssize_t>PANEL))
+
+    cdef void step(self, Lens lens, Py_ssize_t count) noexcept nogil:
+        """Look at the first `count` rows of the panel."""
         cdef Py_ssize_t i, j, q, number
         cdef int64_t row, rank
         cdef double spread, slack, rho
         cdef bint some[PANEL]
-        if self.filled == 0:
-            return
         cdef bint again = self.sharp is not None and self.sharp is not lens
-        lens.multiply(self.panel, self.filled)
-        for j in range(self.filled):
+        lens.multiply(self.panel, count, self.filled - count)
+        for j in range(count):
             some[j] = lens.look(self.panel[j], j)
             if some[j] and again:
                 self.sharp.fetch(self.panel[j])
-        for j in range(self.filled):
+        for j in range(count):
             row = self.panel[j]
             if self.low <= row <= self.high:  # perhaps a query itself: d(i, i) = 0, whatever rho computes
                 self.keep_own(lens, row)
@@ -348,9 +355,11 @@ cdef class Screener:
                         continue
                 keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
                 lens.aim(i, self.lists[i].threshold)
-        self.pairs += self.filled * self.size
+        self.pairs += count * self.size
         self.panels += 1
-        self.filled = 0
+        self.filled -= count
+        for j in range(self.filled):
+            self.panel[j] = self.panel[count + j]
 
     cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil:
         cdef Py_ssize_t i, q
@@ -430,7 +439,7 @@ cdef class Screener:
                 for r in range(run_ptr[g], run_ptr[g + 1]):
                     for row in range(run_start[r], run_stop[r]):
                         self.feed(self.broad, row)
-                        if self.filled == 0 and self.cancel[0]:
+                        if self.filled == PANEL and self.cancel[0]:
                             break
                     if self.cancel[0]:
                         break

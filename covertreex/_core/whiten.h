@@ -4,7 +4,7 @@
 
 #include "screen.h"
 
-enum { CX_STEP = 64, CX_WHITEN_LANES = 8, CX_WHITEN_ROWS = 6 };
+enum { CX_STEP = 64, CX_WHITEN_LANES = 8, CX_WHITEN_ROWS = 24 };
 
 /* Everything about CX_STEP pivots that the rows of a payload are whitened by; borrowed.
  *
@@ -18,9 +18,9 @@ typedef struct {
     const double *coords, *scale, *factors, *known, *lower, *inverse;
 } cx_pivots;
 
-/* Rows `begin` to `end`, w being kept in float32, as it is used: with b = rho(pivots, row) - sum over earlier steps of known . w, solves lower w = b.
- * Earlier components of row i are w[step * n * CX_STEP + i * CX_STEP ...]; new ones go to step `steps`, and what they
- * explain is taken from left. */
+/* Rows `begin` to `end`, w being kept in float32, as it is used: with b = rho(pivots, row) - sum over earlier steps of
+ * known . w, solves lower w = b. Earlier components of row i are w[step * n * CX_STEP + i * CX_STEP ...]; new ones go to
+ * step `steps`, and what they explain is taken from left. */
 CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n, const double *coords,
                                                  const double *scale, const double *factors, float *w, double *left,
                                                  ptrdiff_t begin, ptrdiff_t end)
@@ -33,11 +33,10 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n
         ptrdiff_t count = end - first < CX_WHITEN_ROWS ? end - first : CX_WHITEN_ROWS;
         for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i) {
             rows[i] = factors + (first + (i < count ? i : 0)) * p->m;
-            next[i] = rows[i] + (first + 2 * CX_WHITEN_ROWS <= end ? CX_WHITEN_ROWS * p->m : 0);
+            next[i] = rows[i] + CX_WHITEN_ROWS * p->m;
         }
-        for (ptrdiff_t j = 0; j < PACKS; ++j)
-            cx_screen64_tile(rows, j == 0 ? next : NULL, p->factors + j * p->m * CX_WHITEN_LANES, p->m, dots + j * CX_WHITEN_LANES,
-                             CX_STEP);
+        cx_screen64_dots(rows, CX_WHITEN_ROWS, next, first + 2 * CX_WHITEN_ROWS <= end ? CX_WHITEN_ROWS : 0,
+                         p->factors, PACKS, p->m, dots, CX_STEP);
         for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i) {
             ptrdiff_t row = first + (i < count ? i : 0);
             cx_screen64_rho(0, p->kernel, p->variance, p->alpha, coords + row * p->d, scale[row], p->coords, p->d,
@@ -50,9 +49,8 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n
                     earlier[i * CX_STEP + j] = from[(i < count ? i : 0) * CX_STEP + j];
                 rows[i] = earlier + i * CX_STEP;
             }
-            for (ptrdiff_t j = 0; j < PACKS; ++j)
-                cx_screen64_tile(rows, NULL, p->known + (step * PACKS + j) * CX_STEP * CX_WHITEN_LANES, CX_STEP,
-                                 more + j * CX_WHITEN_LANES, CX_STEP);
+            cx_screen64_dots(rows, CX_WHITEN_ROWS, NULL, 0, p->known + step * PACKS * CX_STEP * CX_WHITEN_LANES, PACKS,
+                             CX_STEP, more, CX_STEP);
             for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS * CX_STEP; ++i)
                 b[i] -= more[i];
         }

@@ -1,0 +1,306 @@
+"""Neighbours of neighbours: the second pass of a scan with a recall target.
+
+After a first pass every row has a list of neighbours. A row is worth a look for a group of queries if it is a
+neighbour of a neighbour, either way round: its score is the largest product of the two |rho|, the first in units of
+the query's own k-th. Scores choose candidates and decide nothing, but are the same everywhere, for they come from
+canonical distances by single multiplications and divisions.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc, qsort
+
+import numpy as np
+
+from covertreex._core.screen cimport Lens, Screener
+
+cdef extern from "canonical.h" nogil:
+    void CX_PREFETCH(const void *address)
+
+cdef enum:
+    LONG = 64      # longer lists are not sorted by insertion
+    LINE = 8       # links in 64 bytes
+
+cdef float LEAST = 1e-3   # a k-th |rho| below this counts as this
+cdef float TINY = 1e-30   # no score is 0: that is for rows not found
+
+
+cdef struct Link:
+    int32_t row
+    float rho
+
+
+cdef inline bint before(Link a, Link b) noexcept nogil:
+    return a.rho > b.rho or (a.rho == b.rho and a.row < b.row)
+
+
+cdef int compare(const void *a, const void *b) noexcept nogil:
+    return before((<const Link *>b)[0], (<const Link *>a)[0]) - before((<const Link *>a)[0], (<const Link *>b)[0])
+
+
+cdef void sort(Link *at, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i, here
+    cdef Link item
+    if size > LONG:
+        qsort(at, size, sizeof(Link), compare)
+        return
+    for i in range(1, size):
+        item = at[i]
+        here = i
+        while here > 0 and before(item, at[here - 1]):
+            at[here] = at[here - 1]
+            here -= 1
+        at[here] = item
+
+
+cdef inline void fetch(const Link *links) noexcept nogil:
+    """Have the beginning of a list on its way."""
+    CX_PREFETCH(links)
+    CX_PREFETCH(links + LINE)
+    CX_PREFETCH(links + 2 * LINE)
+    CX_PREFETCH(links + 3 * LINE)
+
+
+cdef class Graph:
+    """For each payload row, the neighbours that it has and the rows that have it, the most correlated first.
+
+    Filled by `take`, `count`, `make_room` and `link`, in this order, each for all rows; spans of rows may be filled by
+    several threads. Read-only afterwards.
+    """
+
+    cdef Py_ssize_t n, k
+    cdef int32_t[:, ::1] near     # neighbours of each row, the most correlated first
+    cdef float[:, ::1] near_rho   # and their |rho|
+    cdef int32_t[::1] found       # how many
+    cdef int64_t[::1] ptr         # the links of row j: at[ptr[j]] to at[ptr[j + 1]]
+    cdef Link *at
+
+    def __init__(self, Py_ssize_t n, Py_ssize_t k):
+        self.n, self.k = n, k
+        self.near = np.empty((n, k), dtype=np.int32)
+        self.near_rho = np.empty((n, k), dtype=np.float32)
+        self.found = np.zeros(n, dtype=np.int32)
+        self.ptr = np.zeros(n + 1, dtype=np.int64)
+
+    def __dealloc__(self):
+        free(self.at)
+
+    def take(self, const int64_t[::1] rows, const int64_t[::1] row_of, const int64_t[:, ::1] indices,
+             const double[:, ::1] distances):
+        """Take the lists (r, k) of `rows` (r,); ``row_of[i]`` is the payload row of index i."""
+        cdef Py_ssize_t q, t
+        cdef int64_t row
+        with nogil:
+            for q in range(rows.shape[0]):
+                row = rows[q]
+                t = 0
+                while t < self.k and indices[q, t] >= 0:
+                    self.near[row, t] = <int32_t>row_of[indices[q, t]]
+                    self.near_rho[row, t] = <float>(1.0 - distances[q, t] * distances[q, t])
+                    t += 1
+                self.found[row] = <int32_t>t
+
+    def count(self, Py_ssize_t begin, Py_ssize_t end):
+        """Count the links of rows ``begin <= j < end``."""
+        cdef Py_ssize_t i, t
+        cdef int64_t j
+        with nogil:
+            for i in range(begin, end):
+                self.ptr[i + 1] += self.found[i]
+            for i in range(self.n):
+                for t in range(self.found[i]):
+                    j = self.near[i, t]
+                    if begin <= j < end:
+                        self.ptr[j + 1] += 1
+
+    def make_room(self):
+        starts = np.asarray(self.ptr)
+        np.cumsum(starts, out=starts)
+        self.at = <Link *>malloc(max(starts[self.n], 1) * sizeof(Link))
+        if self.at == NULL:
+            raise MemoryError()
+
+    def link(self, Py_ssize_t begin, Py_ssize_t end):
+        """List the links of rows ``begin <= j < end``."""
+        cdef int64_t[::1] last = np.asarray(self.ptr)[begin + 1:end + 1].copy()
+        cdef Py_ssize_t i, t
+        cdef int64_t j
+        with nogil:
+            for i in range(self.n):  # the rows that have j, from the end
+                for t in range(self.found[i]):
+                    j = self.near[i, t]
+                    if begin <= j < end:
+                        last[j - begin] -= 1
+                        self.at[last[j - begin]] = Link(<int32_t>i, self.near_rho[i, t])
+            for i in range(begin, end):
+                sort(&self.at[last[i - begin]], self.ptr[i + 1] - last[i - begin])
+                self.weave(i)
+
+    cdef void weave(self, Py_ssize_t i) noexcept nogil:
+        """Merge the neighbours of a row into its links, which have room for them in front."""
+        cdef Link *to = &self.at[self.ptr[i]]
+        cdef Link *others = to + self.found[i]
+        cdef Link *end = &self.at[self.ptr[i + 1]]
+        cdef Link own
+        cdef Py_ssize_t t = 0
+        while t < self.found[i]:
+            own = Link(self.near[i, t], self.near_rho[i, t])
+            if others < end and before(others[0], own):
+                to[0] = others[0]
+                others += 1
+            else:
+                to[0] = own
+                t += 1
+            to += 1
+
+
+cdef class Explorer:
+    """One thread's scratch for walking a `Graph`, for groups of a `Screener`'s queries."""
+
+    cdef Graph graph
+    cdef Screener screener
+    cdef Lens lens
+    cdef Py_ssize_t together, touched, based
+    cdef float[::1] score, weight
+    cdef int32_t[::1] found, bases
+
+    def __init__(self, Graph graph, Screener screener, Py_ssize_t together):
+        """`together` queries share candidates, those of consecutive places."""
+        self.graph, self.screener, self.together = graph, screener, together
+        self.lens = screener.near
+        self.score, self.weight = np.zeros((2, graph.n), dtype=np.float32)
+        self.found, self.bases = np.zeros((2, graph.n + 1), dtype=np.int32)
+
+    cdef void mark(self, const int32_t[::1] rows, float value) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            self.score[rows[i]] = value
+
+    cdef void visit(self, const Link *links, Py_ssize_t count, float weight, float least) noexcept nogil:
+        """Score the rows of links, the best first, that are worth at least `least`."""
+        cdef Py_ssize_t e, touched = self.touched
+        cdef float value, old
+        cdef float *score = &self.score[0]
+        cdef int32_t *found = &self.found[0]
+        cdef int32_t row
+        for e in range(count):
+            value = weight * links[e].rho
+            if value < least:
+                break
+            row = links[e].row
+            old = score[row]
+            found[touched] = row  # no branches: a row is new as often as not
+            touched += old == 0.0
+            score[row] = max(old, value)
+        self.touched = touched
+
+    cdef void explore(self, Py_ssize_t first, Py_ssize_t size, float least) noexcept nogil:
+        """Score the neighbours of neighbours of the queries from place `first` on: rows `found[:touched]`."""
+        cdef Py_ssize_t i, t, b, begin
+        cdef int64_t row, j
+        cdef float kth, weight
+        self.touched = self.based = 0
+        for i in range(first, first + size):
+            row = self.screener.queries.rows[i]
+            if self.graph.found[row] == 0:
+                continue
+            kth = max(self.graph.near_rho[row, self.graph.found[row] - 1], LEAST)
+            for t in range(self.graph.found[row]):
+                j = self.graph.near[row, t]
+                weight = max(self.graph.near_rho[row, t] / kth, TINY)
+                if self.weight[j] == 0.0:
+                    self.bases[self.based] = <int32_t>j
+                    self.based += 1
+                self.weight[j] = max(self.weight[j], weight)
+        for b in range(self.based):
+            if b + 2 < self.based:
+                fetch(&self.graph.at[self.graph.ptr[self.bases[b + 2]]])
+            j = self.bases[b]
+            begin = self.graph.ptr[j]
+            self.visit(&self.graph.at[begin], self.graph.ptr[j + 1] - begin, self.weight[j], least)
+            self.weight[j] = 0.0
+
+    def scores(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen):
+        """Rows not `seen` and their scores, for the queries from place `first` to `last`.
+
+        Returns
+        -------
+        list of tuple
+            For each set of queries that go together: its first place, rows (r,), scores (r,). Rows are those that any
+            of its queries may have.
+        """
+        parts = []
+        cdef Py_ssize_t begin, i, size
+        cdef int64_t top
+        self.mark(seen, INFINITY)
+        for begin in range(first, last, self.together):
+            size = min(self.together, last - begin)
+            self.explore(begin, size, TINY)
+            top = 0
+            for i in range(begin, begin + size):
+                top = max(top, self.screener.queries.limit[i])
+            rows = np.asarray(self.found)[:self.touched].copy()
+            scores = np.asarray(self.score)[rows]
+            np.asarray(self.score)[rows] = 0.0
+            allowed = np.asarray(self.screener.queries.rank)[rows] < top
+            parts.append((begin, rows[allowed], scores[allowed]))
+        self.mark(seen, 0.0)
+        return parts
+
+    def look(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen, float least, const double[::1] start,
+             int64_t[::1] counts):
+        """Look at rows not `seen` whose score is at least `least`, for the queries from place `first` to `last`.
+
+        `start` has what the k-th best ``|rho|`` of each is sure to reach; `counts` is filled as by `Screener.sweep`.
+        """
+        cdef Screener screener = self.screener
+        cdef Py_ssize_t begin, size, i
+        cdef double threshold[64]
+        with nogil:
+            self.mark(seen, INFINITY)
+            begin = first
+            while begin < last and not screener.cancel[0]:
+                size = min(self.together, last - begin)
+                self.explore(begin, size, least)
+                screener.begin(begin, size, &start[begin - first])
+                screener.aim(self.lens)
+                for i in range(self.touched):
+                    screener.feed(self.lens, self.found[i])
+                    self.score[self.found[i]] = 0.0
+                screener.compare(self.lens)
+                screener.finish(&threshold[0], &counts[begin - first])
+                begin += size
+            self.mark(seen, 0.0)
+
+
+def merge(const int64_t[:, ::1] indices, const double[:, ::1] distances, int64_t[:, ::1] more_indices,
+          double[:, ::1] more_distances):
+    """Merge lists (q, k), ascending by distance and then index, -1 at the end, into `more_*`, their like; none has an
+    entry of the other. Releases the GIL.
+    """
+    cdef Py_ssize_t q, k = indices.shape[1], a, b, t
+    with nogil:
+        for q in range(indices.shape[0]):
+            a = b = 0
+            while b < k and more_indices[q, b] >= 0:
+                b += 1
+            while a < k and indices[q, a] >= 0:
+                a += 1
+            # From the back, so that nothing is overwritten before it is read: the largest a + b - k are dropped.
+            while a + b > k:
+                if later(distances[q, a - 1], indices[q, a - 1], more_distances[q, b - 1], more_indices[q, b - 1]):
+                    a -= 1
+                else:
+                    b -= 1
+            for t in range(a + b - 1, -1, -1):
+                if a > 0 and (b == 0 or later(distances[q, a - 1], indices[q, a - 1], more_distances[q, b - 1],
+                                              more_indices[q, b - 1])):
+                    a -= 1
+                    more_indices[q, t], more_distances[q, t] = indices[q, a], distances[q, a]
+                else:
+                    b -= 1
+                    more_indices[q, t], more_distances[q, t] = more_indices[q, b], more_distances[q, b]
+
+
+cdef inline bint later(double d, int64_t i, double e, int64_t j) noexcept nogil:
+    return d > e or (d == e and i > j)

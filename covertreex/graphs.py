@@ -1,0 +1,161 @@
+"""The second pass of a scan with a recall target: neighbours of neighbours.
+
+A first pass looks at the rows nearest in coordinates. What it misses is correlated but not near, and most of that has
+neighbours in common with the query: it is found by a look at the neighbours of the neighbours found so far (source:
+Dong, Charikar, Li, "Efficient k-nearest neighbor graph construction for generic similarity measures", WWW 2011), those
+whose product of correlations promises enough. How much is enough is calibrated on a sample, solved exactly.
+"""
+
+import threading
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from covertreex import parallel, plans
+from covertreex.planner import meets
+
+#: Queries that share candidates: as many as a float64 screen compares at once.
+TOGETHER = plans.INNER
+
+#: Products tried, in units of a query's own k-th; the last lets nearly all neighbours of neighbours through.
+#: Lists that a graph takes in one task.
+TAKEN = 8192
+
+PROMISES = (np.inf, 1.1, 1.05, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3)
+
+
+def second_pass(first, indices, distances):
+    """What follows the first pass of a scan.
+
+    Parameters
+    ----------
+    first : covertreex.planner.ScanPlanner
+    indices, distances : ndarray, shape (q, k)
+        What it found, in the caller's order.
+
+    Returns
+    -------
+    GraphPlanner, ScanPlanner or None
+        A `ScanPlanner` starts anew: neighbours of neighbours do not meet the target. None: there is nothing more to do.
+    """
+    if first.seen is None:
+        return None
+    planner = GraphPlanner(first, indices, distances)
+    if planner.plan.promise is None:
+        return first.in_one_pass()
+    if planner.plan.promise < np.inf:
+        return planner
+    first.plan = replace(planner.plan, promise=None)
+    return None
+
+
+def make_graph(payload, queries, indices, distances, n_threads, cancel):
+    """A `covertreex._core.graph.Graph` of what the queries found: all payload rows, each once."""
+    from covertreex._core.graph import Graph
+
+    n = len(payload)
+    graph = Graph(n, indices.shape[1])
+
+    def take(begin, end):
+        graph.take(queries.rows[begin:end], payload.row, indices[begin:end], distances[begin:end])
+
+    parallel.run([partial(take, *span) for span in parallel.spans(n, TAKEN)], n_threads, cancel)
+    spans = parallel.spans(n, -(-n // n_threads))
+    parallel.run([partial(graph.count, *span) for span in spans], n_threads, cancel)
+    graph.make_room()
+    parallel.run([partial(graph.link, *span) for span in spans], n_threads, cancel)
+    return graph
+
+
+class GraphPlanner:
+    """Plans a second pass and answers its groups. Use as of `covertreex.planner.ScanPlanner`.
+
+    Parameters
+    ----------
+    first : covertreex.planner.ScanPlanner
+        That of the first pass.
+    indices, distances : ndarray, shape (q, k)
+        What it found, in the caller's order; replaced by what is found, group after group.
+    """
+
+    def __init__(self, first, indices, distances):
+        self.payload, self.k, self.settings, self.backend = first.payload, first.k, first.settings, first.backend
+        self.cancel, self.groups, self.queries, self.seen = first.cancel, first.groups, first.queries, first.seen
+        self.indices, self.distances = indices, distances
+        self._graph = make_graph(self.payload, first.asked, indices, distances, first.n_threads, self.cancel)
+        self._scratch = threading.local()
+        promise, tried = self._calibrate(first.near, first.n_threads)
+        seen = float(np.mean([len(rows) for rows in self.seen]))
+        self.plan = replace(
+            first.plan, tried=((first.least, 1, tried[0][1], seen),), promise=promise, promises=tried[1:]
+        )
+
+    def _explorer(self):
+        """This thread's `covertreex._core.graph.Explorer` and its `Screener`."""
+        from covertreex._core.canonical import PayloadView
+        from covertreex._core.graph import Explorer
+        from covertreex._core.screen import Screener
+
+        scratch = self._scratch.__dict__
+        if not scratch:
+            lens = self.payload.screen64.lens(self.queries, TOGETHER)
+            view = PayloadView(self.payload)
+            scratch["screener"] = Screener(lens, lens, None, self.queries, view, self.k, TOGETHER, self.cancel)
+            scratch["explorer"] = Explorer(self._graph, scratch["screener"], TOGETHER)
+        return scratch["explorer"], scratch["screener"]
+
+    def _start(self, distances):
+        """C2: a k-th distance of at most this is a k-th ``|rho|`` of at least that."""
+        kth = distances[:, -1]
+        return 1.0 - kth * kth * (1.0 + 1e-15) - 1e-14
+
+    def _calibrate(self, near, n_threads):
+        """The largest promise at which a sample has its neighbours, None if there is none; and what was tried."""
+        groups = near.sample()
+        ptr, order = self.groups.ptr, self.groups.order
+        start = [self._start(self.distances[order[ptr[group] : ptr[group + 1]]]) for group in groups]
+        sample = near.solve(groups, start)
+
+        def scored(group, members, true):
+            """For each true neighbour of a group its score, infinite if it was seen; all scores; how many parts."""
+            parts = self._explorer()[0].scores(ptr[group], ptr[group + 1], self.seen[group])
+            score, own = np.zeros(len(self.payload), dtype=np.float32), np.empty(true.shape, dtype=np.float32)
+            score[self.seen[group]] = np.inf
+            for begin, rows, scores in parts:
+                score[rows] = scores
+                mine = (members >= begin) & (members < begin + TOGETHER)
+                own[mine] = score[true[mine]]
+                score[rows] = 0.0
+            return own[true >= 0], np.concatenate([scores for _, _, scores in parts]), len(parts)
+
+        tasks = [partial(scored, *one) for one in zip(sample.groups, sample.members, sample.rows, strict=True)]
+        found = parallel.run(tasks, n_threads, self.cancel)
+        parts, tried = sum(count for _, _, count in found), []
+        wanted = np.array([len(own) for own, _, _ in found])
+        for promise in PROMISES:
+            missed = np.array([np.sum(own < promise) for own, _, _ in found])
+            rows = sum(int(np.sum(scores >= promise)) for _, scores, _ in found) / parts
+            tried.append((promise, float(1.0 - missed.sum() / max(1, wanted.sum())), rows))
+            if meets(self.settings.recall_target, missed, wanted):
+                return promise, tuple(tried)
+        return None, tuple(tried)
+
+    def answer(self, first, last, out):
+        """Answer groups `first` to `last` (exclusive) into `out`; return what was counted."""
+        from covertreex._core.graph import merge
+
+        ptr = self.groups.ptr
+        block = self.queries.slice(ptr[first], ptr[last])
+        place = self.groups.order[ptr[first] : ptr[last]]
+        indices, distances = self.indices[place], self.distances[place]
+        start, counts = self._start(distances), np.zeros(len(block), dtype=np.int64)
+        explorer, screener = self._explorer()
+        for group in range(first, last):
+            part = slice(ptr[group] - ptr[first], ptr[group + 1] - ptr[first])
+            explorer.look(ptr[group], ptr[group + 1], self.seen[group], self.plan.promise, start[part], counts[part])
+        rows = screener.take()
+        plan = plans.plan_of_lists(block, counts, rows, distances[:, -1].copy())
+        self.backend.scan(self.payload, plan, self.k, self.settings, out)
+        merge(indices, distances, out.indices, out.distances)
+        return self.payload.screen64.counters(screener, len(rows))
