@@ -106,7 +106,7 @@ def tree():
 
 
 @pytest.mark.parametrize("predecessors", [False, True])
-@pytest.mark.parametrize(("k", "target"), [(30, 0.999), (10, 0.995)])
+@pytest.mark.parametrize(("k", "target"), [(20, 0.998), (10, 0.995)])
 @pytest.mark.usefixtures("two_passes")
 def test_two_passes_meet_the_target_whoever_answers(tree, predecessors, k, target):
     fast = cx.FAST.replace(recall_target=target)
