@@ -18,10 +18,10 @@ from covertreex.planner import meets
 #: Queries that share candidates: as many as a float64 screen compares at once.
 TOGETHER = plans.INNER
 
-#: Products tried, in units of a query's own k-th; the last lets nearly all neighbours of neighbours through.
 #: Lists that a graph takes in one task.
 TAKEN = 8192
 
+#: Products tried, in units of a query's own k-th; the last lets nearly all neighbours of neighbours through.
 PROMISES = (np.inf, 1.1, 1.05, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from covertreex import parallel, plans, whitening
 from covertreex.protocols import SearchOutput
+from covertreex.screens import make_screen
 
 #: Each ring of rows reaches so much farther that it would hold this many times more, were they spread evenly.
 GROWTH = 1.3
@@ -132,8 +133,10 @@ def _few(rings):
     return "a ring takes" if rings == 1 else f"{rings} rings in a row take"
 
 
-def choose_screen(payload, settings, total):
+def choose_screen(payload, settings, total, n_threads=1):
     """The `Screen` that a scan for `total` queries should use, or None."""
+    if settings.gate and total >= WORTH_COPYING and "screen32" not in payload.__dict__:
+        payload.__dict__["screen32"] = make_screen(payload, np.float32, n_threads)
     if settings.gate and total >= WORTH_COPYING and payload.screen32 is not None:
         return payload.screen32
     return payload.screen64 if settings.gemm else None
@@ -165,7 +168,7 @@ class ScanPlanner:
         self.n_threads, self.cancel, self.asked = n_threads, cancel, queries
         self.seen = None
         worth = k * WORTH_SCREENING < len(payload)
-        self.screen = choose_screen(payload, settings, len(queries)) if worth else None
+        self.screen = choose_screen(payload, settings, len(queries), n_threads) if worth else None
         self.external = None if self.screen is None else self.screen.of_queries(queries)
         self.least, self.patience, tried, rows = None, 1, (), 0.0
         near = None
@@ -345,10 +348,13 @@ class _Near:
         self.unit = min(planner.k, len(payload))
         self.growth = GROWTH ** (2.0 / payload.coords.shape[1])
         rank = queries.rank
-        self.blocks = {
-            level: Blocks(payload.coords, np.flatnonzero(rank < self.groups.prefix[level]), rank)
-            for level in np.unique(self.groups.level).tolist()
-        }
+
+        def block(level):
+            return Blocks(payload.coords, np.flatnonzero(rank < self.groups.prefix[level]), rank)
+
+        levels = np.unique(self.groups.level).tolist()
+        blocks = parallel.run([partial(block, level) for level in levels], planner.n_threads, planner.cancel)
+        self.blocks = dict(zip(levels, blocks, strict=True))
         coords = plans.query_coords(payload, self.queries)
         self.coords = next(iter(self.blocks.values())).centred(coords) if self.blocks else coords
         self._refocus()

@@ -1,16 +1,20 @@
 """Screens: make a scan plan smaller by a cheap, rigorous look at every pair (docs/mathematics.md, C1 and C2)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from covertreex import plans
+from covertreex import parallel, plans
 from covertreex.kernels import RationalQuadratic
 from covertreex.payload import EUCLIDEAN, PayloadStore
 
 #: A query farther than this from all data, in lengthscales, is moved nearer: no kernel is above 1e-43 out there, except
 #: the rational quadratic.
 FAR = 100.0
+
+#: Rows that are copied in one task.
+PART = 8192
 
 #: float32 is precise enough where it blurs the |rho| of a typical pair by less than this.
 BLUR = 1e-2
@@ -140,7 +144,7 @@ class Screen:
         return counters
 
 
-def make_screen(payload, dtype):
+def make_screen(payload, dtype, n_threads=1):
     """A screen of a payload; `PayloadStore.screen32` and `screen64` keep theirs.
 
     Returns
@@ -154,6 +158,14 @@ def make_screen(payload, dtype):
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
     if not margin / float(np.median(payload.p)) <= BLUR:  # NaN where factors from a file are no numbers
         return None
+    factors = payload.factors
+    if dtype is not np.float64:
+        factors = np.empty(payload.factors.shape, dtype=dtype)
+
+        def copy(begin, end):
+            factors[begin:end] = payload.factors[begin:end]
+
+        parallel.run([partial(copy, *part) for part in parallel.spans(len(factors), PART)], n_threads)
     centre = 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
     inverse = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
     return Screen(
@@ -161,7 +173,7 @@ def make_screen(payload, dtype):
         dtype=dtype,
         centre=centre,
         kernel_code=payload.kernel_code,
-        factors=payload.factors if dtype is np.float64 else payload.factors.astype(dtype),
+        factors=factors,
         coords=np.ascontiguousarray(payload.coords - centre, dtype=dtype),
         scale=inverse,
         spread=inverse,

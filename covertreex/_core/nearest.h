@@ -33,8 +33,12 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_rows(const float *query, ptr
     for (ptrdiff_t b = 0; b < count; ++b) {
         const float *x = coords + (ptrdiff_t)blocks[b] * d * CX_BLOCK;
         const int32_t *r = rank + (ptrdiff_t)blocks[b] * CX_BLOCK;
-        float value[CX_BLOCK] = {0.0f};
-        for (ptrdiff_t j = 0; j < d; ++j)
+        float value[CX_BLOCK];
+        for (int i = 0; i < CX_BLOCK; ++i) {
+            float t = x[i] - query[0];
+            value[i] = t * t;
+        }
+        for (ptrdiff_t j = 1; j < d; ++j)
             for (int i = 0; i < CX_BLOCK; ++i) {
                 float t = x[j * CX_BLOCK + i] - query[j * stride];
                 value[i] += t * t;
@@ -78,16 +82,17 @@ CX_SCREEN_CLONES CX_UNUSED static float cx_near_threshold(const float *values, p
 /* Rows whose distance to some query, in units of that query's own radius, is in (above, reach] (both squared): their
  * values and places. Queries are (d, stride), `inverse` is 1 / radius^2; a query sees rows below its limit. `far` holds
  * the distances between the box of all queries and the blocks, and `widest` is the largest radius^2. Calls for a group
- * go outwards, each from where the last ended (the first from -1): `best`, (blocks, CX_BLOCK), keeps the values so far,
- * so that a query is compared with a block once. Returns how many.
+ * go outwards, each from where the last ended (the first from -1), and keep two things: `best`, (blocks, CX_BLOCK), the
+ * values so far, so that a query is compared with a block once; `due`, (blocks,), how far the next thing in a block is.
+ * Returns how many.
  */
 CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries, ptrdiff_t stride, ptrdiff_t size,
                                                            const int32_t *limit, const float *inverse, float widest,
                                                            ptrdiff_t d, const float *coords, const int32_t *rank,
                                                            const float *box_low, const float *box_high,
                                                            ptrdiff_t blocks, const float *far, float above,
-                                                           float reach, float *gap, float *best, float *values,
-                                                           int32_t *places)
+                                                           float reach, float *gap, float *best, float *due,
+                                                           float *values, int32_t *places)
 {
     ptrdiff_t kept = 0;
     for (ptrdiff_t b = 0; b < blocks; ++b) {
@@ -98,6 +103,8 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
         if (fresh)
             for (int l = 0; l < CX_BLOCK; ++l)
                 own[l] = CX_FAR;
+        else if (due[b] > reach)
+            continue;
         for (ptrdiff_t i = 0; i < stride; ++i)
             gap[i] = 0.0f;
         for (ptrdiff_t j = 0; j < d; ++j)
@@ -108,28 +115,51 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
                 t = t > 0.0f ? t : 0.0f;
                 gap[i] += t * t;
             }
-        for (ptrdiff_t i = 0; i < stride; ++i)
+        float next = CX_FAR;
+        int32_t some = 0;
+        for (ptrdiff_t i = 0; i < stride; ++i) {
             gap[i] *= inverse[i];
+            float later = gap[i] > reach ? gap[i] : CX_FAR;
+            next = later < next ? later : next;
+            some |= gap[i] <= reach;
+        }
+        due[b] = next;
+        if (!some)
+            continue;
         const float *x = coords + b * d * CX_BLOCK;
         const int32_t *r = rank + b * CX_BLOCK;
+        float least[CX_BLOCK]; /* nothing else points to it: its loops become vectors */
+        memcpy(least, own, sizeof least);
         for (ptrdiff_t i = 0; i < size; ++i) {
             if (gap[i] > reach || (gap[i] <= above && !fresh))
                 continue;
-            float value[CX_BLOCK] = {0.0f};
-            for (ptrdiff_t j = 0; j < d; ++j)
+            float value[CX_BLOCK], scale = inverse[i];
+            int32_t top = limit[i];
+            for (int l = 0; l < CX_BLOCK; ++l) {
+                float t = x[l] - queries[i];
+                value[l] = t * t;
+            }
+            for (ptrdiff_t j = 1; j < d; ++j)
                 for (int l = 0; l < CX_BLOCK; ++l) {
                     float t = x[j * CX_BLOCK + l] - queries[j * stride + i];
                     value[l] += t * t;
                 }
             for (int l = 0; l < CX_BLOCK; ++l) {
-                float scaled = r[l] < limit[i] ? value[l] * inverse[i] : CX_FAR;
-                own[l] = scaled < own[l] ? scaled : own[l];
+                float scaled = value[l] * scale;
+                scaled = r[l] < top ? scaled : CX_FAR;
+                least[l] = scaled < least[l] ? scaled : least[l];
             }
         }
+        memcpy(own, least, sizeof least);
         for (int l = 0; l < CX_BLOCK; ++l) {
-            values[kept] = own[l];
+            float later = least[l] > reach ? least[l] : CX_FAR;
+            next = later < next ? later : next;
+        }
+        due[b] = next;
+        for (int l = 0; l < CX_BLOCK; ++l) {
+            values[kept] = least[l];
             places[kept] = (int32_t)(b * CX_BLOCK + l);
-            kept += own[l] > above && own[l] <= reach;
+            kept += (least[l] > above) & (least[l] <= reach);
         }
     }
     return kept;

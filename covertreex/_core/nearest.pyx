@@ -19,8 +19,8 @@ cdef extern from "nearest.h" nogil:
     Py_ssize_t cx_near_gather(const float *queries, Py_ssize_t stride, Py_ssize_t size, const int32_t *limit,
                               const float *inverse, float widest, Py_ssize_t d, const float *coords,
                               const int32_t *rank, const float *box_low, const float *box_high, Py_ssize_t blocks,
-                              const float *far, float above, float reach, float *gap, float *best, float *values,
-                              int32_t *places)
+                              const float *far, float above, float reach, float *gap, float *best, float *due,
+                              float *values, int32_t *places)
     const int BLOCK "CX_BLOCK"
     const float FAR "CX_FAR"
 
@@ -77,7 +77,7 @@ cdef class Finder:
     cdef Py_ssize_t stride, size
     cdef float[:, ::1] queries
     cdef int32_t[::1] limit, list, places, fed
-    cdef float[::1] inverse, gap, far, best, values, box
+    cdef float[::1] inverse, gap, far, best, due, values, box
     cdef float widest
 
     def __init__(self, Blocks blocks, Py_ssize_t most):
@@ -87,7 +87,7 @@ cdef class Finder:
         self.queries = np.zeros((d, self.stride), dtype=np.float32)
         self.limit = np.zeros(self.stride, dtype=np.int32)
         self.inverse, self.gap = np.zeros((2, self.stride), dtype=np.float32)
-        self.far = np.zeros(blocks.coords.shape[0], dtype=np.float32)
+        self.far, self.due = np.zeros((2, blocks.coords.shape[0]), dtype=np.float32)
         self.list = np.zeros(blocks.coords.shape[0], dtype=np.int32)
         self.best = np.empty(rows, dtype=np.float32)
         self.values = np.zeros(rows + 1, dtype=np.float32)
@@ -136,7 +136,7 @@ cdef class Finder:
                               self.widest, self.queries.shape[0], &self.blocks.coords[0, 0, 0],
                               &self.blocks.rank[0, 0], &self.blocks.low[0, 0], &self.blocks.high[0, 0],
                               self.far.shape[0], &self.far[0], above, reach, &self.gap[0], &self.best[0],
-                              &self.values[0], &self.places[0])
+                              &self.due[0], &self.values[0], &self.places[0])
 
     cdef Py_ssize_t feed(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
                          Py_ssize_t seen) noexcept nogil:

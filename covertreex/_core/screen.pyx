@@ -5,7 +5,7 @@ stay below it. What survives is decided by canonical arithmetic, in a scan.
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 
 import numpy as np
@@ -290,13 +290,16 @@ cdef class Screener:
         cdef Py_ssize_t i
         cdef int64_t row
         self.first, self.size, self.filled, self.top = first, size, 0, 0
+        self.low, self.high = INT64_MAX, -1
         for i in range(size):
             self.lists[i].size = self.lists[i].old = self.lists[i].filled = 0
             self.lists[i].threshold = start[i] if start != NULL else -INFINITY
             self.top = max(self.top, self.queries.limit[first + i])
             row = self.queries.rows[first + i]
-            self.low = row if i == 0 else min(self.low, row)
-            self.high = row if i == 0 else max(self.high, row)
+            if row >= 0 and row != self.queries.exclude[first + i] and (
+                    self.queries.rank[row] < self.queries.limit[first + i]):  # it may have itself
+                self.low = min(self.low, row)
+                self.high = max(self.high, row)
 
     cdef void aim(self, Lens lens) noexcept nogil:
         """Begin to look through `lens`."""
@@ -333,7 +336,7 @@ cdef class Screener:
                 self.sharp.fetch(self.panel[j])
         for j in range(count):
             row = self.panel[j]
-            if self.low <= row <= self.high:  # perhaps a query itself: d(i, i) = 0, whatever rho computes
+            if self.low <= row <= self.high:  # perhaps a query that may have itself: d(i, i) = 0, whatever rho computes
                 self.keep_own(lens, row)
             if not some[j]:
                 continue

@@ -22,7 +22,7 @@ CX_UNUSED static void CX_NAME(put)(const CX_T *factors, ptrdiff_t m, CX_T *pack,
 
 /* Components that are multiplied at once: those of all packs of a group stay in the first-level cache. */
 #ifndef CX_CHUNK
-#define CX_CHUNK 64
+#define CX_CHUNK (512 / (ptrdiff_t)sizeof(CX_T))
 #endif
 
 /* Dots of 6 rows with a pack of 64 / sizeof(CX_T) queries, pack[i] being component i of all of them, over components
