@@ -161,6 +161,7 @@ cdef class Explorer:
     cdef Screener screener
     cdef Lens lens
     cdef Py_ssize_t together, touched, based
+    cdef double[::1] threshold
     cdef float[::1] score, weight
     cdef int32_t[::1] found, bases
 
@@ -168,6 +169,7 @@ cdef class Explorer:
         """`together` queries share candidates, those of consecutive places."""
         self.graph, self.screener, self.together = graph, screener, together
         self.lens = screener.near
+        self.threshold = np.empty(together)
         self.score, self.weight = np.zeros((2, graph.n), dtype=np.float32)
         self.found, self.bases = np.zeros((2, graph.n + 1), dtype=np.int32)
 
@@ -255,7 +257,6 @@ cdef class Explorer:
         """
         cdef Screener screener = self.screener
         cdef Py_ssize_t begin, size, i
-        cdef double threshold[64]
         with nogil:
             self.mark(seen, INFINITY)
             begin = first
@@ -268,7 +269,7 @@ cdef class Explorer:
                     screener.feed(self.lens, self.found[i])
                     self.score[self.found[i]] = 0.0
                 screener.compare(self.lens)
-                screener.finish(&threshold[0], &counts[begin - first])
+                screener.finish(&self.threshold[0], &counts[begin - first])
                 begin += size
             self.mark(seen, 0.0)
 

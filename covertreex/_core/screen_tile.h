@@ -20,16 +20,11 @@ CX_UNUSED static void CX_NAME(put)(const CX_T *factors, ptrdiff_t m, CX_T *pack,
         pack[i * (ptrdiff_t)(64 / sizeof(CX_T)) + lane] = factors[i];
 }
 
-/* Components that are multiplied at once: those of all packs of a group stay in the first-level cache. */
-#ifndef CX_CHUNK
-#define CX_CHUNK (512 / (ptrdiff_t)sizeof(CX_T))
-#endif
-
 /* Dots of 6 rows with a pack of 64 / sizeof(CX_T) queries, pack[i] being component i of all of them, over components
- * `begin` to `end` (multiples of 16): twelve sums in registers, added to out[r * stride + l] unless `begin` is 0. What
- * `next` points to is on its way when it returns: rows lie far apart in memory. */
-CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *const *next, ptrdiff_t next_begin, const CX_T *pack,
-                             ptrdiff_t begin, ptrdiff_t end, CX_T *out, ptrdiff_t stride)
+ * `begin` to `end` (multiples of 16): twelve sums in registers, added to out[r * stride + l] unless `begin` is 0. The
+ * `ahead` components that `next` points to are on their way when it returns: rows lie far apart in memory. */
+CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *const *next, ptrdiff_t next_begin, ptrdiff_t ahead,
+                             const CX_T *pack, ptrdiff_t begin, ptrdiff_t end, CX_T *out, ptrdiff_t stride)
 {
     enum { V = 32 / sizeof(CX_T) };
     const CX_T *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3], *r4 = r[4], *r5 = r[5];
@@ -37,7 +32,7 @@ CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *const *next, ptrd
     CX_NAME(vector) b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0};
     if (next)
         for (int j = 0; j < 6; ++j)
-            for (ptrdiff_t at = 0; at < CX_CHUNK; at += 64 / (ptrdiff_t)sizeof(CX_T))
+            for (ptrdiff_t at = 0; at < ahead; at += 64 / (ptrdiff_t)sizeof(CX_T))
                 CX_PREFETCH(next[j] + next_begin + at);
     if (begin > 0) {
         a0 = CX_NAME(load)(out), b0 = CX_NAME(load)(out + V);
@@ -88,12 +83,15 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, pt
                                                      ptrdiff_t ahead, const CX_T *pack, ptrdiff_t packs, ptrdiff_t m,
                                                      CX_T *out, ptrdiff_t stride)
 {
-    for (ptrdiff_t begin = 0; begin < m; begin += CX_CHUNK) {
-        ptrdiff_t end = begin + CX_CHUNK < m ? begin + CX_CHUNK : m;
+    /* Components that are multiplied at once: those of all packs, 24 KB, stay in the first-level cache. */
+    ptrdiff_t chunk = 384 / packs / 16 * 16;
+    chunk = chunk < 32 ? 32 : chunk;
+    for (ptrdiff_t begin = 0; begin < m; begin += chunk) {
+        ptrdiff_t end = begin + chunk < m ? begin + chunk : m, more = end < m ? end : 0;
         for (ptrdiff_t i = 0; i < nrows; i += 6) {
             const CX_T *const *fetched = end < m ? rows + i : i < ahead ? next + i : NULL;
             for (ptrdiff_t j = 0; j < packs; ++j)
-                CX_NAME(tile)(rows + i, j == 0 ? fetched : NULL, end < m ? end : 0,
+                CX_NAME(tile)(rows + i, j == 0 ? fetched : NULL, more, more + chunk < m ? chunk : m - more,
                               pack + j * m * (ptrdiff_t)(64 / sizeof(CX_T)), begin, end,
                               out + i * stride + j * (ptrdiff_t)(64 / sizeof(CX_T)), stride);
         }
