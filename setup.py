@@ -11,8 +11,8 @@ from setuptools import Extension, setup
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
 HEADERS = ("canonical.h", "canonical.pxd", "euclid.h", "screen.h", "screen_tile.h", "nearest.h", "whiten.h")
 NAMES = (
-    "boxes", "build", "canonical", "euclid", "factors", "graph", "halos", "maximin", "nearest", "order", "queries", "scan",
-    "screen", "search", "whiten",
+    "boxes", "build", "canonical", "euclid", "factors", "graph", "halos", "maximin", "nearest", "order", "queries",
+    "scan", "screen", "search", "whiten",
 )  # fmt: skip
 CONTRACTED = ("nearest", "screen", "whiten")
 CORE = os.path.join("covertreex", "_core")
