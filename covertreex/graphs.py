@@ -14,6 +14,7 @@ import numpy as np
 
 from covertreex import parallel, plans
 from covertreex.planner import meets
+from covertreex.screens import least_rho
 
 #: Queries that share candidates: as many as a float64 screen compares at once.
 TOGETHER = plans.INNER
@@ -105,16 +106,11 @@ class GraphPlanner:
             scratch["explorer"] = Explorer(self._graph, scratch["screener"], TOGETHER)
         return scratch["explorer"], scratch["screener"]
 
-    def _start(self, distances):
-        """C2: a k-th distance of at most this is a k-th ``|rho|`` of at least that."""
-        kth = distances[:, -1]
-        return 1.0 - kth * kth * (1.0 + 1e-15) - 1e-14
-
     def _calibrate(self, near, n_threads):
         """The largest promise at which a sample has its neighbours, None if there is none; and what was tried."""
         groups = near.sample()
         ptr, order = self.groups.ptr, self.groups.order
-        start = [self._start(self.distances[order[ptr[group] : ptr[group + 1]]]) for group in groups]
+        start = [least_rho(self.distances[order[ptr[group] : ptr[group + 1]], -1]) for group in groups]
         sample = near.solve(groups, start)
 
         def scored(group, members, true):
@@ -149,13 +145,14 @@ class GraphPlanner:
         block = self.queries.slice(ptr[first], ptr[last])
         place = self.groups.order[ptr[first] : ptr[last]]
         indices, distances = self.indices[place], self.distances[place]
-        start, counts = self._start(distances), np.zeros(len(block), dtype=np.int64)
+        kth, counts = distances[:, -1].copy(), np.zeros(len(block), dtype=np.int64)
+        start = least_rho(kth)
         explorer, screener = self._explorer()
         for group in range(first, last):
             part = slice(ptr[group] - ptr[first], ptr[group + 1] - ptr[first])
             explorer.look(ptr[group], ptr[group + 1], self.seen[group], self.plan.promise, start[part], counts[part])
         rows = screener.take()
-        plan = plans.plan_of_lists(block, counts, rows, distances[:, -1].copy())
+        plan = plans.plan_of_lists(block, counts, rows, kth)
         self.backend.scan(self.payload, plan, self.k, self.settings, out)
         merge(indices, distances, out.indices, out.distances)
         return self.payload.screen64.counters(screener, len(rows))

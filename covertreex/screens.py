@@ -127,9 +127,7 @@ class Screen:
         queries, most = plan.queries, int(np.max(np.diff(plan.group_ptr), initial=0))
         lens = self.lens(queries, most, external)
         screener = Screener(lens, lens, None, queries, PayloadView(self.payload), k, most, cancel)
-        # C2: a k-th distance of at most kth_upper is a k-th |rho| of at least this.
-        start = 1.0 - plan.kth_upper * plan.kth_upper * (1.0 + 1e-15) - 1e-14
-        _, counts = screener.sweep(plan, 0, start)
+        _, counts = screener.sweep(plan, 0, least_rho(plan.kth_upper))
         short = plans.plan_of_lists(queries, counts, screener.take(), plan.kth_upper)
         return short, self.counters(screener, len(short.run_start))
 
@@ -181,6 +179,11 @@ def make_screen(payload, dtype, n_threads=1):
         margin=margin,
         floor=16.0 * float(np.finfo(dtype).eps),
     )
+
+
+def least_rho(kth_upper):
+    """C2: a k-th distance of at most `kth_upper` is a k-th ``|rho|`` of at least this (elementwise)."""
+    return 1.0 - kth_upper * kth_upper * (1.0 + 1e-15) - 1e-14
 
 
 def _longest(factors):
