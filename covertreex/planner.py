@@ -12,7 +12,7 @@ import numpy as np
 
 from covertreex import parallel, plans, whitening
 from covertreex.protocols import SearchOutput
-from covertreex.screens import make_screen
+from covertreex.screens import WORTH_TURNING, make_screen
 
 #: Each ring of rows reaches so much farther that it would hold this many times more, were they spread evenly.
 GROWTH = 1.3
@@ -135,10 +135,16 @@ def _few(rings):
 
 def choose_screen(payload, settings, total, n_threads=1):
     """The `Screen` that a scan for `total` queries should use, or None."""
-    if settings.gate and total >= WORTH_COPYING and "screen32" not in payload.__dict__:
-        payload.__dict__["screen32"] = make_screen(payload, np.float32, n_threads)
-    if settings.gate and total >= WORTH_COPYING and payload.screen32 is not None:
-        return payload.screen32
+    if settings.gate and total >= WORTH_COPYING:
+        exact = settings.recall_target == 1.0
+        turned = exact and total >= WORTH_TURNING * payload.factors.shape[1]
+        held, made = "screen32" in payload.__dict__, payload.__dict__.get("screen32")
+        if made is not None:
+            held = made.turned or not turned if exact else made.basis is None
+        if not held:  # one copy at a time
+            payload.__dict__["screen32"] = make_screen(payload, np.float32, n_threads, turned)
+        if payload.screen32 is not None:
+            return payload.screen32
     return payload.screen64 if settings.gemm else None
 
 

@@ -14,15 +14,35 @@ from covertreex.payload import EUCLIDEAN, PayloadStore
 FAR = 100.0
 
 #: Rows that are copied in one task.
-PART = 8192
+PART = 1024
 
 #: float32 is precise enough where it blurs the |rho| of a typical pair by less than this.
 BLUR = 1e-2
 
 
+#: Factors are turned where there are so many times more rows than components; what the leading components may leave of
+#: a typical pair's |rho|; and the largest share of all that is few.
+WORTH_TURNING, DOUBT, LEADING = 16, 0.08, 0.75
+
+#: Bounds are made larger by this factor, for their own rounding.
+WIDER = 1.0 + 1e-5
+
 #: Nanoseconds of one core (AVX2, 3 GHz) that a pair takes: per component in float32 and in float64, for its kernel in
 #: float32 and in float64, and for a look. Only their ratios matter, and only for what is faster.
 PRODUCT32, PRODUCT64, KERNEL32, KERNEL64, LOOK = 0.0235, 0.047, 1.7, 4.0, 0.8
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a `Screen` needs of queries that are no rows of the payload: as its own, see there."""
+
+    head: np.ndarray
+    tail: np.ndarray
+    coords: np.ndarray
+    scale: np.ndarray
+    spread: np.ndarray
+    blunt: np.ndarray
+    margin: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +58,17 @@ class Screen:
         Subtracted from coordinates, so that float32 keeps their differences.
     kernel_code : int
         The kernel, as canonical arithmetic numbers it; -1 for none, where factors are whitened.
-    factors, coords, scale, spread : ndarray
-        Factors (n, m), centred coordinates (n, d), and what a pair's value is multiplied by and may be off by, in
-        `dtype`: ``|rho|`` is within ``margin * spread_i * spread_j + floor`` of
-        ``scale_i * scale_j * |k(x_i, x_j) - v_i . v_j|`` (C1).
+    head, tail : ndarray, shapes (n, h) and (n, t)
+        Factors, in `dtype`: the components that all pairs are multiplied in, and those for pairs left in doubt.
+    coords, scale, spread : ndarray
+        Centred coordinates (n, d), and what a pair's value is multiplied by and may be off by, in `dtype`: ``|rho|`` is
+        within ``margin * spread_i * spread_j + floor`` of ``scale_i * scale_j * |k(x_i, x_j) - v_i . v_j|`` (C1).
+    blunt : ndarray, shape (n,)
+        Without the tail it may be off by ``blunt_i * blunt_j + floor`` (C4).
+    basis : ndarray, shape (m, m), or None
+        What factors were multiplied by, so that the first components hold most of them (`turn`); None for nothing.
+    turned : bool
+        Whether that was tried.
     length : float
         The largest ``|v|**2``.
     margin, floor : float
@@ -51,10 +78,14 @@ class Screen:
     dtype: type
     centre: np.ndarray
     kernel_code: int
-    factors: np.ndarray
+    head: np.ndarray
+    tail: np.ndarray
     coords: np.ndarray
     scale: np.ndarray
     spread: np.ndarray
+    blunt: np.ndarray
+    basis: np.ndarray | None
+    turned: bool
     length: float
     margin: float
     floor: float
@@ -65,7 +96,7 @@ class Screen:
     @property
     def pair_cost(self):
         """float: nanoseconds of one core that a pair is expected to take."""
-        m = self.factors.shape[1]
+        m = self.head.shape[1]
         if self.dtype is np.float32:
             return m * PRODUCT32 + KERNEL32 + LOOK
         return m * PRODUCT64 + KERNEL64 + LOOK
@@ -76,29 +107,40 @@ class Screen:
         return np.dtype(self.dtype).name
 
     def of_queries(self, queries):
-        """Factors, coordinates, scale and spread of external queries, in the screen's precision; their margin.
+        """What the screen needs of external queries.
 
-        The margin (C1) is larger than that of the data where their factors are longer or they lie outside.
+        Returns
+        -------
+        Outside
+            Its margin (C1) is larger than that of the data where their factors are longer or they lie outside.
         """
         if len(queries.p) == 0:
-            none = np.zeros(0, self.dtype)
-            return queries.factors.astype(self.dtype), queries.coords.astype(self.dtype), none, none, 0.0
+            return self._outside(queries.factors, queries.coords, queries.p, 0.0)
         low, high = self.payload.coords.min(axis=0), self.payload.coords.max(axis=0)
         far = np.inf if isinstance(self.payload.kernel, RationalQuadratic) else FAR
         coords = np.clip(queries.coords, low - far, high + far)
         extent = np.maximum(high, coords.max(axis=0)) - np.minimum(low, coords.min(axis=0))
         margin = _margin(self.payload, self.dtype, max(self.length, _longest(queries.factors)), float(extent.max()))
         inverse = np.ascontiguousarray(1.0 / np.sqrt(queries.p), dtype=self.dtype)
-        return (
-            np.ascontiguousarray(queries.factors, dtype=self.dtype),
-            np.ascontiguousarray(coords - self.centre, dtype=self.dtype),
-            inverse,
-            inverse,
-            margin,
+        return self._outside(queries.factors, coords - self.centre, inverse, margin)
+
+    def _outside(self, factors, coords, scale, margin, spread=None):
+        spread = scale if spread is None else spread
+        head, tail, blunt = split(factors, self.basis, self.head.shape[1], scale, spread, margin, self.dtype)
+        return Outside(
+            head=head,
+            tail=tail,
+            coords=np.ascontiguousarray(coords, dtype=self.dtype),
+            scale=np.ascontiguousarray(scale, dtype=self.dtype),
+            spread=np.ascontiguousarray(spread, dtype=self.dtype),
+            blunt=blunt,
+            margin=margin,
         )
 
     def lens(self, queries, most, external=None):
-        """A `covertreex._core.screen.Lens`, one thread's, for groups of at most `most` of `queries`."""
+        """A `covertreex._core.screen.Lens`, one thread's, for groups of at most `most` of `queries`; `external` is what
+        `of_queries` makes of these, if it is at hand.
+        """
         from covertreex._core.screen import Lens
 
         return Lens(self, self.of_queries(queries) if external is None else external, most)
@@ -142,8 +184,17 @@ class Screen:
         return counters
 
 
-def make_screen(payload, dtype, n_threads=1):
+def make_screen(payload, dtype, n_threads=1, turned=False):
     """A screen of a payload; `PayloadStore.screen32` and `screen64` keep theirs.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    dtype : type
+    n_threads : int
+    turned : bool
+        Whether factors may be turned, in float32. What a screen finds does not depend on that, but the last digits of
+        its ``|rho|`` do, and these come from LAPACK: with a recall target they would tell where to stop.
 
     Returns
     -------
@@ -156,29 +207,103 @@ def make_screen(payload, dtype, n_threads=1):
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
     if not margin / float(np.median(payload.p)) <= BLUR:  # NaN where factors from a file are no numbers
         return None
-    factors = payload.factors
-    if dtype is not np.float64:
-        factors = np.empty(payload.factors.shape, dtype=dtype)
-
-        def copy(begin, end):
-            factors[begin:end] = payload.factors[begin:end]
-
-        parallel.run([partial(copy, *part) for part in parallel.spans(len(factors), PART)], n_threads)
-    centre = 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
     inverse = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
+    if dtype is np.float64:
+        basis, head, tail, blunt = None, payload.factors, payload.factors[:, :0], np.sqrt(margin) * inverse * WIDER
+    else:
+        basis, head, tail, blunt = split_all(
+            len(payload), payload.factors.__getitem__, inverse, inverse, margin, dtype, n_threads, turned
+        )
+    centre = 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
     return Screen(
         payload=payload,
         dtype=dtype,
         centre=centre,
         kernel_code=payload.kernel_code,
-        factors=factors,
+        head=head,
+        tail=tail,
         coords=np.ascontiguousarray(payload.coords - centre, dtype=dtype),
         scale=inverse,
         spread=inverse,
+        blunt=blunt,
+        basis=basis,
+        turned=turned,
         length=length,
         margin=margin,
         floor=16.0 * float(np.finfo(dtype).eps),
     )
+
+
+def turn(n, factors, scale):
+    """An orthonormal basis of which a few leading components hold most of `n` factors, each times its `scale`.
+
+    Parameters
+    ----------
+    n : int
+    factors : callable
+        Takes a slice of ``range(n)`` and returns these factors.
+    scale : ndarray, shape (n,)
+
+    Returns
+    -------
+    basis : ndarray, shape (m, m), or None
+        None where turning does not pay.
+    leading : int
+        How many components leave less than `DOUBT` of a typical ``scale**2 |v|**2``; a multiple of 16.
+    """
+    m = factors(slice(0, 0)).shape[1]
+    if n < WORTH_TURNING * m or m < 64:
+        return None, m
+    rows = slice(0, n, max(1, n // (8 * m)))
+    some = factors(rows) * scale[rows, None].astype(np.float64)
+    _, basis = np.linalg.eigh(some.T @ some)
+    basis = basis[:, ::-1]
+    left = np.cumsum(np.square(some @ basis)[:, ::-1], axis=1)[:, ::-1]
+    enough = np.flatnonzero(np.median(left[:, ::16], axis=0) < DOUBT)
+    leading = 16 * int(enough[0]) if len(enough) else m
+    if leading > LEADING * m:
+        return None, m
+    return np.ascontiguousarray(basis), leading
+
+
+def split_all(n, factors, scale, spread, margin, dtype, n_threads, turned=True):
+    """`turn`, if wanted, and `split` of all rows.
+
+    Returns
+    -------
+    basis, head, tail, blunt
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        m = factors(slice(0, 0)).shape[1]
+        basis, leading = turn(n, factors, scale) if turned else (None, m)
+        head, tail = np.empty((n, leading), dtype=dtype), np.empty((n, m - leading), dtype=dtype)
+        blunt = np.empty(n, dtype=dtype)
+
+        def part(begin, end):
+            rows = slice(begin, end)
+            head[rows], tail[rows], blunt[rows] = split(
+                factors(rows), basis, leading, scale[rows], spread[rows], margin, dtype
+            )
+
+        parallel.run([partial(part, *rows) for rows in parallel.spans(n, PART)], n_threads)
+    return basis, head, tail, blunt
+
+
+def split(factors, basis, leading, scale, spread, margin, dtype):
+    """Factors in a basis, their first components and the others, and how far off the first alone may be (C4).
+
+    Returns
+    -------
+    head, tail : ndarray, shapes (n, leading) and (n, m - leading)
+    blunt : ndarray, shape (n,)
+    """
+    turned = factors if basis is None else factors @ basis.astype(factors.dtype)
+    head, tail = turned[:, :leading], turned[:, leading:]
+    left = np.einsum("ij,ij->i", tail, tail, dtype=np.float64) * np.square(scale, dtype=np.float64)
+    blunt = np.sqrt(margin * np.square(spread, dtype=np.float64) + left) * WIDER
+    return (np.ascontiguousarray(part, dtype=dtype) for part in (head, tail, blunt))
 
 
 def least_rho(kth_upper):

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from covertreex import parallel
-from covertreex.screens import LOOK, PRODUCT32, PRODUCT64, Screen
+from covertreex.screens import LOOK, PRODUCT32, PRODUCT64, Screen, split_all
 
 #: The most pivots there may be, as a multiple of the factors' own length.
 MOST = 1.5
@@ -22,6 +22,9 @@ PART = 1024
 #: More pivots are drawn while the last ones have made a pair cheaper by this share, and it does not cost so many times
 #: what it would in float64.
 WORTH, HOPELESS = 0.1, 4.0
+
+#: What a component costs once all are turned, and only the leading ones are of all pairs.
+TURNED = 0.6
 
 #: Nanoseconds of one core that a float64 pair on its own takes, per component.
 PAIR64 = 0.25
@@ -57,29 +60,28 @@ class WhitenedScreen(Screen):
     @property
     def pair_cost(self):
         """float: nanoseconds of one core that a pair is expected to take."""
-        return dict(self.tried)[self.factors.shape[1]]
+        return dict(self.tried)[len(self.pivots)]
 
     @property
     def name(self):
         """str: how people call it."""
-        return f"whitened float32, {self.factors.shape[1]} components"
+        return f"whitened float32, {len(self.pivots)} components"
 
     def of_queries(self, queries):
         """As `Screen.of_queries`."""
-        none = np.zeros((len(queries.p), 0), dtype=np.float32)
-        if len(queries.p) == 0:
-            zero = np.zeros(0, dtype=np.float32)
-            return np.zeros((0, self.factors.shape[1]), dtype=np.float32), none, zero, zero, 0.0
+        none, ones = np.zeros((len(queries.p), 0)), np.ones(len(queries.p))
+        if len(ones) == 0:
+            return self._outside(np.zeros((0, len(self.pivots))), none, ones, 0.0)
         from scipy.linalg import solve_triangular
 
-        *_, margin = self.sharp.of_queries(queries)
+        margin = self.sharp.of_queries(queries).margin
         rho = _correlations(self.payload, self.pivots, queries.coords, queries.factors, queries.p)
         w = solve_triangular(self.lower, rho, lower=True).T
         shift = self.shift + (len(self.pivots) + 2) * max(margin, self.sharp.margin) / float(
             min(queries.p.min(), self.payload.p.min())
         )
         spread = _spread(1.0 - np.einsum("ij,ij->i", w, w), shift)
-        return np.ascontiguousarray(w, dtype=np.float32), none, np.ones(len(w), dtype=np.float32), spread, 1.0
+        return self._outside(w, none, ones, 1.0, spread)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +154,7 @@ def make_whitened(payload, looks, pairs, n_threads):
         block = _correlations(payload, new, payload.coords[new], payload.factors[new], payload.p[new])
         block[np.diag_indices(PIVOTS)] = 1.0 + shift
         known = w[:step, new]
-        flat = known.transpose(1, 0, 2).reshape(PIVOTS, old).astype(np.float64)
+        flat = _flat(known).astype(np.float64)
         try:
             corner = np.linalg.cholesky(block - flat @ flat.T)
         except np.linalg.LinAlgError:
@@ -168,7 +170,7 @@ def make_whitened(payload, looks, pairs, n_threads):
             bound = np.abs(product) + spread[look.queries, None] * spread[look.rows]
             left += np.sum((bound >= look.thresholds[:, None]) & look.allowed)
             looked += np.sum(look.allowed)
-        cost = size * PRODUCT32 + LOOK + left / max(1, looked) * m * PAIR64 + _cost(n, size, m) / pairs
+        cost = TURNED * size * PRODUCT32 + LOOK + left / max(1, looked) * m * PAIR64 + _cost(n, size, m) / pairs
         before = tried[-1][1] if tried else np.inf
         tried.append((size, float(cost)))
         if cost < best_cost:
@@ -177,30 +179,37 @@ def make_whitened(payload, looks, pairs, n_threads):
             break
     if not best:
         return None
-    factors = np.empty((n, best), dtype=np.float32)
-
-    def fill(begin, end):
-        factors[begin:end].reshape(-1, best // PIVOTS, PIVOTS)[:] = w[: best // PIVOTS, begin:end].transpose(1, 0, 2)
-
-    parallel.run([partial(fill, *part) for part in parallel.spans(n, PART)], n_threads)
+    scale, spread = np.ones(n, dtype=np.float32), _spread(best_q, shift)
+    basis, head, tail, blunt = split_all(
+        n, lambda rows: _flat(w[: best // PIVOTS, rows]), scale, spread, 1.0, np.float32, n_threads
+    )
     return WhitenedScreen(
         payload=payload,
         dtype=np.float32,
         centre=sharp.centre,
         kernel_code=-1,
-        factors=factors,
+        head=head,
+        tail=tail,
         coords=np.zeros((n, 0), dtype=np.float32),
-        scale=np.ones(n, dtype=np.float32),
-        spread=_spread(best_q, shift),
+        scale=scale,
+        spread=spread,
+        blunt=blunt,
+        basis=basis,
+        turned=True,
         length=1.0,
         margin=1.0,
-        floor=(best + 8.0) * float(np.finfo(np.float32).eps),
+        floor=(best + 8.0 + 1.5 * best**1.5) * float(np.finfo(np.float32).eps),
         sharp=sharp,
         pivots=pivots[:best],
         lower=lower[:best, :best].copy(),
         shift=shift,
         tried=tuple(tried),
     )
+
+
+def _flat(w):
+    """Components by steps, (steps, n, 64), as rows (n, r)."""
+    return w.transpose(1, 0, 2).reshape(w.shape[1], len(w) * w.shape[2])
 
 
 def _cost(n, size, m):

@@ -107,6 +107,85 @@ def test_counters_tell_which_screen_worked(rng):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Leading components (C4)
+
+
+@pytest.fixture(scope="module")
+def long():
+    """More rows than 16 times their 64 components, with duplicates, near-duplicates and inducing points among them."""
+    X = hard_points(np.random.default_rng(5), 1400, 3)
+    return cx.cover_tree(X, kernel=cx.Matern32(1.3), inducing=64, jitter=1e-4)
+
+
+def turned_screen(payload, monkeypatch, doubt=0.08):
+    monkeypatch.setattr(screens, "DOUBT", doubt)
+    screen = make_screen(payload, np.float32, turned=True)
+    assert screen.basis is not None
+    assert 0 < screen.head.shape[1] < payload.factors.shape[1]
+    return screen
+
+
+@pytest.mark.parametrize("doubt", [0.08, 0.5, 2.0])
+def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
+    screen = turned_screen(long.payload, monkeypatch, doubt)
+    np.testing.assert_allclose(screen.basis.T @ screen.basis, np.eye(64), atol=1e-13)
+    asked = np.concatenate([long.X[:50], rng.normal(size=(100, 3)) * 3])
+    queries, payload = asking.block_of(long, asking.check(long, asked), 1)
+    rows, distances = oracle.canonical(payload, queries, len(payload))
+    rho = np.empty_like(distances)
+    np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
+    outside = screen.of_queries(queries)
+    raised = np.sqrt(max(1.0, outside.margin / screen.margin))
+    values = payload.kernel._of_scaled(queries.coords, payload.coords)
+    for parts, off in (
+        (("head",), raised * np.outer(outside.blunt.astype(float), screen.blunt)),
+        (("head", "tail"), max(outside.margin, screen.margin) * np.outer(outside.spread.astype(float), screen.spread)),
+    ):
+        left = [np.hstack([getattr(side, part).astype(float) for part in parts]) for side in (outside, screen)]
+        near = np.abs(values - left[0] @ left[1].T) * np.outer(outside.scale.astype(float), screen.scale)
+        gap = np.abs(near[:, payload.row] - rho)
+        assert np.all(gap <= off[:, payload.row] + screen.floor)
+    assert np.median(np.outer(outside.blunt, screen.blunt)) < 2.0 * doubt
+
+
+@pytest.mark.parametrize("k", [1, 7])
+@pytest.mark.parametrize("predecessors", [False, True])
+def test_a_turned_sweep_is_exact(long, k, predecessors, monkeypatch):
+    for doubt in (0.08, 2.0):
+        monkeypatch.setattr(screens, "DOUBT", doubt)
+        long.payload.__dict__.pop("screen32", None)
+        result = long.search(k, predecessor_mode=predecessors, settings="exact")
+        assert result.plan.screen == "float32"
+        assert long.payload.screen32.tail.shape[1] > 0
+        indices, distances = oracle.canonical(long.payload, block_of(long, predecessors), k)
+        np.testing.assert_array_equal(result.indices, indices)
+        np.testing.assert_array_equal(result.distances, distances)
+
+
+def test_fast_is_the_same_after_an_exact_search(monkeypatch):
+    X = np.random.default_rng(3).uniform(size=(6000, 2))
+    settings = cx.FAST.replace(recall_target=0.95)
+    found = []
+    for exact_first in (False, True):
+        tree = cx.cover_tree(X, kernel=cx.Matern32(0.3), inducing=64, jitter=1e-4)
+        if exact_first:
+            tree.search(8, settings="exact")
+            assert tree.payload.screen32.basis is not None
+        found.append(tree.search(8, settings=settings))
+        assert tree.payload.screen32.basis is None
+    assert found[0].plan.least is not None
+    np.testing.assert_array_equal(found[0].indices, found[1].indices)
+    assert found[0].telemetry.counters == found[1].telemetry.counters
+
+
+def test_few_rows_or_few_components_are_not_turned(rng):
+    X = rng.normal(size=(900, 2))
+    for inducing in (20, 100):
+        tree = cx.cover_tree(X, kernel=cx.Matern32(0.7), inducing=inducing)
+        assert make_screen(tree.payload, np.float32, turned=True).basis is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Whitening
 
 
@@ -121,7 +200,9 @@ def whitened_search(tree, k, **arguments):
     tree.payload.__dict__.pop("_whitened", None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screens, "KERNEL64", 1000.0)  # it would not pay for so few points
+        patch.setattr(screens, "WORTH_TURNING", 1)
         result = tree.search(k, settings="exact", **arguments)
+    assert tree.payload.__dict__["_whitened"].tail.shape[1] > 0
     assert result.plan.screen.startswith("whitened float32, ")
     return result
 
@@ -144,9 +225,10 @@ def test_a_whitened_screen_bounds_every_pair(smooth, rng):
     rows, distances = oracle.canonical(payload, queries, len(payload))
     rho = np.empty_like(distances)
     np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
-    w, _, _, spread, margin = screen.of_queries(queries)
-    near = np.abs(w.astype(float) @ screen.factors.T.astype(float))
-    off = margin * np.outer(spread.astype(float), screen.spread) + screen.floor
+    outside = screen.of_queries(queries)
+    near = np.abs(outside.head.astype(float) @ screen.head.T.astype(float))
+    off = np.outer(outside.blunt.astype(float), screen.blunt) + screen.floor
+    assert outside.margin == screen.margin
     gap = np.abs(near[:, payload.row] - rho)
     assert np.all(gap <= off[:, payload.row])
     assert np.median(off) < 0.5

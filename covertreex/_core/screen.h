@@ -10,53 +10,74 @@
 #define CX_SCREEN_CLONES
 #endif
 
+typedef float cx_screen32_vector __attribute__((vector_size(32)));
+typedef int32_t cx_screen32_bits __attribute__((vector_size(32)));
+typedef double cx_screen64_vector __attribute__((vector_size(32)));
+typedef int64_t cx_screen64_bits __attribute__((vector_size(32)));
+
 /* exp(x) for x <= 0 to about 3e-7 relative; 0 below -87. */
-CX_INLINE float cx_screen32_exp(float x)
+CX_INLINE cx_screen32_vector cx_screen32_exp(cx_screen32_vector x)
 {
-    const float magic = 12582912.0f; /* 1.5 * 2^23 */
-    float clamped = x < -87.0f ? -87.0f : x;
-    float shifted = clamped * 1.44269504f + magic;
-    float n = shifted - magic;
-    float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-    float e = 1.0f / 720.0f;
-    e = 1.0f / 120.0f + r * e;
-    e = 1.0f / 24.0f + r * e;
-    e = 1.0f / 6.0f + r * e;
-    e = 0.5f + r * e;
-    e = 1.0f + r * e;
-    e = 1.0f + r * e;
-    int32_t bits;
-    memcpy(&bits, &shifted, 4);
-    bits = (int32_t)((uint32_t)(bits + 127) << 23);
-    float scale;
-    memcpy(&scale, &bits, 4);
-    return x < -87.0f ? 0.0f : e * scale;
+    cx_screen32_bits shown, keep = x >= -87.0f;
+    memcpy(&shown, &x, 32);
+    shown &= keep;
+    memcpy(&x, &shown, 32);
+    cx_screen32_vector shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23 */
+    cx_screen32_vector n = shifted - 12582912.0f, r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    /* By squares: the sum of a chain would wait for every term. */
+    cx_screen32_vector r2 = r * r, e = (1.0f / 24.0f + r * (1.0f / 120.0f)) + r2 * (1.0f / 720.0f);
+    e = (1.0f + r) + r2 * ((0.5f + r * (1.0f / 6.0f)) + r2 * e);
+    memcpy(&shown, &shifted, 32);
+    shown = ((shown + 127) << 23) & keep;
+    memcpy(&x, &shown, 32);
+    return e * x;
 }
 
-CX_INLINE double cx_screen64_exp(double x)
+/* exp(x) for x <= 0 to about 4e-16 relative; 0 below -700. */
+CX_INLINE cx_screen64_vector cx_screen64_exp(cx_screen64_vector x)
 {
-    return cx_exp_neg(x);
+    cx_screen64_bits shown, keep = x >= -700.0;
+    memcpy(&shown, &x, 32);
+    shown &= keep;
+    memcpy(&x, &shown, 32);
+    cx_screen64_vector shifted = x * 1.4426950408889634 + 6755399441055744.0; /* 1.5 * 2^52 */
+    cx_screen64_vector n = shifted - 6755399441055744.0;
+    cx_screen64_vector r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+    cx_screen64_vector e = (cx_screen64_vector){0} + 1.0 / 6227020800.0;
+    e = 1.0 / 479001600.0 + r * e;
+    e = 1.0 / 39916800.0 + r * e;
+    e = 1.0 / 3628800.0 + r * e;
+    e = 1.0 / 362880.0 + r * e;
+    e = 1.0 / 40320.0 + r * e;
+    e = 1.0 / 5040.0 + r * e;
+    e = 1.0 / 720.0 + r * e;
+    e = 1.0 / 120.0 + r * e;
+    e = 1.0 / 24.0 + r * e;
+    e = 1.0 / 6.0 + r * e;
+    e = 0.5 + r * e;
+    e = 1.0 + r * e;
+    e = 1.0 + r * e;
+    memcpy(&shown, &shifted, 32);
+    shown = ((shown + 1023) << 52) & keep;
+    memcpy(&x, &shown, 32);
+    return e * x;
 }
 
 enum { CX_NO_KERNEL = -1 }; /* |rho| is |dot| */
 
 #define CX_T float
-#define CX_COUNT int32_t
 #define CX_NAME(x) cx_screen32_##x
 #define CX_SQRT sqrtf
 #include "screen_tile.h"
 #undef CX_T
-#undef CX_COUNT
 #undef CX_NAME
 #undef CX_SQRT
 
 #define CX_T double
-#define CX_COUNT int64_t
 #define CX_NAME(x) cx_screen64_##x
 #define CX_SQRT sqrt
 #include "screen_tile.h"
 #undef CX_T
-#undef CX_COUNT
 #undef CX_NAME
 #undef CX_SQRT
 
@@ -66,12 +87,38 @@ CX_UNUSED static void cx_screen_fetch(const char *row, ptrdiff_t bytes)
         CX_PREFETCH(row + at);
 }
 
+/* Of `count` queries `hit` those which a row may concern (C1) once `m` more components, a multiple of 16, are multiplied:
+ * returns how many are left in `hit`. rho is of all queries, of one row; `tail` and `tails` are the row's components and
+ * each query's. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_screen32_again(const float *tail, const float *const *tails, ptrdiff_t m,
+                                                              float row_scale, const float *scale, float row_spread,
+                                                              const float *spread, float floor, const float *threshold,
+                                                              float *rho, int32_t *hit, ptrdiff_t count)
+{
+    ptrdiff_t left = 0;
+    for (ptrdiff_t number = 0; number < count; ++number) {
+        int32_t i = hit[number];
+        const float *other = tails[i];
+        cx_screen32_vector a = {0}, b = {0};
+        for (ptrdiff_t at = 0; at < m; at += 16) {
+            a += cx_screen32_load(tail + at) * cx_screen32_load(other + at);
+            b += cx_screen32_load(tail + at + 8) * cx_screen32_load(other + at + 8);
+        }
+        a += b;
+        float dot = ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
+        rho[i] -= dot * scale[i] * row_scale;
+        hit[left] = i;
+        left += fabsf(rho[i]) + row_spread * spread[i] + floor >= threshold[i];
+    }
+    return left;
+}
+
 /* |rho| of one row and one query in float64. */
 CX_SCREEN_CLONES CX_UNUSED static double cx_screen64_pair(int kernel, double variance, double alpha, const double *x,
                                                           const double *y, ptrdiff_t d, const double *v,
                                                           const double *w, ptrdiff_t m, double scale, double other)
 {
-    cx_screen64_vector a = {0}, b = {0}, c = {0}, e = {0};
+    cx_screen64_vector a = {0}, b = {0}, c = {0}, e = {0}, square = {0};
     for (ptrdiff_t i = 0; i < m; i += 16) {
         a += cx_screen64_load(v + i) * cx_screen64_load(w + i);
         b += cx_screen64_load(v + i + 4) * cx_screen64_load(w + i + 4);
@@ -79,9 +126,11 @@ CX_SCREEN_CLONES CX_UNUSED static double cx_screen64_pair(int kernel, double var
         e += cx_screen64_load(v + i + 12) * cx_screen64_load(w + i + 12);
     }
     a = (a + b) + (c + e);
-    double dot = (a[0] + a[1]) + (a[2] + a[3]), rho;
-    cx_screen64_rho(1, kernel, variance, alpha, x, scale, y, d, 1, &other, &dot, 1, &rho);
-    return rho;
+    for (ptrdiff_t i = 0; i < d; ++i)
+        square[0] += (y[i] - x[i]) * (y[i] - x[i]);
+    double dot = (a[0] + a[1]) + (a[2] + a[3]);
+    cx_screen64_kernels(kernel, alpha, &square, 1);
+    return fabs((variance * square[0] - dot) * other * scale);
 }
 
 /* |rho| of four rows and one query in float64; rows `next` are on their way when it returns. */
@@ -115,11 +164,18 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_screen64_four(int kernel, double varia
     a1 += b1;
     a2 += b2;
     a3 += b3;
-    double dots[4] = {(a0[0] + a0[1]) + (a0[2] + a0[3]), (a1[0] + a1[1]) + (a1[2] + a1[3]),
-                      (a2[0] + a2[1]) + (a2[2] + a2[3]), (a3[0] + a3[1]) + (a3[2] + a3[3])};
+    cx_screen64_vector dots = {(a0[0] + a0[1]) + (a0[2] + a0[3]), (a1[0] + a1[1]) + (a1[2] + a1[3]),
+                               (a2[0] + a2[1]) + (a2[2] + a2[3]), (a3[0] + a3[1]) + (a3[2] + a3[3])};
+    cx_screen64_vector square = {0};
+    for (ptrdiff_t i = 0; i < d; ++i) {
+        cx_screen64_vector t = {coords[rows[0] * d + i] - x[i], coords[rows[1] * d + i] - x[i],
+                                coords[rows[2] * d + i] - x[i], coords[rows[3] * d + i] - x[i]};
+        square += t * t;
+    }
+    cx_screen64_kernels(kernel, alpha, &square, 1);
+    dots = variance * square - dots;
     for (int i = 0; i < 4; ++i)
-        cx_screen64_rho(1, kernel, variance, alpha, coords + rows[i] * d, scales[rows[i]], x, d, 1, &scale, dots + i,
-                        1, rho + i);
+        rho[i] = fabs(dots[i] * scale * scales[rows[i]]);
 }
 
 #endif

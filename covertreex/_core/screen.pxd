@@ -4,6 +4,7 @@ from covertreex._core.queries cimport QueriesView
 
 cdef enum:
     PANEL = 48  # rows compared at once: a multiple of the 6 of a tile
+    DOUBTS = 256  # pairs to be looked at again
     FOUR = 4    # rows compared at once with a single query
 
 
@@ -24,27 +25,37 @@ cdef struct Shortlist:
     double threshold   # the k-th best |rho| is at least this
 
 
+cdef struct Doubt:
+    # A row and the i-th query of the group.
+    int64_t row
+    Py_ssize_t i
+
+
+cdef struct Side:
+    # Where a screen has its arrays: of the data, or of external queries.
+    const char *head
+    const char *tail
+    const char *coords
+    const char *scale
+    const char *spread
+    const char *blunt
+
+
 cdef class Lens:
     cdef bint single
     cdef int kernel
-    cdef double variance, alpha, margin, floor
-    cdef Py_ssize_t d, m, lanes, stride, width, packs
-    cdef const char *factors
-    cdef const char *coords
-    cdef const char *scale
-    cdef const char *spread
-    cdef const char *external_factors
-    cdef const char *external_coords
-    cdef const char *external_scale
-    cdef const char *external_spread
+    cdef double variance, alpha, margin, raised, floor
+    cdef Py_ssize_t d, m, t, lanes, stride, width, packs
+    cdef Side data, external
+    cdef const float **tails
     cdef char *pack
     cdef char *group_coords
     cdef char *group_scale
     cdef char *group_spread
+    cdef char *group_blunt
     cdef char *threshold
-    cdef char *dots
     cdef char *rho
-    cdef char *high
+    cdef char *some
     cdef int32_t *hit
     cdef object held
 
@@ -54,7 +65,7 @@ cdef class Lens:
     cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil
     cdef void multiply(self, const int64_t *panel, Py_ssize_t count, Py_ssize_t ahead) noexcept nogil
     cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil
-    cdef Py_ssize_t hits(self, Py_ssize_t j) noexcept nogil
+    cdef Py_ssize_t hits(self, int64_t row, Py_ssize_t j) noexcept nogil
     cdef void fetch(self, int64_t row) noexcept nogil
     cdef double pair(self, int64_t row, int64_t query) noexcept nogil
     cdef void four(self, const int64_t *rows, const int64_t *next, int64_t query, double *rho) noexcept nogil
@@ -68,6 +79,8 @@ cdef class Screener:
     cdef Py_ssize_t most, k, first, size, filled
     cdef int64_t top, low, high
     cdef int64_t panel[2 * PANEL]
+    cdef Doubt doubts[DOUBTS]
+    cdef Py_ssize_t doubted
     cdef int64_t pairs, panels
     cdef int64_t *taken
     cdef Py_ssize_t taken_size, taken_capacity
@@ -77,6 +90,7 @@ cdef class Screener:
     cdef void feed(self, Lens lens, int64_t row) noexcept nogil
     cdef void compare(self, Lens lens) noexcept nogil
     cdef void step(self, Lens lens, Py_ssize_t count) noexcept nogil
+    cdef void settle(self, Lens lens) noexcept nogil
     cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil
     cdef Py_ssize_t gained(self) noexcept nogil
     cdef void aim(self, Lens lens) noexcept nogil

@@ -4,9 +4,10 @@ For each query it keeps a bound that the k-th best |rho| is sure to reach, and d
 stay below it. What survives is decided by canonical arithmetic, in a scan.
 """
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
 
 import numpy as np
 
@@ -19,16 +20,20 @@ cdef extern from "screen.h" nogil:
                           const float *pack, Py_ssize_t packs, Py_ssize_t m, float *out, Py_ssize_t stride)
     void cx_screen64_dots(const double *const *rows, Py_ssize_t nrows, const double *const *next, Py_ssize_t ahead,
                           const double *pack, Py_ssize_t packs, Py_ssize_t m, double *out, Py_ssize_t stride)
-    bint cx_screen32_bounds(int kernel, float variance, float alpha, const float *x, float row_scale, float row_spread,
+    bint cx_screen32_bounds(int kernel, float variance, float alpha, const float *x, float row_scale, float row_blunt,
                             float floor, const float *coords, Py_ssize_t d, Py_ssize_t stride, const float *scale,
-                            const float *spread, const float *threshold, const float *dots, Py_ssize_t count,
-                            float *rho, float *high)
+                            const float *blunt, const float *threshold, float *dots, Py_ssize_t count, char *packs)
     bint cx_screen64_bounds(int kernel, double variance, double alpha, const double *x, double row_scale,
-                            double row_spread, double floor, const double *coords, Py_ssize_t d, Py_ssize_t stride,
-                            const double *scale, const double *spread, const double *threshold, const double *dots,
-                            Py_ssize_t count, double *rho, double *high)
-    Py_ssize_t cx_screen32_hits(const float *high, const float *threshold, Py_ssize_t count, int32_t *out)
-    Py_ssize_t cx_screen64_hits(const double *high, const double *threshold, Py_ssize_t count, int32_t *out)
+                            double row_blunt, double floor, const double *coords, Py_ssize_t d, Py_ssize_t stride,
+                            const double *scale, const double *blunt, const double *threshold, double *dots,
+                            Py_ssize_t count, char *packs)
+    Py_ssize_t cx_screen32_hits(float row_blunt, float floor, const float *blunt, const float *threshold,
+                                const float *rho, Py_ssize_t count, const char *packs, int32_t *out)
+    Py_ssize_t cx_screen64_hits(double row_blunt, double floor, const double *blunt, const double *threshold,
+                                const double *rho, Py_ssize_t count, const char *packs, int32_t *out)
+    Py_ssize_t cx_screen32_again(const float *tail, const float *const *tails, Py_ssize_t m, float row_scale,
+                                 const float *scale, float row_spread, const float *spread, float floor,
+                                 const float *threshold, float *rho, int32_t *hit, Py_ssize_t count)
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     double cx_screen64_pair(int kernel, double variance, double alpha, const double *x, const double *y, Py_ssize_t d,
                             const double *v, const double *w, Py_ssize_t m, double scale, double other)
@@ -99,37 +104,33 @@ cdef class Lens:
     def __init__(self, screen, external, Py_ssize_t most):
         """`screen` a `covertreex.screens.Screen`, `external` what its `of_queries` returns, `most` queries a group."""
         cdef object array
-        data = {"factors": screen.factors, "coords": screen.coords, "scale": screen.scale, "spread": screen.spread,
-                "external_factors": external[0], "external_coords": external[1], "external_scale": external[2],
-                "external_spread": external[3]}
+        parts = ("head", "tail", "coords", "scale", "spread", "blunt")
+        data = [getattr(side, name) for side in (screen, external) for name in parts]
         self.single = screen.dtype is np.float32
         self.kernel, self.variance, self.alpha = screen.kernel_code, screen.payload.variance, screen.payload.alpha
         # The margin is used in the screen's own precision: rounding must not make it smaller.
-        self.margin = max(screen.margin, external[4]) * (1.0 + 1e-5)
-        self.floor = screen.floor
-        self.d, self.m = screen.coords.shape[1], screen.factors.shape[1]
+        self.margin = max(screen.margin, external.margin) * (1.0 + 1e-5)
+        self.floor, self.raised = screen.floor, sqrt(max(1.0, external.margin / screen.margin))
+        self.d, self.m, self.t = screen.coords.shape[1], screen.head.shape[1], screen.tail.shape[1]
         self.width = 4 if self.single else 8
         self.lanes = 64 // self.width
         self.stride = self.lanes * ((most + self.lanes - 1) // self.lanes)
         scratch = {"pack": self.stride * max(self.m, 1), "group_coords": self.stride * max(self.d, 1),
-                   "group_scale": self.stride, "group_spread": self.stride, "threshold": self.stride,
-                   "dots": PANEL * self.stride, "rho": PANEL * self.stride, "high": PANEL * self.stride}
-        self.held = [*data.values(), *(np.zeros(size, dtype=screen.dtype) for size in scratch.values())]
-        self.held.append(np.zeros(self.stride + 1, dtype=np.int32))
+                   "group_scale": self.stride, "group_spread": self.stride, "group_blunt": self.stride,
+                   "threshold": self.stride, "rho": PANEL * self.stride}
+        self.held = [*data, *(np.zeros(size, dtype=screen.dtype) for size in scratch.values()),
+                     np.zeros(self.stride + 1, dtype=np.int32), np.zeros(self.stride, dtype=np.uintp),
+                     np.zeros(PANEL * self.stride // self.lanes, dtype=np.int8)]
         address = [array.ctypes.data for array in self.held]
-        self.factors, self.coords, self.scale, self.spread = (
-            <const char *><size_t>address[0], <const char *><size_t>address[1], <const char *><size_t>address[2],
-            <const char *><size_t>address[3])
-        self.external_factors, self.external_coords, self.external_scale, self.external_spread = (
-            <const char *><size_t>address[4], <const char *><size_t>address[5], <const char *><size_t>address[6],
-            <const char *><size_t>address[7])
-        self.pack, self.group_coords, self.group_scale, self.group_spread = (
-            <char *><size_t>address[8], <char *><size_t>address[9], <char *><size_t>address[10],
-            <char *><size_t>address[11])
-        self.threshold, self.dots, self.rho, self.high = (
+        point(&self.data, address[:6])
+        point(&self.external, address[6:12])
+        self.pack, self.group_coords, self.group_scale, self.group_spread, self.group_blunt = (
             <char *><size_t>address[12], <char *><size_t>address[13], <char *><size_t>address[14],
-            <char *><size_t>address[15])
-        self.hit = <int32_t *><size_t>address[16]
+            <char *><size_t>address[15], <char *><size_t>address[16])
+        self.threshold, self.rho = <char *><size_t>address[17], <char *><size_t>address[18]
+        self.hit = <int32_t *><size_t>address[19]
+        self.tails = <const float **><size_t>address[20]
+        self.some = <char *><size_t>address[21]
 
     cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil:
         return (<const float *>array)[i] if self.single else (<const double *>array)[i]
@@ -143,8 +144,8 @@ cdef class Lens:
     cdef void load(self, QueriesView queries, Py_ssize_t first, Py_ssize_t size) noexcept nogil:
         """Take in queries `first` to ``first + size``; lanes past the last never reach their threshold."""
         cdef Py_ssize_t i, j, e, lane
-        cdef const char *factors
-        cdef const char *coords
+        cdef double raised
+        cdef const Side *side
         cdef char *pack
         self.packs = (size + self.lanes - 1) // self.lanes
         for i in range(self.packs * self.lanes):
@@ -152,25 +153,24 @@ cdef class Lens:
             if i >= size:
                 self.set_number(self.group_scale, i, 0.0)
                 self.set_number(self.group_spread, i, 0.0)
+                self.set_number(self.group_blunt, i, 0.0)
                 continue
             e = queries.rows[first + i]
-            if e >= 0:
-                factors, coords = self.factors, self.coords
-                self.set_number(self.group_scale, i, self.number(self.scale, e))
-                self.set_number(self.group_spread, i, self.number(self.spread, e))
-            else:
-                e = -1 - e
-                factors, coords = self.external_factors, self.external_coords
-                self.set_number(self.group_scale, i, self.number(self.external_scale, e))
-                self.set_number(self.group_spread, i, self.number(self.external_spread, e))
+            side, raised = &self.data, self.raised
+            if e < 0:
+                side, raised, e = &self.external, 1.0, -1 - e
+            self.set_number(self.group_scale, i, self.number(side.scale, e))
+            self.set_number(self.group_spread, i, self.number(side.spread, e))
+            self.set_number(self.group_blunt, i, raised * self.number(side.blunt, e))
             for j in range(self.d):
-                self.set_number(self.group_coords, j * self.stride + i, self.number(coords, e * self.d + j))
+                self.set_number(self.group_coords, j * self.stride + i, self.number(side.coords, e * self.d + j))
             pack = self.pack + (i // self.lanes) * self.m * 64
             lane = i % self.lanes
             if self.single:
-                cx_screen32_put(<const float *>factors + e * self.m, self.m, <float *>pack, lane)
+                cx_screen32_put(<const float *>side.head + e * self.m, self.m, <float *>pack, lane)
             else:
-                cx_screen64_put(<const double *>factors + e * self.m, self.m, <double *>pack, lane)
+                cx_screen64_put(<const double *>side.head + e * self.m, self.m, <double *>pack, lane)
+            self.tails[i] = <const float *>side.tail + e * self.t
 
     cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil:
         """Query `i` is interested in nothing that is sure to stay below `threshold`."""
@@ -183,75 +183,90 @@ cdef class Lens:
         cdef Py_ssize_t i, padded = 6 * ((count + 5) // 6)
         ahead = ahead // 6 * 6
         if self.m == 0:
+            memset(self.rho, 0, padded * self.stride * self.width)
             return
         for i in range(padded):
-            rows[i] = self.factors + panel[i if i < count else 0] * self.m * self.width
+            rows[i] = self.data.head + panel[i if i < count else 0] * self.m * self.width
         for i in range(ahead):
-            rows[padded + i] = self.factors + panel[count + i] * self.m * self.width
+            rows[padded + i] = self.data.head + panel[count + i] * self.m * self.width
         if self.single:
             cx_screen32_dots(<const float *const *>rows, padded, <const float *const *>rows + padded, ahead,
-                             <const float *>self.pack, self.packs, self.m, <float *>self.dots, self.stride)
+                             <const float *>self.pack, self.packs, self.m, <float *>self.rho, self.stride)
         else:
             cx_screen64_dots(<const double *const *>rows, padded, <const double *const *>rows + padded, ahead,
-                             <const double *>self.pack, self.packs, self.m, <double *>self.dots, self.stride)
+                             <const double *>self.pack, self.packs, self.m, <double *>self.rho, self.stride)
 
     cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil:
-        """Bounds of row `row`, the j-th of the panel, with all queries; whether any reaches its threshold."""
+        """rho of row `row`, the j-th of the panel, with all queries; whether it may concern any."""
         cdef Py_ssize_t count = self.packs * self.lanes
+        cdef double blunt = self.raised * self.number(self.data.blunt, row)
         if self.single:
             return cx_screen32_bounds(
-                self.kernel, <float>self.variance, <float>self.alpha, <const float *>self.coords + row * self.d,
-                (<const float *>self.scale)[row], <float>self.margin * (<const float *>self.spread)[row],
-                <float>self.floor, <const float *>self.group_coords, self.d, self.stride,
-                <const float *>self.group_scale, <const float *>self.group_spread, <const float *>self.threshold,
-                <const float *>self.dots + j * self.stride, count, <float *>self.rho + j * self.stride,
-                <float *>self.high + j * self.stride)
+                self.kernel, <float>self.variance, <float>self.alpha, <const float *>self.data.coords + row * self.d,
+                (<const float *>self.data.scale)[row], <float>blunt, <float>self.floor,
+                <const float *>self.group_coords, self.d, self.stride, <const float *>self.group_scale,
+                <const float *>self.group_blunt, <const float *>self.threshold, <float *>self.rho + j * self.stride,
+                count, self.some + j * self.packs)
         return cx_screen64_bounds(
-            self.kernel, self.variance, self.alpha, <const double *>self.coords + row * self.d,
-            (<const double *>self.scale)[row], self.margin * (<const double *>self.spread)[row], self.floor,
-            <const double *>self.group_coords, self.d, self.stride, <const double *>self.group_scale,
-            <const double *>self.group_spread, <const double *>self.threshold,
-            <const double *>self.dots + j * self.stride, count, <double *>self.rho + j * self.stride,
-            <double *>self.high + j * self.stride)
+            self.kernel, self.variance, self.alpha, <const double *>self.data.coords + row * self.d,
+            (<const double *>self.data.scale)[row], blunt, self.floor, <const double *>self.group_coords, self.d,
+            self.stride, <const double *>self.group_scale, <const double *>self.group_blunt,
+            <const double *>self.threshold, <double *>self.rho + j * self.stride, count, self.some + j * self.packs)
 
-    cdef Py_ssize_t hits(self, Py_ssize_t j) noexcept nogil:
-        """List in `hit` the queries that the j-th row of the panel may concern; returns how many."""
+    cdef Py_ssize_t hits(self, int64_t row, Py_ssize_t j) noexcept nogil:
+        """List in `hit` the queries that row `row`, the j-th of the panel, may concern; returns how many."""
         cdef Py_ssize_t count = self.packs * self.lanes
-        if self.single:
-            return cx_screen32_hits(<const float *>self.high + j * self.stride, <const float *>self.threshold, count,
+        cdef double blunt = self.raised * self.number(self.data.blunt, row)
+        cdef float *rho = <float *>self.rho + j * self.stride
+        if not self.single:
+            return cx_screen64_hits(blunt, self.floor, <const double *>self.group_blunt, <const double *>self.threshold,
+                                    <const double *>self.rho + j * self.stride, count, self.some + j * self.packs,
                                     self.hit)
-        return cx_screen64_hits(<const double *>self.high + j * self.stride, <const double *>self.threshold, count,
-                                self.hit)
+        count = cx_screen32_hits(<float>blunt, <float>self.floor, <const float *>self.group_blunt,
+                                 <const float *>self.threshold, rho, count, self.some + j * self.packs, self.hit)
+        if self.t == 0:
+            return count
+        return cx_screen32_again(
+            <const float *>self.data.tail + row * self.t, self.tails, self.t, (<const float *>self.data.scale)[row],
+            <const float *>self.group_scale, <float>self.margin * (<const float *>self.data.spread)[row],
+            <const float *>self.group_spread, <float>self.floor, <const float *>self.threshold, rho, self.hit, count)
 
     cdef void fetch(self, int64_t row) noexcept nogil:
-        """Have a row's factors on their way: rows lie far apart in memory."""
-        cx_screen_fetch(self.factors + row * self.m * self.width, self.m * self.width)
+        """Have the factors of a row that is looked at again on their way: rows lie far apart in memory."""
+        if self.t > 0:
+            cx_screen_fetch(self.data.tail + row * self.t * self.width, self.t * self.width)
+        else:
+            cx_screen_fetch(self.data.head + row * self.m * self.width, self.m * self.width)
 
     cdef double pair(self, int64_t row, int64_t query) noexcept nogil:
         """|rho| of a row and a query (its place among the rows, or -1 - its place among the external); float64 only."""
         cdef Py_ssize_t e = query if query >= 0 else -1 - query
-        cdef const double *coords = <const double *>(self.coords if query >= 0 else self.external_coords)
-        cdef const double *factors = <const double *>(self.factors if query >= 0 else self.external_factors)
-        cdef const double *scale = <const double *>(self.scale if query >= 0 else self.external_scale)
-        return cx_screen64_pair(self.kernel, self.variance, self.alpha, <const double *>self.coords + row * self.d,
-                                coords + e * self.d, self.d, <const double *>self.factors + row * self.m,
-                                factors + e * self.m, self.m, (<const double *>self.scale)[row], scale[e])
+        cdef const Side *side = &self.data if query >= 0 else &self.external
+        return cx_screen64_pair(self.kernel, self.variance, self.alpha, <const double *>self.data.coords + row * self.d,
+                                <const double *>side.coords + e * self.d, self.d,
+                                <const double *>self.data.head + row * self.m, <const double *>side.head + e * self.m,
+                                self.m, (<const double *>self.data.scale)[row], (<const double *>side.scale)[e])
 
     cdef void four(self, const int64_t *rows, const int64_t *next, int64_t query, double *rho) noexcept nogil:
         """As `pair`, of FOUR rows; rows `next` are on their way when it returns."""
         cdef Py_ssize_t e = query if query >= 0 else -1 - query
-        cdef const double *coords = <const double *>(self.coords if query >= 0 else self.external_coords)
-        cdef const double *factors = <const double *>(self.factors if query >= 0 else self.external_factors)
-        cdef const double *scale = <const double *>(self.scale if query >= 0 else self.external_scale)
-        cx_screen64_four(self.kernel, self.variance, self.alpha, coords + e * self.d, scale[e], factors + e * self.m,
-                         self.d, self.m, <const double *>self.coords, <const double *>self.scale,
-                         <const double *>self.factors, rows, next, rho)
+        cdef const Side *side = &self.data if query >= 0 else &self.external
+        cx_screen64_four(self.kernel, self.variance, self.alpha, <const double *>side.coords + e * self.d,
+                         (<const double *>side.scale)[e], <const double *>side.head + e * self.m, self.d, self.m,
+                         <const double *>self.data.coords, <const double *>self.data.scale,
+                         <const double *>self.data.head, rows, next, rho)
 
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
         """C1: how far `pair` may be off."""
-        cdef double spread = (self.number(self.spread, query) if query >= 0
-                              else self.number(self.external_spread, -1 - query))
-        return self.margin * self.number(self.spread, row) * spread + self.floor
+        cdef double spread = (self.number(self.data.spread, query) if query >= 0
+                              else self.number(self.external.spread, -1 - query))
+        return self.margin * self.number(self.data.spread, row) * spread + self.floor
+
+
+cdef void point(Side *side, list address):
+    side.head, side.tail, side.coords, side.scale, side.spread, side.blunt = (
+        <const char *><size_t>address[0], <const char *><size_t>address[1], <const char *><size_t>address[2],
+        <const char *><size_t>address[3], <const char *><size_t>address[4], <const char *><size_t>address[5])
 
 
 cdef class Screener:
@@ -289,7 +304,7 @@ cdef class Screener:
         """Take the next group; the k-th best |rho| of query i is at least ``start[i]``, if start is given."""
         cdef Py_ssize_t i
         cdef int64_t row
-        self.first, self.size, self.filled, self.top = first, size, 0, 0
+        self.first, self.size, self.filled, self.top, self.doubted = first, size, 0, 0, 0
         self.low, self.high = INT64_MAX, -1
         for i in range(size):
             self.lists[i].size = self.lists[i].old = self.lists[i].filled = 0
@@ -332,8 +347,8 @@ cdef class Screener:
         lens.multiply(self.panel, count, self.filled - count)
         for j in range(count):
             some[j] = lens.look(self.panel[j], j)
-            if some[j] and again:
-                self.sharp.fetch(self.panel[j])
+            if some[j] and lens.t > 0:
+                lens.fetch(self.panel[j])
         for j in range(count):
             row = self.panel[j]
             if self.low <= row <= self.high:  # perhaps a query that may have itself: d(i, i) = 0, whatever rho computes
@@ -341,28 +356,47 @@ cdef class Screener:
             if not some[j]:
                 continue
             rank = self.queries.rank[row]
-            spread = lens.margin * lens.number(lens.spread, row)
-            for number in range(lens.hits(j)):
+            spread = lens.margin * lens.number(lens.data.spread, row)
+            for number in range(lens.hits(row, j)):
                 i = lens.hit[number]
                 q = self.first + i
                 if rank >= self.queries.limit[q] or row == self.queries.exclude[q] or row == self.queries.rows[q]:
                     continue
-                rho = lens.number(lens.rho, j * lens.stride + i)
+                rho = fabs(lens.number(lens.rho, j * lens.stride + i))
                 slack = spread * lens.number(lens.group_spread, i) + lens.floor
                 if rho + slack < self.lists[i].threshold:
                     continue
                 if again and (slack > BLUNT or lens.kernel == NO_KERNEL):
-                    rho = self.sharp.pair(row, self.queries.rows[q])
-                    slack = self.sharp.slack(row, self.queries.rows[q])
-                    if rho + slack < self.lists[i].threshold:
-                        continue
+                    if self.doubted == 0 or self.doubts[self.doubted - 1].row != row:
+                        self.sharp.fetch(row)
+                    self.doubts[self.doubted].row, self.doubts[self.doubted].i = row, i
+                    self.doubted += 1
+                    if self.doubted == DOUBTS:
+                        self.settle(lens)
+                    continue
                 keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
                 lens.aim(i, self.lists[i].threshold)
+        self.settle(lens)
         self.pairs += count * self.size
         self.panels += 1
         self.filled -= count
         for j in range(self.filled):
             self.panel[j] = self.panel[count + j]
+
+    cdef void settle(self, Lens lens) noexcept nogil:
+        """Look at pairs again that `lens` left in doubt."""
+        cdef Py_ssize_t i, number
+        cdef int64_t row, query
+        cdef double rho, slack
+        for number in range(self.doubted):
+            row, i = self.doubts[number].row, self.doubts[number].i
+            query = self.queries.rows[self.first + i]
+            rho = self.sharp.pair(row, query)
+            slack = self.sharp.slack(row, query)
+            if rho + slack >= self.lists[i].threshold:
+                keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
+                lens.aim(i, self.lists[i].threshold)
+        self.doubted = 0
 
     cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil:
         cdef Py_ssize_t i, q

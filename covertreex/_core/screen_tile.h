@@ -4,8 +4,6 @@
  * canonical arithmetic (docs/mathematics.md, C1). So it may use fused multiply-add and sums in any order.
  */
 
-typedef CX_T CX_NAME(vector) __attribute__((vector_size(32)));
-
 CX_INLINE CX_NAME(vector) CX_NAME(load)(const CX_T *a)
 {
     CX_NAME(vector) v;
@@ -84,8 +82,8 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, pt
                                                      CX_T *out, ptrdiff_t stride)
 {
     /* Components that are multiplied at once: those of all packs, 24 KB, stay in the first-level cache. */
-    ptrdiff_t chunk = 384 / packs / 16 * 16;
-    chunk = chunk < 32 ? 32 : chunk;
+    ptrdiff_t chunk = 384 / packs < 32 ? 32 : 384 / packs, parts = (m + chunk / 2) / chunk;
+    chunk = parts > 1 ? (m + 16 * parts - 1) / (16 * parts) * 16 : m;
     for (ptrdiff_t begin = 0; begin < m; begin += chunk) {
         ptrdiff_t end = begin + chunk < m ? begin + chunk : m, more = end < m ? end : 0;
         for (ptrdiff_t i = 0; i < nrows; i += 6) {
@@ -98,72 +96,141 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, pt
     }
 }
 
-/* One loop per kernel, so that each can be vectorised. */
-#define CX_SCREEN_LOOP(VALUE)                                                                                      \
-    for (ptrdiff_t i = 0; i < count; ++i) {                                                                        \
-        CX_T r2 = rho[i], a;                                                                                       \
-        (void)a;                                                                                                   \
-        (void)r2;                                                                                                  \
-        CX_T num = variance * (VALUE)-dots[i];                                                                     \
-        rho[i] = (absolute && num < 0 ? -num : num) * scale[i] * row_scale;                                        \
-    }                                                                                                              \
-    break
-
-/* rho, or |rho|, of one row with `count` queries (coords being (d, stride)): s2 k - dot times both scales. */
-CX_INLINE void CX_NAME(rho)(int absolute, int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale,
-                            const CX_T *coords, ptrdiff_t d, ptrdiff_t stride, const CX_T *scale, const CX_T *dots,
-                            ptrdiff_t count, CX_T *rho)
+CX_INLINE CX_NAME(vector) CX_NAME(root)(CX_NAME(vector) x)
 {
-    for (ptrdiff_t i = 0; i < count; ++i)
-        rho[i] = 0;
-    for (ptrdiff_t j = 0; j < d; ++j)
-        for (ptrdiff_t i = 0; i < count; ++i) {
-            CX_T t = coords[j * stride + i] - x[j];
-            rho[i] += t * t;
-        }
+    CX_NAME(vector) root;
+    for (size_t i = 0; i < 32 / sizeof(CX_T); ++i)
+        root[i] = CX_SQRT(x[i]);
+    return root;
+}
+
+/* Kernel values, for a variance of 1, in place of `count` squared distances: more than one keep all units busy. */
+CX_INLINE void CX_NAME(kernels)(int kernel, CX_T alpha, CX_NAME(vector) *values, int count)
+{
+    CX_NAME(vector) a;
     switch (kernel) {
     case CX_NO_KERNEL:
-        CX_SCREEN_LOOP((CX_T)0);
+        for (int j = 0; j < count; ++j)
+            values[j] = (CX_NAME(vector)){0};
+        break;
     case CX_RBF:
-        CX_SCREEN_LOOP(CX_NAME(exp)((CX_T)-0.5 * r2));
+        for (int j = 0; j < count; ++j)
+            values[j] = CX_NAME(exp)((CX_T)-0.5 * values[j]);
+        break;
     case CX_MATERN12:
-        CX_SCREEN_LOOP(CX_NAME(exp)(-CX_SQRT(r2)));
+        for (int j = 0; j < count; ++j)
+            values[j] = CX_NAME(exp)(-CX_NAME(root)(values[j]));
+        break;
     case CX_MATERN32:
-        CX_SCREEN_LOOP((a = (CX_T)1.7320508075688772 * CX_SQRT(r2), ((CX_T)1.0 + a) * CX_NAME(exp)(-a)));
+        for (int j = 0; j < count; ++j) {
+            a = (CX_T)1.7320508075688772 * CX_NAME(root)(values[j]);
+            values[j] = ((CX_T)1.0 + a) * CX_NAME(exp)(-a);
+        }
+        break;
     case CX_MATERN52:
-        CX_SCREEN_LOOP((a = (CX_T)2.23606797749979 * CX_SQRT(r2),
-                        ((CX_T)1.0 + a + a * a * (CX_T)(1.0 / 3.0)) * CX_NAME(exp)(-a)));
+        for (int j = 0; j < count; ++j) {
+            a = (CX_T)2.23606797749979 * CX_NAME(root)(values[j]);
+            values[j] = ((CX_T)1.0 + a + a * a * (CX_T)(1.0 / 3.0)) * CX_NAME(exp)(-a);
+        }
+        break;
     default:
-        CX_SCREEN_LOOP((a = (CX_T)1.0 + r2 / ((CX_T)2.0 * alpha), (CX_T)cx_exp_neg(-(double)alpha * cx_log((double)a))));
+        for (int j = 0; j < count; ++j)
+            for (size_t i = 0; i < 32 / sizeof(CX_T); ++i)
+                values[j][i] = (CX_T)cx_exp_neg(
+                    -(double)alpha * cx_log(1.0 + (double)values[j][i] / (2.0 * (double)alpha)));
     }
 }
 
-/* Upper bounds of |rho| (C1) of one row with `count` queries; whether any is at or above its query's threshold. */
+/* rho of one row with a pack of queries (coords being (d, stride)): s2 k - dot times both scales. */
+CX_INLINE void CX_NAME(rho)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale, const CX_T *coords,
+                            ptrdiff_t d, ptrdiff_t stride, const CX_T *scale, const CX_T *dots, CX_NAME(vector) *rho)
+{
+    enum { V = 32 / sizeof(CX_T) };
+    rho[0] = rho[1] = (CX_NAME(vector)){0};
+    for (ptrdiff_t j = 0; j < d; ++j) {
+        CX_NAME(vector) a = CX_NAME(load)(coords + j * stride) - x[j];
+        CX_NAME(vector) b = CX_NAME(load)(coords + j * stride + V) - x[j];
+        rho[0] += a * a;
+        rho[1] += b * b;
+    }
+    CX_NAME(kernels)(kernel, alpha, rho, 2);
+    for (int j = 0; j < 2; ++j)
+        rho[j] = (variance * rho[j] - CX_NAME(load)(dots + V * j)) * CX_NAME(load)(scale + V * j) * row_scale;
+}
+
+/* Where |rho|, which may be off by `row_blunt` times `blunt` and `floor`, perhaps reaches a threshold (C1): all bits. */
+CX_INLINE CX_NAME(bits) CX_NAME(reaches)(CX_NAME(vector) rho, CX_T row_blunt, CX_T floor, const CX_T *blunt,
+                                         const CX_T *threshold)
+{
+    CX_NAME(bits) shown, sign = {0};
+    memcpy(&shown, &rho, 32);
+    shown &= (sign - 1) ^ ((sign + 1) << (8 * sizeof(CX_T) - 1));
+    memcpy(&rho, &shown, 32);
+    return rho + row_blunt * CX_NAME(load)(blunt) + floor >= CX_NAME(load)(threshold);
+}
+
+/* As `bounds`; inlined there for each kernel, so that all numbers stay in registers. */
+CX_INLINE int CX_NAME(bounds_of)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale, CX_T row_blunt,
+                                 CX_T floor, const CX_T *coords, ptrdiff_t d, ptrdiff_t stride, const CX_T *scale,
+                                 const CX_T *blunt, const CX_T *threshold, CX_T *dots, ptrdiff_t count, char *packs)
+{
+    enum { V = 32 / sizeof(CX_T) };
+    int all = 0;
+    for (ptrdiff_t i = 0; i < count; i += 2 * V) {
+        CX_NAME(vector) rho[2];
+        CX_NAME(rho)(kernel, variance, alpha, x, row_scale, coords + i, d, stride, scale + i, dots + i, rho);
+        memcpy(dots + i, rho, 32);
+        memcpy(dots + i + V, rho + 1, 32);
+        CX_NAME(bits) hit = CX_NAME(reaches)(rho[0], row_blunt, floor, blunt + i, threshold + i) |
+                            CX_NAME(reaches)(rho[1], row_blunt, floor, blunt + i + V, threshold + i + V);
+        cx_screen64_bits any;
+        memcpy(&any, &hit, 32);
+        *packs = ((any[0] | any[1]) | (any[2] | any[3])) != 0;
+        all |= *packs++;
+    }
+    return all;
+}
+
+/* rho of one row with `count` queries, in whole packs, in place of their dots; whether the row may concern any, and in
+ * which packs: see `reaches`. */
 CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(int kernel, CX_T variance, CX_T alpha, const CX_T *x,
-                                                      CX_T row_scale, CX_T row_spread, CX_T floor, const CX_T *coords,
+                                                      CX_T row_scale, CX_T row_blunt, CX_T floor, const CX_T *coords,
                                                       ptrdiff_t d, ptrdiff_t stride, const CX_T *scale,
-                                                      const CX_T *spread, const CX_T *threshold, const CX_T *dots,
-                                                      ptrdiff_t count, CX_T *rho, CX_T *high)
+                                                      const CX_T *blunt, const CX_T *threshold, CX_T *dots,
+                                                      ptrdiff_t count, char *packs)
 {
-    CX_NAME(rho)(1, kernel, variance, alpha, x, row_scale, coords, d, stride, scale, dots, count, rho);
-    CX_COUNT any = 0;
-    for (ptrdiff_t i = 0; i < count; ++i) {
-        CX_T upper = rho[i] + row_spread * spread[i] + floor;
-        high[i] = upper;
-        any |= upper >= threshold[i];
+#define CX_BOUNDS(KERNEL)                                                                                             \
+    case KERNEL:                                                                                                      \
+        return CX_NAME(bounds_of)(KERNEL, variance, alpha, x, row_scale, row_blunt, floor, coords, d, stride, scale,  \
+                                  blunt, threshold, dots, count, packs)
+    switch (kernel) {
+        CX_BOUNDS(CX_NO_KERNEL);
+        CX_BOUNDS(CX_RBF);
+        CX_BOUNDS(CX_MATERN12);
+        CX_BOUNDS(CX_MATERN32);
+        CX_BOUNDS(CX_MATERN52);
+        CX_BOUNDS(CX_RATIONAL_QUADRATIC);
     }
-    return any != 0;
+#undef CX_BOUNDS
+    return 0;
 }
 
-/* Which of `count` queries reach their thresholds; returns how many. */
-CX_UNUSED static ptrdiff_t CX_NAME(hits)(const CX_T *high, const CX_T *threshold, ptrdiff_t count, int32_t *out)
+/* Which of `count` queries `bounds` is about; returns how many. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t CX_NAME(hits)(CX_T row_blunt, CX_T floor, const CX_T *blunt,
+                                                          const CX_T *threshold, const CX_T *rho, ptrdiff_t count,
+                                                          const char *packs, int32_t *out)
 {
+    enum { V = 32 / sizeof(CX_T) };
     ptrdiff_t found = 0;
-    for (ptrdiff_t i = 0; i < count; ++i) {
-        out[found] = (int32_t)i;
-        found += high[i] >= threshold[i];
+    for (ptrdiff_t begin = 0; begin < count; begin += V) {
+        if (!packs[begin / (2 * V)])
+            continue;
+        CX_NAME(bits) hit = CX_NAME(reaches)(CX_NAME(load)(rho + begin), row_blunt, floor, blunt + begin,
+                                             threshold + begin);
+        for (ptrdiff_t i = 0; i < V; ++i) {
+            out[found] = (int32_t)(begin + i);
+            found -= hit[i];
+        }
     }
     return found;
 }
-
-#undef CX_SCREEN_LOOP

@@ -39,8 +39,12 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n
                          p->factors, PACKS, p->m, dots, CX_STEP);
         for (ptrdiff_t i = 0; i < CX_WHITEN_ROWS; ++i) {
             ptrdiff_t row = first + (i < count ? i : 0);
-            cx_screen64_rho(0, p->kernel, p->variance, p->alpha, coords + row * p->d, scale[row], p->coords, p->d,
-                            CX_STEP, p->scale, dots + i * CX_STEP, CX_STEP, b + i * CX_STEP);
+            for (ptrdiff_t j = 0; j < CX_STEP; j += CX_WHITEN_LANES) {
+                cx_screen64_vector rho[2];
+                cx_screen64_rho(p->kernel, p->variance, p->alpha, coords + row * p->d, scale[row], p->coords + j, p->d,
+                                CX_STEP, p->scale + j, dots + i * CX_STEP + j, rho);
+                memcpy(b + i * CX_STEP + j, rho, 64);
+            }
         }
         for (ptrdiff_t step = 0; step < p->steps; ++step) {
             const float *from = w + (step * n + first) * CX_STEP;

@@ -41,10 +41,10 @@ cdef class Pivots:
         `known` (steps, 64, 64) are their components of earlier steps, and `lower` (64, 64) is the Cholesky factor of
         what these leave of their correlations.
         """
-        self.row_coords, self.row_factors, self.row_scale = screen.coords, screen.factors, screen.scale
+        self.row_coords, self.row_factors, self.row_scale = screen.coords, screen.head, screen.scale
         cdef const double[:, ::1] coords = np.ascontiguousarray(screen.coords[pivots].T)
         cdef const double[::1] scale = np.ascontiguousarray(screen.scale[pivots])
-        cdef const double[:, :, ::1] factors = packed(screen.factors[pivots])
+        cdef const double[:, :, ::1] factors = packed(screen.head[pivots])
         past_of = np.zeros((max(1, len(known)), STEP // LANES, STEP, LANES))
         for step in range(len(known)):
             past_of[step] = packed(known[step])
