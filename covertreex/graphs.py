@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from covertreex import parallel, plans
-from covertreex.planner import meets
+from covertreex.planner import meets, mixed_screen
 from covertreex.screens import least_rho
 
 #: Queries that share candidates: as many as a float64 screen compares at once.
@@ -84,6 +84,7 @@ class GraphPlanner:
         self.payload, self.k, self.settings, self.backend = first.payload, first.k, first.settings, first.backend
         self.cancel, self.groups, self.queries, self.seen = first.cancel, first.groups, first.queries, first.seen
         self.indices, self.distances = indices, distances
+        self.screen = mixed_screen(self.payload, self.settings, len(self.queries), first.n_threads)
         self._graph = make_graph(self.payload, first.asked, indices, distances, first.n_threads, self.cancel)
         self._scratch = threading.local()
         promise, tried = self._calibrate(first.near, first.n_threads)
@@ -100,7 +101,7 @@ class GraphPlanner:
 
         scratch = self._scratch.__dict__
         if not scratch:
-            lens = self.payload.screen64.lens(self.queries, TOGETHER)
+            lens = self.screen.lens(self.queries, TOGETHER)
             view = PayloadView(self.payload)
             scratch["screener"] = Screener(lens, lens, None, self.queries, view, self.k, TOGETHER, self.cancel)
             scratch["explorer"] = Explorer(self._graph, scratch["screener"], TOGETHER)
@@ -155,4 +156,4 @@ class GraphPlanner:
         plan = plans.plan_of_lists(block, counts, rows, kth)
         self.backend.scan(self.payload, plan, self.k, self.settings, out)
         merge(indices, distances, out.indices, out.distances)
-        return self.payload.screen64.counters(screener, len(rows))
+        return self.screen.counters(screener, len(rows))

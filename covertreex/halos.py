@@ -31,8 +31,8 @@ SAMPLE_BLOCKS, SAMPLE_ANCHORS = 8, 192
 #: Rows in a halo, at most, but for large k.
 MOST_ROWS = 1024
 
-#: Queries that walk in one task, and those that are swept together.
-TOGETHER, SWEPT = 32, 16
+#: Queries that walk in one task, at most; tasks for each thread, at least; and queries that are swept together.
+TOGETHER, SHARED, SWEPT = 256, 4, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,7 +341,8 @@ class HaloPlanner:
         self.payload, self.k, self.settings, self.backend, self.cancel = payload, k, settings, backend, cancel
         number, at = _starts(halos, payload, queries, cancel)
         order = np.argsort(at, kind="stable")
-        ptr = np.append(np.arange(0, len(queries), TOGETHER), len(queries))
+        together = min(TOGETHER, -(-len(queries) // (SHARED * n_threads)))
+        ptr = np.append(np.arange(0, len(queries), together), len(queries))
         self.groups = plans.Groups(
             order=order,
             ptr=ptr,

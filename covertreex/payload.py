@@ -159,6 +159,13 @@ class PayloadStore:
         return make_screen(self, np.float64)
 
     @cached_property
+    def mixed(self):
+        """Screen or None: leading components in float64, which it shares, and a copy of the others in float32."""
+        from covertreex.screens import make_mixed
+
+        return make_mixed(self)
+
+    @cached_property
     def boxes(self):
         """BoxTree: boxes around all rows, for Euclidean neighbours; holds half a copy of the coordinates."""
         from covertreex.euclid import box_tree

@@ -12,7 +12,7 @@ import numpy as np
 
 from covertreex import parallel, plans, whitening
 from covertreex.protocols import SearchOutput
-from covertreex.screens import WORTH_TURNING, make_screen
+from covertreex.screens import WORTH_TURNING, make_mixed, make_screen
 
 #: Each ring of rows reaches so much farther that it would hold this many times more, were they spread evenly.
 GROWTH = 1.3
@@ -29,8 +29,9 @@ CERTAINTY = 24.0
 #: A recall target is met exactly, by looking at all rows, if the sample would be more than this share of the queries.
 SAMPLE_SHARE = 0.125
 
-#: Queries for which a float32 copy of the factors pays, and one of the coordinates in blocks.
-WORTH_COPYING, WORTH_BLOCKS = 64, 256
+#: Queries for which a float32 copy of the factors pays, one of the smaller components, and one of the coordinates in
+#: blocks.
+WORTH_COPYING, WORTH_MIXING, WORTH_BLOCKS = 64, 512, 256
 
 #: Screens drop little unless there are this many times more rows than neighbours wanted.
 WORTH_SCREENING = 8
@@ -72,7 +73,7 @@ class Plan:
     reason : str
         Why this verb.
     screen : str
-        'float32', 'float64', 'none', or, for one that is whitened, 'whitened float32, 320 components'.
+        'float32', 'float64', 'none', 'float64, 368 components float32', or 'whitened float32, 320 components'.
     least, patience : float or None, int
         With a recall target: a group of queries looks at rows nearest in coordinates, ring after ring, until so many
         rings in a row have each taken at most this share of its places. None: all rows are looked at.
@@ -148,6 +149,20 @@ def choose_screen(payload, settings, total, n_threads=1):
     return payload.screen64 if settings.gemm else None
 
 
+def mixed_screen(payload, settings, total, n_threads=1):
+    """`PayloadStore.mixed` where that pays for `total` queries, else `PayloadStore.screen64`.
+
+    Not for one pass with a recall target: where that stops must not depend on whether it whitens, which may depend on
+    what was asked before.
+    """
+    if settings.gate and total >= WORTH_MIXING:
+        if "mixed" not in payload.__dict__:
+            payload.__dict__["mixed"] = make_mixed(payload, n_threads)
+        if payload.mixed is not None:
+            return payload.mixed
+    return payload.screen64
+
+
 class ScanPlanner:
     """Plans one scan and answers its groups.
 
@@ -185,6 +200,9 @@ class ScanPlanner:
             rows = near.rows_of_first_pass() if two_passes else np.inf
             if rows < 0.5 * WORTH_NEAR * np.mean(queries.limit):
                 self.least, self.seen = FIRST_PASS, [None] * len(near.groups)
+                if self.screen is payload.screen64:
+                    self.look_through(mixed_screen(payload, settings, len(queries), n_threads), near.queries)
+                    near.refocus()
             else:
                 self.least, self.patience, tried = near.calibrate()
                 rows = tried[-1][-1] if tried else 0.0
@@ -238,11 +256,16 @@ class ScanPlanner:
         )
 
     def whiten(self, queries, looks, pairs):
-        """Change to a `WhitenedScreen`, if that is expected to be faster; see `whitening.make_whitened`."""
+        """Change to a `WhitenedScreen`, if that is expected to be faster: see `whitening.make_whitened`."""
         made = whitening.whitened(self.payload, looks, pairs, self.n_threads)
+        if made is None and self.settings.recall_target == 1.0:
+            made = mixed_screen(self.payload, self.settings, len(queries), self.n_threads)
         if made is not None:
-            self.screen = made
-            self.external = made.of_queries(queries)
+            self.look_through(made, queries)
+
+    def look_through(self, screen, queries):
+        """Change to another screen."""
+        self.screen, self.external = screen, screen.of_queries(queries)
 
     def _looks(self):
         """A sample of the pairs of a sweep."""
@@ -292,7 +315,7 @@ class ScanPlanner:
         from covertreex._core.screen import Screener
 
         lens = self.screen.lens(queries, most, self.external)
-        sharp = None if self.screen.dtype is np.float64 else self.payload.screen64.lens(queries, most)
+        sharp = None if self.screen is self.payload.screen64 else self.payload.screen64.lens(queries, most)
         # A whitened screen is too blunt where there is no threshold yet.
         near = sharp if isinstance(self.screen, whitening.WhitenedScreen) else lens
         return Screener(near, lens, sharp, queries, PayloadView(self.payload), self.k, most, self.cancel)
@@ -363,9 +386,9 @@ class _Near:
         self.blocks = dict(zip(levels, blocks, strict=True))
         coords = plans.query_coords(payload, self.queries)
         self.coords = next(iter(self.blocks.values())).centred(coords) if self.blocks else coords
-        self._refocus()
+        self.refocus()
 
-    def _refocus(self):
+    def refocus(self):
         """Look through the planner's screen, which has changed."""
         self._scratch = threading.local()
 
@@ -467,7 +490,7 @@ class _Near:
         logs = self._logs(sample, 0.0, 1)
         if planner.may_whiten:
             planner.whiten(self.queries, *self._looks(sample, logs))
-            self._refocus()
+            self.refocus()
         solved = self.solve(sample, [log.thresholds for log in logs])
         truth = [rows[rows >= 0] for rows in solved.rows]
         wanted = np.array([len(rows) for rows in truth])

@@ -1,6 +1,6 @@
-"""Screens: make a scan plan smaller by a cheap, rigorous look at every pair (docs/mathematics.md, C1 and C2)."""
+"""Screens: make a scan plan smaller by a cheap, rigorous look at every pair (docs/mathematics.md, C1 to C5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from covertreex.payload import EUCLIDEAN, PayloadStore
 FAR = 100.0
 
 #: Rows that are copied in one task.
-PART = 1024
+PART = 8192
 
 #: float32 is precise enough where it blurs the |rho| of a typical pair by less than this.
 BLUR = 1e-2
@@ -23,6 +23,10 @@ BLUR = 1e-2
 #: Factors are turned where there are so many times more rows than components; what the leading components may leave of
 #: a typical pair's |rho|; and the largest share of all that is few.
 WORTH_TURNING, DOUBT, LEADING = 16, 0.08, 0.75
+
+#: Leading components stay float64 until the others blur the |rho| of a typical pair by less than this; and the fewest
+#: rows for which that is tried.
+MIXED_DOUBT, MIXED_ROWS = 4e-3, 1024
 
 #: Bounds are made larger by this factor, for their own rounding.
 WIDER = 1.0 + 1e-5
@@ -184,6 +188,71 @@ class Screen:
         return counters
 
 
+@dataclass(frozen=True, eq=False)
+class MixedScreen(Screen):
+    """See `make_mixed`. `head` is in float64, `tail` in float32, and all pairs are multiplied in both."""
+
+    @property
+    def pair_cost(self):
+        """float: nanoseconds of one core that a pair is expected to take."""
+        return self.head.shape[1] * PRODUCT64 + self.tail.shape[1] * PRODUCT32 + KERNEL64 + LOOK
+
+    @property
+    def name(self):
+        """str: how people call it."""
+        return f"float64, {self.tail.shape[1]} components float32"
+
+    def of_queries(self, queries):
+        """As `Screen.of_queries`."""
+        whole = super().of_queries(queries)
+        sharp = self.payload.screen64
+        raised = max(1.0, whole.margin / sharp.margin)
+        tail, spread = _tail(whole.tail, whole.scale, sharp.margin)
+        return replace(whole, tail=tail, spread=spread, blunt=np.sqrt(raised) * spread, margin=raised)
+
+
+def make_mixed(payload, n_threads=1):
+    """A screen in float64 but for the last components: they are small, and so is what they lose in float32 (C5).
+
+    Returns
+    -------
+    MixedScreen or None
+        None where too many components are large.
+    """
+    sharp, (n, m) = payload.screen64, payload.factors.shape
+    if sharp is None or n < MIXED_ROWS or m < 64:
+        return None
+    some = slice(0, n, max(1, n // MIXED_ROWS))
+    left = np.cumsum(np.square(payload.factors[some])[:, ::-1], axis=1)[:, ::-1] / payload.p[some, None]
+    starts = np.arange(16, m, 16)
+    enough = starts[np.median(left[:, starts], axis=0) * _rounded(m - starts) < MIXED_DOUBT]
+    if len(enough) == 0 or enough[0] > LEADING * m:
+        return None
+    leading = int(enough[0])
+    tail, spread = np.empty((n, m - leading), dtype=np.float32), np.empty(n)
+
+    def part(begin, end):
+        rows = slice(begin, end)
+        tail[rows], spread[rows] = _tail(payload.factors[rows, leading:], sharp.scale[rows], sharp.margin)
+
+    parallel.run([partial(part, *rows) for rows in parallel.spans(n, PART)], n_threads)
+    same = {field.name: getattr(sharp, field.name) for field in fields(Screen)}
+    changed = {"head": payload.factors[:, :leading], "tail": tail, "spread": spread, "blunt": spread, "margin": 1.0}
+    return MixedScreen(**{**same, **changed})
+
+
+def _tail(tail, scale, margin):
+    """Components in float32, and the spread that they and a margin of the others make (C5)."""
+    tail = tail.astype(np.float32)
+    left = np.einsum("ij,ij->i", tail, tail) * (1.0 + 1e-4) * _rounded(tail.shape[1])
+    return tail, np.sqrt(margin + left) * scale * WIDER
+
+
+def _rounded(count):
+    """C5: what the product of `count` float32 components may be off by, as a multiple of both norms."""
+    return (count + 16.0) * float(np.finfo(np.float32).eps)
+
+
 def make_screen(payload, dtype, n_threads=1, turned=False):
     """A screen of a payload; `PayloadStore.screen32` and `screen64` keep theirs.
 
@@ -254,11 +323,11 @@ def turn(n, factors, scale):
     m = factors(slice(0, 0)).shape[1]
     if n < WORTH_TURNING * m or m < 64:
         return None, m
-    rows = slice(0, n, max(1, n // (8 * m)))
+    rows = slice(0, n, max(1, n // (4 * m)))
     some = factors(rows) * scale[rows, None].astype(np.float64)
     _, basis = np.linalg.eigh(some.T @ some)
     basis = basis[:, ::-1]
-    left = np.cumsum(np.square(some @ basis)[:, ::-1], axis=1)[:, ::-1]
+    left = np.cumsum(np.square(some[::4] @ basis)[:, ::-1], axis=1)[:, ::-1]
     enough = np.flatnonzero(np.median(left[:, ::16], axis=0) < DOUBT)
     leading = 16 * int(enough[0]) if len(enough) else m
     if leading > LEADING * m:
@@ -283,9 +352,12 @@ def split_all(n, factors, scale, spread, margin, dtype, n_threads, turned=True):
 
         def part(begin, end):
             rows = slice(begin, end)
-            head[rows], tail[rows], blunt[rows] = split(
-                factors(rows), basis, leading, scale[rows], spread[rows], margin, dtype
-            )
+            if basis is None:
+                head[rows], blunt[rows] = factors(rows), np.sqrt(margin) * spread[rows] * WIDER
+            else:
+                head[rows], tail[rows], blunt[rows] = split(
+                    factors(rows), basis, leading, scale[rows], spread[rows], margin, dtype
+                )
 
         parallel.run([partial(part, *rows) for rows in parallel.spans(n, PART)], n_threads)
     return basis, head, tail, blunt

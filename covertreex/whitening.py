@@ -21,7 +21,7 @@ PART = 1024
 
 #: More pivots are drawn while the last ones have made a pair cheaper by this share, and it does not cost so many times
 #: what it would in float64.
-WORTH, HOPELESS = 0.1, 4.0
+WORTH, HOPELESS = 0.12, 4.0
 
 #: What a component costs once all are turned, and only the leading ones are of all pairs.
 TURNED = 0.6

@@ -13,7 +13,7 @@ import covertreex as cx
 from covertreex import asking, oracle, plans, screens
 from covertreex._core.nearest import Blocks, Finder
 from covertreex.planner import ScanPlanner
-from covertreex.screens import make_screen
+from covertreex.screens import make_mixed, make_screen
 
 
 def hard_points(rng, n, d):
@@ -106,6 +106,13 @@ def test_counters_tell_which_screen_worked(rng):
     assert plain["distance_evals"] == 400 * 399
 
 
+@pytest.fixture(scope="module")
+def smooth():
+    """Residual variances too small for float32, with duplicates, near-duplicates and inducing points among the rows."""
+    X = hard_points(np.random.default_rng(8), 1300, 2)
+    return cx.cover_tree(X, kernel=cx.RBF(0.7), inducing=128, jitter=1e-7)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Leading components (C4)
 
@@ -151,7 +158,7 @@ def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
 @pytest.mark.parametrize("k", [1, 7])
 @pytest.mark.parametrize("predecessors", [False, True])
 def test_a_turned_sweep_is_exact(long, k, predecessors, monkeypatch):
-    for doubt in (0.08, 2.0):
+    for doubt in (0.08, 2.0, 1e9):  # with the last no component leads
         monkeypatch.setattr(screens, "DOUBT", doubt)
         long.payload.__dict__.pop("screen32", None)
         result = long.search(k, predecessor_mode=predecessors, settings="exact")
@@ -186,14 +193,69 @@ def test_few_rows_or_few_components_are_not_turned(rng):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Mixed precision (C5)
+
+
+def correlations(payload, queries):
+    """True ``|rho|`` of queries and payload rows."""
+    rows, distances = oracle.canonical(payload, queries, len(payload))
+    rho = np.empty_like(distances)
+    np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
+    return rho[:, payload.index]
+
+
+def test_mixed_precision_bounds_every_pair(smooth, rng):
+    screen = make_mixed(smooth.payload)
+    assert 0 < screen.tail.shape[1] < 128
+    asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
+    queries, payload = asking.block_of(smooth, asking.check(smooth, asked), 1)
+    outside = screen.of_queries(queries)
+    dots = outside.head @ screen.head.T + outside.tail.astype(float) @ screen.tail.T.astype(float)
+    rho = np.abs(payload.kernel._of_scaled(queries.coords, payload.coords) - dots)
+    rho *= np.outer(outside.scale, screen.scale)
+    off = outside.margin * np.outer(outside.spread, screen.spread) + screen.floor
+    gap = np.abs(rho - correlations(payload, queries))
+    assert np.all(gap <= off)
+    assert np.all(gap <= np.outer(outside.blunt, np.sqrt(outside.margin) * screen.blunt) + screen.floor)
+    assert np.median(off) < 0.02
+
+
+@pytest.mark.parametrize("predecessors", [False, True])
+@pytest.mark.parametrize("k", [1, 7, 1299])
+def test_a_mixed_shortlist_keeps_every_neighbour(smooth, k, predecessors):
+    queries = block_of(smooth, predecessors)
+    truth, _ = oracle.canonical(smooth.payload, queries, k)
+    screen = make_mixed(smooth.payload)
+    short, counters = screen.shortlist(plans.whole_range(smooth.payload, queries), k, np.zeros(1, np.int32))
+    assert counters["canonical_rechecks"] == len(short.run_start)
+    for q, wanted in enumerate(truth):
+        rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
+        assert set(wanted[wanted >= 0]) <= set(smooth.payload.index[rows])
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_mixed_sweep_is_exact(smooth, external, monkeypatch, backend):
+    monkeypatch.setattr("covertreex.whitening.make_whitened", lambda *_: None)  # as where it does not pay
+    for name in ("_whitened", "mixed"):
+        smooth.payload.__dict__.pop(name, None)
+    asked = {"queries": smooth.X[:600] + 0.01 if external else None}
+    result = smooth.search(9, settings="exact", backend=backend, **asked)
+    assert result.plan.screen.startswith("float64, ")
+    assert result.plan.screen.endswith(" components float32")
+    plain = smooth.search(9, settings=cx.EXACT.replace(gate=False), **asked)
+    assert plain.plan.screen == "float64"
+    np.testing.assert_array_equal(result.indices, plain.indices)
+    np.testing.assert_array_equal(result.distances, plain.distances)
+
+
+def test_nothing_is_mixed_where_that_does_not_pay(smooth, tree):
+    large_last = np.ascontiguousarray(smooth.payload.factors[:, ::-1])
+    assert make_mixed(dataclasses.replace(smooth.payload, factors=large_last)) is None
+    assert make_mixed(tree.payload) is None  # few rows, few components
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Whitening
-
-
-@pytest.fixture(scope="module")
-def smooth():
-    """Residual variances too small for float32, with duplicates, near-duplicates and inducing points among the rows."""
-    X = hard_points(np.random.default_rng(8), 1300, 2)
-    return cx.cover_tree(X, kernel=cx.RBF(0.7), inducing=128, jitter=1e-7)
 
 
 def whitened_search(tree, k, **arguments):
@@ -267,7 +329,7 @@ def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
 def test_whitening_is_given_up_where_it_does_not_pay(rng):
     rough = cx.cover_tree(rng.normal(size=(2400, 3)), kernel=cx.RBF(0.02), inducing=128, jitter=1e-9)
     rough.payload.__dict__["screen32"] = None  # as if float32 were too coarse
-    assert rough.search(5).plan.screen == "float64"
+    assert rough.search(5).plan.screen == "float64, 112 components float32"
     few = cx.cover_tree(rng.normal(size=(2400, 2)), kernel=cx.RBF(), inducing=128, jitter=1e-7)
     assert few.search(5, queries=np.arange(70)).plan.screen == "float64"
 

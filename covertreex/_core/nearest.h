@@ -7,6 +7,29 @@
 #define CX_BLOCK 32     /* rows per block */
 #define CX_FAR 3.0e38f  /* no distance is as large */
 
+enum { CX_NEAR_LANES = 8 };
+
+/* a where all bits of `where` are set, b where none is. */
+CX_INLINE cx_screen32_vector cx_near_select(cx_screen32_bits where, cx_screen32_vector a, cx_screen32_vector b)
+{
+    cx_screen32_bits x, y;
+    memcpy(&x, &a, 32);
+    memcpy(&y, &b, 32);
+    x = (x & where) | (y & ~where);
+    memcpy(&a, &x, 32);
+    return a;
+}
+
+CX_INLINE cx_screen32_vector cx_near_least(cx_screen32_vector a, cx_screen32_vector b)
+{
+    return cx_near_select(a < b, a, b);
+}
+
+CX_INLINE cx_screen32_vector cx_near_most(cx_screen32_vector a, cx_screen32_vector b)
+{
+    return cx_near_select(a > b, a, b);
+}
+
 /* Squared distances between one box and `blocks` boxes, whose corners are (d, blocks). */
 CX_SCREEN_CLONES CX_UNUSED static void cx_near_boxes(const float *low, const float *high, ptrdiff_t d,
                                                      const float *box_low, const float *box_high, ptrdiff_t blocks,
@@ -94,6 +117,7 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
                                                            float reach, float *gap, float *best, float *due,
                                                            float *values, int32_t *places)
 {
+    enum { PARTS = CX_BLOCK / CX_NEAR_LANES };
     ptrdiff_t kept = 0;
     for (ptrdiff_t b = 0; b < blocks; ++b) {
         if (far[b] > reach * widest)
@@ -105,51 +129,55 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
                 own[l] = CX_FAR;
         else if (due[b] > reach)
             continue;
-        for (ptrdiff_t i = 0; i < stride; ++i)
-            gap[i] = 0.0f;
-        for (ptrdiff_t j = 0; j < d; ++j)
-            for (ptrdiff_t i = 0; i < stride; ++i) {
-                float under = box_low[j * blocks + b] - queries[j * stride + i];
-                float over = queries[j * stride + i] - box_high[j * blocks + b];
-                float t = under > over ? under : over;
-                t = t > 0.0f ? t : 0.0f;
-                gap[i] += t * t;
+        cx_screen32_vector soonest = (cx_screen32_vector){0} + CX_FAR;
+        cx_screen32_bits some = {0};
+        for (ptrdiff_t i = 0; i < stride; i += CX_NEAR_LANES) {
+            cx_screen32_vector sum = {0};
+            for (ptrdiff_t j = 0; j < d; ++j) {
+                cx_screen32_vector at = cx_screen32_load(queries + j * stride + i);
+                cx_screen32_vector t = cx_near_most(box_low[j * blocks + b] - at, at - box_high[j * blocks + b]);
+                t = cx_near_most(t, (cx_screen32_vector){0});
+                sum += t * t;
             }
+            sum *= cx_screen32_load(inverse + i);
+            memcpy(gap + i, &sum, 32);
+            some |= sum <= reach;
+            soonest = cx_near_least(soonest, cx_near_select(sum > reach, sum, (cx_screen32_vector){0} + CX_FAR));
+        }
         float next = CX_FAR;
-        int32_t some = 0;
-        for (ptrdiff_t i = 0; i < stride; ++i) {
-            gap[i] *= inverse[i];
-            float later = gap[i] > reach ? gap[i] : CX_FAR;
-            next = later < next ? later : next;
-            some |= gap[i] <= reach;
+        int any = 0;
+        for (int l = 0; l < CX_NEAR_LANES; ++l) {
+            next = soonest[l] < next ? soonest[l] : next;
+            any |= some[l];
         }
         due[b] = next;
-        if (!some)
+        if (!any)
             continue;
         const float *x = coords + b * d * CX_BLOCK;
         const int32_t *r = rank + b * CX_BLOCK;
-        float least[CX_BLOCK]; /* nothing else points to it: its loops become vectors */
-        memcpy(least, own, sizeof least);
+        cx_screen32_vector nearest[PARTS];
+        float least[CX_BLOCK];
+        memcpy(nearest, own, sizeof nearest);
         for (ptrdiff_t i = 0; i < size; ++i) {
             if (gap[i] > reach || (gap[i] <= above && !fresh))
                 continue;
-            float value[CX_BLOCK], scale = inverse[i];
-            int32_t top = limit[i];
-            for (int l = 0; l < CX_BLOCK; ++l) {
-                float t = x[l] - queries[i];
-                value[l] = t * t;
-            }
-            for (ptrdiff_t j = 1; j < d; ++j)
-                for (int l = 0; l < CX_BLOCK; ++l) {
-                    float t = x[j * CX_BLOCK + l] - queries[j * stride + i];
+            cx_screen32_vector value[PARTS];
+            for (int l = 0; l < PARTS; ++l)
+                value[l] = (cx_screen32_vector){0};
+            for (ptrdiff_t j = 0; j < d; ++j)
+                for (int l = 0; l < PARTS; ++l) {
+                    cx_screen32_vector t = cx_screen32_load(x + j * CX_BLOCK + CX_NEAR_LANES * l) -
+                                           queries[j * stride + i];
                     value[l] += t * t;
                 }
-            for (int l = 0; l < CX_BLOCK; ++l) {
-                float scaled = value[l] * scale;
-                scaled = r[l] < top ? scaled : CX_FAR;
-                least[l] = scaled < least[l] ? scaled : least[l];
+            for (int l = 0; l < PARTS; ++l) {
+                cx_screen32_bits ranks;
+                memcpy(&ranks, r + CX_NEAR_LANES * l, 32);
+                value[l] = cx_near_select(ranks < limit[i], value[l] * inverse[i], (cx_screen32_vector){0} + CX_FAR);
+                nearest[l] = cx_near_least(nearest[l], value[l]);
             }
         }
+        memcpy(least, nearest, sizeof least);
         memcpy(own, least, sizeof least);
         for (int l = 0; l < CX_BLOCK; ++l) {
             float later = least[l] > reach ? least[l] : CX_FAR;

@@ -87,6 +87,18 @@ CX_UNUSED static void cx_screen_fetch(const char *row, ptrdiff_t bytes)
         CX_PREFETCH(row + at);
 }
 
+/* Dot of m float32 components, a multiple of 16. */
+CX_INLINE float cx_screen32_dot(const float *v, const float *w, ptrdiff_t m)
+{
+    cx_screen32_vector a = {0}, b = {0};
+    for (ptrdiff_t i = 0; i < m; i += 16) {
+        a += cx_screen32_load(v + i) * cx_screen32_load(w + i);
+        b += cx_screen32_load(v + i + 8) * cx_screen32_load(w + i + 8);
+    }
+    a += b;
+    return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
+}
+
 /* Of `count` queries `hit` those which a row may concern (C1) once `m` more components, a multiple of 16, are multiplied:
  * returns how many are left in `hit`. rho is of all queries, of one row; `tail` and `tails` are the row's components and
  * each query's. */
@@ -98,25 +110,27 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_screen32_again(const float *tail,
     ptrdiff_t left = 0;
     for (ptrdiff_t number = 0; number < count; ++number) {
         int32_t i = hit[number];
-        const float *other = tails[i];
-        cx_screen32_vector a = {0}, b = {0};
-        for (ptrdiff_t at = 0; at < m; at += 16) {
-            a += cx_screen32_load(tail + at) * cx_screen32_load(other + at);
-            b += cx_screen32_load(tail + at + 8) * cx_screen32_load(other + at + 8);
-        }
-        a += b;
-        float dot = ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
-        rho[i] -= dot * scale[i] * row_scale;
+        rho[i] -= cx_screen32_dot(tail, tails[i], m) * scale[i] * row_scale;
         hit[left] = i;
         left += fabsf(rho[i]) + row_spread * spread[i] + floor >= threshold[i];
     }
     return left;
 }
 
+/* Add dots of float32 components, (rows, more_stride), to `count` dots of each row. */
+CX_SCREEN_CLONES CX_UNUSED static void cx_screen64_add(const float *more, ptrdiff_t rows, ptrdiff_t more_stride,
+                                                       ptrdiff_t count, double *dots, ptrdiff_t stride)
+{
+    for (ptrdiff_t j = 0; j < rows; ++j)
+        for (ptrdiff_t i = 0; i < count; ++i)
+            dots[j * stride + i] += more[j * more_stride + i];
+}
+
 /* |rho| of one row and one query in float64. */
 CX_SCREEN_CLONES CX_UNUSED static double cx_screen64_pair(int kernel, double variance, double alpha, const double *x,
                                                           const double *y, ptrdiff_t d, const double *v,
-                                                          const double *w, ptrdiff_t m, double scale, double other)
+                                                          const double *w, ptrdiff_t m, const float *v_tail,
+                                                          const float *w_tail, ptrdiff_t t, double scale, double other)
 {
     cx_screen64_vector a = {0}, b = {0}, c = {0}, e = {0}, square = {0};
     for (ptrdiff_t i = 0; i < m; i += 16) {
@@ -128,22 +142,24 @@ CX_SCREEN_CLONES CX_UNUSED static double cx_screen64_pair(int kernel, double var
     a = (a + b) + (c + e);
     for (ptrdiff_t i = 0; i < d; ++i)
         square[0] += (y[i] - x[i]) * (y[i] - x[i]);
-    double dot = (a[0] + a[1]) + (a[2] + a[3]);
+    double dot = (a[0] + a[1]) + (a[2] + a[3]) + cx_screen32_dot(v_tail, w_tail, t);
     cx_screen64_kernels(kernel, alpha, &square, 1);
     return fabs((variance * square[0] - dot) * other * scale);
 }
 
-/* |rho| of four rows and one query in float64; rows `next` are on their way when it returns. */
+/* |rho| of four rows, which lie `wide` numbers apart, and one query in float64; rows `next` are on their way when it
+ * returns. */
 CX_SCREEN_CLONES CX_UNUSED static void cx_screen64_four(int kernel, double variance, double alpha, const double *x,
                                                         double scale, const double *v, ptrdiff_t d, ptrdiff_t m,
-                                                        const double *coords, const double *scales,
-                                                        const double *factors, const int64_t *rows,
-                                                        const int64_t *next, double *rho)
+                                                        const float *v_tail, ptrdiff_t t, const double *coords,
+                                                        const double *scales, const double *factors, ptrdiff_t wide,
+                                                        const float *tails, const int64_t *rows, const int64_t *next,
+                                                        double *rho)
 {
-    const double *r0 = factors + rows[0] * m, *r1 = factors + rows[1] * m, *r2 = factors + rows[2] * m,
-                 *r3 = factors + rows[3] * m;
-    const double *n0 = factors + next[0] * m, *n1 = factors + next[1] * m, *n2 = factors + next[2] * m,
-                 *n3 = factors + next[3] * m;
+    const double *r0 = factors + rows[0] * wide, *r1 = factors + rows[1] * wide, *r2 = factors + rows[2] * wide,
+                 *r3 = factors + rows[3] * wide;
+    const double *n0 = factors + next[0] * wide, *n1 = factors + next[1] * wide, *n2 = factors + next[2] * wide,
+                 *n3 = factors + next[3] * wide;
     cx_screen64_vector a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
     for (ptrdiff_t i = 0; i < m; i += 8) {
         cx_screen64_vector p = cx_screen64_load(v + i), q = cx_screen64_load(v + i + 4);
@@ -166,11 +182,16 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_screen64_four(int kernel, double varia
     a3 += b3;
     cx_screen64_vector dots = {(a0[0] + a0[1]) + (a0[2] + a0[3]), (a1[0] + a1[1]) + (a1[2] + a1[3]),
                                (a2[0] + a2[1]) + (a2[2] + a2[3]), (a3[0] + a3[1]) + (a3[2] + a3[3])};
+    for (int i = 0; i < 4 && t > 0; ++i) {
+        for (ptrdiff_t at = 0; at < t; at += 16)
+            CX_PREFETCH(tails + next[i] * t + at);
+        dots[i] += cx_screen32_dot(v_tail, tails + rows[i] * t, t);
+    }
     cx_screen64_vector square = {0};
     for (ptrdiff_t i = 0; i < d; ++i) {
-        cx_screen64_vector t = {coords[rows[0] * d + i] - x[i], coords[rows[1] * d + i] - x[i],
-                                coords[rows[2] * d + i] - x[i], coords[rows[3] * d + i] - x[i]};
-        square += t * t;
+        cx_screen64_vector off = {coords[rows[0] * d + i] - x[i], coords[rows[1] * d + i] - x[i],
+                                  coords[rows[2] * d + i] - x[i], coords[rows[3] * d + i] - x[i]};
+        square += off * off;
     }
     cx_screen64_kernels(kernel, alpha, &square, 1);
     dots = variance * square - dots;

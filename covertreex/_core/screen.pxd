@@ -39,12 +39,13 @@ cdef struct Side:
     const char *scale
     const char *spread
     const char *blunt
+    Py_ssize_t wide  # bytes from one head to the next
 
 
 cdef class Lens:
     cdef bint single
     cdef int kernel
-    cdef double variance, alpha, margin, raised, floor
+    cdef double variance, alpha, margin, raised, floor, doubt
     cdef Py_ssize_t d, m, t, lanes, stride, width, packs
     cdef Side data, external
     cdef const float **tails
@@ -55,6 +56,8 @@ cdef class Lens:
     cdef char *group_blunt
     cdef char *threshold
     cdef char *rho
+    cdef float *tail_pack
+    cdef float *tail_dots
     cdef char *some
     cdef int32_t *hit
     cdef object held

@@ -35,15 +35,20 @@ cdef extern from "screen.h" nogil:
                                  const float *scale, float row_spread, const float *spread, float floor,
                                  const float *threshold, float *rho, int32_t *hit, Py_ssize_t count)
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
+    void cx_screen64_add(const float *more, Py_ssize_t rows, Py_ssize_t more_stride, Py_ssize_t count, double *dots,
+                         Py_ssize_t stride)
     double cx_screen64_pair(int kernel, double variance, double alpha, const double *x, const double *y, Py_ssize_t d,
-                            const double *v, const double *w, Py_ssize_t m, double scale, double other)
+                            const double *v, const double *w, Py_ssize_t m, const float *v_tail, const float *w_tail,
+                            Py_ssize_t t, double scale, double other)
     void cx_screen64_four(int kernel, double variance, double alpha, const double *x, double scale, const double *v,
-                          Py_ssize_t d, Py_ssize_t m, const double *coords, const double *scales,
-                          const double *factors, const int64_t *rows, const int64_t *next, double *rho)
+                          Py_ssize_t d, Py_ssize_t m, const float *v_tail, Py_ssize_t t, const double *coords,
+                          const double *scales, const double *factors, Py_ssize_t wide, const float *tails,
+                          const int64_t *rows, const int64_t *next, double *rho)
     const int NO_KERNEL "CX_NO_KERNEL"
 
 
-cdef double BLUNT = 1e-3  # a pair whose |rho| is known no better is looked at again, and any that is whitened
+# A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any that is whitened.
+cdef double BLUNT32 = 1e-3, BLUNT64 = 3e-2
 
 
 cdef void compact(Shortlist *one) noexcept nogil:
@@ -112,7 +117,7 @@ cdef class Lens:
         self.margin = max(screen.margin, external.margin) * (1.0 + 1e-5)
         self.floor, self.raised = screen.floor, sqrt(max(1.0, external.margin / screen.margin))
         self.d, self.m, self.t = screen.coords.shape[1], screen.head.shape[1], screen.tail.shape[1]
-        self.width = 4 if self.single else 8
+        self.width, self.doubt = (4, BLUNT32) if self.single else (8, BLUNT64)
         self.lanes = 64 // self.width
         self.stride = self.lanes * ((most + self.lanes - 1) // self.lanes)
         scratch = {"pack": self.stride * max(self.m, 1), "group_coords": self.stride * max(self.d, 1),
@@ -120,10 +125,12 @@ cdef class Lens:
                    "threshold": self.stride, "rho": PANEL * self.stride}
         self.held = [*data, *(np.zeros(size, dtype=screen.dtype) for size in scratch.values()),
                      np.zeros(self.stride + 1, dtype=np.int32), np.zeros(self.stride, dtype=np.uintp),
-                     np.zeros(PANEL * self.stride // self.lanes, dtype=np.int8)]
+                     np.zeros(PANEL * self.stride // self.lanes, dtype=np.int8),
+                     np.zeros(2 * self.stride * self.t, dtype=np.float32),
+                     np.zeros(2 * PANEL * self.stride, dtype=np.float32)]
         address = [array.ctypes.data for array in self.held]
-        point(&self.data, address[:6])
-        point(&self.external, address[6:12])
+        point(&self.data, address[:6], screen.head.strides[0])
+        point(&self.external, address[6:12], external.head.strides[0])
         self.pack, self.group_coords, self.group_scale, self.group_spread, self.group_blunt = (
             <char *><size_t>address[12], <char *><size_t>address[13], <char *><size_t>address[14],
             <char *><size_t>address[15], <char *><size_t>address[16])
@@ -131,6 +138,7 @@ cdef class Lens:
         self.hit = <int32_t *><size_t>address[19]
         self.tails = <const float **><size_t>address[20]
         self.some = <char *><size_t>address[21]
+        self.tail_pack, self.tail_dots = <float *><size_t>address[22], <float *><size_t>address[23]
 
     cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil:
         return (<const float *>array)[i] if self.single else (<const double *>array)[i]
@@ -167,10 +175,12 @@ cdef class Lens:
             pack = self.pack + (i // self.lanes) * self.m * 64
             lane = i % self.lanes
             if self.single:
-                cx_screen32_put(<const float *>side.head + e * self.m, self.m, <float *>pack, lane)
+                cx_screen32_put(<const float *>(side.head + e * side.wide), self.m, <float *>pack, lane)
             else:
-                cx_screen64_put(<const double *>side.head + e * self.m, self.m, <double *>pack, lane)
+                cx_screen64_put(<const double *>(side.head + e * side.wide), self.m, <double *>pack, lane)
             self.tails[i] = <const float *>side.tail + e * self.t
+            if self.t > 0 and not self.single:
+                cx_screen32_put(self.tails[i], self.t, self.tail_pack + (i // 16) * self.t * 16, i % 16)
 
     cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil:
         """Query `i` is interested in nothing that is sure to stay below `threshold`."""
@@ -180,21 +190,27 @@ cdef class Lens:
     cdef void multiply(self, const int64_t *panel, Py_ssize_t count, Py_ssize_t ahead) noexcept nogil:
         """Dots of the rows of a panel with all queries; `ahead` rows behind them will be next."""
         cdef const char *rows[2 * PANEL]
-        cdef Py_ssize_t i, padded = 6 * ((count + 5) // 6)
+        cdef const char *tails[2 * PANEL]
+        cdef Py_ssize_t i, padded = 6 * ((count + 5) // 6), packs = (self.packs + 1) // 2
+        cdef int64_t row
         ahead = ahead // 6 * 6
         if self.m == 0:
             memset(self.rho, 0, padded * self.stride * self.width)
             return
-        for i in range(padded):
-            rows[i] = self.data.head + panel[i if i < count else 0] * self.m * self.width
-        for i in range(ahead):
-            rows[padded + i] = self.data.head + panel[count + i] * self.m * self.width
+        for i in range(padded + ahead):
+            row = panel[i] if i < count else panel[count + i - padded] if i >= padded else panel[0]
+            rows[i], tails[i] = self.data.head + row * self.data.wide, self.data.tail + row * self.t * 4
         if self.single:
             cx_screen32_dots(<const float *const *>rows, padded, <const float *const *>rows + padded, ahead,
                              <const float *>self.pack, self.packs, self.m, <float *>self.rho, self.stride)
-        else:
-            cx_screen64_dots(<const double *const *>rows, padded, <const double *const *>rows + padded, ahead,
-                             <const double *>self.pack, self.packs, self.m, <double *>self.rho, self.stride)
+            return
+        cx_screen64_dots(<const double *const *>rows, padded, <const double *const *>rows + padded, ahead,
+                         <const double *>self.pack, self.packs, self.m, <double *>self.rho, self.stride)
+        if self.t > 0:
+            cx_screen32_dots(<const float *const *>tails, padded, <const float *const *>tails + padded, ahead,
+                             self.tail_pack, packs, self.t, self.tail_dots, 16 * packs)
+            cx_screen64_add(self.tail_dots, padded, 16 * packs, self.packs * self.lanes, <double *>self.rho,
+                            self.stride)
 
     cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil:
         """rho of row `row`, the j-th of the panel, with all queries; whether it may concern any."""
@@ -234,9 +250,9 @@ cdef class Lens:
     cdef void fetch(self, int64_t row) noexcept nogil:
         """Have the factors of a row that is looked at again on their way: rows lie far apart in memory."""
         if self.t > 0:
-            cx_screen_fetch(self.data.tail + row * self.t * self.width, self.t * self.width)
+            cx_screen_fetch(self.data.tail + row * self.t * 4, self.t * 4)
         else:
-            cx_screen_fetch(self.data.head + row * self.m * self.width, self.m * self.width)
+            cx_screen_fetch(self.data.head + row * self.data.wide, self.m * self.width)
 
     cdef double pair(self, int64_t row, int64_t query) noexcept nogil:
         """|rho| of a row and a query (its place among the rows, or -1 - its place among the external); float64 only."""
@@ -244,17 +260,20 @@ cdef class Lens:
         cdef const Side *side = &self.data if query >= 0 else &self.external
         return cx_screen64_pair(self.kernel, self.variance, self.alpha, <const double *>self.data.coords + row * self.d,
                                 <const double *>side.coords + e * self.d, self.d,
-                                <const double *>self.data.head + row * self.m, <const double *>side.head + e * self.m,
-                                self.m, (<const double *>self.data.scale)[row], (<const double *>side.scale)[e])
+                                <const double *>(self.data.head + row * self.data.wide),
+                                <const double *>(side.head + e * side.wide), self.m,
+                                <const float *>self.data.tail + row * self.t, <const float *>side.tail + e * self.t,
+                                self.t, (<const double *>self.data.scale)[row], (<const double *>side.scale)[e])
 
     cdef void four(self, const int64_t *rows, const int64_t *next, int64_t query, double *rho) noexcept nogil:
         """As `pair`, of FOUR rows; rows `next` are on their way when it returns."""
         cdef Py_ssize_t e = query if query >= 0 else -1 - query
         cdef const Side *side = &self.data if query >= 0 else &self.external
         cx_screen64_four(self.kernel, self.variance, self.alpha, <const double *>side.coords + e * self.d,
-                         (<const double *>side.scale)[e], <const double *>side.head + e * self.m, self.d, self.m,
-                         <const double *>self.data.coords, <const double *>self.data.scale,
-                         <const double *>self.data.head, rows, next, rho)
+                         (<const double *>side.scale)[e], <const double *>(side.head + e * side.wide), self.d, self.m,
+                         <const float *>side.tail + e * self.t, self.t, <const double *>self.data.coords,
+                         <const double *>self.data.scale, <const double *>self.data.head, self.data.wide // 8,
+                         <const float *>self.data.tail, rows, next, rho)
 
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
         """C1: how far `pair` may be off."""
@@ -263,7 +282,8 @@ cdef class Lens:
         return self.margin * self.number(self.data.spread, row) * spread + self.floor
 
 
-cdef void point(Side *side, list address):
+cdef void point(Side *side, list address, Py_ssize_t wide):
+    side.wide = wide
     side.head, side.tail, side.coords, side.scale, side.spread, side.blunt = (
         <const char *><size_t>address[0], <const char *><size_t>address[1], <const char *><size_t>address[2],
         <const char *><size_t>address[3], <const char *><size_t>address[4], <const char *><size_t>address[5])
@@ -347,7 +367,7 @@ cdef class Screener:
         lens.multiply(self.panel, count, self.filled - count)
         for j in range(count):
             some[j] = lens.look(self.panel[j], j)
-            if some[j] and lens.t > 0:
+            if some[j] and lens.t > 0 and lens.single:
                 lens.fetch(self.panel[j])
         for j in range(count):
             row = self.panel[j]
@@ -366,7 +386,7 @@ cdef class Screener:
                 slack = spread * lens.number(lens.group_spread, i) + lens.floor
                 if rho + slack < self.lists[i].threshold:
                     continue
-                if again and (slack > BLUNT or lens.kernel == NO_KERNEL):
+                if again and (slack > lens.doubt or lens.kernel == NO_KERNEL):
                     if self.doubted == 0 or self.doubts[self.doubted - 1].row != row:
                         self.sharp.fetch(row)
                     self.doubts[self.doubted].row, self.doubts[self.doubted].i = row, i
@@ -384,18 +404,33 @@ cdef class Screener:
             self.panel[j] = self.panel[count + j]
 
     cdef void settle(self, Lens lens) noexcept nogil:
-        """Look at pairs again that `lens` left in doubt."""
-        cdef Py_ssize_t i, number
-        cdef int64_t row, query
-        cdef double rho, slack
-        for number in range(self.doubted):
-            row, i = self.doubts[number].row, self.doubts[number].i
-            query = self.queries.rows[self.first + i]
-            rho = self.sharp.pair(row, query)
-            slack = self.sharp.slack(row, query)
-            if rho + slack >= self.lists[i].threshold:
-                keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
-                lens.aim(i, self.lists[i].threshold)
+        """Look at pairs again that `lens` left in doubt, those of one row together."""
+        cdef Py_ssize_t i, count, number = 0
+        cdef int64_t row
+        cdef int64_t asked[FOUR]
+        cdef double rho[FOUR]
+        cdef double slack
+        cdef bint inside
+        cdef Shortlist *one
+        while number < self.doubted:
+            row, count, inside = self.doubts[number].row, 1, True
+            while count < FOUR and number + count < self.doubted and self.doubts[number + count].row == row:
+                count += 1
+            for i in range(FOUR):
+                asked[i] = self.queries.rows[self.first + self.doubts[number + min(i, count - 1)].i]
+                inside = inside and asked[i] >= 0
+            if inside and count > 1:
+                self.sharp.four(asked, asked, row, rho)
+            else:
+                for i in range(count):
+                    rho[i] = self.sharp.pair(row, asked[i])
+            for i in range(count):
+                one = &self.lists[self.doubts[number + i].i]
+                slack = self.sharp.slack(row, asked[i])
+                if rho[i] + slack >= one.threshold:
+                    keep(one, self.k, row, rho[i] - slack, rho[i] + slack)
+                    lens.aim(self.doubts[number + i].i, one.threshold)
+            number += count
         self.doubted = 0
 
     cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil:
