@@ -128,13 +128,13 @@ class GraphPlanner:
 
         tasks = [partial(scored, *one) for one in zip(sample.groups, sample.members, sample.rows, strict=True)]
         found = parallel.run(tasks, n_threads, self.cancel)
-        parts, tried = sum(count for _, _, count in found), []
+        parts, tried, tries = sum(count for _, _, count in found), [], []
         wanted = np.array([len(own) for own, _, _ in found])
         for promise in PROMISES:
-            missed = np.array([np.sum(own < promise) for own, _, _ in found])
+            tries.append(np.array([np.sum(own < promise) for own, _, _ in found]))
             rows = sum(int(np.sum(scores >= promise)) for _, scores, _ in found) / parts
-            tried.append((promise, float(1.0 - missed.sum() / max(1, wanted.sum())), rows))
-            if meets(self.settings.recall_target, missed, wanted):
+            tried.append((promise, float(1.0 - tries[-1].sum() / max(1, wanted.sum())), rows))
+            if meets(self.settings.recall_target, tries, wanted):
                 return promise, tuple(tried)
         return None, tuple(tried)
 

@@ -36,8 +36,8 @@ WORTH_COPYING, WORTH_MIXING, WORTH_BLOCKS = 64, 512, 256
 #: Screens drop little unless there are this many times more rows than neighbours wanted.
 WORTH_SCREENING = 8
 
-#: So many standard errors of the sample's misses, as they vary from group to group, must leave the target met.
-CAUTION = 1.6
+#: See `meets`.
+CAUTION = 1.2
 
 #: Where near rows are more than this share of all, all are better swept in order.
 WORTH_NEAR = 0.3
@@ -494,16 +494,16 @@ class _Near:
         solved = self.solve(sample, [log.thresholds for log in logs])
         truth = [rows[rows >= 0] for rows in solved.rows]
         wanted = np.array([len(rows) for rows in truth])
-        tried = []
+        tried, tries = [], []
         for patience, shares in RULES.items():
             logs = self._logs(sample, 0.0, patience) if patience > 1 else logs
             rings = [log.rings(len(planner.payload))[rows] for log, rows in zip(logs, truth, strict=True)]
             for least in shares:
                 stops = [_stop(log.gained, least, patience) for log in logs]
-                missed = np.array([np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)])
+                tries.append(np.array([np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)]))
                 rows = sum(log.looked[stop] for log, stop in zip(logs, stops, strict=True)) / len(logs)
-                tried.append((least, patience, float(1.0 - missed.sum() / max(1, wanted.sum())), rows))
-                if meets(target, missed, wanted):
+                tried.append((least, patience, float(1.0 - tries[-1].sum() / max(1, wanted.sum())), rows))
+                if meets(target, tries, wanted):
                     worth = rows < WORTH_NEAR * np.mean(self.queries.limit)
                     return (least if worth else None), patience, tuple(tried)
         return None, 1, tuple(tried)
@@ -564,13 +564,32 @@ class _Near:
         return Sample(sample, members, np.split(rows, np.cumsum([len(part) for part in members])[:-1]))
 
 
-def meets(target, missed, wanted):
-    """Whether a recall target is met, from how many neighbours each sampled group missed of those wanted."""
-    total = max(1, wanted.sum())
-    share = missed.sum() / total
-    # Misses come in clusters, so groups are what was sampled; one more might have been missed.
-    error = np.sqrt(np.sum((missed - share * wanted) ** 2)) / total
-    return share + 1.0 / total + CAUTION * error <= 1.0 - target
+def meets(target, tries, wanted):
+    """Whether a recall target is met by the last of the rules tried, from what a sample says.
+
+    Parameters
+    ----------
+    target : float
+    tries : list of ndarray, shape (groups,)
+        For each rule tried so far, how many neighbours each sampled group missed.
+    wanted : ndarray, shape (groups,)
+        Of how many.
+
+    Notes
+    -----
+    Misses come in clusters, and their number varies by as many times more than that of single misses would as all rules
+    tried tell together: the last rule may have missed too few for its own to be known. The rule meets the target if
+    one that just misses it would have had so few misses in a sample as unlucky as `CAUTION` standard errors; or if the
+    sample misses none, for one that is large enough to tell more may be more than there are queries.
+    """
+    total, allowed = max(1, wanted.sum()), 1.0 - target
+    missed = np.asarray(tries, dtype=np.float64)
+    counts = missed.sum(axis=1)
+    spread = np.sum((missed - counts[:, None] * wanted / total) ** 2)
+    clusters = max(1.0, spread / max(1.0, counts.sum()))
+    # One more might have been missed.
+    error = 0.0 if counts[-1] == 0 else CAUTION * np.sqrt(allowed * clusters / total)
+    return (counts[-1] + 1.0) / total + error <= allowed
 
 
 def _stop(gained, least, patience):

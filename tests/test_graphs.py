@@ -184,3 +184,19 @@ def test_deleted_points_are_no_neighbours_of_neighbours(tree, rng):
     result = fewer.search(5, settings=FAST, audit=2000)
     assert not np.isin(result.indices, gone).any()
     assert result.recall >= 0.995
+
+
+@pytest.mark.parametrize(("excess", "least", "most"), [(1.3, 0.0, 0.05), (0.1, 0.6, 1.0)])
+def test_few_misses_in_clusters_do_not_pass_for_a_target_met(excess, least, most):
+    """How many samples let a rule pass that misses `excess` times what the target allows, in clusters."""
+    wanted, passed = np.full(100, 240), 0
+    expected = excess * 0.001 * wanted.sum()
+    sizes, shares = np.array([1, 20]), np.array([0.9, 0.1])  # a lonely query misses many
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        clusters = rng.poisson(4.0 * expected / (sizes @ shares))
+        size, group = rng.choice(sizes, clusters, p=shares), rng.integers(100, size=clusters)
+        stage = rng.integers(4, size=clusters)  # each rule finds some of what the one before it misses
+        tries = [np.bincount(group, size * found, 100) for found in (stage >= 0, stage >= 2, stage >= 3)]
+        passed += planner.meets(0.999, tries, wanted)
+    assert least <= passed / 300 <= most
