@@ -154,7 +154,10 @@ def test_round_trip(tree, options, tmp_path):
     assert_same(loaded, tree)
 
 
-@pytest.mark.parametrize("way", [pickle.HIGHEST_PROTOCOL, 2, copy.deepcopy, copy.copy], ids=["pickle", "pickle-2", "deepcopy", "copy"])
+WAYS = [pickle.HIGHEST_PROTOCOL, 2, copy.deepcopy, copy.copy]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["pickle", "pickle-2", "deepcopy", "copy"])
 def test_pickles_and_copies(tree, way):
     clone = way(tree) if callable(way) else pickle.loads(pickle.dumps(tree, way))
     assert clone.n_threads == tree.n_threads
