@@ -39,7 +39,7 @@ WORTH_SCREENING = 8
 #: See `meets`.
 CAUTION = 1.2
 
-#: Where near rows are more than this share of all, all are better swept in order.
+#: Where the near rows of one pass are more than this share of all, all are better swept in order.
 WORTH_NEAR = 0.3
 
 #: A screen that leaves more than this share of the rows is not worth its time.
@@ -49,8 +49,9 @@ WORTH_A_SCREEN = 0.25
 LOOK_QUERIES, LOOK_ROWS, LOOK_GROUP_ROWS = 96, 2048, 64
 
 #: In the first of two passes a group stops widening after a ring that takes at most this share of its places. For high
-#: targets there are two, where until a share as of one pass so many times more rows would be looked at.
-FIRST_PASS, ONE_PASS, WORTH_TWO_PASSES, HIGH_TARGET = 0.006, 0.001, 1.5, 0.98
+#: targets there are two, where until a share as of one pass so many times more rows would be looked at, and the first
+#: looks at less than this share of all.
+FIRST_PASS, ONE_PASS, WORTH_TWO_PASSES, WORTH_FIRST, HIGH_TARGET = 0.006, 0.001, 1.35, 0.5, 0.98
 
 #: Groups that tell.
 PROBES = 16
@@ -198,7 +199,7 @@ class ScanPlanner:
         self.may_whiten = near is not None and settings.gate and self.screen.dtype is np.float64
         if near is not None and settings.recall_target < 1.0:
             rows = near.rows_of_first_pass() if two_passes else np.inf
-            if rows < 0.5 * WORTH_NEAR * np.mean(queries.limit):
+            if rows < WORTH_FIRST * np.mean(queries.limit):
                 self.least, self.seen = FIRST_PASS, [None] * len(near.groups)
                 if self.screen is payload.screen64:
                     self.look_through(mixed_screen(payload, settings, len(queries), n_threads), near.queries)
@@ -211,6 +212,11 @@ class ScanPlanner:
             self.groups, self.shortlists = near.groups, near.shortlists
             self.queries = near.queries
         else:
+            self.settings = settings.replace(recall_target=1.0)
+            if near is not None and settings.recall_target < 1.0:
+                screen = choose_screen(payload, self.settings, len(queries), n_threads)
+                self.look_through(screen or self.screen, near.queries)
+                near.refocus()
             self.groups = plans.group_queries(payload, queries, plans.SWEEP_MOST, plans.SWEEP_SHARE)
             self.queries = plans.permuted(queries, self.groups.order)
             self.start = None
@@ -488,6 +494,10 @@ class _Near:
         if sample is None:
             return None, 1, ()
         logs = self._logs(sample, 0.0, 1)
+        most = WORTH_NEAR * np.mean(self.queries.limit)
+        loosest = RULES[1][0]
+        if np.mean([log.looked[_stop(log.gained, loosest, 1)] for log in logs]) >= most:
+            return None, 1, ()
         if planner.may_whiten:
             planner.whiten(self.queries, *self._looks(sample, logs))
             self.refocus()
@@ -504,8 +514,7 @@ class _Near:
                 rows = sum(log.looked[stop] for log, stop in zip(logs, stops, strict=True)) / len(logs)
                 tried.append((least, patience, float(1.0 - tries[-1].sum() / max(1, wanted.sum())), rows))
                 if meets(target, tries, wanted):
-                    worth = rows < WORTH_NEAR * np.mean(self.queries.limit)
-                    return (least if worth else None), patience, tuple(tried)
+                    return (least if rows < most else None), patience, tuple(tried)
         return None, 1, tuple(tried)
 
     def _logs(self, sample, least, patience):
