@@ -114,27 +114,21 @@ class GraphPlanner:
         start = [least_rho(self.distances[order[ptr[group] : ptr[group + 1]], -1]) for group in groups]
         sample = near.solve(groups, start)
 
-        def scored(group, members, true):
-            """For each true neighbour of a group its score, infinite if it was seen; all scores; how many parts."""
-            parts = self._explorer()[0].scores(ptr[group], ptr[group + 1], self.seen[group])
-            score, own = np.zeros(len(self.payload), dtype=np.float32), np.empty(true.shape, dtype=np.float32)
-            score[self.seen[group]] = np.inf
-            for begin, rows, scores in parts:
-                score[rows] = scores
-                mine = (members >= begin) & (members < begin + TOGETHER)
-                own[mine] = score[true[mine]]
-                score[rows] = 0.0
-            return own[true >= 0], np.concatenate([scores for _, _, scores in parts]), len(parts)
+        shape = len(groups), len(PROMISES)
+        missed, looked = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
 
-        tasks = [partial(scored, *one) for one in zip(sample.groups, sample.members, sample.rows, strict=True)]
-        found = parallel.run(tasks, n_threads, self.cancel)
-        parts, tried, tries = sum(count for _, _, count in found), [], []
-        wanted = np.array([len(own) for own, _, _ in found])
-        for promise in PROMISES:
-            tries.append(np.array([np.sum(own < promise) for own, _, _ in found]))
-            rows = sum(int(np.sum(scores >= promise)) for _, scores, _ in found) / parts
-            tried.append((promise, float(1.0 - tries[-1].sum() / max(1, wanted.sum())), rows))
-            if meets(self.settings.recall_target, tries, wanted):
+        def trial(i):
+            begin, end = ptr[groups[i]], ptr[groups[i] + 1]
+            seen, members, rows = self.seen[groups[i]], sample.members[i], sample.rows[i]
+            self._explorer()[0].trial(begin, end, seen, members, rows, promises, missed[i], looked[i])
+            return -(-(end - begin) // TOGETHER)
+
+        promises = np.array(PROMISES, dtype=np.float32)
+        parts = sum(parallel.run([partial(trial, i) for i in range(len(groups))], n_threads, self.cancel))
+        wanted, tried = np.array([np.sum(rows >= 0) for rows in sample.rows]), []
+        for promise, tries, rows in zip(PROMISES, missed.T, looked.sum(axis=0), strict=True):
+            tried.append((promise, float(1.0 - tries.sum() / max(1, wanted.sum())), rows / parts))
+            if meets(self.settings.recall_target, missed.T[: len(tried)], wanted):
                 return promise, tuple(tried)
         return None, tuple(tried)
 

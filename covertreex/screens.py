@@ -207,7 +207,8 @@ class MixedScreen(Screen):
         whole = super().of_queries(queries)
         sharp = self.payload.screen64
         raised = max(1.0, whole.margin / sharp.margin)
-        tail, spread = _tail(whole.tail, whole.scale, sharp.margin)
+        tail = whole.tail.astype(np.float32)
+        spread = _tail_spread(tail, whole.scale, sharp.margin)
         return replace(whole, tail=tail, spread=spread, blunt=np.sqrt(raised) * spread, margin=raised)
 
 
@@ -223,9 +224,10 @@ def make_mixed(payload, n_threads=1):
     if sharp is None or n < MIXED_ROWS or m < 64:
         return None
     some = slice(0, n, max(1, n // MIXED_ROWS))
-    left = np.cumsum(np.square(payload.factors[some])[:, ::-1], axis=1)[:, ::-1] / payload.p[some, None]
+    sixteens = payload.factors[some].reshape(-1, m // 16, 16)
+    left = np.cumsum(np.einsum("ijk,ijk->ij", sixteens, sixteens)[:, :0:-1], axis=1)[:, ::-1] / payload.p[some, None]
     starts = np.arange(16, m, 16)
-    enough = starts[np.median(left[:, starts], axis=0) * _rounded(m - starts) < MIXED_DOUBT]
+    enough = starts[np.median(left, axis=0) * _rounded(m - starts) < MIXED_DOUBT]
     if len(enough) == 0 or enough[0] > LEADING * m:
         return None
     leading = int(enough[0])
@@ -233,19 +235,19 @@ def make_mixed(payload, n_threads=1):
 
     def part(begin, end):
         rows = slice(begin, end)
-        tail[rows], spread[rows] = _tail(payload.factors[rows, leading:], sharp.scale[rows], sharp.margin)
+        tail[rows] = payload.factors[rows, leading:]
+        spread[rows] = _tail_spread(tail[rows], sharp.scale[rows], sharp.margin)
 
-    parallel.run([partial(part, *rows) for rows in parallel.spans(n, PART)], n_threads)
+    parallel.run([partial(part, *rows) for rows in parallel.spans(n, MIXED_ROWS)], n_threads)
     same = {field.name: getattr(sharp, field.name) for field in fields(Screen)}
     changed = {"head": payload.factors[:, :leading], "tail": tail, "spread": spread, "blunt": spread, "margin": 1.0}
     return MixedScreen(**{**same, **changed})
 
 
-def _tail(tail, scale, margin):
-    """Components in float32, and the spread that they and a margin of the others make (C5)."""
-    tail = tail.astype(np.float32)
+def _tail_spread(tail, scale, margin):
+    """The spread that components in float32 and a margin of the others make (C5)."""
     left = np.einsum("ij,ij->i", tail, tail) * (1.0 + 1e-4) * _rounded(tail.shape[1])
-    return tail, np.sqrt(margin + left) * scale * WIDER
+    return np.sqrt(margin + left) * scale * WIDER
 
 
 def _rounded(count):

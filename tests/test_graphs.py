@@ -67,15 +67,20 @@ def test_scores_are_the_best_products(most, n_threads, rng):
     explorer = Explorer(graph, screener, 8)
     for first, last in ((0, 8), (8, 27), (149, 150)):
         seen = rng.choice(n, 20, replace=False).astype(np.int32)
-        parts = explorer.scores(first, last, seen)
-        assert [begin for begin, _, _ in parts] == list(range(first, last, 8))
-        for begin, found, scores in parts:
-            end = min(begin + 8, last)
-            expected = plain_scores(queries.rows[begin:end], queries.limit[begin:end], queries.rank, near, rho, seen)
-            got = np.zeros(n, dtype=np.float32)
-            got[found] = scores
-            assert len(set(found.tolist())) == len(found)
-            np.testing.assert_array_equal(got, expected * (expected >= np.float32(1e-30)))
+        parts = [(begin, min(begin + 8, last)) for begin in range(first, last, 8)]
+        scores = [
+            plain_scores(queries.rows[begin:end], queries.limit[begin:end], queries.rank, near, rho, seen)
+            for begin, end in parts
+        ]
+        leasts = np.ascontiguousarray(np.unique([np.inf, *np.concatenate(scores)])[:0:-1], dtype=np.float32)
+        missed, looked = np.empty(len(leasts), dtype=np.int64), np.empty(len(leasts), dtype=np.int64)
+        allowed = np.flatnonzero(queries.rank < queries.limit[first])
+        for row in [*allowed, -1]:
+            members, neighbors = np.array([first]), np.array([[row]])
+            explorer.trial(first, last, seen, members, neighbors, leasts, missed, looked)
+            found = row < 0 or row in seen
+            assert missed.tolist() == [not found and scores[0][row] < least for least in leasts]
+            assert looked.tolist() == [sum(int(np.sum(score >= least)) for score in scores) for least in leasts]
 
 
 @settings(max_examples=200, deadline=None)

@@ -7,8 +7,8 @@ canonical distances by single multiplications and divisions.
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
 
 import numpy as np
 
@@ -18,7 +18,7 @@ cdef extern from "canonical.h" nogil:
     void CX_PREFETCH(const void *address)
 
 cdef enum:
-    LONG = 64      # longer lists are not sorted by insertion
+    LONG = 512      # longer lists are not sorted by insertion
     LINE = 8       # links in 64 bytes
 
 cdef float LEAST = 1e-3   # a k-th |rho| below this counts as this
@@ -30,8 +30,13 @@ cdef struct Link:
     float rho
 
 
+cdef inline uint64_t worth(Link link) noexcept nogil:
+    """A number that is larger for a larger |rho|, then for a smaller row: |rho| is no less than 0."""
+    return (<uint64_t>(<uint32_t *>&link.rho)[0] << 32) | (<uint32_t>(INT32_MAX - link.row))
+
+
 cdef inline bint before(Link a, Link b) noexcept nogil:
-    return a.rho > b.rho or (a.rho == b.rho and a.row < b.row)
+    return worth(a) > worth(b)
 
 
 cdef int compare(const void *a, const void *b) noexcept nogil:
@@ -41,13 +46,15 @@ cdef int compare(const void *a, const void *b) noexcept nogil:
 cdef void sort(Link *at, Py_ssize_t size) noexcept nogil:
     cdef Py_ssize_t i, here
     cdef Link item
+    cdef uint64_t own
     if size > LONG:
         qsort(at, size, sizeof(Link), compare)
         return
     for i in range(1, size):
         item = at[i]
+        own = worth(item)
         here = i
-        while here > 0 and before(item, at[here - 1]):
+        while here > 0 and own > worth(at[here - 1]):
             at[here] = at[here - 1]
             here -= 1
         at[here] = item
@@ -62,96 +69,74 @@ cdef inline void fetch(const Link *links) noexcept nogil:
 
 
 cdef class Graph:
-    """For each payload row, the neighbours that it has and the rows that have it, the most correlated first.
+    """For each payload row, its neighbours and the rows whose neighbour it is, the most correlated first.
 
     Filled by `take`, `count`, `make_room` and `link`, in this order, each for all rows; spans of rows may be filled by
     several threads. Read-only afterwards.
     """
 
     cdef Py_ssize_t n, k
-    cdef int32_t[:, ::1] near     # neighbours of each row, the most correlated first
-    cdef float[:, ::1] near_rho   # and their |rho|
-    cdef int32_t[::1] found       # how many
-    cdef int64_t[::1] ptr         # the links of row j: at[ptr[j]] to at[ptr[j + 1]]
-    cdef Link *at
+    cdef object held
+    cdef Link *near          # k for each row, of which `found` are filled
+    cdef int32_t[::1] found
+    cdef int64_t[::1] ptr    # the rows that have row j: back[ptr[j]] to back[ptr[j + 1]]
+    cdef Link *back
 
     def __init__(self, Py_ssize_t n, Py_ssize_t k):
         self.n, self.k = n, k
-        self.near = np.empty((n, k), dtype=np.int32)
-        self.near_rho = np.empty((n, k), dtype=np.float32)
         self.found = np.zeros(n, dtype=np.int32)
         self.ptr = np.zeros(n + 1, dtype=np.int64)
-
-    def __dealloc__(self):
-        free(self.at)
+        self.held = [np.empty(n * k, dtype=np.int64)]
+        self.near = <Link *><size_t>self.held[0].ctypes.data
 
     def take(self, const int64_t[::1] rows, const int64_t[::1] row_of, const int64_t[:, ::1] indices,
              const double[:, ::1] distances):
         """Take the lists (r, k) of `rows` (r,); ``row_of[i]`` is the payload row of index i."""
         cdef Py_ssize_t q, t
-        cdef int64_t row
+        cdef Link *to
         with nogil:
             for q in range(rows.shape[0]):
-                row = rows[q]
+                to = self.near + rows[q] * self.k
                 t = 0
                 while t < self.k and indices[q, t] >= 0:
-                    self.near[row, t] = <int32_t>row_of[indices[q, t]]
-                    self.near_rho[row, t] = <float>(1.0 - distances[q, t] * distances[q, t])
+                    to[t].row = <int32_t>row_of[indices[q, t]]
+                    to[t].rho = <float>(1.0 - distances[q, t] * distances[q, t])
                     t += 1
-                self.found[row] = <int32_t>t
+                self.found[rows[q]] = <int32_t>t
 
     def count(self, Py_ssize_t begin, Py_ssize_t end):
-        """Count the links of rows ``begin <= j < end``."""
+        """Count the rows that have row ``begin <= j < end``."""
         cdef Py_ssize_t i, t
         cdef int64_t j
         with nogil:
-            for i in range(begin, end):
-                self.ptr[i + 1] += self.found[i]
             for i in range(self.n):
                 for t in range(self.found[i]):
-                    j = self.near[i, t]
+                    j = self.near[i * self.k + t].row
                     if begin <= j < end:
                         self.ptr[j + 1] += 1
 
     def make_room(self):
         starts = np.asarray(self.ptr)
         np.cumsum(starts, out=starts)
-        self.at = <Link *>malloc(max(starts[self.n], 1) * sizeof(Link))
-        if self.at == NULL:
-            raise MemoryError()
+        self.held.append(np.empty(starts[self.n], dtype=np.int64))
+        self.back = <Link *><size_t>self.held[1].ctypes.data
 
     def link(self, Py_ssize_t begin, Py_ssize_t end):
-        """List the links of rows ``begin <= j < end``."""
+        """List the rows that have row ``begin <= j < end``."""
         cdef int64_t[::1] last = np.asarray(self.ptr)[begin + 1:end + 1].copy()
         cdef Py_ssize_t i, t
         cdef int64_t j
         with nogil:
-            for i in range(self.n):  # the rows that have j, from the end
-                for t in range(self.found[i]):
-                    j = self.near[i, t]
+            for t in range(self.k - 1, -1, -1):  # from the end: nearly in order
+                for i in range(self.n):
+                    if t >= self.found[i]:
+                        continue
+                    j = self.near[i * self.k + t].row
                     if begin <= j < end:
                         last[j - begin] -= 1
-                        self.at[last[j - begin]] = Link(<int32_t>i, self.near_rho[i, t])
+                        self.back[last[j - begin]] = Link(<int32_t>i, self.near[i * self.k + t].rho)
             for i in range(begin, end):
-                sort(&self.at[last[i - begin]], self.ptr[i + 1] - last[i - begin])
-                self.weave(i)
-
-    cdef void weave(self, Py_ssize_t i) noexcept nogil:
-        """Merge the neighbours of a row into its links, which have room for them in front."""
-        cdef Link *to = &self.at[self.ptr[i]]
-        cdef Link *others = to + self.found[i]
-        cdef Link *end = &self.at[self.ptr[i + 1]]
-        cdef Link own
-        cdef Py_ssize_t t = 0
-        while t < self.found[i]:
-            own = Link(self.near[i, t], self.near_rho[i, t])
-            if others < end and before(others[0], own):
-                to[0] = others[0]
-                others += 1
-            else:
-                to[0] = own
-                t += 1
-            to += 1
+                sort(self.back + self.ptr[i], self.ptr[i + 1] - self.ptr[i])
 
 
 cdef class Explorer:
@@ -198,56 +183,66 @@ cdef class Explorer:
 
     cdef void explore(self, Py_ssize_t first, Py_ssize_t size, float least) noexcept nogil:
         """Score the neighbours of neighbours of the queries from place `first` on: rows `found[:touched]`."""
-        cdef Py_ssize_t i, t, b, begin
+        cdef Py_ssize_t i, t, b
         cdef int64_t row, j
         cdef float kth, weight
+        cdef const Link *own
         self.touched = self.based = 0
         for i in range(first, first + size):
             row = self.screener.queries.rows[i]
             if self.graph.found[row] == 0:
                 continue
-            kth = max(self.graph.near_rho[row, self.graph.found[row] - 1], LEAST)
+            own = self.graph.near + row * self.graph.k
+            kth = max(own[self.graph.found[row] - 1].rho, LEAST)
             for t in range(self.graph.found[row]):
-                j = self.graph.near[row, t]
-                weight = max(self.graph.near_rho[row, t] / kth, TINY)
+                j = own[t].row
+                weight = max(own[t].rho / kth, TINY)
                 if self.weight[j] == 0.0:
                     self.bases[self.based] = <int32_t>j
                     self.based += 1
                 self.weight[j] = max(self.weight[j], weight)
         for b in range(self.based):
             if b + 2 < self.based:
-                fetch(&self.graph.at[self.graph.ptr[self.bases[b + 2]]])
+                fetch(self.graph.near + self.bases[b + 2] * self.graph.k)
+                fetch(self.graph.back + self.graph.ptr[self.bases[b + 2]])
             j = self.bases[b]
-            begin = self.graph.ptr[j]
-            self.visit(&self.graph.at[begin], self.graph.ptr[j + 1] - begin, self.weight[j], least)
+            self.visit(self.graph.near + j * self.graph.k, self.graph.found[j], self.weight[j], least)
+            self.visit(self.graph.back + self.graph.ptr[j], self.graph.ptr[j + 1] - self.graph.ptr[j], self.weight[j],
+                       least)
             self.weight[j] = 0.0
 
-    def scores(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen):
-        """Rows not `seen` and their scores, for the queries from place `first` to `last`.
-
-        Returns
-        -------
-        list of tuple
-            For each set of queries that go together: its first place, rows (r,), scores (r,). Rows are those that any
-            of its queries may have.
+    def trial(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen, const int64_t[::1] members,
+              const int64_t[:, ::1] neighbors, const float[::1] leasts, int64_t[::1] missed, int64_t[::1] looked):
+        """What `look` would miss of the `neighbors` (members, k), rows or -1, of some of the queries from place `first`
+        to `last`, and the rows that it would look at, with each of `leasts`, the last being the least: filled in.
         """
-        parts = []
-        cdef Py_ssize_t begin, i, size
+        cdef Py_ssize_t begin = first, size, i, t, e
         cdef int64_t top
-        self.mark(seen, INFINITY)
-        for begin in range(first, last, self.together):
-            size = min(self.together, last - begin)
-            self.explore(begin, size, TINY)
-            top = 0
-            for i in range(begin, begin + size):
-                top = max(top, self.screener.queries.limit[i])
-            rows = np.asarray(self.found)[:self.touched].copy()
-            scores = np.asarray(self.score)[rows]
-            np.asarray(self.score)[rows] = 0.0
-            allowed = np.asarray(self.screener.queries.rank)[rows] < top
-            parts.append((begin, rows[allowed], scores[allowed]))
-        self.mark(seen, 0.0)
-        return parts
+        cdef float score
+        missed[:] = 0
+        looked[:] = 0
+        with nogil:
+            self.mark(seen, INFINITY)
+            while begin < last and not self.screener.cancel[0]:
+                size = min(self.together, last - begin)
+                self.explore(begin, size, leasts[leasts.shape[0] - 1])
+                for i in range(members.shape[0]):
+                    if begin <= members[i] < begin + size:
+                        for t in range(neighbors.shape[1]):
+                            if neighbors[i, t] >= 0:
+                                for e in range(leasts.shape[0]):
+                                    missed[e] += self.score[neighbors[i, t]] < leasts[e]
+                top = 0
+                for i in range(begin, begin + size):
+                    top = max(top, self.screener.queries.limit[i])
+                for i in range(self.touched):
+                    score = self.score[self.found[i]]
+                    self.score[self.found[i]] = 0.0
+                    if self.screener.queries.rank[self.found[i]] < top:
+                        for e in range(leasts.shape[0]):
+                            looked[e] += score >= leasts[e]
+                begin += size
+            self.mark(seen, 0.0)
 
     def look(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen, float least, const double[::1] start,
              int64_t[::1] counts):
