@@ -7,8 +7,8 @@ canonical distances by single multiplications and divisions.
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport qsort
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -18,8 +18,10 @@ cdef extern from "canonical.h" nogil:
     void CX_PREFETCH(const void *address)
 
 cdef enum:
-    LONG = 512      # longer lists are not sorted by insertion
-    LINE = 8       # links in 64 bytes
+    SHORT = 48    # longer lists are not sorted by insertion
+    DIGIT = 8     # but by so many bits at once
+    DIGITS = 256
+    LINE = 8      # links in 64 bytes
 
 cdef float LEAST = 1e-3   # a k-th |rho| below this counts as this
 cdef float TINY = 1e-30   # no score is 0: that is for rows not found
@@ -30,34 +32,41 @@ cdef struct Link:
     float rho
 
 
-cdef inline uint64_t worth(Link link) noexcept nogil:
-    """A number that is larger for a larger |rho|, then for a smaller row: |rho| is no less than 0."""
-    return (<uint64_t>(<uint32_t *>&link.rho)[0] << 32) | (<uint32_t>(INT32_MAX - link.row))
+cdef inline uint32_t bits(Link link) noexcept nogil:
+    """A number that is larger for a larger |rho|, which is no less than 0."""
+    cdef uint32_t found
+    memcpy(&found, &link.rho, sizeof(found))
+    return found
 
 
-cdef inline bint before(Link a, Link b) noexcept nogil:
-    return worth(a) > worth(b)
-
-
-cdef int compare(const void *a, const void *b) noexcept nogil:
-    return before((<const Link *>b)[0], (<const Link *>a)[0]) - before((<const Link *>a)[0], (<const Link *>b)[0])
-
-
-cdef void sort(Link *at, Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t i, here
+cdef void sort(Link *at, Link *scratch, Py_ssize_t size) noexcept nogil:
+    """The most correlated first, those of one |rho| as they are; `scratch` has room for as many."""
+    cdef Py_ssize_t i, here, total
+    cdef Py_ssize_t start[DIGITS]
+    cdef int turn, shift, digit
     cdef Link item
-    cdef uint64_t own
-    if size > LONG:
-        qsort(at, size, sizeof(Link), compare)
+    if size <= SHORT:
+        for i in range(1, size):
+            item = at[i]
+            here = i
+            while here > 0 and bits(at[here - 1]) < bits(item):
+                at[here] = at[here - 1]
+                here -= 1
+            at[here] = item
         return
-    for i in range(1, size):
-        item = at[i]
-        own = worth(item)
-        here = i
-        while here > 0 and own > worth(at[here - 1]):
-            at[here] = at[here - 1]
-            here -= 1
-        at[here] = item
+    for turn in range(32 // DIGIT):  # back in place after an even number
+        shift = turn * DIGIT
+        memset(start, 0, sizeof(start))
+        for i in range(size):
+            start[(bits(at[i]) >> shift) & (DIGITS - 1)] += 1
+        total = 0
+        for digit in range(DIGITS - 1, -1, -1):
+            start[digit], total = total, total + start[digit]
+        for i in range(size):
+            digit = (bits(at[i]) >> shift) & (DIGITS - 1)
+            scratch[start[digit]] = at[i]
+            start[digit] += 1
+        at, scratch = scratch, at
 
 
 cdef inline void fetch(const Link *links) noexcept nogil:
@@ -123,20 +132,19 @@ cdef class Graph:
 
     def link(self, Py_ssize_t begin, Py_ssize_t end):
         """List the rows that have row ``begin <= j < end``."""
-        cdef int64_t[::1] last = np.asarray(self.ptr)[begin + 1:end + 1].copy()
+        cdef int64_t[::1] next = np.asarray(self.ptr)[begin:end].copy()
+        cdef int64_t[::1] scratch = np.empty(max(1, np.max(np.diff(self.ptr), initial=0)), dtype=np.int64)
         cdef Py_ssize_t i, t
         cdef int64_t j
         with nogil:
-            for t in range(self.k - 1, -1, -1):  # from the end: nearly in order
-                for i in range(self.n):
-                    if t >= self.found[i]:
-                        continue
+            for i in range(self.n):
+                for t in range(self.found[i]):
                     j = self.near[i * self.k + t].row
                     if begin <= j < end:
-                        last[j - begin] -= 1
-                        self.back[last[j - begin]] = Link(<int32_t>i, self.near[i * self.k + t].rho)
+                        self.back[next[j - begin]] = Link(<int32_t>i, self.near[i * self.k + t].rho)
+                        next[j - begin] += 1
             for i in range(begin, end):
-                sort(self.back + self.ptr[i], self.ptr[i + 1] - self.ptr[i])
+                sort(self.back + self.ptr[i], <Link *>&scratch[0], self.ptr[i + 1] - self.ptr[i])
 
 
 cdef class Explorer:
