@@ -217,7 +217,9 @@ class ScanPlanner:
                 screen = choose_screen(payload, self.settings, len(queries), n_threads)
                 self.look_through(screen or self.screen, near.queries)
                 near.refocus()
-            self.groups = plans.group_queries(payload, queries, plans.SWEEP_MOST, plans.SWEEP_SHARE)
+            self.groups = plans.group_queries(
+                payload, queries, plans.SWEEP_MOST, plans.SWEEP_SHARE, n_threads=n_threads
+            )
             self.queries = plans.permuted(queries, self.groups.order)
             self.start = None
             if near is not None:
@@ -375,23 +377,25 @@ class _Near:
     """Groups of queries that are near each other, and the rows around them in coordinates."""
 
     def __init__(self, planner, queries):
-        from covertreex._core.nearest import Blocks
+        from covertreex._core.nearest import Blocks, centred
 
         self.planner, payload = planner, planner.payload
-        self.groups = plans.group_queries(payload, queries, plans.NEAR_MOST, inner=plans.INNER)
+        self.groups = plans.group_queries(
+            payload, queries, plans.NEAR_MOST, inner=plans.INNER, n_threads=planner.n_threads
+        )
         self.queries = plans.permuted(queries, self.groups.order)
         self.unit = min(planner.k, len(payload))
         self.growth = GROWTH ** (2.0 / payload.coords.shape[1])
-        rank = queries.rank
+        rank, middle = queries.rank, 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
+        every = centred(payload.coords, middle)
 
         def block(level):
-            return Blocks(payload.coords, np.flatnonzero(rank < self.groups.prefix[level]), rank)
+            return Blocks(every, np.flatnonzero(rank < self.groups.prefix[level]), rank)
 
         levels = np.unique(self.groups.level).tolist()
         blocks = parallel.run([partial(block, level) for level in levels], planner.n_threads, planner.cancel)
         self.blocks = dict(zip(levels, blocks, strict=True))
-        coords = plans.query_coords(payload, self.queries)
-        self.coords = next(iter(self.blocks.values())).centred(coords) if self.blocks else coords
+        self.coords = centred(plans.query_coords(payload, self.queries), middle)
         self.refocus()
 
     def refocus(self):

@@ -77,7 +77,7 @@ def query_coords(payload, queries):
     return coords
 
 
-def group_queries(payload, queries, most, share=NEAR_SHARE, inner=None):
+def group_queries(payload, queries, most, share=NEAR_SHARE, inner=None, n_threads=1):
     """Group queries of like limits that are near each other, at most `most` together; in leaves of `inner`, if given.
 
     Query i of n, restricted to predecessors, has a neighbourhood n / i times wider than the last; so queries are
@@ -101,7 +101,7 @@ def group_queries(payload, queries, most, share=NEAR_SHARE, inner=None):
         members = np.flatnonzero(level_of == level)
         if len(members) == 0:
             continue
-        own, ptr = leaf_order(coords[members], most, full=True, inner=inner)
+        own, ptr = leaf_order(coords[members], most, full=True, n_threads=n_threads, inner=inner)
         order.append(members[own])
         sizes.append(np.diff(ptr))
         levels.append(np.full(len(ptr) - 1, level))

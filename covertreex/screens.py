@@ -274,7 +274,7 @@ def make_screen(payload, dtype, n_threads=1, turned=False):
     """
     if payload.metric == EUCLIDEAN:
         return None
-    length = _longest(payload.factors)
+    length = _longest(payload.factors) if payload.longest is None else payload.longest
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
     if not margin / float(np.median(payload.p)) <= BLUR:  # NaN where factors from a file are no numbers
         return None

@@ -11,7 +11,7 @@ from naive import make_queries
 
 import covertreex as cx
 from covertreex import asking, oracle, plans, screens
-from covertreex._core.nearest import Blocks, Finder
+from covertreex._core.nearest import Blocks, Finder, centred
 from covertreex.planner import ScanPlanner
 from covertreex.screens import make_mixed, make_screen
 
@@ -364,12 +364,12 @@ def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
     planner = ScanPlanner(
         tree.payload, queries, 5, cx.EXACT.replace(gate=False), cx.get_backend("cython"), 1, np.zeros(1, np.int32)
     )
-    blocks = Blocks(coords, rows, rank)
-    finder = Finder(blocks, 32)
+    near = centred(coords, coords.mean(axis=0))
+    finder = Finder(Blocks(near, rows, rank), 32)
     asked = coords[queries.rows]
     for rings in (1, 0):
         gained, looked, found = finder.narrow(
-            planner.new_screener(queries, 32), 0, blocks.centred(asked), queries.limit, unit, 1.5, 0.01, 1, rings,
+            planner.new_screener(queries, 32), 0, near[queries.rows], queries.limit, unit, 1.5, 0.01, 1, rings,
             np.empty(16), np.empty(16, dtype=np.int64),
         )  # fmt: skip
         assert looked == sorted(looked)

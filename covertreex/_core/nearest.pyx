@@ -37,34 +37,33 @@ cdef float FIRST = 0.3   # this share of the first ring, squared, is looked at b
 cdef double THIN = 0.15  # a ring has at least this share of the rows looked at before it
 
 
+def centred(coords, middle):
+    """Coordinates as they are compared: about the middle of the data, in float32."""
+    return np.clip(coords - middle, -FARTHEST, FARTHEST).astype(np.float32)
+
+
 cdef class Blocks:
     """Payload rows in leaf order, in blocks of 32, with their boxes. Read-only: many threads may search it at once."""
 
-    cdef readonly object rows, middle
     cdef const int64_t[::1] row
     cdef float[:, :, ::1] coords
     cdef int32_t[:, ::1] rank
     cdef float[:, ::1] low, high
 
-    def __init__(self, const double[:, ::1] coords, rows, rank):
-        """`coords` (n, d) and `rank` (n,) of all payload rows; `rows` (r,), ascending: those that may be found."""
-        every = np.asarray(coords)
-        self.middle = 0.5 * (every.min(axis=0) + every.max(axis=0))
-        blocks, d = (len(rows) + BLOCK - 1) // BLOCK, every.shape[1]
-        place = np.minimum(np.arange(blocks * BLOCK), len(rows) - 1)
-        taken = self.centred(every[rows])[place].reshape(blocks, BLOCK, d)
-        ranks = np.asarray(rank)[rows][place].astype(np.int32)
+    def __init__(self, coords, rows, rank):
+        """`coords` (n, d), `centred`, and `rank` (n,) of all payload rows; `rows` (r,), ascending: those that may be
+        found.
+        """
+        blocks, d = (len(rows) + BLOCK - 1) // BLOCK, coords.shape[1]
+        taken = rows[np.minimum(np.arange(blocks * BLOCK), len(rows) - 1)]
+        ranks = rank[taken].astype(np.int32)
         ranks[len(rows):] = INT32_MAX
-        self.rows = rows
+        corners = np.ascontiguousarray(coords[taken].reshape(blocks, BLOCK, d).transpose(0, 2, 1))
         self.row = rows
-        self.coords = np.ascontiguousarray(taken.transpose(0, 2, 1))
+        self.coords = corners
         self.rank = ranks.reshape(blocks, BLOCK)
-        self.low = np.ascontiguousarray(taken.min(axis=1).T)
-        self.high = np.ascontiguousarray(taken.max(axis=1).T)
-
-    def centred(self, coords):
-        """Coordinates as they are compared: about the middle, in float32."""
-        return np.clip(coords - self.middle, -FARTHEST, FARTHEST).astype(np.float32)
+        self.low = np.ascontiguousarray(corners.min(axis=2).T)
+        self.high = np.ascontiguousarray(corners.max(axis=2).T)
 
     def __len__(self):
         return self.row.shape[0]
@@ -161,7 +160,7 @@ cdef class Finder:
         first : int
             Place of the group's first query.
         queries : ndarray, shape (g, d), float32
-            Coordinates of the group's queries, `Blocks.centred`.
+            Coordinates of the group's queries, `centred`.
         limits : ndarray, shape (g,), int64
         unit : int
             A query's radius holds about so many rows.
