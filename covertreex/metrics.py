@@ -12,7 +12,7 @@ from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.oracle import canonical_covariance, dot16, kernel_values, squared_distances
 from covertreex.ordering import leaf_order
-from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, padded
+from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, longest_square, padded
 from covertreex.progress import Progress
 from covertreex.validation import as_array, check_points, check_rows, read_only
 
@@ -174,7 +174,7 @@ class ResidualCorrelation:
             projection = self._factorize(X)
             factors, p = _solve(self.kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
             deficit, jitter, m = 0.0, self.jitter, len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, jitter, deficit, _longest(factors)), projection
+        return self._finish(coords, order, factors, p, m, jitter, deficit, longest_square(factors)), projection
 
     def extend(self, X, n_threads, payload, projection, place, order, room=None):
         """The payload of `X` (n, d) in the row order `order`, where point i is index ``place[i]`` of `payload`, -1 if
@@ -196,9 +196,9 @@ class ResidualCorrelation:
         room.factors[new] = computed
         factors = room.factors[:n]
         if len(known) == len(payload) and payload.longest is not None:
-            longest = max(payload.longest, _longest(computed))
+            longest = max(payload.longest, longest_square(computed))
         else:
-            longest = _longest(factors)
+            longest = longest_square(factors)
         m = len(projection.inducing)
         return self._finish(coords, order, factors, p, m, self.jitter, 0.0, longest), room
 
@@ -419,10 +419,6 @@ def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, fl
         floored=floored,
         longest=longest,
     )
-
-
-def _longest(factors):
-    return float(np.max(np.einsum("ij,ij->i", factors, factors), initial=0.0))
 
 
 def _solve(kernel, L, inducing, coords, n_threads):

@@ -23,6 +23,11 @@ def padded(m):
     return -(-m // LANES) * LANES
 
 
+def longest_square(factors):
+    """The largest ``|v|**2`` of rows ``v``; 0 if there are none."""
+    return float(np.max(np.einsum("ij,ij->i", factors, factors), initial=0.0))
+
+
 def empty_factors(rows, m):
     """An uninitialised (rows, m) float64 array whose rows begin on cache lines, and on huge pages if it is large.
 

@@ -386,7 +386,7 @@ class _Near:
         self.queries = plans.permuted(queries, self.groups.order)
         self.unit = min(planner.k, len(payload))
         self.growth = GROWTH ** (2.0 / payload.coords.shape[1])
-        rank, middle = queries.rank, 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
+        rank, middle = queries.rank, planner.screen.centre
         every = centred(payload.coords, middle)
 
         def block(level):
@@ -480,7 +480,7 @@ class _Near:
             return np.inf
         probes = [sample[i] for i in np.linspace(0, len(sample) - 1, PROBES).astype(np.int64)]
         logs = self._logs(probes, ONE_PASS, 1)
-        rows = float(np.mean([log.looked[_stop(log.gained, FIRST_PASS, 1)] for log in logs]))
+        rows = _looked(logs, _stops(logs, FIRST_PASS, 1))
         return rows if np.mean([len(log.rows) for log in logs]) >= WORTH_TWO_PASSES * rows else np.inf
 
     def calibrate(self):
@@ -499,8 +499,7 @@ class _Near:
             return None, 1, ()
         logs = self._logs(sample, 0.0, 1)
         most = WORTH_NEAR * np.mean(self.queries.limit)
-        loosest = RULES[1][0]
-        if np.mean([log.looked[_stop(log.gained, loosest, 1)] for log in logs]) >= most:
+        if _looked(logs, _stops(logs, RULES[1][0], 1)) >= most:
             return None, 1, ()
         if planner.may_whiten:
             planner.whiten(self.queries, *self._looks(sample, logs))
@@ -513,9 +512,9 @@ class _Near:
             logs = self._logs(sample, 0.0, patience) if patience > 1 else logs
             rings = [log.rings(len(planner.payload))[rows] for log, rows in zip(logs, truth, strict=True)]
             for least in shares:
-                stops = [_stop(log.gained, least, patience) for log in logs]
+                stops = _stops(logs, least, patience)
                 tries.append(np.array([np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)]))
-                rows = sum(log.looked[stop] for log, stop in zip(logs, stops, strict=True)) / len(logs)
+                rows = _looked(logs, stops)
                 tried.append((least, patience, float(1.0 - tries[-1].sum() / max(1, wanted.sum())), rows))
                 if meets(target, tries, wanted):
                     return (least if rows < most else None), patience, tuple(tried)
@@ -603,6 +602,16 @@ def meets(target, tries, wanted):
     # One more might have been missed.
     error = 0.0 if counts[-1] == 0 else CAUTION * np.sqrt(allowed * clusters / total)
     return (counts[-1] + 1.0) / total + error <= allowed
+
+
+def _stops(logs, least, patience):
+    """The ring after which each of some groups stops."""
+    return [_stop(log.gained, least, patience) for log in logs]
+
+
+def _looked(logs, stops):
+    """How many rows groups have looked at in the mean, each until its ring of `stops`."""
+    return float(np.mean([log.looked[stop] for log, stop in zip(logs, stops, strict=True)]))
 
 
 def _stop(gained, least, patience):

@@ -7,7 +7,7 @@ import numpy as np
 
 from covertreex import parallel, plans
 from covertreex.kernels import RationalQuadratic
-from covertreex.payload import EUCLIDEAN, PayloadStore
+from covertreex.payload import EUCLIDEAN, PayloadStore, longest_square
 
 #: A query farther than this from all data, in lengthscales, is moved nearer: no kernel is above 1e-43 out there, except
 #: the rational quadratic.
@@ -124,7 +124,8 @@ class Screen:
         far = np.inf if isinstance(self.payload.kernel, RationalQuadratic) else FAR
         coords = np.clip(queries.coords, low - far, high + far)
         extent = np.maximum(high, coords.max(axis=0)) - np.minimum(low, coords.min(axis=0))
-        margin = _margin(self.payload, self.dtype, max(self.length, _longest(queries.factors)), float(extent.max()))
+        length = max(self.length, longest_square(queries.factors))
+        margin = _margin(self.payload, self.dtype, length, float(extent.max()))
         inverse = np.ascontiguousarray(1.0 / np.sqrt(queries.p), dtype=self.dtype)
         return self._outside(queries.factors, coords - self.centre, inverse, margin)
 
@@ -274,7 +275,7 @@ def make_screen(payload, dtype, n_threads=1, turned=False):
     """
     if payload.metric == EUCLIDEAN:
         return None
-    length = _longest(payload.factors) if payload.longest is None else payload.longest
+    length = longest_square(payload.factors) if payload.longest is None else payload.longest
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
     if not margin / float(np.median(payload.p)) <= BLUR:  # NaN where factors from a file are no numbers
         return None
@@ -383,10 +384,6 @@ def split(factors, basis, leading, scale, spread, margin, dtype):
 def least_rho(kth_upper):
     """C2: a k-th distance of at most `kth_upper` is a k-th ``|rho|`` of at least this (elementwise)."""
     return 1.0 - kth_upper * kth_upper * (1.0 + 1e-15) - 1e-14
-
-
-def _longest(factors):
-    return float(np.max(np.einsum("ij,ij->i", factors, factors), initial=0.0))
 
 
 def _margin(payload, dtype, length, extent):
