@@ -87,7 +87,7 @@ class GraphPlanner:
         self.screen = mixed_screen(self.payload, self.settings, len(self.queries), first.n_threads)
         self._graph = make_graph(self.payload, first.asked, indices, distances, first.n_threads, self.cancel)
         self._scratch = threading.local()
-        promise, tried = self._calibrate(first.near, first.n_threads)
+        promise, tried = self._calibrate(first, first.n_threads)
         seen = float(np.mean([len(rows) for rows in self.seen]))
         self.plan = replace(
             first.plan, tried=((first.least, 1, tried[0][1], seen),), promise=promise, promises=tried[1:]
@@ -107,13 +107,14 @@ class GraphPlanner:
             scratch["explorer"] = Explorer(self._graph, scratch["screener"], TOGETHER)
         return scratch["explorer"], scratch["screener"]
 
-    def _calibrate(self, near, n_threads):
+    def _calibrate(self, first, n_threads):
         """The largest promise at which a sample has its neighbours, None if there is none; and what was tried."""
-        groups = near.sample()
-        ptr, order = self.groups.ptr, self.groups.order
-        start = [least_rho(self.distances[order[ptr[group] : ptr[group + 1]], -1]) for group in groups]
-        sample = near.solve(groups, start)
-
+        sample, ptr, order = first.sample, self.groups.ptr, self.groups.order
+        if sample is None:
+            groups = first.near.sample()
+            members = first.near.members(groups)
+            sample = first.near.solve(groups, members, [least_rho(self.distances[order[own], -1]) for own in members])
+        groups = sample.groups
         shape = len(groups), len(PROMISES)
         missed, looked = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
 

@@ -39,6 +39,9 @@ WORTH_SCREENING = 8
 #: See `meets`.
 CAUTION = 1.2
 
+#: Rules that miss more than so many times what the target allows do not tell how misses near it cluster.
+TELLING = 10.0
+
 #: Where the near rows of one pass are more than this share of all, all are better swept in order.
 WORTH_NEAR = 0.3
 
@@ -64,6 +67,17 @@ NO_RING = np.iinfo(np.int32).max
 RULES = {1: (*np.geomspace(0.1, 0.001, 21).tolist(), 0.0), 3: (0.004, 0.002, 0.001, 0.0), 6: (0.001, 0.0), 12: (0.0,)}
 
 
+#: Each query may look at rows of its own, alone, in float32: rules tried, as shares of its places and rings in a row.
+ALONE_RULES = ((0.3, 1), (0.2, 1), (0.1, 1), *((0.0, patience) for patience in (1, 2, 3, 4, 6)))
+
+#: How many rows it may take, as a multiple of the neighbours wanted, and what a pair costs, as one of a pair that is
+#: shared. That is not tried where a few groups take more until so many rings in a row bring nothing.
+ALONE_MOST, ALONE_COST, ALONE_PROBED = 12.0, 4.0, 2
+
+#: As `CAUTION`, there: fewer rules tell how misses cluster.
+ALONE_CAUTION = 1.5
+
+
 @dataclass(frozen=True)
 class Plan:
     """What was decided, for people.
@@ -78,8 +92,11 @@ class Plan:
     least, patience : float or None, int
         With a recall target: a group of queries looks at rows nearest in coordinates, ring after ring, until so many
         rings in a row have each taken at most this share of its places. None: all rows are looked at.
+    alone : bool
+        Whether each query looks at rows of its own instead.
     tried : tuple of tuple of (float, int, float, float)
-        For each rule tried on a sample: share, patience, the sample's recall, and the rows that a group looked at.
+        For each rule tried on a sample: share, patience, the sample's recall, and the rows that a group (or a query
+        alone) looked at.
     costs : tuple of (str, float, float)
         Ways to go about it, what was chosen first: the nanoseconds of one core that a pair is expected to take, and the
         pairs per query.
@@ -95,6 +112,7 @@ class Plan:
     screen: str = "none"
     least: float | None = None
     patience: int = 1
+    alone: bool = False
     tried: tuple = field(default=(), repr=False)
     costs: tuple = field(default=(), repr=False)
     promise: float | None = None
@@ -107,9 +125,10 @@ class Plan:
             if self.least is None:
                 lines.append("rows looked at: all")
             else:
+                whose = "each query's nearest" if self.alone else "the nearest to a group"
                 lines.append(
-                    f"rows looked at: the nearest in coordinates, in widening rings, until {_few(self.patience)} "
-                    f"at most {self.least:.2%} of a group's places"
+                    f"rows looked at: {whose} in coordinates, in widening rings, until {_few(self.patience)} "
+                    f"at most {self.least:.2%} of its places"
                 )
             lines += [
                 f"  sample: when {_few(patience)} {least:.2%}, recall is {recall:.5f} with {rows:,.0f} rows looked at"
@@ -183,12 +202,16 @@ class ScanPlanner:
     ----------
     seen : list of ndarray, int32, or None
         With a second pass to come, the rows that each group has looked at so far.
+    alone : bool
+        See `Plan`.
+    sample : Sample or None
+        The sample that a recall target is calibrated on, once it is solved.
     """
 
     def __init__(self, payload, queries, k, settings, backend, n_threads, cancel, two_passes=True):
         self.payload, self.k, self.settings, self.backend = payload, k, settings, backend
         self.n_threads, self.cancel, self.asked = n_threads, cancel, queries
-        self.seen = None
+        self.seen, self.alone, self.sample = None, False, None
         worth = k * WORTH_SCREENING < len(payload)
         self.screen = choose_screen(payload, settings, len(queries), n_threads) if worth else None
         self.external = None if self.screen is None else self.screen.of_queries(queries)
@@ -198,8 +221,12 @@ class ScanPlanner:
             near = _Near(self, queries)
         self.may_whiten = near is not None and settings.gate and self.screen.dtype is np.float64
         if near is not None and settings.recall_target < 1.0:
-            rows = near.rows_of_first_pass() if two_passes else np.inf
-            if rows < WORTH_FIRST * np.mean(queries.limit):
+            alone = near.calibrate_alone() if self.screen is payload.screen32 else None
+            rows = near.rows_of_first_pass() if two_passes and alone is None else np.inf
+            if alone is not None:
+                self.alone, (self.least, self.patience, tried) = True, alone
+                rows = tried[-1][-1]
+            elif rows < WORTH_FIRST * np.mean(queries.limit):
                 self.least, self.seen = FIRST_PASS, [None] * len(near.groups)
                 if self.screen is payload.screen64:
                     self.look_through(mixed_screen(payload, settings, len(queries), n_threads), near.queries)
@@ -237,6 +264,7 @@ class ScanPlanner:
             screen=self.screen.name if self.screen is not None else "none",
             least=self.least,
             patience=self.patience,
+            alone=self.alone,
             tried=tried,
             costs=self._costs(rows),
         )
@@ -248,6 +276,9 @@ class ScanPlanner:
         every, sharp = float(np.mean(self.queries.limit)), self.payload.screen64
         plain = sharp if self.screen.tried else self.screen
         where, pairs = ("all rows", every) if self.least is None else ("near rows", rows)
+        if self.alone:
+            ways = [(f"{where} alone, {self.screen.name}", ALONE_COST * self.screen.pair_cost, pairs)]
+            return (*ways, (f"all rows, {plain.name}", plain.pair_cost, every))
         ways = [(f"{where}, {self.screen.name}", self.screen.pair_cost, pairs)]
         ways += [(f"{where}, whitened float32, {r} components", cost, pairs) for r, cost in self.screen.tried]
         ways.append((f"{where}, float64", sharp.pair_cost, pairs))
@@ -331,15 +362,15 @@ class ScanPlanner:
 
 @dataclass(frozen=True)
 class _Log:
-    """What happened when a group looked at ring after ring.
+    """What happened when a group, or a query alone, looked at ring after ring.
 
     Attributes
     ----------
     gained, looked : list
-        As `covertreex._core.nearest.Finder.narrow` returns them.
-    rows : ndarray, int32
-        As `narrow` returns them.
-    thresholds : ndarray
+        As `covertreex._core.nearest.Finder.narrow` returns them, or `log`.
+    rows : ndarray
+        As these return them.
+    thresholds : ndarray, or float
         What the k-th best ``|rho|`` of each query is sure to reach.
     """
 
@@ -348,11 +379,12 @@ class _Log:
     rows: np.ndarray
     thresholds: np.ndarray
 
-    def rings(self, n):
-        """In which ring each of `n` payload rows was looked at; `NO_RING` if in none."""
-        ring = np.full(n, NO_RING, dtype=np.int32)
-        ring[self.rows] = np.repeat(np.arange(len(self.looked)), np.diff(self.looked, prepend=0))
-        return ring
+    def rings(self, rows):
+        """In which ring each of some payload rows was looked at; `NO_RING` if in none."""
+        order = np.argsort(self.rows)
+        place = order[np.minimum(np.searchsorted(self.rows, rows, sorter=order), len(order) - 1)]
+        ring = np.searchsorted(self.looked, place, side="right")
+        return np.where(self.rows[place] == rows, ring, NO_RING)
 
 
 @dataclass(frozen=True)
@@ -402,8 +434,8 @@ class _Near:
         """Look through the planner's screen, which has changed."""
         self._scratch = threading.local()
 
-    def narrow(self, group, least, patience, rings, thresholds, counts):
-        """Look at the rows around a group; see `covertreex._core.nearest.Finder.narrow`."""
+    def _finder(self, group):
+        """This thread's `covertreex._core.nearest.Finder`, and what its methods are told of a group."""
         from covertreex._core.nearest import Finder
 
         scratch = self._scratch.__dict__
@@ -414,10 +446,13 @@ class _Near:
         if finder is None:
             finder = scratch[level] = Finder(self.blocks[level], self.groups.most)
         part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
-        return finder.narrow(
-            scratch["screener"], part.start, self.coords[part], self.queries.limit[part], self.unit, self.growth,
-            least, patience, rings, thresholds, counts,
-        )  # fmt: skip
+        told = scratch["screener"], part.start, self.coords[part], self.queries.limit[part], self.unit, self.growth
+        return finder, told
+
+    def narrow(self, group, least, patience, rings, thresholds, counts):
+        """Look at the rows around a group; see `covertreex._core.nearest.Finder.narrow`."""
+        finder, told = self._finder(group)
+        return finder.narrow(*told, least, patience, rings, thresholds, counts)
 
     def shortlists(self, first, last):
         """As `ScanPlanner._sweep`, of the rows around each group."""
@@ -426,6 +461,12 @@ class _Near:
         thresholds, counts = np.empty(total), np.zeros(total, dtype=np.int64)
         for group in range(first, last):
             part = slice(ptr[group] - start, ptr[group + 1] - start)
+            if self.planner.alone:
+                finder, told = self._finder(group)
+                finder.alone(
+                    *told, self._places(self.planner.least), self.planner.patience, thresholds[part], counts[part]
+                )
+                continue
             *_, rows = self.narrow(group, self.planner.least, self.planner.patience, 0, thresholds[part], counts[part])
             if self.planner.seen is not None:
                 self.planner.seen[group] = rows
@@ -471,6 +512,62 @@ class _Near:
         places = edges[:-1] + np.random.default_rng(0).random(len(edges) - 1) * np.diff(edges)
         return places.astype(np.int64).tolist()
 
+    def _places(self, share):
+        """How many of a query's places are a share of them."""
+        return int(share * self.planner.k + 1e-9)
+
+    def members(self, sample):
+        """Places of the queries of each group of a sample that are solved exactly."""
+        ptr = self.groups.ptr
+        return [
+            np.random.default_rng(group).permutation(np.arange(ptr[group], ptr[group + 1]))[:SAMPLE_QUERIES]
+            for group in sample
+        ]
+
+    def calibrate_alone(self):
+        """When each query alone may stop widening, as `calibrate`; None where it would look at too many rows."""
+        planner, sample, target = self.planner, self.sample(), self.planner.settings.recall_target
+        if sample is None:
+            return None
+        most = min(ALONE_MOST * planner.k, WORTH_NEAR / ALONE_COST * np.mean(self.queries.limit))
+        probes = [log for logs in self._logs_alone(_probes(sample)) for log in logs]
+        if _looked(probes, _stops(probes, 0, ALONE_PROBED)) > most:
+            return None
+        members, groups = self.members(sample), self._logs_alone(sample)
+        planner.sample = self.solve(sample, members, [np.array([log.thresholds for log in logs]) for logs in groups])
+        logs = [log for logs in groups for log in logs]
+        truth = [row[row >= 0] for rows in planner.sample.rows for row in rows]
+        rings = [log.rings(rows) for log, rows in zip(logs, truth, strict=True)]
+        owner = np.repeat(np.arange(len(sample)), [len(own) for own in members])
+        wanted = np.bincount(owner, [len(rows) for rows in truth])
+        tried, tries = [], []
+        for least, patience in ALONE_RULES:
+            stops = _stops(logs, self._places(least), patience)
+            missed = np.bincount(owner, [np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)])
+            rows, recall = _looked(logs, stops), float(1.0 - missed.sum() / max(1, wanted.sum()))
+            tried.append((least, patience, recall, rows))
+            if rows > most:
+                return None
+            # How misses cluster where far too many are missed tells little of how they do near the target.
+            if recall >= 1.0 - TELLING * (1.0 - target):
+                tries.append(missed)
+                if meets(target, tries, wanted, ALONE_CAUTION):
+                    return least, patience, tuple(tried)
+        return None
+
+    def _logs_alone(self, sample):
+        """A list of `_Log` for each group of a sample: of its `members`, each alone."""
+        most = max(patience for _, patience in ALONE_RULES)
+
+        def log(group, places):
+            finder, told = self._finder(group)
+            found = finder.log(*told, most, places - self.groups.ptr[group])
+            self._scratch.screener.take()
+            return [_Log(*one) for one in found]
+
+        tasks = [partial(log, *one) for one in zip(sample, self.members(sample), strict=True)]
+        return parallel.run(tasks, self.planner.n_threads, self.planner.cancel)
+
     def rows_of_first_pass(self):
         """How many rows a group would look at in the first of two passes; infinite where there should be one."""
         rows, n = self.queries.rows, len(self.planner.payload)
@@ -478,8 +575,7 @@ class _Near:
         sample = self.sample()
         if not every_row or sample is None or self.planner.settings.recall_target < HIGH_TARGET:
             return np.inf
-        probes = [sample[i] for i in np.linspace(0, len(sample) - 1, PROBES).astype(np.int64)]
-        logs = self._logs(probes, ONE_PASS, 1)
+        logs = self._logs(_probes(sample), ONE_PASS, 1)
         rows = _looked(logs, _stops(logs, FIRST_PASS, 1))
         return rows if np.mean([len(log.rows) for log in logs]) >= WORTH_TWO_PASSES * rows else np.inf
 
@@ -504,13 +600,19 @@ class _Near:
         if planner.may_whiten:
             planner.whiten(self.queries, *self._looks(sample, logs))
             self.refocus()
-        solved = self.solve(sample, [log.thresholds for log in logs])
-        truth = [rows[rows >= 0] for rows in solved.rows]
+        if planner.sample is None:
+            members = self.members(sample)
+            start = [
+                log.thresholds[own - self.groups.ptr[group]]
+                for group, own, log in zip(sample, members, logs, strict=True)
+            ]
+            planner.sample = self.solve(sample, members, start)
+        truth = [rows[rows >= 0] for rows in planner.sample.rows]
         wanted = np.array([len(rows) for rows in truth])
         tried, tries = [], []
         for patience, shares in RULES.items():
             logs = self._logs(sample, 0.0, patience) if patience > 1 else logs
-            rings = [log.rings(len(planner.payload))[rows] for log, rows in zip(logs, truth, strict=True)]
+            rings = [log.rings(rows) for log, rows in zip(logs, truth, strict=True)]
             for least in shares:
                 stops = _stops(logs, least, patience)
                 tries.append(np.array([np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)]))
@@ -548,19 +650,14 @@ class _Near:
             looks.append(whitening.Look(queries, rows, log.thresholds, allowed))
         return looks, pairs / len(sample) * len(self.groups)
 
-    def solve(self, sample, thresholds):
-        """The `Sample` of some queries of each group of a sample, given what the k-th best ``|rho|`` of each query of
-        these groups is sure to reach.
+    def solve(self, sample, members, start):
+        """The `Sample` of some queries of each group of a sample: `members` are their places, and `start` what the k-th
+        best ``|rho|`` of each is sure to reach.
         """
-        planner, payload, ptr = self.planner, self.planner.payload, self.groups.ptr
-        members = [
-            np.random.default_rng(group).permutation(np.arange(ptr[group], ptr[group + 1]))[:SAMPLE_QUERIES]
-            for group in sample
-        ]
-        block = plans.permuted(self.queries, np.concatenate(members))
-        start = np.concatenate(
-            [own[part - ptr[group]] for group, own, part in zip(sample, thresholds, members, strict=True)]
-        )
+        planner, payload, places = self.planner, self.planner.payload, np.concatenate(members)
+        # Those of like limits together: rows that none of them may have are passed over.
+        order = np.argsort(self.queries.limit[places], kind="stable")
+        block, start = plans.permuted(self.queries, places[order]), np.concatenate(start)[order]
         out = SearchOutput.empty(len(block), planner.k)
 
         def solve(begin, end):
@@ -572,11 +669,12 @@ class _Near:
 
         tasks = [partial(solve, *span) for span in parallel.spans(len(block), SOLVED_TOGETHER)]
         parallel.run(tasks, planner.n_threads, planner.cancel)
-        rows = np.where(out.indices >= 0, payload.row[out.indices], -1)
+        rows = np.empty_like(out.indices)
+        rows[order] = np.where(out.indices >= 0, payload.row[out.indices], -1)
         return Sample(sample, members, np.split(rows, np.cumsum([len(part) for part in members])[:-1]))
 
 
-def meets(target, tries, wanted):
+def meets(target, tries, wanted, caution=CAUTION):
     """Whether a recall target is met by the last of the rules tried, from what a sample says.
 
     Parameters
@@ -586,12 +684,13 @@ def meets(target, tries, wanted):
         For each rule tried so far, how many neighbours each sampled group missed.
     wanted : ndarray, shape (groups,)
         Of how many.
+    caution : float
 
     Notes
     -----
     Misses come in clusters, and their number varies by as many times more than that of single misses would as all rules
     tried tell together: the last rule may have missed too few for its own to be known. The rule meets the target if
-    one that just misses it would have had so few misses in a sample as unlucky as `CAUTION` standard errors; or if the
+    one that just misses it would have had so few misses in a sample as unlucky as `caution` standard errors; or if the
     sample misses none, for one that is large enough to tell more may be more than there are queries.
     """
     total, allowed = max(1, wanted.sum()), 1.0 - target
@@ -600,8 +699,13 @@ def meets(target, tries, wanted):
     spread = np.sum((missed - counts[:, None] * wanted / total) ** 2)
     clusters = max(1.0, spread / max(1.0, counts.sum()))
     # One more might have been missed.
-    error = 0.0 if counts[-1] == 0 else CAUTION * np.sqrt(allowed * clusters / total)
+    error = 0.0 if counts[-1] == 0 else caution * np.sqrt(allowed * clusters / total)
     return (counts[-1] + 1.0) / total + error <= allowed
+
+
+def _probes(sample):
+    """Some groups of a sample."""
+    return [sample[i] for i in np.linspace(0, len(sample) - 1, PROBES).astype(np.int64)]
 
 
 def _stops(logs, least, patience):

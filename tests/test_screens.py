@@ -1,6 +1,7 @@
 """Screens and planned scans: nothing that belongs to the answer is ever dropped (C1, C2), and `fast` keeps its word."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -383,6 +384,60 @@ def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
             # float32 may swap rows that are all but equally far.
             farthest = np.sort(distance)[: min(unit, len(allowed))][-1]
             assert all(np.linalg.norm(coords[row] - query) >= farthest - 1e-5 for row in missed)
+
+
+@pytest.mark.parametrize("d", [1, 3, 6])
+@pytest.mark.parametrize("unit", [1, 20, 300])
+def test_a_query_alone_looks_at_the_nearest_rows_first(d, unit, rng):
+    tree = cx.cover_tree(rng.normal(size=(1000, d)) ** 3, kernel=cx.Matern32())
+    queries = make_queries(tree.payload, np.arange(100, 130))
+    queries = dataclasses.replace(queries, rank=rng.permutation(1000), limit=rng.integers(400, 900, size=30))
+    coords, rank, rows = tree.payload.coords, queries.rank, np.flatnonzero(queries.rank < 900)
+    planner = ScanPlanner(
+        tree.payload, queries, 5, cx.EXACT.replace(gate=False), cx.get_backend("cython"), 1, np.zeros(1, np.int32)
+    )
+    near = centred(coords, coords.mean(axis=0))
+    finder, screener = Finder(Blocks(near, rows, rank), 32), planner.new_screener(queries, 32)
+    told = screener, 0, near[queries.rows], queries.limit, unit, 1.5
+    members = rng.permutation(30)[:20]
+    logs = finder.log(*told, 2, members)
+    screener.take()
+    for member, (gained, looked, found, threshold) in zip(members, logs, strict=True):
+        query, limit = coords[queries.rows[member]], queries.limit[member]
+        allowed = rows[rank[rows] < limit]
+        assert np.isin(found, allowed).all()
+        assert len(np.unique(found)) == len(found) == looked[-1] >= min(unit, len(allowed))
+        assert len(gained) == len(looked)
+        assert gained[-2:] == [0, 0] or looked[-1] == len(allowed)
+        distance = np.linalg.norm(coords - query, axis=1)
+        # float32 may swap rows that are all but equally far.
+        if len(found) < len(allowed):
+            assert distance[found].max() <= distance[np.setdiff1d(allowed, found)].min() + 1e-5
+        for start, stop in itertools.pairwise(looked):
+            assert distance[found[:start]].max() <= distance[found[start:stop]].min(initial=np.inf) + 1e-5
+        scaled = np.sqrt(3.0) * np.sort(distance[found[found != queries.exclude[member]]])
+        assert threshold == pytest.approx(
+            ((1.0 + scaled) * np.exp(-scaled))[4] if len(scaled) >= 5 else -np.inf, abs=1e-6
+        )
+
+
+def test_queries_look_alone_where_few_rows_each_will_do(rng):
+    X = rng.uniform(size=(10_000, 4))
+    tree = cx.cover_tree(X, kernel=cx.Matern32(0.5), inducing=40)
+    for settings in ("fast", cx.FAST.replace(recall_target=0.9)):
+        result = tree.search(20, settings=settings, audit=len(X))
+        assert result.plan.alone
+        assert "each query's nearest" in str(result.plan)
+        assert "near rows alone, float32" in str(result.plan)
+        assert result.recall >= (0.999 if settings == "fast" else 0.9)
+        # Far fewer than a group would look at together, and those that are left are compared canonically.
+        assert result.telemetry.counters["gate_rejects"] < 12 * 20 * len(X)
+        again = tree.search(20, settings=settings, n_threads=1)
+        np.testing.assert_array_equal(again.indices, result.indices)
+        np.testing.assert_array_equal(again.distances, result.distances)
+        assert again.plan == result.plan
+    rough = cx.cover_tree(rng.normal(size=(10_000, 3)), kernel=cx.RBF(), inducing=100)
+    assert not rough.search(20, settings="fast").plan.alone
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -314,18 +314,18 @@ CX_INLINE void cx_prefetch(const cx_payload *pl, ptrdiff_t next)
         CX_PREFETCH(pl->p + next);
 }
 
-/* A5 for one row against many queries: coords is (d, stride), out[i] from dots[i] and p[i]. One loop per kernel, so that
- * each can be vectorised; element by element these are the operations of cx_distance. */
+/* A5 for one point, of coordinates x and residual variance p_x, against many: coords is (d, stride), out[i] from dots[i]
+ * and p[i]. One loop per kernel, so that each can be vectorised; element by element these are the operations of
+ * cx_distance, whichever of the two is the row: (a - b)^2 and p_a p_b do not depend on the order. */
 #define CX_RESIDUAL_LOOP(KERNEL)                                                                                   \
     for (ptrdiff_t i = 0; i < count; ++i)                                                                          \
-        out[i] = cx_residual(cx_kernel(KERNEL, pl->variance, pl->alpha, out[i]), dots[i], p[i], p_row);            \
+        out[i] = cx_residual(cx_kernel(KERNEL, pl->variance, pl->alpha, out[i]), dots[i], p[i], p_x);            \
     break
 
-CX_CLONES CX_UNUSED static void cx_distance_many(const cx_payload *pl, ptrdiff_t row, const double *coords,
-                                                 ptrdiff_t stride, const double *p, const double *dots,
-                                                 ptrdiff_t count, double *out)
+CX_CLONES CX_UNUSED static void cx_distance_many(const cx_payload *pl, const double *x, double p_x,
+                                                 const double *coords, ptrdiff_t stride, const double *p,
+                                                 const double *dots, ptrdiff_t count, double *out)
 {
-    const double *x = pl->coords + row * pl->d;
     for (ptrdiff_t i = 0; i < count; ++i)
         out[i] = 0.0;
     for (ptrdiff_t j = 0; j < pl->d; ++j)
@@ -338,7 +338,6 @@ CX_CLONES CX_UNUSED static void cx_distance_many(const cx_payload *pl, ptrdiff_t
             out[i] = sqrt(out[i]);
         return;
     }
-    double p_row = pl->p[row];
     switch (pl->kernel) {
     case CX_RBF:
         CX_RESIDUAL_LOOP(CX_RBF);

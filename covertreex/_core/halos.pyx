@@ -10,7 +10,11 @@ from libc.stdlib cimport qsort
 
 import numpy as np
 
-from covertreex._core.screen cimport FOUR, PANEL, Lens, Screener, Survivor, keep
+from covertreex._core.screen cimport PANEL, Lens, Screener, Survivor
+
+cdef enum:
+    FOUR = 4  # rows that a query looks at before it asks whether the next may concern it
+
 
 # H1: more than asin, sqrt and the products around them are off by, relatively.
 cdef double GUARD = 2.0 ** -46
@@ -173,12 +177,11 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
     cdef const int32_t[::1] rows = halos.rows
     cdef const float[::1] angles = halos.angles
     cdef const double[::1] radii = halos.radii
-    cdef Py_ssize_t q, e, end, i, c, count, following
-    cdef int64_t four[FOUR]
-    cdef int64_t next[FOUR]
-    cdef double rho[FOUR]
+    cdef Py_ssize_t q, e, end, pause, following, i, c, count
+    cdef int64_t asked[2 * FOUR]
+    cdef double rho[2 * FOUR]
     cdef int64_t own
-    cdef double near, last, off
+    cdef double near, last
     counts, thresholds = np.zeros(stop - first, dtype=np.int64), np.full(stop - first, -np.inf)
     certified = np.zeros(stop - first, dtype=bool)
     cdef int64_t[::1] kept = counts
@@ -191,26 +194,18 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
             if c >= 0 and not screener.cancel[0]:
                 near = 0.0
                 if own != anchors[c]:
-                    near = largest_angle(lens.pair(anchors[c], own) - lens.slack(anchors[c], own), slack)
+                    lens.many(&anchors[c], 1, 0, own, rho)
+                    near = largest_angle(rho[0] - lens.slack(anchors[c], own), slack)
                 e, end, last = ptr[c], ptr[c + 1], INFINITY
                 while e < end and angles[e] <= last:
-                    count, following = min(<Py_ssize_t>FOUR, end - e), min(<Py_ssize_t>FOUR, max(0, end - e - FOUR))
-                    for i in range(FOUR):
-                        four[i] = rows[e + min(i, count - 1)]
-                        next[i] = rows[e + FOUR + i] if i < following else four[i]
-                    lens.four(four, next, own, rho)
-                    for i in range(count):
-                        if four[i] == screener.queries.exclude[q] or (
-                                screener.queries.rank[four[i]] >= screener.queries.limit[q]):
-                            continue
-                        if four[i] == own:  # d(i, i) = 0, whatever rho computes
-                            keep(&screener.lists[0], screener.k, own, 1.0, INFINITY)
-                            continue
-                        off = lens.slack(four[i], own)
-                        if rho[i] + off >= screener.lists[0].threshold:
-                            keep(&screener.lists[0], screener.k, four[i], rho[i] - off, rho[i] + off)
-                    screener.pairs += count
-                    e += count
+                    count, pause, following = 0, min(e + FOUR, end), min(e + 2 * FOUR, end)
+                    while e < pause:
+                        asked[count] = rows[e]
+                        count += screener.queries.rank[rows[e]] < screener.queries.limit[q]
+                        e += 1
+                    for i in range(following - e):
+                        asked[count + i] = rows[e + i]
+                    screener.look_at(lens, 0, asked, count, following - e)
                     last = last_angle(near, screener.lists[0].threshold, more, slack)
                 sure[q - first] = e < end or radii[c] > last or radii[c] == INFINITY
             if not sure[q - first]:

@@ -78,14 +78,17 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_rows(const float *query, ptr
 CX_SCREEN_CLONES CX_UNUSED static float cx_near_threshold(const float *values, ptrdiff_t count, ptrdiff_t wanted)
 {
     float high = 0.0f, low = 0.0f;
-    int32_t within = 0;
+    int32_t within = 0, none = 0;
     for (ptrdiff_t i = 0; i < count; ++i) {
         float v = values[i] < CX_FAR ? values[i] : 0.0f;
         high = v > high ? v : high;
         within += values[i] < CX_FAR;
+        none += values[i] <= 0.0f;
     }
     if (within <= wanted)
         return high;
+    if (none >= wanted)
+        return 0.0f;
     for (int round = 0; round < 24; ++round) {
         float middle = 0.5f * (low + high);
         int32_t below = 0;
@@ -188,6 +191,67 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
             values[kept] = least[l];
             places[kept] = (int32_t)(b * CX_BLOCK + l);
             kept += (least[l] > above) & (least[l] <= reach);
+        }
+    }
+    return kept;
+}
+
+/* Rows of some blocks at a distance from one query, in units of its radius, in (above, reach] (both squared), of those
+ * whose rank is below the limit: their distances and places. The corners of the `count` boxes are (d, width), a multiple of
+ * 8 wide; `gap` has room for as many. Returns how many. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_around(const float *query, ptrdiff_t stride, int32_t limit,
+                                                           float inverse, ptrdiff_t d, const float *coords,
+                                                           const int32_t *rank, const float *box_low,
+                                                           const float *box_high, const int32_t *blocks,
+                                                           ptrdiff_t count, ptrdiff_t width, float above, float reach,
+                                                           float *gap, float *values, int32_t *places)
+{
+    enum { PARTS = CX_BLOCK / CX_NEAR_LANES };
+    ptrdiff_t kept = 0, met = 0;
+    for (ptrdiff_t b = 0; b < count; b += CX_NEAR_LANES) {
+        cx_screen32_vector sum = {0};
+        for (ptrdiff_t j = 0; j < d; ++j) {
+            float at = query[j * stride];
+            cx_screen32_vector t = cx_near_most(cx_screen32_load(box_low + j * width + b) - at,
+                                                at - cx_screen32_load(box_high + j * width + b));
+            t = cx_near_most(t, (cx_screen32_vector){0});
+            sum += t * t;
+        }
+        sum *= inverse;
+        memcpy(gap + b, &sum, 32);
+    }
+    for (ptrdiff_t b = 0; b < count; ++b) { /* no branches: as many blocks are met as are not */
+        int32_t block = blocks[b], meets = gap[b] <= reach;
+        memcpy(gap + met, &block, 4); /* gaps up to b have been read */
+        met += meets;
+    }
+    for (ptrdiff_t b = 0; b < met; ++b) {
+        int32_t block;
+        memcpy(&block, gap + b, 4);
+        const float *x = coords + (ptrdiff_t)block * d * CX_BLOCK;
+        const int32_t *r = rank + (ptrdiff_t)block * CX_BLOCK;
+        cx_screen32_vector value[PARTS];
+        for (int l = 0; l < PARTS; ++l)
+            value[l] = (cx_screen32_vector){0};
+        for (ptrdiff_t j = 0; j < d; ++j)
+            for (int l = 0; l < PARTS; ++l) {
+                cx_screen32_vector t = cx_screen32_load(x + j * CX_BLOCK + CX_NEAR_LANES * l) - query[j * stride];
+                value[l] += t * t;
+            }
+        for (int l = 0; l < PARTS; ++l) {
+            cx_screen32_bits inside;
+            cx_screen64_bits any;
+            memcpy(&inside, r + CX_NEAR_LANES * l, 32);
+            value[l] *= inverse;
+            inside = (value[l] > above) & (value[l] <= reach) & (inside < limit);
+            memcpy(&any, &inside, 32);
+            if (((any[0] | any[1]) | (any[2] | any[3])) == 0)
+                continue;
+            for (int i = 0; i < CX_NEAR_LANES; ++i) {
+                values[kept] = value[l][i];
+                places[kept] = block * CX_BLOCK + CX_NEAR_LANES * l + i;
+                kept -= inside[i];
+            }
         }
     }
     return kept;

@@ -1,7 +1,8 @@
 """Which rows to look at first, for a group of queries: those near in coordinates, in widening rings.
 
-The unit of distance is each query's own radius, within which it has about `unit` rows; a row's distance from the group
-is its least distance from any query, so that a ring is the union of what all queries have there.
+The unit of distance is each query's own radius, within which it has about `unit` rows. Queries of a group look at rows
+together (`Finder.narrow`): a row's distance from the group is its least distance from any query, so that a ring is the
+union of what all queries have there. Or each looks at rows of its own (`Finder.alone`).
 """
 
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
@@ -21,6 +22,10 @@ cdef extern from "nearest.h" nogil:
                               const int32_t *rank, const float *box_low, const float *box_high, Py_ssize_t blocks,
                               const float *far, float above, float reach, float *gap, float *best, float *due,
                               float *values, int32_t *places)
+    Py_ssize_t cx_near_around(const float *query, Py_ssize_t stride, int32_t limit, float inverse, Py_ssize_t d,
+                              const float *coords, const int32_t *rank, const float *box_low, const float *box_high,
+                              const int32_t *blocks, Py_ssize_t count, Py_ssize_t width, float above, float reach,
+                              float *gap, float *values, int32_t *places)
     const int BLOCK "CX_BLOCK"
     const float FAR "CX_FAR"
 
@@ -32,6 +37,9 @@ cdef enum:
     FIRST_LOOK = 8   # rows looked at for the radii, as a multiple of the unit
     STAGE = 4        # rings whose rows are collected at once
     MOST_RINGS = 64  # the last of so many is all that is left
+
+    FEW = 8          # queries that look at rows alone, but look for them in the same blocks
+    AHEAD = 2        # rings around one query whose rows are collected with those that the query before it needed
 
 cdef float FIRST = 0.3   # this share of the first ring, squared, is looked at before the rest of it
 cdef double THIN = 0.15  # a ring has at least this share of the rows looked at before it
@@ -78,6 +86,15 @@ cdef class Finder:
     cdef int32_t[::1] limit, list, places, fed
     cdef float[::1] inverse, gap, far, best, due, values, box
     cdef float widest
+    # Blocks that `widen` looks through, their corners, and how far these blocks reach; and what it found.
+    cdef float[:, ::1] low, high
+    cdef float[::1] gaps
+    cdef int64_t[::1] rows
+    cdef float picked
+    cdef Py_ssize_t listed, hint, ring
+    cdef float edge[MOST_RINGS]
+    cdef int64_t gained[MOST_RINGS]
+    cdef int64_t looked[MOST_RINGS]
 
     def __init__(self, Blocks blocks, Py_ssize_t most):
         cdef Py_ssize_t rows = blocks.coords.shape[0] * BLOCK, d = blocks.coords.shape[1]
@@ -92,6 +109,11 @@ cdef class Finder:
         self.values = np.zeros(rows + 1, dtype=np.float32)
         self.places, self.fed = np.zeros((2, rows + 1), dtype=np.int32)
         self.box = np.zeros(2 * d, dtype=np.float32)
+        width = (blocks.coords.shape[0] + 7) // 8 * 8
+        self.low, self.high = np.zeros((2, d, width), dtype=np.float32)
+        self.gaps = np.zeros(width, dtype=np.float32)
+        self.rows = np.empty(rows + 1, dtype=np.int64)
+        self.hint = 1
 
     cdef void begin(self, const float[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t unit) noexcept nogil:
         """Take the next group, and measure for each query the radius within which it has about `unit` rows."""
@@ -229,3 +251,106 @@ cdef class Finder:
                     ring += 1
             screener.finish(&thresholds[0], &counts[0])
         return [share[i] for i in range(ring)], [looked[i] for i in range(ring)], np.asarray(self.fed)[:seen].copy()
+
+    cdef void pick(self, float reach) noexcept nogil:
+        """List the blocks within `reach` (squared) of the group, with their corners."""
+        cdef Py_ssize_t b, j, count = 0
+        for b in range(self.far.shape[0]):
+            if self.far[b] <= reach:
+                self.list[count] = <int32_t>b
+                for j in range(self.low.shape[0]):
+                    self.low[j, count], self.high[j, count] = self.blocks.low[j, b], self.blocks.high[j, b]
+                count += 1
+        self.listed, self.picked = count, reach
+
+    cdef void widen(self, Screener screener, Py_ssize_t i, int64_t least, Py_ssize_t patience) noexcept nogil:
+        """Let the i-th query look at ring after ring alone, until so many in a row each gained `least` rows at most.
+
+        Fills in `gained` and `looked` of each `ring`, and `rows`.
+        """
+        cdef Py_ssize_t count = 0, stage = 0, step = 0, ring = 0, seen = 0, poor = 0, c, size
+        cdef int64_t all_rows = min(<int64_t>self.limit[i], self.blocks.row.shape[0])
+        cdef float above = -1.0
+        cdef bint more = True
+        while more:
+            if step == stage:
+                stage = min(stage + AHEAD if stage else self.hint, <Py_ssize_t>MOST_RINGS)
+                if self.edge[stage - 1] * self.widest > self.picked:
+                    self.pick(self.edge[stage - 1] * self.widest)
+                count = cx_near_around(
+                    &self.queries[0, i], self.stride, self.limit[i], self.inverse[i], self.queries.shape[0],
+                    &self.blocks.coords[0, 0, 0], &self.blocks.rank[0, 0], &self.low[0, 0], &self.high[0, 0],
+                    &self.list[0], self.listed, self.low.shape[1], above, self.edge[stage - 1], &self.gaps[0],
+                    &self.values[0], &self.places[0])
+            size = 0
+            for c in range(count):
+                self.rows[seen + size] = self.blocks.row[self.places[c]]
+                size += (above < self.values[c]) & (self.values[c] <= self.edge[step])
+            screener.look_at(screener.broad, i, &self.rows[seen], size, 0)
+            above = self.edge[step]
+            seen += size
+            step += 1
+            more = seen < all_rows and step < MOST_RINGS and not screener.cancel[0]
+            # Where rows are far between, few of them say nothing: the ring goes on.
+            if more and ring > 0 and seen - self.looked[ring - 1] < THIN * self.looked[ring - 1]:
+                continue
+            self.gained[ring], self.looked[ring] = screener.gained_by(i), seen
+            poor = poor + 1 if ring > 0 and self.gained[ring] <= least else 0
+            more = more and poor < patience
+            ring += 1
+        # Not as far as a lonely query before: the next would collect all there is.
+        self.ring, self.hint = ring, min(step, self.hint + AHEAD)
+
+    cdef void open(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
+                   Py_ssize_t begin, Py_ssize_t unit, double growth) noexcept nogil:
+        """Take queries `begin` to ``begin + FEW`` of a group, for `widen`."""
+        cdef Py_ssize_t i, end = min(begin + FEW, queries.shape[0])
+        for i in range(MOST_RINGS):
+            self.edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
+        self.begin(queries[begin:end], limits[begin:end], unit)
+        self.picked = -1.0
+        screener.begin(first + begin, self.size, NULL)
+
+    def alone(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
+              Py_ssize_t unit, double growth, int64_t least, Py_ssize_t patience, double[::1] thresholds,
+              int64_t[::1] counts):
+        """Let each query of a group look at the rows of ring after ring alone, until these bring little.
+
+        Parameters
+        ----------
+        screener, first, queries, limits, unit, growth
+            As of `narrow`.
+        least, patience : int
+            Stop after so many rings in a row that each had at most so many rows that are among the k best.
+        thresholds, counts : ndarray, shape (g,)
+            Filled as by `Screener.sweep`.
+        """
+        cdef Py_ssize_t i, begin = 0
+        with nogil:
+            while begin < queries.shape[0]:
+                self.open(screener, first, queries, limits, begin, unit, growth)
+                for i in range(self.size):
+                    self.widen(screener, i, least, patience)
+                screener.finish(&thresholds[begin], &counts[begin])
+                begin += FEW
+
+    def log(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
+            Py_ssize_t unit, double growth, Py_ssize_t patience, const int64_t[::1] members):
+        """What happens when some queries of a group do as `alone`, each until `patience` rings in a row bring nothing.
+
+        Returns
+        -------
+        list of tuple
+            For each of `members`: how many rows of each ring are among the k best, how many had been looked at after
+            it, these rows (int64), and what the k-th best ``|rho|`` is sure to reach.
+        """
+        cdef Py_ssize_t i, r
+        found = []
+        for i in members:
+            with nogil:
+                self.open(screener, first, queries, limits, i // FEW * FEW, unit, growth)
+                i %= FEW
+                self.widen(screener, i, 0, patience)
+            found.append(([self.gained[r] for r in range(self.ring)], [self.looked[r] for r in range(self.ring)],
+                          np.asarray(self.rows)[:self.looked[self.ring - 1]].copy(), screener.lists[i].threshold))
+        return found

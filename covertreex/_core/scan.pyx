@@ -12,12 +12,12 @@ import numpy as np
 
 from covertreex._core.canonical cimport (
     PayloadView,
-    cx_distance_given_dot,
     cx_distance_many,
     cx_dot16_block,
     cx_dot16_many,
     cx_payload,
     cx_query,
+    cx_row_query,
 )
 from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
@@ -45,7 +45,7 @@ cdef class Group:
     cdef Py_ssize_t stride, size, filled
     cdef int64_t top  # no live query may have a row of this rank or above
     cdef int64_t[::1] number
-    cdef double[:, ::1] coords
+    cdef double[:, ::1] coords, panel_coords
     cdef double[::1] p, kth_upper, found
     cdef double[:, ::1] dots
     cdef Neighbor[:, ::1] neighbors
@@ -65,6 +65,7 @@ cdef class Group:
         self.queries = queries
         self.number = np.empty(most, dtype=np.int64)
         self.coords = np.empty((view.c.d, self.stride))
+        self.panel_coords = np.empty((view.c.d, PANEL))
         self.p = np.empty(self.stride)
         self.found = np.empty(self.stride)
         self.dots = np.zeros((PANEL, self.stride))
@@ -134,6 +135,7 @@ cdef class Group:
         cdef Py_ssize_t i, j
         cdef int64_t row, rank, q
         cdef double d
+        cdef cx_query one
         if payload.m > 0:
             for j in range(self.filled):
                 rows[j] = payload.factors + self.panel[j] * payload.m
@@ -142,8 +144,9 @@ cdef class Group:
         for j in range(self.filled):
             row = self.panel[j]
             rank = self.queries.rank[row]
-            cx_distance_many(payload, row, &self.coords[0, 0], self.stride, &self.p[0], &self.dots[j, 0], self.size,
-                             &self.found[0])
+            one = cx_row_query(payload, row)
+            cx_distance_many(payload, one.coords, one.p, &self.coords[0, 0], self.stride, &self.p[0], &self.dots[j, 0],
+                             self.size, &self.found[0])
             for i in range(self.size):
                 q = self.number[i]
                 if rank >= self.queries.limit[q] or row == self.queries.exclude[q]:
@@ -160,20 +163,25 @@ cdef class Group:
         cdef int64_t row, q = self.number[0], evaluated = 0, accepted = 0
         cdef int64_t limit = self.queries.limit[q], exclude = self.queries.exclude[q], own = self.queries.rows[q]
         cdef double d, upper = kth_upper[q]
-        cdef cx_query query = self.queries.query(q)
+        cdef cx_query query = self.queries.query(q), one
         cdef const double *rows[PANEL]
         cdef double dots[PANEL]
-        cdef Py_ssize_t j
+        cdef double p[PANEL]
+        cdef double found[PANEL]
+        cdef Py_ssize_t i, j
         for j in range(self.filled):
-            dots[j] = 0.0
-            rows[j] = payload.factors + self.panel[j] * payload.m
+            one = cx_row_query(payload, self.panel[j])
+            rows[j], p[j], dots[j] = one.factors, one.p, 0.0
+            for i in range(payload.d):
+                self.panel_coords[i, j] = one.coords[i]
         if payload.m > 0:
             cx_dot16_many(query.factors, rows, self.filled, payload.m, dots)
+        cx_distance_many(payload, query.coords, query.p, &self.panel_coords[0, 0], PANEL, p, dots, self.filled, found)
         for j in range(self.filled):
             row = self.panel[j]
             if self.queries.rank[row] >= limit or row == exclude:
                 continue
-            d = 0.0 if own == row else cx_distance_given_dot(payload, &query, row, dots[j])
+            d = 0.0 if own == row else found[j]
             evaluated += 1
             if d <= upper:
                 accepted += offer(&self.best[0], d, payload.index[row])

@@ -5,7 +5,7 @@ from covertreex._core.queries cimport QueriesView
 cdef enum:
     PANEL = 48  # rows compared at once: a multiple of the 6 of a tile
     DOUBTS = 256  # pairs to be looked at again
-    FOUR = 4    # rows compared at once with a single query
+    MANY = 8    # pairs of one row that are looked at again at once
 
 
 cdef struct Survivor:
@@ -70,8 +70,8 @@ cdef class Lens:
     cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil
     cdef Py_ssize_t hits(self, int64_t row, Py_ssize_t j) noexcept nogil
     cdef void fetch(self, int64_t row) noexcept nogil
-    cdef double pair(self, int64_t row, int64_t query) noexcept nogil
-    cdef void four(self, const int64_t *rows, const int64_t *next, int64_t query, double *rho) noexcept nogil
+    cdef void many(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
+                   double *rho) noexcept nogil
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil
 
 
@@ -96,6 +96,9 @@ cdef class Screener:
     cdef void settle(self, Lens lens) noexcept nogil
     cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil
     cdef Py_ssize_t gained(self) noexcept nogil
+    cdef void look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
+                      Py_ssize_t ahead) noexcept nogil
+    cdef Py_ssize_t gained_by(self, Py_ssize_t i) noexcept nogil
     cdef void aim(self, Lens lens) noexcept nogil
     cdef void finish(self, double *threshold, int64_t *counts) noexcept nogil
 

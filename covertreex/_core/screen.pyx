@@ -37,13 +37,14 @@ cdef extern from "screen.h" nogil:
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     void cx_screen64_add(const float *more, Py_ssize_t rows, Py_ssize_t more_stride, Py_ssize_t count, double *dots,
                          Py_ssize_t stride)
-    double cx_screen64_pair(int kernel, double variance, double alpha, const double *x, const double *y, Py_ssize_t d,
-                            const double *v, const double *w, Py_ssize_t m, const float *v_tail, const float *w_tail,
-                            Py_ssize_t t, double scale, double other)
-    void cx_screen64_four(int kernel, double variance, double alpha, const double *x, double scale, const double *v,
+    void cx_screen32_many(int kernel, float variance, float alpha, const float *x, float scale, const float *v,
+                          Py_ssize_t d, Py_ssize_t m, const float *v_tail, Py_ssize_t t, const float *coords,
+                          const float *scales, const float *factors, Py_ssize_t wide, const float *tails,
+                          const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, double *rho)
+    void cx_screen64_many(int kernel, double variance, double alpha, const double *x, double scale, const double *v,
                           Py_ssize_t d, Py_ssize_t m, const float *v_tail, Py_ssize_t t, const double *coords,
                           const double *scales, const double *factors, Py_ssize_t wide, const float *tails,
-                          const int64_t *rows, const int64_t *next, double *rho)
+                          const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, double *rho)
     const int NO_KERNEL "CX_NO_KERNEL"
 
 
@@ -254,29 +255,29 @@ cdef class Lens:
         else:
             cx_screen_fetch(self.data.head + row * self.data.wide, self.m * self.width)
 
-    cdef double pair(self, int64_t row, int64_t query) noexcept nogil:
-        """|rho| of a row and a query (its place among the rows, or -1 - its place among the external); float64 only."""
+    cdef void many(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
+                   double *rho) noexcept nogil:
+        """|rho| of rows and a query (its place among the rows, or -1 - its place among the external), all components;
+        `ahead` rows behind them will be next. `rho` has room for a multiple of 8.
+        """
         cdef Py_ssize_t e = query if query >= 0 else -1 - query
         cdef const Side *side = &self.data if query >= 0 else &self.external
-        return cx_screen64_pair(self.kernel, self.variance, self.alpha, <const double *>self.data.coords + row * self.d,
-                                <const double *>side.coords + e * self.d, self.d,
-                                <const double *>(self.data.head + row * self.data.wide),
-                                <const double *>(side.head + e * side.wide), self.m,
-                                <const float *>self.data.tail + row * self.t, <const float *>side.tail + e * self.t,
-                                self.t, (<const double *>self.data.scale)[row], (<const double *>side.scale)[e])
-
-    cdef void four(self, const int64_t *rows, const int64_t *next, int64_t query, double *rho) noexcept nogil:
-        """As `pair`, of FOUR rows; rows `next` are on their way when it returns."""
-        cdef Py_ssize_t e = query if query >= 0 else -1 - query
-        cdef const Side *side = &self.data if query >= 0 else &self.external
-        cx_screen64_four(self.kernel, self.variance, self.alpha, <const double *>side.coords + e * self.d,
-                         (<const double *>side.scale)[e], <const double *>(side.head + e * side.wide), self.d, self.m,
-                         <const float *>side.tail + e * self.t, self.t, <const double *>self.data.coords,
-                         <const double *>self.data.scale, <const double *>self.data.head, self.data.wide // 8,
-                         <const float *>self.data.tail, rows, next, rho)
+        if self.single:
+            cx_screen32_many(self.kernel, <float>self.variance, <float>self.alpha,
+                             <const float *>side.coords + e * self.d, (<const float *>side.scale)[e],
+                             <const float *>(side.head + e * side.wide), self.d, self.m,
+                             <const float *>side.tail + e * self.t, self.t, <const float *>self.data.coords,
+                             <const float *>self.data.scale, <const float *>self.data.head, self.data.wide // 4,
+                             <const float *>self.data.tail, rows, count, ahead, rho)
+        else:
+            cx_screen64_many(self.kernel, self.variance, self.alpha, <const double *>side.coords + e * self.d,
+                             (<const double *>side.scale)[e], <const double *>(side.head + e * side.wide), self.d,
+                             self.m, <const float *>side.tail + e * self.t, self.t, <const double *>self.data.coords,
+                             <const double *>self.data.scale, <const double *>self.data.head, self.data.wide // 8,
+                             <const float *>self.data.tail, rows, count, ahead, rho)
 
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
-        """C1: how far `pair` may be off."""
+        """C1: how far `many` may be off."""
         cdef double spread = (self.number(self.data.spread, query) if query >= 0
                               else self.number(self.external.spread, -1 - query))
         return self.margin * self.number(self.data.spread, row) * spread + self.floor
@@ -407,23 +408,25 @@ cdef class Screener:
         """Look at pairs again that `lens` left in doubt, those of one row together."""
         cdef Py_ssize_t i, count, number = 0
         cdef int64_t row
-        cdef int64_t asked[FOUR]
-        cdef double rho[FOUR]
+        cdef int64_t asked[MANY]
+        cdef double rho[MANY]
+        cdef double single[MANY]
         cdef double slack
         cdef bint inside
         cdef Shortlist *one
         while number < self.doubted:
             row, count, inside = self.doubts[number].row, 1, True
-            while count < FOUR and number + count < self.doubted and self.doubts[number + count].row == row:
+            while count < MANY and number + count < self.doubted and self.doubts[number + count].row == row:
                 count += 1
-            for i in range(FOUR):
-                asked[i] = self.queries.rows[self.first + self.doubts[number + min(i, count - 1)].i]
+            for i in range(count):
+                asked[i] = self.queries.rows[self.first + self.doubts[number + i].i]
                 inside = inside and asked[i] >= 0
-            if inside and count > 1:
-                self.sharp.four(asked, asked, row, rho)
+            if inside:
+                self.sharp.many(asked, count, 0, row, rho)
             else:
                 for i in range(count):
-                    rho[i] = self.sharp.pair(row, asked[i])
+                    self.sharp.many(&row, 1, 0, asked[i], single)
+                    rho[i] = single[0]
             for i in range(count):
                 one = &self.lists[self.doubts[number + i].i]
                 slack = self.sharp.slack(row, asked[i])
@@ -432,6 +435,60 @@ cdef class Screener:
                     lens.aim(self.doubts[number + i].i, one.threshold)
             number += count
         self.doubted = 0
+
+    cdef void look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
+                      Py_ssize_t ahead) noexcept nogil:
+        """Look at rows, all ranking before its limit, for the i-th query alone: no need to `aim`. `ahead` rows behind
+        them will be next.
+        """
+        cdef Shortlist *one = &self.lists[i]
+        cdef int64_t query = self.queries.rows[self.first + i], exclude = self.queries.exclude[self.first + i], row
+        cdef double own = lens.number(lens.data.spread, query) if query >= 0 else (
+            lens.number(lens.external.spread, -1 - query))
+        cdef double rho[PANEL]
+        cdef int64_t doubts[PANEL]
+        cdef double slack
+        cdef bint again = self.sharp is not None and self.sharp is not lens
+        cdef Py_ssize_t begin = 0, size, j, doubted
+        while begin < count:
+            size, doubted = min(count - begin, <Py_ssize_t>PANEL), 0
+            lens.many(rows + begin, size, count - begin - size + ahead, query, rho)
+            for j in range(size):
+                row = rows[begin + j]
+                if row == exclude:
+                    continue
+                if row == query:  # d(i, i) = 0, whatever rho computes
+                    keep(one, self.k, row, 1.0, INFINITY)
+                    continue
+                slack = lens.margin * lens.number(lens.data.spread, row) * own + lens.floor
+                if rho[j] + slack < one.threshold:
+                    continue
+                if again and slack > lens.doubt:
+                    doubts[doubted] = row
+                    doubted += 1
+                else:
+                    keep(one, self.k, row, rho[j] - slack, rho[j] + slack)
+            if doubted > 0:
+                self.sharp.many(doubts, doubted, 0, query, rho)
+            for j in range(doubted):
+                slack = self.sharp.slack(doubts[j], query)
+                if rho[j] + slack >= one.threshold:
+                    keep(one, self.k, doubts[j], rho[j] - slack, rho[j] + slack)
+            begin += size
+        self.pairs += count
+
+    cdef Py_ssize_t gained_by(self, Py_ssize_t i) noexcept nogil:
+        """How many of the rows looked at since the last call are sure to reach the threshold of the i-th query.
+
+        Whatever screen looked at them: none drops these, and all have looked at them in the same precision.
+        """
+        cdef Shortlist *one = &self.lists[i]
+        cdef Py_ssize_t j, total = 0
+        compact(one)
+        for j in range(one.old, one.size):
+            total += one.at[j].low >= one.threshold
+        one.old = one.size
+        return total
 
     cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil:
         cdef Py_ssize_t i, q

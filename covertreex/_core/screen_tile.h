@@ -234,3 +234,79 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t CX_NAME(hits)(CX_T row_blunt, CX_T f
     }
     return found;
 }
+
+/* Dots of four rows of `m` components, a multiple of 16, with one query; `next` are on their way when it returns. */
+CX_INLINE void CX_NAME(four)(const CX_T *v, ptrdiff_t m, const CX_T *const *r, const CX_T *const *next, CX_T *dots)
+{
+    enum { V = 32 / sizeof(CX_T) };
+    const CX_T *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
+    const CX_T *n0 = next[0], *n1 = next[1], *n2 = next[2], *n3 = next[3];
+    CX_NAME(vector) a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
+    for (ptrdiff_t i = 0; i < m; i += 2 * V) {
+        CX_NAME(vector) p = CX_NAME(load)(v + i), q = CX_NAME(load)(v + i + V);
+        CX_PREFETCH(n0 + i);
+        CX_PREFETCH(n1 + i);
+        CX_PREFETCH(n2 + i);
+        CX_PREFETCH(n3 + i);
+        a0 += p * CX_NAME(load)(r0 + i);
+        b0 += q * CX_NAME(load)(r0 + i + V);
+        a1 += p * CX_NAME(load)(r1 + i);
+        b1 += q * CX_NAME(load)(r1 + i + V);
+        a2 += p * CX_NAME(load)(r2 + i);
+        b2 += q * CX_NAME(load)(r2 + i + V);
+        a3 += p * CX_NAME(load)(r3 + i);
+        b3 += q * CX_NAME(load)(r3 + i + V);
+    }
+    CX_NAME(vector) sums[4] = {a0 + b0, a1 + b1, a2 + b2, a3 + b3};
+    for (int j = 0; j < 4; ++j) {
+        dots[j] = (sums[j][0] + sums[j][1]) + (sums[j][2] + sums[j][3]);
+        if (V == 8)
+            dots[j] += (sums[j][V - 4] + sums[j][V - 3]) + (sums[j][V - 2] + sums[j][V - 1]);
+    }
+}
+
+/* |rho| of `count` rows and one query: factors lie `wide` components apart, and `tails` has `t` more of each in float32.
+ * `ahead` rows more will be looked at afterwards. `rho` has room for a multiple of 8. */
+CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(many)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T scale,
+                                                     const CX_T *v, ptrdiff_t d, ptrdiff_t m, const float *v_tail,
+                                                     ptrdiff_t t, const CX_T *coords, const CX_T *scales,
+                                                     const CX_T *factors, ptrdiff_t wide, const float *tails,
+                                                     const int64_t *rows, ptrdiff_t count, ptrdiff_t ahead, double *rho)
+{
+    enum { V = 32 / sizeof(CX_T) };
+    ptrdiff_t last = count + ahead - 1;
+    for (ptrdiff_t i = 0; i < count; i += V) {
+        const CX_T *at[V + 4];
+        const float *tail[V + 4];
+        int64_t taken[V];
+        CX_T dots[V], scaled[V], off[V];
+        CX_NAME(vector) square = {0};
+        for (ptrdiff_t j = 0; j < V + 4; ++j) {
+            int64_t row = rows[i + j < last ? i + j : last];
+            at[j] = factors + row * wide;
+            tail[j] = tails + row * t;
+            if (j < V) {
+                taken[j] = row;
+                scaled[j] = scales[row] * scale;
+            }
+        }
+        for (ptrdiff_t j = 0; j < V; j += 4) {
+            CX_NAME(four)(v, m, at + j, at + j + 4, dots + j);
+            if (t > 0) {
+                float more[4];
+                cx_screen32_four(v_tail, t, tail + j, tail + j + 4, more);
+                for (int l = 0; l < 4; ++l)
+                    dots[j + l] += more[l];
+            }
+        }
+        for (ptrdiff_t a = 0; a < d; ++a) {
+            for (ptrdiff_t j = 0; j < V; ++j)
+                off[j] = coords[taken[j] * d + a] - x[a];
+            square += CX_NAME(load)(off) * CX_NAME(load)(off);
+        }
+        CX_NAME(kernels)(kernel, alpha, &square, 1);
+        square = (variance * square - CX_NAME(load)(dots)) * CX_NAME(load)(scaled);
+        for (ptrdiff_t j = 0; j < V; ++j)
+            rho[i + j] = fabs((double)square[j]);
+    }
+}
