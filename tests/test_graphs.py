@@ -103,6 +103,7 @@ def test_merge_is_a_sort(data):
 @pytest.fixture
 def two_passes(monkeypatch):
     monkeypatch.setattr(planner, "WORTH_TWO_PASSES", 0.0)
+    monkeypatch.setattr(planner, "ALONE_MOST", 0.0)
 
 
 @pytest.fixture(scope="module")

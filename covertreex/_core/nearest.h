@@ -87,8 +87,6 @@ CX_SCREEN_CLONES CX_UNUSED static float cx_near_threshold(const float *values, p
     }
     if (within <= wanted)
         return high;
-    if (none >= wanted)
-        return 0.0f;
     for (int round = 0; round < 24; ++round) {
         float middle = 0.5f * (low + high);
         int32_t below = 0;
