@@ -355,17 +355,23 @@ def test_groups_hold_each_query_once_and_levels_fit(n, seed, predecessors):
             assert limits.min() > groups.prefix[level + 1]
 
 
-@pytest.mark.parametrize("d", [1, 3, 6])
-@pytest.mark.parametrize("unit", [1, 20, 300, 850])
-def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
+def limited_queries(d, count, rng):
+    """A planner of queries of their own limits, these, all rows as a `Finder` wants them, and which may be found."""
     tree = cx.cover_tree(rng.normal(size=(1000, d)) ** 3, kernel=cx.Matern32())
-    queries = make_queries(tree.payload, np.arange(100, 116))
-    queries = dataclasses.replace(queries, rank=rng.permutation(1000), limit=rng.integers(400, 900, size=16))
-    coords, rank, rows = tree.payload.coords, queries.rank, np.flatnonzero(queries.rank < 900)
+    queries = make_queries(tree.payload, np.arange(100, 100 + count))
+    queries = dataclasses.replace(queries, rank=rng.permutation(1000), limit=rng.integers(400, 900, size=count))
     planner = ScanPlanner(
         tree.payload, queries, 5, cx.EXACT.replace(gate=False), cx.get_backend("cython"), 1, np.zeros(1, np.int32)
     )
-    near = centred(coords, coords.mean(axis=0))
+    coords = tree.payload.coords
+    return planner, queries, centred(coords, coords.mean(axis=0)), np.flatnonzero(queries.rank < 900)
+
+
+@pytest.mark.parametrize("d", [1, 3, 6])
+@pytest.mark.parametrize("unit", [1, 20, 300, 850])
+def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
+    planner, queries, near, rows = limited_queries(d, 16, rng)
+    coords, rank = planner.payload.coords, queries.rank
     finder = Finder(Blocks(near, rows, rank), 32)
     asked = coords[queries.rows]
     for rings in (1, 0):
@@ -389,14 +395,8 @@ def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
 @pytest.mark.parametrize("d", [1, 3, 6])
 @pytest.mark.parametrize("unit", [1, 20, 300])
 def test_a_query_alone_looks_at_the_nearest_rows_first(d, unit, rng):
-    tree = cx.cover_tree(rng.normal(size=(1000, d)) ** 3, kernel=cx.Matern32())
-    queries = make_queries(tree.payload, np.arange(100, 130))
-    queries = dataclasses.replace(queries, rank=rng.permutation(1000), limit=rng.integers(400, 900, size=30))
-    coords, rank, rows = tree.payload.coords, queries.rank, np.flatnonzero(queries.rank < 900)
-    planner = ScanPlanner(
-        tree.payload, queries, 5, cx.EXACT.replace(gate=False), cx.get_backend("cython"), 1, np.zeros(1, np.int32)
-    )
-    near = centred(coords, coords.mean(axis=0))
+    planner, queries, near, rows = limited_queries(d, 30, rng)
+    coords, rank = planner.payload.coords, queries.rank
     finder, screener = Finder(Blocks(near, rows, rank), 32), planner.new_screener(queries, 32)
     told = screener, 0, near[queries.rows], queries.limit, unit, 1.5
     members = rng.permutation(30)[:20]

@@ -115,10 +115,15 @@ cdef class Finder:
         self.rows = np.empty(rows + 1, dtype=np.int64)
         self.hint = 1
 
-    cdef void begin(self, const float[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t unit) noexcept nogil:
-        """Take the next group, and measure for each query the radius within which it has about `unit` rows."""
+    cdef void begin(self, const float[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t unit,
+                    double growth) noexcept nogil:
+        """Take the next group, measure for each query the radius within which it has about `unit` rows, and set the
+        rings' edges.
+        """
         cdef Py_ssize_t i, j, b, d = self.queries.shape[0], blocks = self.far.shape[0], look, within, count
         cdef float reach, radius
+        for i in range(MOST_RINGS):
+            self.edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
         self.size = queries.shape[0]
         for j in range(d):
             for i in range(self.size):
@@ -208,30 +213,27 @@ cdef class Finder:
         cdef Py_ssize_t i, count, stage, step = 0, ring = 0, seen = 0, poor = 0
         cdef Py_ssize_t last = MOST_RINGS if rings == 0 else rings
         cdef int64_t all_rows
-        cdef float edge[MOST_RINGS]
         cdef double share[MOST_RINGS]
         cdef int64_t looked[MOST_RINGS]
         cdef float below
         cdef bint more = True
         with nogil:
-            for i in range(MOST_RINGS):
-                edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
-            self.begin(queries, limits, unit)
+            self.begin(queries, limits, unit, growth)
             screener.begin(first, self.size, NULL)
             screener.aim(near)
             all_rows = min(screener.top, self.blocks.row.shape[0])
             while more:
                 stage = min(<Py_ssize_t>STAGE if step else 1, last - step)
-                count = self.gather(edge[step - 1] if step else -1.0, edge[step + stage - 1])
+                count = self.gather(self.edge[step - 1] if step else -1.0, self.edge[step + stage - 1])
                 while more and stage > 0:
-                    below = edge[step - 1] if step else -1.0
+                    below = self.edge[step - 1] if step else -1.0
                     if step == 0:  # the nearest first, so that thresholds rise at once
-                        seen += self.feed(screener, near, count, below, FIRST * edge[0], seen)
-                        below = FIRST * edge[0]
+                        seen += self.feed(screener, near, count, below, FIRST * self.edge[0], seen)
+                        below = FIRST * self.edge[0]
                     if ring == 0:
-                        seen += self.feed(screener, near, count, below, edge[step], seen)
+                        seen += self.feed(screener, near, count, below, self.edge[step], seen)
                     else:
-                        seen += self.feed(screener, broad, count, below, edge[step], seen)
+                        seen += self.feed(screener, broad, count, below, self.edge[step], seen)
                     step += 1
                     stage -= 1
                     more = seen < all_rows and step < last and not screener.cancel[0]
@@ -304,10 +306,8 @@ cdef class Finder:
     cdef void open(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
                    Py_ssize_t begin, Py_ssize_t unit, double growth) noexcept nogil:
         """Take queries `begin` to ``begin + FEW`` of a group, for `widen`."""
-        cdef Py_ssize_t i, end = min(begin + FEW, queries.shape[0])
-        for i in range(MOST_RINGS):
-            self.edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
-        self.begin(queries[begin:end], limits[begin:end], unit)
+        cdef Py_ssize_t end = min(begin + FEW, queries.shape[0])
+        self.begin(queries[begin:end], limits[begin:end], unit, growth)
         self.picked = -1.0
         screener.begin(first + begin, self.size, NULL)
 

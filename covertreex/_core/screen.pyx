@@ -500,16 +500,10 @@ cdef class Screener:
                 lens.aim(i, self.lists[i].threshold)
 
     cdef Py_ssize_t gained(self) noexcept nogil:
-        """How many of the rows looked at since the last call are sure to reach the threshold, over all queries.
-
-        Whatever screen looked at them: none drops these, and all have looked at them in the same precision.
-        """
-        cdef Py_ssize_t i, j, total = 0
+        """As `gained_by`, over all queries."""
+        cdef Py_ssize_t i, total = 0
         for i in range(self.size):
-            compact(&self.lists[i])
-            for j in range(self.lists[i].old, self.lists[i].size):
-                total += self.lists[i].at[j].low >= self.lists[i].threshold
-            self.lists[i].old = self.lists[i].size
+            total += self.gained_by(i)
         return total
 
     cdef void finish(self, double *threshold, int64_t *counts) noexcept nogil:
