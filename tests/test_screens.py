@@ -13,6 +13,7 @@ from naive import make_queries
 import covertreex as cx
 from covertreex import asking, oracle, plans, screens
 from covertreex._core.nearest import Blocks, Finder, centred
+from covertreex._core.screen import dots
 from covertreex.planner import ScanPlanner
 from covertreex.screens import make_mixed, make_screen
 
@@ -73,6 +74,17 @@ def test_a_known_kth_distance_shortens_the_list_and_loses_nothing(tree):
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
         assert set(wanted) <= set(tree.payload.index[rows])
+
+
+@pytest.mark.parametrize("packs", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("m", [16, 48, 656])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_have_the_same_bits_in_all_registers(dtype, m, packs, rng):
+    rows = rng.normal(size=(7, m)).astype(dtype)
+    queries = rng.normal(size=(packs * 64 // np.dtype(dtype).itemsize, m)).astype(dtype)
+    narrow, widest = (dots(rows, queries, narrow) for narrow in (True, False))
+    np.testing.assert_array_equal(widest, narrow)
+    np.testing.assert_allclose(narrow, rows @ queries.T, atol=m * 8 * np.finfo(dtype).eps)
 
 
 def test_float32_is_left_alone_where_it_would_be_noise(rng):

@@ -6,8 +6,12 @@
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
 #define CX_SCREEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define CX_SCREEN_V4 __attribute__((target("arch=x86-64-v4")))
+#define CX_HAS_V4 __builtin_cpu_supports("x86-64-v4")
 #else
 #define CX_SCREEN_CLONES
+#define CX_SCREEN_V4
+#define CX_HAS_V4 0
 #endif
 
 typedef float cx_screen32_vector __attribute__((vector_size(32)));

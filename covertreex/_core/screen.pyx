@@ -45,11 +45,48 @@ cdef extern from "screen.h" nogil:
                           Py_ssize_t d, Py_ssize_t m, const float *v_tail, Py_ssize_t t, const double *coords,
                           const double *scales, const double *factors, Py_ssize_t wide, const float *tails,
                           const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, double *rho)
+    void cx_screen32_dots_narrow(const float *const *rows, Py_ssize_t nrows, const float *const *next, Py_ssize_t ahead,
+                                 const float *pack, Py_ssize_t packs, Py_ssize_t m, float *out, Py_ssize_t stride)
+    void cx_screen64_dots_narrow(const double *const *rows, Py_ssize_t nrows, const double *const *next,
+                                 Py_ssize_t ahead, const double *pack, Py_ssize_t packs, Py_ssize_t m, double *out,
+                                 Py_ssize_t stride)
     const int NO_KERNEL "CX_NO_KERNEL"
 
 
 # A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any that is whitened.
 cdef double BLUNT32 = 1e-3, BLUNT64 = 3e-2
+
+
+ctypedef fused real:
+    float
+    double
+
+
+def dots(const real[:, ::1] rows, const real[:, ::1] queries, bint narrow):
+    """Products of rows with queries as a screen forms them, in the widest registers that there are or in `narrow` ones.
+
+    Rows and queries have a multiple of 16 components, and queries come in whole packs: 64 bytes of one component.
+    """
+    cdef Py_ssize_t i, m = rows.shape[1], lanes = 64 // sizeof(real), packs = queries.shape[0] // lanes
+    cdef Py_ssize_t padded = 6 * ((rows.shape[0] + 5) // 6)
+    cdef size_t[::1] at = np.empty(padded, dtype=np.uintp)
+    dtype = np.asarray(rows).dtype
+    cdef real[::1] pack = np.empty(packs * lanes * m, dtype=dtype)
+    cdef real[:, ::1] out = np.empty((padded, packs * lanes), dtype=dtype)
+    for i in range(padded):
+        at[i] = <size_t>&rows[i if i < rows.shape[0] else 0, 0]
+    for i in range(packs * lanes):
+        if real is float:
+            cx_screen32_put(&queries[i, 0], m, &pack[i // lanes * m * lanes], i % lanes)
+        else:
+            cx_screen64_put(&queries[i, 0], m, &pack[i // lanes * m * lanes], i % lanes)
+    if real is float:
+        (cx_screen32_dots_narrow if narrow else cx_screen32_dots)(
+            <const float *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
+    else:
+        (cx_screen64_dots_narrow if narrow else cx_screen64_dots)(
+            <const double *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
+    return np.asarray(out)[:rows.shape[0]]
 
 
 cdef void compact(Shortlist *one) noexcept nogil:

@@ -18,82 +18,35 @@ CX_UNUSED static void CX_NAME(put)(const CX_T *factors, ptrdiff_t m, CX_T *pack,
         pack[i * (ptrdiff_t)(64 / sizeof(CX_T)) + lane] = factors[i];
 }
 
-/* Dots of 6 rows with a pack of 64 / sizeof(CX_T) queries, pack[i] being component i of all of them, over components
- * `begin` to `end` (multiples of 16): twelve sums in registers, added to out[r * stride + l] unless `begin` is 0. The
- * `ahead` components that `next` points to are on their way when it returns: rows lie far apart in memory. */
-CX_INLINE void CX_NAME(tile)(const CX_T *const *r, const CX_T *const *next, ptrdiff_t next_begin, ptrdiff_t ahead,
-                             const CX_T *pack, ptrdiff_t begin, ptrdiff_t end, CX_T *out, ptrdiff_t stride)
-{
-    enum { V = 32 / sizeof(CX_T) };
-    const CX_T *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3], *r4 = r[4], *r5 = r[5];
-    CX_NAME(vector) a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, a4 = {0}, a5 = {0};
-    CX_NAME(vector) b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0};
-    if (next)
-        for (int j = 0; j < 6; ++j)
-            for (ptrdiff_t at = 0; at < ahead; at += 64 / (ptrdiff_t)sizeof(CX_T))
-                CX_PREFETCH(next[j] + next_begin + at);
-    if (begin > 0) {
-        a0 = CX_NAME(load)(out), b0 = CX_NAME(load)(out + V);
-        a1 = CX_NAME(load)(out + stride), b1 = CX_NAME(load)(out + stride + V);
-        a2 = CX_NAME(load)(out + 2 * stride), b2 = CX_NAME(load)(out + 2 * stride + V);
-        a3 = CX_NAME(load)(out + 3 * stride), b3 = CX_NAME(load)(out + 3 * stride + V);
-        a4 = CX_NAME(load)(out + 4 * stride), b4 = CX_NAME(load)(out + 4 * stride + V);
-        a5 = CX_NAME(load)(out + 5 * stride), b5 = CX_NAME(load)(out + 5 * stride + V);
-    }
-    for (ptrdiff_t i = begin; i < end; ++i) {
-        CX_NAME(vector) p = CX_NAME(load)(pack + 2 * V * i), q = CX_NAME(load)(pack + 2 * V * i + V), x;
-        x = r0[i] - (CX_NAME(vector)){0};
-        a0 += x * p;
-        b0 += x * q;
-        x = r1[i] - (CX_NAME(vector)){0};
-        a1 += x * p;
-        b1 += x * q;
-        x = r2[i] - (CX_NAME(vector)){0};
-        a2 += x * p;
-        b2 += x * q;
-        x = r3[i] - (CX_NAME(vector)){0};
-        a3 += x * p;
-        b3 += x * q;
-        x = r4[i] - (CX_NAME(vector)){0};
-        a4 += x * p;
-        b4 += x * q;
-        x = r5[i] - (CX_NAME(vector)){0};
-        a5 += x * p;
-        b5 += x * q;
-    }
-    memcpy(out, &a0, 32);
-    memcpy(out + V, &b0, 32);
-    memcpy(out + stride, &a1, 32);
-    memcpy(out + stride + V, &b1, 32);
-    memcpy(out + 2 * stride, &a2, 32);
-    memcpy(out + 2 * stride + V, &b2, 32);
-    memcpy(out + 3 * stride, &a3, 32);
-    memcpy(out + 3 * stride + V, &b3, 32);
-    memcpy(out + 4 * stride, &a4, 32);
-    memcpy(out + 4 * stride + V, &b4, 32);
-    memcpy(out + 5 * stride, &a5, 32);
-    memcpy(out + 5 * stride + V, &b5, 32);
-}
+#define CX_BYTES 32
+#define CX_TARGET
+#define CX_DOTS_CLONES CX_SCREEN_CLONES
+#define CX_WIDTH(x) CX_NAME(x##_narrow)
+#include "screen_dots.h"
+#undef CX_BYTES
+#undef CX_TARGET
+#undef CX_DOTS_CLONES
+#undef CX_WIDTH
+
+#define CX_BYTES 64
+#define CX_TARGET CX_SCREEN_V4
+#define CX_DOTS_CLONES CX_SCREEN_V4
+#define CX_WIDTH(x) CX_NAME(x##_wide)
+#include "screen_dots.h"
+#undef CX_BYTES
+#undef CX_TARGET
+#undef CX_DOTS_CLONES
+#undef CX_WIDTH
 
 /* Dots of rows (a multiple of 6) with packs of queries: out[row * stride + query]. `next` are `ahead` rows (likewise)
  * that will be looked at afterwards. */
-CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next,
-                                                     ptrdiff_t ahead, const CX_T *pack, ptrdiff_t packs, ptrdiff_t m,
-                                                     CX_T *out, ptrdiff_t stride)
+CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next, ptrdiff_t ahead,
+                                    const CX_T *pack, ptrdiff_t packs, ptrdiff_t m, CX_T *out, ptrdiff_t stride)
 {
-    /* Components that are multiplied at once: those of all packs, 24 KB, stay in the first-level cache. */
-    ptrdiff_t chunk = 384 / packs < 32 ? 32 : 384 / packs, parts = (m + chunk / 2) / chunk;
-    chunk = parts > 1 ? (m + 16 * parts - 1) / (16 * parts) * 16 : m;
-    for (ptrdiff_t begin = 0; begin < m; begin += chunk) {
-        ptrdiff_t end = begin + chunk < m ? begin + chunk : m, more = end < m ? end : 0;
-        for (ptrdiff_t i = 0; i < nrows; i += 6) {
-            const CX_T *const *fetched = end < m ? rows + i : i < ahead ? next + i : NULL;
-            for (ptrdiff_t j = 0; j < packs; ++j)
-                CX_NAME(tile)(rows + i, j == 0 ? fetched : NULL, more, more + chunk < m ? chunk : m - more,
-                              pack + j * m * (ptrdiff_t)(64 / sizeof(CX_T)), begin, end,
-                              out + i * stride + j * (ptrdiff_t)(64 / sizeof(CX_T)), stride);
-        }
-    }
+    if (CX_HAS_V4)
+        CX_NAME(dots_wide)(rows, nrows, next, ahead, pack, packs, m, out, stride);
+    else
+        CX_NAME(dots_narrow)(rows, nrows, next, ahead, pack, packs, m, out, stride);
 }
 
 CX_INLINE CX_NAME(vector) CX_NAME(root)(CX_NAME(vector) x)
