@@ -9,7 +9,16 @@ from setuptools import Extension, setup
 # time. -fno-math-errno and -fno-trapping-math change no value, they let sqrt be an instruction and loops be vectors.
 # Screens alone may contract: they only bound.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
-HEADERS = ("canonical.h", "canonical.pxd", "euclid.h", "screen.h", "screen_dots.h", "screen_tile.h", "nearest.h", "whiten.h")
+HEADERS = (
+    "canonical.h",
+    "canonical.pxd",
+    "euclid.h",
+    "screen.h",
+    "screen_dots.h",
+    "screen_tile.h",
+    "nearest.h",
+    "whiten.h",
+)
 NAMES = (
     "boxes", "build", "canonical", "euclid", "factors", "graph", "halos", "maximin", "nearest", "order", "queries",
     "scan", "screen", "search", "whiten",

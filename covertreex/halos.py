@@ -14,8 +14,8 @@ import numpy as np
 from covertreex import parallel, plans
 from covertreex.planner import Plan, ScanPlanner
 
-#: Every row is within this ``|rho|`` of an anchor.
-NEAR = 0.9
+#: Every row is within one of these ``|rho|`` of an anchor: the first for which that takes few enough anchors.
+NEAR = 0.95, 0.9
 
 #: Halos reach no farther than this angle, unless an anchor's own neighbours are farther; and a little beyond these.
 WIDEST, SPARE = 1.4, 0.02
@@ -122,9 +122,12 @@ def make_halos(payload, block, k, settings, backend, n_threads):
     block = plans.permuted(block, np.argsort(block.rows))  # near each other in space
     if payload.screen64 is None:
         return GivenUp("residual variances are too small for a screen")
-    own, angle, reason = _net(payload, block.rows, n_threads, cancel)
-    if reason is not None:
-        return GivenUp(reason)
+    net = next(filter(None, (_net(payload, block.rows, near, n_threads, cancel) for near in NEAR)), None)
+    if net is None:
+        return GivenUp(
+            f"more than {MOST_ANCHORS:.0%} of a sample of rows would be anchors, hardly any row being near another"
+        )
+    near, own, angle = net
     anchors, reach = _reach(own, angle)
     queries = plans.permuted(block, anchors)
     # Angles are wanted in float64; a halo holds its anchor too.
@@ -142,14 +145,14 @@ def make_halos(payload, block, k, settings, backend, n_threads):
     builder = _Builder(payload, planner.queries, planner.groups, np.cos(np.minimum(far, np.pi)), most, cancel)
     sample = builder.sample(SAMPLE_ANCHORS)
     if len(sample) < len(planner.groups):
-        halos = _halos(payload, k, builder.parts(sample, n_threads))
+        halos = _halos(payload, k, near, builder.parts(sample, n_threads))
         probe = plans.permuted(block, np.flatnonzero(halos.number[block.rows] >= 0))
         walked = _walk(halos, payload, probe, halos.number[probe.rows], k, payload, n_threads, cancel)
         share = float(np.mean(walked.certified))
         if share < LEAST_CERTIFIED:
             return GivenUp(f"they would certify {share:.0%} of a sample of queries")
     parts = builder.parts(range(len(planner.groups)), n_threads)
-    halos = _halos(payload, k, parts)
+    halos = _halos(payload, k, near, parts)
     # Rows that leave their halo become anchors themselves: those so far from all others that no halo is wide enough.
     asked = plans.permuted(replace(block, exclude=block.rows), np.argsort(halos.anchors[halos.number[block.rows]]))
     walked = _walk(halos, payload, asked, halos.number[asked.rows], k, payload, n_threads, cancel)
@@ -160,7 +163,7 @@ def make_halos(payload, block, k, settings, backend, n_threads):
         groups = plans.group_queries(payload, left, plans.SWEEP_MOST, plans.SWEEP_SHARE)
         left = plans.permuted(replace(left, exclude=np.full(len(left), -1)), groups.order)
         builder = _Builder(payload, left, groups, np.cos(np.minimum(far, np.pi))[groups.order], most, cancel)
-        halos = _halos(payload, k, parts, builder.parts(range(len(groups)), n_threads))
+        halos = _halos(payload, k, near, parts, builder.parts(range(len(groups)), n_threads))
     return halos
 
 
@@ -172,8 +175,10 @@ def _reach(own, angle):
     return anchors, reach
 
 
-def _net(payload, rows, n_threads, cancel):
-    """For each of these rows the place of its anchor among them, and the angle to it; or why there are none."""
+def _net(payload, rows, near, n_threads, cancel):
+    """`near`, and for each of these rows the place of its anchor among them and the angle to it; None if a sample says
+    that too many rows would be anchors.
+    """
     from threadpoolctl import threadpool_limits
 
     spans = parallel.spans(len(rows), BLOCK)
@@ -181,21 +186,21 @@ def _net(payload, rows, n_threads, cancel):
 
     def cover(numbers):
         with threadpool_limits(1, user_api="blas"):
-            tasks = [partial(_cover, payload, rows[slice(*spans[number])]) for number in numbers]
+            tasks = [partial(_cover, payload, rows[slice(*spans[number])], near) for number in numbers]
             return dict(zip(numbers, parallel.run(tasks, n_threads, cancel), strict=True))
 
     found = cover(sample)
     share = sum(len(np.unique(own)) for own, _ in found.values()) / sum(len(own) for own, _ in found.values())
     if share > MOST_ANCHORS:
-        return None, None, f"{share:.0%} of a sample of rows would be anchors, hardly any row being near another"
+        return None
     found |= cover([number for number in range(len(spans)) if number not in found])
     parts = [found[number] for number in range(len(spans))]
     own = np.concatenate([own + begin for (own, _), (begin, _) in zip(parts, spans, strict=True)])
-    return own, np.concatenate([angle for _, angle in parts]), None
+    return near, own, np.concatenate([angle for _, angle in parts])
 
 
-def _cover(payload, rows):
-    """Of some rows, the place of each one's anchor among them, and the angle to it.
+def _cover(payload, rows, near):
+    """Of some rows, the place of each one's anchor among them, within ``|rho|`` of `near`, and the angle to it.
 
     Anchors are chosen one after the other: that to which the most rows without an anchor are near.
     """
@@ -207,15 +212,15 @@ def _cover(payload, rows):
     rho -= factors @ factors.T
     np.abs(rho, out=rho)
     np.fill_diagonal(rho, 1.0)
-    near = (rho >= NEAR) | (rho.T >= NEAR)  # rounding may tell them apart
-    left, chosen = near.sum(axis=0), []
+    linked = (rho >= near) | (rho.T >= near)  # rounding may tell them apart
+    left, chosen = linked.sum(axis=0), []
     open_rows = np.ones(len(rows), dtype=bool)
     while open_rows.any():
         best = int(np.argmax(left))
         chosen.append(best)
-        new = np.flatnonzero(near[best] & open_rows)
+        new = np.flatnonzero(linked[best] & open_rows)
         open_rows[new] = False
-        left -= near[new].sum(axis=0)
+        left -= linked[new].sum(axis=0)
     chosen = np.sort(chosen)
     own = chosen[np.argmax(rho[chosen], axis=0)]
     return own, np.arccos(np.minimum(rho[own, np.arange(len(rows))], 1.0))
@@ -253,8 +258,8 @@ class _Builder:
         return self.queries.rows[first:last], *found
 
 
-def _halos(payload, k, parts, more=()):
-    """`Halos` of the parts that a `_Builder` made; of the anchors around a row the nearest is its own.
+def _halos(payload, k, near, parts, more=()):
+    """`Halos` of the parts that a `_Builder` made; of the anchors around a row the nearest is its own, if it is `near`.
 
     Those of `more` serve no row but themselves.
     """
@@ -263,8 +268,7 @@ def _halos(payload, k, parts, more=()):
     shared = sum(len(part[3]) for part in parts)
     best = np.full(len(payload), np.inf, dtype=np.float32)
     np.minimum.at(best, rows[:shared], angles[:shared])
-    near = angles[:shared]
-    nearest = np.flatnonzero((near == best[rows[:shared]]) & (near <= np.arccos(NEAR)))
+    nearest = np.flatnonzero((angles[:shared] == best[rows[:shared]]) & (angles[:shared] <= np.arccos(near)))
     number = np.full(len(payload), -1)
     number[rows[nearest]] = np.searchsorted(np.cumsum(counts), nearest, side="right")
     number[anchors] = np.arange(len(anchors))

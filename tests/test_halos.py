@@ -156,6 +156,25 @@ def test_rough_kernels_give_up_and_say_so(rng):
     assert tree.oracle().recall(result.indices, queries=[1, 2]) == 1.0
 
 
+def test_anchors_are_as_many_as_can_be_had(monkeypatch):
+    """The densest net that takes no more than a share of the rows: rows are within its |rho| of their anchors."""
+    X = smooth(np.random.default_rng(3))
+    found = {}
+    for nets in ((0.8,), (0.9, 0.8), (0.99999, 0.8), (0.99999,)):
+        monkeypatch.setattr(module, "NEAR", nets)
+        tree = cx.cover_tree(X, kernel=cx.RBF(0.5), inducing=60).prepare(8)
+        found[nets] = tree._halos
+        if isinstance(tree._halos, Halos):
+            rho = tree.oracle().closeness(np.arange(len(X)))
+            anchor = tree.payload.index[tree._halos.anchors[tree._halos.number]]
+            assert rho[tree.payload.index, anchor].min() > min(nets) - 1e-6
+    sizes = {nets: len(halos.anchors) for nets, halos in found.items() if isinstance(halos, Halos)}
+    assert sizes[0.9, 0.8] > 1.2 * sizes[(0.8,)]
+    assert sizes[0.99999, 0.8] == sizes[(0.8,)]
+    assert isinstance(found[(0.99999,)], GivenUp)
+    assert "more than 40% of a sample" in found[(0.99999,)].reason
+
+
 def test_small_and_euclidean_trees():
     X = np.arange(12.0)[:, None]
     for metric in ({}, {"kernel": cx.RBF(2.0)}):

@@ -205,10 +205,15 @@ CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *c
     ptrdiff_t i = 0;
     for (; i + 2 <= nq; i += 2) {
         const double *q0 = q[i], *q1 = q[i + 1];
+        const double *n0 = i + 2 < nq ? q[i + 2] : q0, *n1 = i + 3 < nq ? q[i + 3] : n0;
         cx_v4 s0 = {0.0}, s1 = {0.0}, s2 = {0.0}, s3 = {0.0};
         cx_v4 t0 = {0.0}, t1 = {0.0}, t2 = {0.0}, t3 = {0.0};
         for (ptrdiff_t j = 0; j < m; j += CX_LANES) {
             cx_v4 r0 = cx_load4(row + j), r1 = cx_load4(row + j + 4);
+            CX_PREFETCH(n0 + j);
+            CX_PREFETCH(n0 + j + 8);
+            CX_PREFETCH(n1 + j);
+            CX_PREFETCH(n1 + j + 8);
             s0 = s0 + r0 * cx_load4(q0 + j);
             t0 = t0 + r0 * cx_load4(q1 + j);
             s1 = s1 + r1 * cx_load4(q0 + j + 4);
