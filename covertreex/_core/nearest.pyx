@@ -16,7 +16,8 @@ cdef extern from "nearest.h" nogil:
                        Py_ssize_t blocks, float *out)
     Py_ssize_t cx_near_rows(const float *query, Py_ssize_t stride, int32_t limit, Py_ssize_t d, const float *coords,
                             const int32_t *rank, const int32_t *blocks, Py_ssize_t count, float *out)
-    float cx_near_threshold(const float *values, Py_ssize_t count, Py_ssize_t wanted)
+    float cx_near_threshold(float *values, Py_ssize_t count, Py_ssize_t wanted)
+    Py_ssize_t cx_near_find(const float *values, Py_ssize_t count, float above, float reach, int32_t *places)
     Py_ssize_t cx_near_gather(const float *queries, Py_ssize_t stride, Py_ssize_t size, const int32_t *limit,
                               const float *inverse, float widest, Py_ssize_t d, const float *coords,
                               const int32_t *rank, const float *box_low, const float *box_high, Py_ssize_t blocks,
@@ -25,7 +26,8 @@ cdef extern from "nearest.h" nogil:
     Py_ssize_t cx_near_around(const float *query, Py_ssize_t stride, int32_t limit, float inverse, Py_ssize_t d,
                               const float *coords, const int32_t *rank, const float *box_low, const float *box_high,
                               const int32_t *blocks, Py_ssize_t count, Py_ssize_t width, float above, float reach,
-                              float *gap, float *values, int32_t *places)
+                              int32_t *met, float *values, int32_t *places)
+    void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     const int BLOCK "CX_BLOCK"
     const float FAR "CX_FAR"
 
@@ -39,6 +41,7 @@ cdef enum:
     MOST_RINGS = 64  # the last of so many is all that is left
 
     FEW = 8          # queries that look at rows alone, but look for them in the same blocks
+    SOON = 8         # rows of a ring that are on their way when it is looked at
     AHEAD = 2        # rings around one query whose rows are collected with those that the query before it needed
 
 cdef float FIRST = 0.3   # this share of the first ring, squared, is looked at before the rest of it
@@ -88,7 +91,7 @@ cdef class Finder:
     cdef float widest
     # Blocks that `widen` looks through, their corners, and how far these blocks reach; and what it found.
     cdef float[:, ::1] low, high
-    cdef float[::1] gaps
+    cdef int32_t[::1] met
     cdef int64_t[::1] rows
     cdef float picked
     cdef Py_ssize_t listed, hint, ring
@@ -103,15 +106,14 @@ cdef class Finder:
         self.queries = np.zeros((d, self.stride), dtype=np.float32)
         self.limit = np.zeros(self.stride, dtype=np.int32)
         self.inverse, self.gap = np.zeros((2, self.stride), dtype=np.float32)
-        self.far, self.due = np.zeros((2, blocks.coords.shape[0]), dtype=np.float32)
-        self.list = np.zeros(blocks.coords.shape[0], dtype=np.int32)
         self.best = np.empty(rows, dtype=np.float32)
-        self.values = np.zeros(rows + 1, dtype=np.float32)
-        self.places, self.fed = np.zeros((2, rows + 1), dtype=np.int32)
+        self.values = np.zeros(rows + 8, dtype=np.float32)
+        self.places, self.fed = np.zeros((2, rows + 8), dtype=np.int32)
         self.box = np.zeros(2 * d, dtype=np.float32)
         width = (blocks.coords.shape[0] + 7) // 8 * 8
         self.low, self.high = np.zeros((2, d, width), dtype=np.float32)
-        self.gaps = np.zeros(width, dtype=np.float32)
+        self.far, self.due = np.zeros((2, width), dtype=np.float32)
+        self.list, self.met = np.zeros(width, dtype=np.int32), np.zeros(rows + 8, dtype=np.int32)
         self.rows = np.empty(rows + 1, dtype=np.int64)
         self.hint = 1
 
@@ -120,7 +122,7 @@ cdef class Finder:
         """Take the next group, measure for each query the radius within which it has about `unit` rows, and set the
         rings' edges.
         """
-        cdef Py_ssize_t i, j, b, d = self.queries.shape[0], blocks = self.far.shape[0], look, within, count
+        cdef Py_ssize_t i, j, d = self.queries.shape[0], blocks = self.blocks.coords.shape[0], look, within, count
         cdef float reach, radius
         for i in range(MOST_RINGS):
             self.edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
@@ -138,12 +140,9 @@ cdef class Finder:
         i = 0
         self.widest = 0.0
         while i < self.size:
-            reach = cx_near_threshold(&self.far[0], blocks, min(look, blocks))
-            count = 0
-            for b in range(blocks):
-                if self.far[b] <= reach:
-                    self.list[count] = <int32_t>b
-                    count += 1
+            self.values[:blocks] = self.far[:blocks]
+            reach = cx_near_threshold(&self.values[0], blocks, min(look, blocks))
+            count = cx_near_find(&self.far[0], blocks, -1.0, reach, &self.list[0])
             while i < self.size:
                 within = cx_near_rows(&self.queries[0, i], self.stride, self.limit[i], d, &self.blocks.coords[0, 0, 0],
                                       &self.blocks.rank[0, 0], &self.list[0], count, &self.values[0])
@@ -161,7 +160,7 @@ cdef class Finder:
         return cx_near_gather(&self.queries[0, 0], self.stride, self.size, &self.limit[0], &self.inverse[0],
                               self.widest, self.queries.shape[0], &self.blocks.coords[0, 0, 0],
                               &self.blocks.rank[0, 0], &self.blocks.low[0, 0], &self.blocks.high[0, 0],
-                              self.far.shape[0], &self.far[0], above, reach, &self.gap[0], &self.best[0],
+                              self.blocks.coords.shape[0], &self.far[0], above, reach, &self.gap[0], &self.best[0],
                               &self.due[0], &self.values[0], &self.places[0])
 
     cdef Py_ssize_t feed(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
@@ -256,16 +255,16 @@ cdef class Finder:
 
     cdef void pick(self, float reach) noexcept nogil:
         """List the blocks within `reach` (squared) of the group, with their corners."""
-        cdef Py_ssize_t b, j, count = 0
-        for b in range(self.far.shape[0]):
-            if self.far[b] <= reach:
-                self.list[count] = <int32_t>b
-                for j in range(self.low.shape[0]):
-                    self.low[j, count], self.high[j, count] = self.blocks.low[j, b], self.blocks.high[j, b]
-                count += 1
-        self.listed, self.picked = count, reach
+        cdef Py_ssize_t b, j
+        self.listed = cx_near_find(&self.far[0], self.blocks.coords.shape[0], -1.0, reach, &self.list[0])
+        self.picked = reach
+        for j in range(self.low.shape[0]):
+            for b in range(self.listed):
+                self.low[j, b] = self.blocks.low[j, self.list[b]]
+                self.high[j, b] = self.blocks.high[j, self.list[b]]
 
-    cdef void widen(self, Screener screener, Py_ssize_t i, int64_t least, Py_ssize_t patience) noexcept nogil:
+    cdef void widen(self, Screener screener, Lens lens, Py_ssize_t i, int64_t least,
+                    Py_ssize_t patience) noexcept nogil:
         """Let the i-th query look at ring after ring alone, until so many in a row each gained `least` rows at most.
 
         Fills in `gained` and `looked` of each `ring`, and `rows`.
@@ -282,13 +281,14 @@ cdef class Finder:
                 count = cx_near_around(
                     &self.queries[0, i], self.stride, self.limit[i], self.inverse[i], self.queries.shape[0],
                     &self.blocks.coords[0, 0, 0], &self.blocks.rank[0, 0], &self.low[0, 0], &self.high[0, 0],
-                    &self.list[0], self.listed, self.low.shape[1], above, self.edge[stage - 1], &self.gaps[0],
+                    &self.list[0], self.listed, self.low.shape[1], above, self.edge[stage - 1], &self.met[0],
                     &self.values[0], &self.places[0])
-            size = 0
-            for c in range(count):
-                self.rows[seen + size] = self.blocks.row[self.places[c]]
-                size += (above < self.values[c]) & (self.values[c] <= self.edge[step])
-            screener.look_at(screener.broad, i, &self.rows[seen], size, 0)
+            size = cx_near_find(&self.values[0], count, above, self.edge[step], &self.met[0])
+            for c in range(size):
+                self.rows[seen + c] = self.blocks.row[self.places[self.met[c]]]
+                if c < SOON:
+                    cx_screen_fetch(lens.data.head + self.rows[seen + c] * lens.data.wide, lens.m * lens.width)
+            screener.look_at(lens, i, &self.rows[seen], size, 0)
             above = self.edge[step]
             seen += size
             step += 1
@@ -325,12 +325,13 @@ cdef class Finder:
         thresholds, counts : ndarray, shape (g,)
             Filled as by `Screener.sweep`.
         """
+        cdef Lens lens = screener.broad
         cdef Py_ssize_t i, begin = 0
         with nogil:
             while begin < queries.shape[0]:
                 self.open(screener, first, queries, limits, begin, unit, growth)
                 for i in range(self.size):
-                    self.widen(screener, i, least, patience)
+                    self.widen(screener, lens, i, least, patience)
                 screener.finish(&thresholds[begin], &counts[begin])
                 begin += FEW
 
@@ -344,13 +345,14 @@ cdef class Finder:
             For each of `members`: how many rows of each ring are among the k best, how many had been looked at after
             it, these rows (int64), and what the k-th best ``|rho|`` is sure to reach.
         """
+        cdef Lens lens = screener.broad
         cdef Py_ssize_t i, r
         found = []
         for i in members:
             with nogil:
                 self.open(screener, first, queries, limits, i // FEW * FEW, unit, growth)
                 i %= FEW
-                self.widen(screener, i, 0, patience)
+                self.widen(screener, lens, i, 0, patience)
             found.append(([self.gained[r] for r in range(self.ring)], [self.looked[r] for r in range(self.ring)],
                           np.asarray(self.rows)[:self.looked[self.ring - 1]].copy(), screener.lists[i].threshold))
         return found
