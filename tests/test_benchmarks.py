@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from covertreex import compare, kernels, workloads
 from covertreex.benchmarks import measure, peers, pictures, suites, verdicts
 from covertreex.benchmarks.entrants import DenseLimit, Entrant, Question, Run
-from covertreex.cli import app, bench
+from covertreex.cli import app, bench, doctor
 
 SMALL = ["--n", "200,400", "--k", "5", "--repeat", "1", "--threads", "2"]
 
@@ -171,7 +171,19 @@ def test_the_report_has_every_suite_and_a_picture_of_each(results, tmp_path):
     assert "surely above" in text
     assert "not measured" in text
     assert "| numpy " in text
-    assert "| processor " in text
+    for name in ("processor", "instruction sets", "BLAS"):
+        assert f"| {name} " in text
+
+
+def test_the_blas_behind_the_yardstick_is_named(monkeypatch):
+    import threadpoolctl
+
+    numpys = {"user_api": "blas", "internal_api": "openblas", "version": "1.2", "filepath": "/numpy.libs/a.so"}
+    pools = [{**numpys, "filepath": "/scipy.libs/b.so", "version": "3"}, {**numpys, "architecture": "Zen"}]
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: pools)
+    assert doctor.multiplies() == "openblas 1.2, kernels for Zen"
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: [{**numpys, "user_api": "openmp"}])
+    assert doctor.multiplies() == "unknown"
 
 
 @pytest.mark.parametrize(

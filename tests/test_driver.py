@@ -5,12 +5,13 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import asking, driver, plans
+from covertreex import asking, driver, plans, workloads
 from covertreex.protocols import Capabilities
 from covertreex.telemetry import COUNTERS
 
@@ -340,3 +341,20 @@ def test_interrupt_returns_within_a_second(what, backend, n_threads, tmp_path):
         pytest.skip("no backend has a part in it")
     arguments = (what, backend, str(n_threads))
     assert any(seconds_to_interrupt(arguments, tmp_path) < 1.0 for _ in range(3))
+
+
+@pytest.mark.parametrize("predecessor_mode", [False, True])
+@pytest.mark.parametrize("profile", ["exact", "fast"])
+@pytest.mark.parametrize("workload", [workloads.gold(8192, k=30, inducing=128), workloads.vif100k(8192)])
+def test_memory_beside_the_payload_is_what_is_documented(workload, profile, predecessor_mode):
+    """docs/architecture.md, "Memory beside the payload"; what C allocates, short lists alone, is not seen here."""
+    tree = workload.tree()
+    (n, d), payload = tree.X.shape, tree.payload.nbytes
+    bound = 0.5 * payload + 32 * n * workload.k + 8 * (d + 1) * n + 8e6
+    if profile == "exact":
+        bound += payload  # whitened factors, while they are made
+    tracemalloc.start()
+    tree.search(workload.k, predecessor_mode=predecessor_mode, settings=profile, n_threads=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.5 * payload < peak < bound

@@ -141,7 +141,7 @@ def bench(
     steps("done")
 
     here["versions"] = machine.versions(dict.fromkeys((*machine.PACKAGES, *PEER_PACKAGES)))
-    here["instruction_sets"] = doctor.instruction_sets()
+    here["instruction_sets"], here["blas"] = doctor.instruction_sets(), doctor.multiplies()
     here["load_before"], here["load_after"] = load, machine.load_average()
     result = {
         "covertreex_bench": SCHEMA,

@@ -95,15 +95,33 @@ def blas():
             found.append((f"{name} BLAS", f"{built['name']} {built['version']}"))
         except (TypeError, KeyError):  # an older release
             found.append((f"{name} BLAS", "unknown"))
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
+    pools = _pools()
+    if pools is None:
         found.append(("loaded BLAS", "unknown (pip install threadpoolctl to see)"))
         return found
-    for pool in threadpool_info():
+    for pool in pools:
         parts = [pool["internal_api"], pool.get("version"), pool.get("architecture"), f"{pool['num_threads']} threads"]
         found.append(("loaded", ", ".join(str(part) for part in parts if part)))
     return found
+
+
+def _pools():
+    """What threadpoolctl says of the libraries that are loaded; None without it."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return None
+    return threadpool_info()
+
+
+def multiplies():
+    """Which BLAS multiplies NumPy's matrices, and for which processor it chose its kernels, as well as can be told."""
+    pools = [pool for pool in _pools() or () if pool["user_api"] == "blas"]
+    pools = [pool for pool in pools if "numpy" in pool["filepath"]] or pools
+    if not pools:
+        return "unknown"
+    kernels = f", kernels for {pools[0]['architecture']}" if "architecture" in pools[0] else ""
+    return f"{pools[0]['internal_api']} {pools[0]['version']}{kernels}"
 
 
 def _check_core():

@@ -68,6 +68,8 @@ def hardware(machine):
     yield "cores", f"{machine['usable_cores']} usable of {machine['cores']}; {machine['threads']} threads used"
     if "instruction_sets" in machine:
         yield "instruction sets", machine["instruction_sets"]
+    if "blas" in machine:
+        yield "BLAS", machine["blas"]
     yield "system", machine["system"]
 
 
