@@ -133,8 +133,8 @@ class Page:
             [
                 "The yardstick is the *dense limit*: one plain blocked matrix product (dgemm) over the pairs that",
                 "brute force compares, 2 m flops each, measured in the same run on the same threads. It evaluates no",
-                "kernel, selects nothing and answers nothing. It is as fast as NumPy's BLAS, whose kernels may be those",
-                "of an older processor (see *Machine*): compare shares of it only where BLAS and instruction sets are",
+                "kernel, selects nothing and answers nothing. It is as fast as NumPy's BLAS, whose kernels may be",
+                "those of an older processor (see *Machine*): compare shares of it where BLAS and instruction sets are",
                 "the same. Times are medians of runs taken in turns; ~ marks those that were measured on a part of the",
                 "queries and scaled.",
             ],
