@@ -165,6 +165,27 @@ def test_shortlists_hold_the_answer_and_nothing_else(data):
             assert np.all(np.diff(oracle.canonical_distances(payload, queries.rows[q], found)) <= 0.0)
 
 
+@pytest.mark.parametrize("k", [1, 6, 31, 32, 33, 80])
+def test_the_query_before_may_mislead(k, rng):
+    """It says how far to look: too near, too far, at ties, or at nothing; each finds what it would find alone (E3)."""
+    X = np.concatenate([rng.normal(size=(300, 3)), 1e-6 * rng.normal(size=(300, 3)), rng.integers(0, 3, (300, 3))])
+    payload = cx.cover_tree(X, n_threads=1).payload
+    asked = rng.permutation(np.repeat(np.arange(len(X)), 2))
+    queries = make_queries(payload, asked, False)
+    boxes, limit = payload.boxes, np.where(rng.random(len(asked)) < 0.1, 3, len(X))
+    least = boxes.least(queries.rank)
+    some = payload.coords[queries.rows], limit, queries.exclude
+
+    def ask(part):
+        return nearest(boxes, *(a[part] for a in some), queries.rank, least, k, CANCEL)
+
+    ptr, rows, together = ask(slice(None))
+    alone = [ask(slice(q, q + 1)) for q in range(len(asked))]
+    for q, (_, found, _) in enumerate(alone):
+        assert sorted(rows[ptr[q] : ptr[q + 1]]) == sorted(found)
+    assert together != sum(compared for _, _, compared in alone), "no query made use of the one before"
+
+
 def test_what_is_counted_does_not_depend_on_threads(rng):
     tree = cx.cover_tree(rng.normal(size=(3000, 3)))
     one, two = (tree.search(8, predecessor_mode=True, n_threads=n).telemetry.counters for n in (1, 2))

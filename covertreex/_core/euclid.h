@@ -101,6 +101,33 @@ CX_INLINE double cx_euclid_select(double *values, ptrdiff_t count, ptrdiff_t kth
     }
 }
 
+/* Sort at most CX_FEW rows by descending keys, equal ones as they were: each is told its place by how many go before it. */
+enum { CX_FEW = 32 };
+CX_CLONES CX_UNUSED static void cx_euclid_sort_few(double *keys, int64_t *rows, ptrdiff_t count)
+{
+    double key[CX_FEW];
+    int64_t row[CX_FEW], place[CX_FEW];
+    memcpy(key, keys, (size_t)count * sizeof(double));
+    memcpy(row, rows, (size_t)count * sizeof(int64_t));
+    for (ptrdiff_t i = count; i < (count + 3) / 4 * 4; ++i)
+        key[i] = 0.0;
+    for (ptrdiff_t i = 0; i < count; i += 4) {
+        cx_v4 own = cx_load4(key + i);
+        cx_i4 before = {0}, lane = {0, 1, 2, 3};
+        for (ptrdiff_t j = 0; j < i; ++j)
+            before -= (cx_i4)(key[j] >= own);
+        for (ptrdiff_t j = i; j < i + 4 && j < count; ++j)
+            before -= (cx_i4)(key[j] > own) | ((cx_i4)(key[j] == own) & (j - i < lane));
+        for (ptrdiff_t j = i + 4; j < count; ++j)
+            before -= (cx_i4)(key[j] > own);
+        memcpy(place + i, &before, 32);
+    }
+    for (ptrdiff_t i = 0; i < count; ++i) {
+        keys[place[i]] = key[i];
+        rows[place[i]] = row[i];
+    }
+}
+
 /* Sort rows by descending keys: a merge sort, without branches on keys. The spare arrays are as long. */
 CX_INLINE void cx_euclid_sort(double *keys, int64_t *rows, ptrdiff_t count, double *spare_keys, int64_t *spare_rows)
 {

@@ -16,11 +16,13 @@ cdef extern from "euclid.h" nogil:
     uint32_t cx_euclid_rows(const float *leaf, Py_ssize_t count, const float *point, Py_ssize_t d, float reach)
     void cx_euclid_boxes(const double *low, const double *high, const double *point, Py_ssize_t d, double *out)
     double cx_euclid_select(double *values, Py_ssize_t count, Py_ssize_t kth)
+    void cx_euclid_sort_few(double *keys, int64_t *rows, Py_ssize_t count)
     void cx_euclid_sort(double *keys, int64_t *rows, Py_ssize_t count, double *spare_keys, int64_t *spare_rows)
     double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
     int __builtin_ctz(unsigned int bits)
     const int CX_LEAF
     const int CX_FAN
+    const int FEW "CX_FEW"
 
 cdef enum:
     LEAF = 32
@@ -30,6 +32,9 @@ assert LEAF == CX_LEAF and FAN == CX_FAN
 
 # E3: squares that differ by more than this, relatively, are those of different distances.
 cdef double SAME = 2.0 ** -50
+
+# E3: a query first looks as far as this, times the k-th square of the query before.
+cdef double HINT = 1.5
 
 # Roundoff of float32.
 cdef double ROUNDOFF = 2.0 ** -24
@@ -143,7 +148,7 @@ cdef class Search:
     cdef int64_t *rows
     cdef int64_t *spare
     cdef Box *stack
-    cdef double reach, blur
+    cdef double reach, blur, hint
     cdef float reach32
     cdef float[::1] point32
     cdef int64_t compared
@@ -162,6 +167,7 @@ cdef class Search:
     def __init__(self, BoxTree boxes, rank, least, Py_ssize_t k):
         self.boxes, self.rank, self.least = boxes, rank, least
         self.point32 = np.zeros(boxes.d, dtype=np.float32)
+        self.hint = INFINITY
 
     def __dealloc__(self):
         free(self.squares)
@@ -172,9 +178,21 @@ cdef class Search:
 
     cdef void search(self, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
         """Find the k nearest of `point`: they are left in `rows`, the farthest first."""
+        cdef double hint = self.hint
+        self.begin(point)
+        if hint < INFINITY:
+            self.aim(hint)
+        self.walk(point, limit, exclude)
+        # E3
+        if hint < INFINITY and not (self.size == self.k and self.squares[0] + self.squares[0] * SAME <= hint):
+            self.begin(point)
+            self.walk(point, limit, exclude)
+        self.hint = HINT * self.squares[0] if self.size == self.k else INFINITY
+
+    cdef void walk(self, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
+        """Find the k nearest of those within `reach`, the farthest first."""
         cdef Py_ssize_t many = 1
         cdef Box box
-        self.begin(point)
         self.stack[0].square = 0.0
         self.stack[0].node = 0
         while many > 0:
@@ -186,7 +204,22 @@ cdef class Search:
                 many = self.open(box.node, point, limit, many)
             else:
                 self.look(box.node - self.boxes.inner, point, limit, exclude)
-        if self.size > self.k:
+        self.finish()
+
+    cdef void finish(self) noexcept nogil:
+        """Leave the k nearest of what was found, the farthest first."""
+        cdef Py_ssize_t i, more = self.size - self.k
+        if self.size <= FEW:
+            cx_euclid_sort_few(self.squares, self.rows, self.size)
+            if more <= 0:
+                return
+            if self.squares[more - 1] > self.squares[more] + self.squares[more] * SAME:
+                for i in range(self.k):
+                    self.squares[i] = self.squares[more + i]
+                    self.rows[i] = self.rows[more + i]
+                self.size = self.k
+                return
+        if more > 0:
             self.sort_out()
         cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
 
@@ -244,10 +277,10 @@ cdef class Search:
     cdef void sort_out(self) noexcept nogil:
         """Keep the k nearest, by (distance, dataset index), of at least k."""
         cdef Py_ssize_t i, kept = 0
-        cdef double kth, far
+        cdef double kth
         memcpy(self.scratch, self.squares, self.size * sizeof(double))
         kth = cx_euclid_select(self.scratch, self.size, self.k - 1)
-        self.reach = kth + kth * SAME
+        self.aim(kth + kth * SAME)
         for i in range(self.size):
             self.squares[kept] = self.squares[i]
             self.rows[kept] = self.rows[i]
@@ -255,6 +288,11 @@ cdef class Search:
         self.size = kept
         if kept > self.k:
             self.cut_ties(sqrt(kth))
+
+    cdef void aim(self, double reach) noexcept nogil:
+        """From now on nothing farther than `reach` (squared) is looked for."""
+        cdef double far
+        self.reach = reach
         # E2
         far = self.boxes.scale * sqrt(self.reach * (1.0 + self.boxes.slack_rel) + self.boxes.slack_abs)
         far = (far + self.blur) * (1.0 + (self.boxes.d + 8) * ROUNDOFF)
