@@ -198,7 +198,8 @@ CX_CLONES CX_UNUSED static double cx_dot16_ahead(const double *a, const double *
     return cx_dot16_body(a, b, m, next);
 }
 
-/* A1 for one row against nq queries, two at a time, so that each load of the row serves two. */
+/* A1 for one row against nq queries, two at a time, so that each load of the row serves two; the next two are on their
+ * way meanwhile. */
 CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t m,
                                               double *out)
 {

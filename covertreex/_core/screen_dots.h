@@ -22,7 +22,7 @@
 #define CX_ROW_TAKEN_UP(j) CX_EACH_COLUMN(CX_TAKE_UP, j)
 #define CX_ROW_LEFT(j) CX_EACH_COLUMN(CX_LEAVE, j)
 #define CX_ROW_ADDED(j)                                                                                                \
-    x = r##j[i] - (CX_WIDTH(column)){0};                                                                                \
+    x = r##j[i] - (CX_WIDTH(column)){0};                                                                               \
     CX_EACH_COLUMN(CX_ADD, j)
 
 typedef CX_T CX_WIDTH(column) __attribute__((vector_size(CX_BYTES)));
@@ -31,8 +31,8 @@ typedef CX_T CX_WIDTH(column) __attribute__((vector_size(CX_BYTES)));
  * the sums stay in registers and are added to out[row * stride + query] unless `begin` is 0. The `ahead` components
  * that `next` points to are on their way when it returns: rows lie far apart in memory. */
 CX_TARGET CX_INLINE void CX_WIDTH(tile)(int columns, const CX_T *const *r, const CX_T *const *next,
-                                       ptrdiff_t next_begin, ptrdiff_t ahead, const CX_T *pack, ptrdiff_t apart,
-                                       ptrdiff_t begin, ptrdiff_t end, CX_T *out, ptrdiff_t stride)
+                                        ptrdiff_t next_begin, ptrdiff_t ahead, const CX_T *pack, ptrdiff_t apart,
+                                        ptrdiff_t begin, ptrdiff_t end, CX_T *out, ptrdiff_t stride)
 {
     enum { V = CX_BYTES / sizeof(CX_T), LANES = 64 / sizeof(CX_T) };
     CX_EACH_ROW(CX_ROW)
@@ -57,9 +57,10 @@ CX_TARGET CX_INLINE void CX_WIDTH(tile)(int columns, const CX_T *const *r, const
     CX_EACH_ROW(CX_ROW_LEFT)
 }
 
-CX_DOTS_CLONES CX_UNUSED static void CX_WIDTH(dots)(const CX_T *const *rows, ptrdiff_t nrows,
-                                                       const CX_T *const *next, ptrdiff_t ahead, const CX_T *pack,
-                                                       ptrdiff_t packs, ptrdiff_t m, CX_T *out, ptrdiff_t stride)
+/* As `dots` of screen_tile.h, in registers of CX_BYTES. */
+CX_DOTS_CLONES CX_UNUSED static void CX_WIDTH(dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next,
+                                                    ptrdiff_t ahead, const CX_T *pack, ptrdiff_t packs, ptrdiff_t m,
+                                                    CX_T *out, ptrdiff_t stride)
 {
     enum { LANES = 64 / sizeof(CX_T), MOST = CX_BYTES == 64 ? 4 : 1 }; /* packs at once: 12 or 24 sums in registers */
     /* Components that are multiplied at once: those of all packs, 24 KB, stay in the first-level cache. */
