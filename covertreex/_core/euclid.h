@@ -128,9 +128,13 @@ CX_CLONES CX_UNUSED static void cx_euclid_sort_few(double *keys, int64_t *rows, 
     }
 }
 
-/* Sort rows by descending keys: a merge sort, without branches on keys. The spare arrays are as long. */
+/* Sort rows by descending keys; many by a merge sort, without branches on keys. The spare arrays are as long. */
 CX_INLINE void cx_euclid_sort(double *keys, int64_t *rows, ptrdiff_t count, double *spare_keys, int64_t *spare_rows)
 {
+    if (count <= CX_FEW) {
+        cx_euclid_sort_few(keys, rows, count);
+        return;
+    }
     double *from = keys, *to = spare_keys;
     int64_t *from_rows = rows, *to_rows = spare_rows;
     for (ptrdiff_t width = 1; width < count; width *= 2) {
@@ -157,8 +161,10 @@ CX_INLINE void cx_euclid_sort(double *keys, int64_t *rows, ptrdiff_t count, doub
         to = keys_swap;
         to_rows = rows_swap;
     }
-    if (from != keys)
+    if (from != keys) {
+        memcpy(keys, from, (size_t)count * sizeof(double));
         memcpy(rows, from_rows, (size_t)count * sizeof(int64_t));
+    }
 }
 
 #endif

@@ -16,7 +16,6 @@ cdef extern from "euclid.h" nogil:
     uint32_t cx_euclid_rows(const float *leaf, Py_ssize_t count, const float *point, Py_ssize_t d, float reach)
     void cx_euclid_boxes(const double *low, const double *high, const double *point, Py_ssize_t d, double *out)
     double cx_euclid_select(double *values, Py_ssize_t count, Py_ssize_t kth)
-    void cx_euclid_sort_few(double *keys, int64_t *rows, Py_ssize_t count)
     void cx_euclid_sort(double *keys, int64_t *rows, Py_ssize_t count, double *spare_keys, int64_t *spare_rows)
     double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
     int __builtin_ctz(unsigned int bits)
@@ -209,19 +208,19 @@ cdef class Search:
     cdef void finish(self) noexcept nogil:
         """Leave the k nearest of what was found, the farthest first."""
         cdef Py_ssize_t i, more = self.size - self.k
-        if self.size <= FEW:
-            cx_euclid_sort_few(self.squares, self.rows, self.size)
-            if more <= 0:
-                return
-            if self.squares[more - 1] > self.squares[more] + self.squares[more] * SAME:
-                for i in range(self.k):
-                    self.squares[i] = self.squares[more + i]
-                    self.rows[i] = self.rows[more + i]
-                self.size = self.k
-                return
-        if more > 0:
+        if more > 0 and self.size > FEW:
             self.sort_out()
         cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
+        if self.size <= self.k:
+            return
+        if self.squares[more - 1] <= self.squares[more] + self.squares[more] * SAME:
+            self.sort_out()  # perhaps ties
+            cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
+            return
+        for i in range(self.k):
+            self.squares[i] = self.squares[more + i]
+            self.rows[i] = self.rows[more + i]
+        self.size = self.k
 
     cdef void begin(self, const double *point) noexcept nogil:
         cdef Py_ssize_t j
