@@ -122,13 +122,15 @@ def make_halos(payload, block, k, settings, backend, n_threads):
     block = plans.permuted(block, np.argsort(block.rows))  # near each other in space
     if payload.screen64 is None:
         return GivenUp("residual variances are too small for a screen")
-    net = next(filter(None, (_net(payload, block.rows, near, n_threads, cancel) for near in NEAR)), None)
-    if net is None:
+    for near in NEAR:
+        net = _net(payload, block.rows, near, n_threads, cancel)
+        if net is not None:
+            break
+    else:
         return GivenUp(
             f"more than {MOST_ANCHORS:.0%} of a sample of rows would be anchors, hardly any row being near another"
         )
-    near, own, angle = net
-    anchors, reach = _reach(own, angle)
+    anchors, reach = _reach(*net)
     queries = plans.permuted(block, anchors)
     # Angles are wanted in float64; a halo holds its anchor too.
     planner = ScanPlanner(
@@ -176,8 +178,8 @@ def _reach(own, angle):
 
 
 def _net(payload, rows, near, n_threads, cancel):
-    """`near`, and for each of these rows the place of its anchor among them and the angle to it; None if a sample says
-    that too many rows would be anchors.
+    """For each of these rows the place of its anchor among them, and the angle to it; None if a sample says that too
+    many rows would be anchors.
     """
     from threadpoolctl import threadpool_limits
 
@@ -196,7 +198,7 @@ def _net(payload, rows, near, n_threads, cancel):
     found |= cover([number for number in range(len(spans)) if number not in found])
     parts = [found[number] for number in range(len(spans))]
     own = np.concatenate([own + begin for (own, _), (begin, _) in zip(parts, spans, strict=True)])
-    return near, own, np.concatenate([angle for _, angle in parts])
+    return own, np.concatenate([angle for _, angle in parts])
 
 
 def _cover(payload, rows, near):

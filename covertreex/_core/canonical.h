@@ -325,7 +325,7 @@ CX_INLINE void cx_prefetch(const cx_payload *pl, ptrdiff_t next)
  * cx_distance, whichever of the two is the row: (a - b)^2 and p_a p_b do not depend on the order. */
 #define CX_RESIDUAL_LOOP(KERNEL)                                                                                   \
     for (ptrdiff_t i = 0; i < count; ++i)                                                                          \
-        out[i] = cx_residual(cx_kernel(KERNEL, pl->variance, pl->alpha, out[i]), dots[i], p[i], p_x);            \
+        out[i] = cx_residual(cx_kernel(KERNEL, pl->variance, pl->alpha, out[i]), dots[i], p[i], p_x);              \
     break
 
 CX_CLONES CX_UNUSED static void cx_distance_many(const cx_payload *pl, const double *x, double p_x,

@@ -195,7 +195,7 @@ CX_SCREEN_CLONES CX_UNUSED static float cx_near_threshold(float *values, ptrdiff
  * the distances between the box of all queries and the blocks, and `widest` is the largest radius^2. Calls for a group
  * go outwards, each from where the last ended (the first from -1), and keep two things: `best`, (blocks, CX_BLOCK), the
  * values so far, so that a query is compared with a block once; `due`, (blocks,), how far the next thing in a block is.
- * Returns how many.
+ * `values` and `places` have room for 8 more than there are rows. Returns how many.
  */
 CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries, ptrdiff_t stride, ptrdiff_t size,
                                                            const int32_t *limit, const float *inverse, float widest,
@@ -206,6 +206,7 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
                                                            float *values, int32_t *places)
 {
     enum { PARTS = CX_BLOCK / CX_NEAR_LANES };
+    const cx_screen32_bits lane = {0, 1, 2, 3, 4, 5, 6, 7};
     ptrdiff_t kept = 0;
     for (ptrdiff_t b = 0; b < blocks; ++b) {
         if (far[b] > reach * widest)
@@ -272,11 +273,9 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
             next = later < next ? later : next;
         }
         due[b] = next;
-        for (int l = 0; l < CX_BLOCK; ++l) {
-            values[kept] = least[l];
-            places[kept] = (int32_t)(b * CX_BLOCK + l);
-            kept += (least[l] > above) & (least[l] <= reach);
-        }
+        for (int l = 0; l < PARTS; ++l)
+            kept += cx_near_keep(nearest[l], lane + (int32_t)(b * CX_BLOCK + CX_NEAR_LANES * l),
+                                 (nearest[l] > above) & (nearest[l] <= reach), values + kept, places + kept);
     }
     return kept;
 }
