@@ -13,7 +13,7 @@ from covertreex.errors import InvalidInputError
 from covertreex.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
 from covertreex.payload import EUCLIDEAN, PayloadStore, empty_factors
 from covertreex.protocols import QueryBlock
-from covertreex.validation import as_array, check_flag, check_points, check_rows, read_only
+from covertreex.validation import as_array, check_flag, check_points, check_rows, check_told_apart, read_only
 
 #: Rows of the data, and queries, whose residual correlations are checked when the caller supplies factors.
 SAMPLE, SAMPLE_QUERIES = 256, 32
@@ -270,6 +270,7 @@ def _external(tree, queries, n_threads):
         coords, factors, p = tree._projection(queries.asked, n_threads)
     else:
         coords, factors, p, deficit = _supplied(tree, queries)
+    check_told_apart(payload.coords, coords, "queries")
     if payload.metric == EUCLIDEAN or not isinstance(metric, ResidualCorrelation):
         return coords, factors, p, payload
     slack = payload.slack_abs
@@ -285,13 +286,14 @@ def with_slack(payload: PayloadStore, slack_abs):
 
 def _supplied(tree, queries):
     """As `_external`, of the caller's own factors; and how far they are from those of one covariance (B1)."""
-    payload, kernel = tree.payload, tree.metric.kernel
+    payload = tree.payload
+    kernel, unit = payload.kernel, payload.unit
     coords = kernel.scale(queries.asked)
     m = queries.v_query.shape[1]
     factors = empty_factors(len(coords), payload.factors.shape[1])
-    factors[:, :m], factors[:, m:] = queries.v_query, 0.0
+    factors[:, :m], factors[:, m:] = queries.v_query / np.sqrt(unit), 0.0
     names = ("v_query", "p_query")
-    p, deficit = check_factors(kernel, factors, m, queries.p_query, np.arange(len(coords)), names)
+    p, deficit = check_factors(kernel, factors, m, queries.p_query, np.arange(len(coords)), unit, names)
     p = np.maximum(p, P_FLOOR * kernel.variance)
     if tree._sample is None:
         rows = np.unique(np.linspace(0, len(payload) - 1, SAMPLE).astype(np.int64))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from covertreex import asking, driver, parallel, persistence, radius, registry, update
+from covertreex._core.canonical import standard_arithmetic
 from covertreex.build import build_tree, in_metric
 from covertreex.errors import InvalidInputError
 from covertreex.halos import make_halos
@@ -62,6 +63,7 @@ class CoverTree:
         return held if self._dead is None else np.delete(held, self._dead)
 
     @property
+    @standard_arithmetic
     def tree(self):
         """Tree: the cover tree itself; built when it is first needed (a scan needs none)."""
         if self._tree is None:
@@ -71,6 +73,7 @@ class CoverTree:
                 self._tree = in_metric(self._shape, self.payload, self.n_threads)
         return self._tree
 
+    @standard_arithmetic
     def check_invariants(self, pairs=None):
         """Check the tree's invariants T1 to T5; see `covertreex.tree.Tree.check_invariants`.
 
@@ -138,7 +141,8 @@ class CoverTree:
         Returns
         -------
         indices : ndarray, shape (q, k), int64
-            Rows of X sorted by (distance, row); -1 past the last.
+            Rows of X, the nearest first; those at one distance by ``|rho|`` as float64 holds it, then by scaled distance,
+            then by row. -1 past the last.
         distances : ndarray, shape (q, k), float64
             Only if `return_distances`. ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
 
@@ -179,6 +183,7 @@ class CoverTree:
         )
         return (result.indices, result.distances) if return_distances else result.indices
 
+    @standard_arithmetic
     def search(
         self,
         k,
@@ -258,6 +263,7 @@ class CoverTree:
             recall_interval=interval,
         )
 
+    @standard_arithmetic
     def radius(
         self,
         r=None,
@@ -324,6 +330,7 @@ class CoverTree:
         indptr, indices, distances = radius.search(self.payload, block, distance, settings, chosen, n_threads)
         return RadiusResult(indptr, asking.dataset_indices(self, indices), distances, distance, chosen.name)
 
+    @standard_arithmetic
     def prepare(self, k, n_threads=None):
         """Make ready what small exact searches use again, so that each takes a fraction of the time.
 
@@ -375,6 +382,7 @@ class CoverTree:
         self._halos = make_halos(payload, block, k, settings, backend, n_threads)
         return self
 
+    @standard_arithmetic
     def with_metric(self, metric):
         """The same points under another metric, as an optimiser of kernel parameters needs them at every step.
 
@@ -412,6 +420,7 @@ class CoverTree:
         """
         return update.with_metric(self, metric)
 
+    @standard_arithmetic
     def insert(self, X_new, *, v_matrix=None, p_diag=None):
         """A tree with more points; this one stays as it is.
 
@@ -451,6 +460,7 @@ class CoverTree:
         """
         return update.insert(self, X_new, v_matrix, p_diag)
 
+    @standard_arithmetic
     def delete(self, rows):
         """A tree with fewer points; this one stays as it is.
 
@@ -554,13 +564,14 @@ class CoverTree:
         )
 
 
+@standard_arithmetic
 def cover_tree(
     X,
     *,
     kernel=None,
     inducing=None,
     seed=0,
-    jitter=1e-6,
+    jitter=None,
     v_matrix=None,
     p_diag=None,
     metric=None,
@@ -581,8 +592,9 @@ def cover_tree(
         A count (rows drawn by ``default_rng(seed).choice(n, m, replace=False)``, sorted), rows of X, or coordinates.
     seed : int
         Of the draw of inducing rows.
-    jitter : float
-        Added to the diagonal of the covariance of the inducing points.
+    jitter : float, optional
+        Added to the diagonal of the covariance of the inducing points, in the units of the variance; by default a millionth
+        of the variance.
     v_matrix : array_like, shape (n, m), optional
         Factors from somebody's own Gaussian process: row i is ``L^-1 k(Z, x_i)``.
     p_diag : array_like, shape (n,), optional

@@ -357,7 +357,7 @@ class HaloPlanner:
         )
         self.queries = plans.permuted(queries, order)
         self._walker = _Walker(halos, payload, self.queries, number[order], k, exact, cancel)
-        self.screen = payload.__dict__.get("_whitened")
+        self.screen = payload.kept.held("whitened")
         if self.screen is None or not settings.gate:
             self.screen = payload.screen64
         self._done = []  # of each part, how many were certified, and how many rows were looked at

@@ -100,12 +100,17 @@ class Kernel:
                 f"the kernel has {lengthscale.shape[0]} lengthscales, but the data has {X.shape[1]} columns. "
                 "Give one number, or one per column."
             )
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             scaled = np.ascontiguousarray(X / lengthscale)
         if not np.all(np.abs(scaled) <= LARGEST_COORDINATE):
             raise InvalidInputError(
                 f"the data spans up to {np.abs(scaled).max():.3g} lengthscales, at most {LARGEST_COORDINATE:g} can be "
                 f"compared. Give a lengthscale in the units of the data; got {self.lengthscale}."
+            )
+        if np.any(lengthscale > 1.0) and np.any((scaled == 0.0) & (X != 0.0)):
+            raise InvalidInputError(
+                "the data has coordinates that vanish beside the lengthscale, and no distance tells such points apart. "
+                f"Give a lengthscale in the units of the data; got {self.lengthscale}."
             )
         return scaled
 

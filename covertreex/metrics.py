@@ -1,7 +1,8 @@
 """Metrics: how data becomes a payload (docs/mathematics.md, "The metric")."""
 
 import contextlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,10 +15,13 @@ from covertreex.oracle import canonical_covariance, dot16, kernel_values, square
 from covertreex.ordering import leaf_order
 from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, longest_square, padded
 from covertreex.progress import Progress
-from covertreex.validation import as_array, check_points, check_rows, read_only
+from covertreex.validation import as_array, check_points, check_rows, check_told_apart, read_only
 
 #: Residual variances are raised to at least this share of k(x, x).
 P_FLOOR = 1e-9
+
+#: Jitter by default, as a share of k(x, x).
+JITTER = 1e-6
 
 #: Rows of factors that one task computes: short enough for Ctrl-C, long enough for threads.
 FACTOR_BLOCK = 1024
@@ -32,7 +36,10 @@ NEARLY = 1e-10
 
 @dataclass(frozen=True)
 class Projection:
-    """What it takes to compare points that are no rows of the data: how to get their coordinates, factors and p."""
+    """What it takes to compare points that are no rows of the data: how to get their coordinates, factors and p.
+
+    Its kernel is the payload's, of variance 1.
+    """
 
     kernel: Kernel | None
     inducing: np.ndarray | None = None
@@ -44,7 +51,7 @@ class Projection:
             return points, np.zeros((len(points), 0)), np.zeros(0)
         coords = self.kernel.scale(points)
         if self.inducing is None:
-            return coords, np.zeros((len(points), 0)), np.full(len(points), self.kernel.variance)
+            return coords, np.zeros((len(points), 0)), np.ones(len(points))
         factors, p = _solve(self.kernel, self.cholesky, self.inducing, coords, n_threads)
         return coords, factors, np.maximum(p, P_FLOOR * self.kernel.variance)
 
@@ -94,14 +101,21 @@ class Correlation:
     def __post_init__(self):
         _check_kernel(self.kernel)
 
+    @property
+    def unit(self):
+        """float: what variances are divided by, for correlation has none of their units."""
+        return self.kernel.variance
+
     def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
-        coords = self.kernel.scale(X)
+        kernel, unit = unitless(self.kernel), self.unit
+        coords = kernel.scale(X)
         order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
-        p = np.full(len(X), self.kernel.variance)
-        slack = _evaluation_slack(self.kernel, 0, 0.0, self.kernel.variance)
-        payload = _payload(RESIDUAL, self.kernel, coords, order, np.zeros((len(X), 0)), p, slack, 16 * ROUNDOFF)
-        return payload, Projection(self.kernel)
+        slack = _evaluation_slack(kernel, 0, 0.0, 1.0)
+        payload = _payload(
+            RESIDUAL, kernel, coords, order, np.zeros((len(X), 0)), np.ones(len(X)), slack, 16 * ROUNDOFF, unit=unit
+        )
+        return payload, Projection(kernel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +132,9 @@ class ResidualCorrelation:
         coordinates. Not beside `v_matrix`.
     seed : int
         Of the draw.
-    jitter : float
-        Added to the diagonal of the covariance of the inducing points; in units of the variance's own.
+    jitter : float, optional
+        Added to the diagonal of the covariance of the inducing points, in the units of the variance. By default a millionth
+        of the variance, whatever that is.
     v_matrix : ndarray, shape (n, m), optional
         Factors from somebody's own model: row i is ``L^-1 k(Z, x_i)``.
     p_diag : ndarray, shape (n,), optional
@@ -144,7 +159,7 @@ class ResidualCorrelation:
     kernel: Kernel
     inducing: Any = None
     seed: int = 0
-    jitter: float = 1e-6
+    jitter: float | None = None
     v_matrix: Any = None
     p_diag: Any = None
 
@@ -157,31 +172,57 @@ class ResidualCorrelation:
             )
         if self.p_diag is not None and self.v_matrix is None:
             raise InvalidInputError("p_diag goes with v_matrix; with inducing points p is computed.")
-        if not (isinstance(self.jitter, Real) and 0.0 <= self.jitter < np.inf):
-            raise InvalidInputError(f"jitter must be a finite number, 0 or above, got {self.jitter!r}.")
+        if self.jitter is not None and not (isinstance(self.jitter, Real) and 0.0 <= self.jitter < np.inf):
+            raise InvalidInputError(
+                f"jitter must be a finite number, 0 or above, or None for {JITTER:g} of the variance; got {self.jitter!r}."
+            )
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
             raise InvalidInputError(f"seed must be an integer, 0 or above, got {self.seed!r}.")
 
+    @property
+    def unit(self):
+        """float: what variances are divided by, for correlation has none of their units.
+
+        Whatever follows from the kernel alone is computed with variance 1. Factors of the caller's are divided by a power
+        of two instead, which rounds nothing.
+        """
+        if self.v_matrix is None:
+            return self.kernel.variance
+        return supplied_unit(self.kernel)
+
+    @property
+    def unitless(self):
+        """Kernel: that of the payload."""
+        return unitless(self.kernel, self.unit)
+
+    @property
+    def jitter_share(self):
+        """float: the jitter, in units of `unit`."""
+        if self.jitter is None or self.v_matrix is not None:
+            return JITTER * (self.kernel.variance / self.unit)
+        return self.jitter / self.unit
+
     def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
-        coords = self.kernel.scale(X)
+        kernel = self.unitless
+        coords = kernel.scale(X)
         order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
         if self.v_matrix is not None:
             factors, p, deficit = self._supplied(coords, order)
-            projection = None
-            jitter, m = 1e-6 * self.kernel.variance, np.shape(self.v_matrix)[1]
+            projection, m = None, np.shape(self.v_matrix)[1]
         else:
             projection = self._factorize(X)
-            factors, p = _solve(self.kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
-            deficit, jitter, m = 0.0, self.jitter, len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, jitter, deficit, longest_square(factors)), projection
+            factors, p = _solve(kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
+            deficit, m = 0.0, len(projection.inducing)
+        return self._finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
 
     def extend(self, X, n_threads, payload, projection, place, order, room=None):
         """The payload of `X` (n, d) in the row order `order`, where point i is index ``place[i]`` of `payload`, -1 if
         it is new; and its `Room`. Only factors of new points are computed; if all others keep their rows, and `room` is
         that of `payload` and has space, none is copied.
         """
-        coords, n = self.kernel.scale(X), len(X)
+        kernel = self.unitless
+        coords, n = kernel.scale(X), len(X)
         old = place[order]
         known, new = np.flatnonzero(old >= 0), np.flatnonzero(old < 0)
         unmoved = np.array_equal(old[: len(payload)], payload.index)
@@ -192,7 +233,7 @@ class ResidualCorrelation:
                 room.factors[to] = payload.factors[payload.row[old[to]]]
         p = np.empty(n)
         p[known] = payload.p[payload.row[old[known]]]
-        computed, p[new] = _solve(self.kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
+        computed, p[new] = _solve(kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
         room.factors[new] = computed
         factors = room.factors[:n]
         if len(known) == len(payload) and payload.longest is not None:
@@ -200,41 +241,45 @@ class ResidualCorrelation:
         else:
             longest = longest_square(factors)
         m = len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, self.jitter, 0.0, longest), room
+        return self._finish(coords, order, factors, p, m, 0.0, longest), room
 
-    def _finish(self, coords, order, factors, p, m, jitter, deficit, longest):
+    def _finish(self, coords, order, factors, p, m, deficit, longest):
         """The payload, once factors and p are there."""
-        floor = P_FLOOR * self.kernel.variance
+        kernel, unit = self.unitless, self.unit
+        floor = P_FLOOR * kernel.variance
         floored = int(np.sum(p <= floor))
         p = np.maximum(p, floor)
         length = float(np.sqrt(longest))
-        slack = _evaluation_slack(self.kernel, m, length, p.min()) + deficit
-        slack += _factor_slack(self.kernel, m, length, p.min(), jitter)
-        return _payload(RESIDUAL, self.kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored, longest)
+        slack = _evaluation_slack(kernel, m, length, p.min()) + deficit
+        slack += _factor_slack(kernel, m, length, p.min(), self.jitter_share)
+        return _payload(RESIDUAL, kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored, longest, unit)
 
     def slack(self, m, smallest_p):
-        """B1: `slack_abs` for points of which the least known has this residual variance, with `m` factors each."""
-        length = np.sqrt(self.kernel.variance)
-        evaluation = _evaluation_slack(self.kernel, m, length, smallest_p)
-        jitter = self.jitter if self.v_matrix is None else 1e-6 * self.kernel.variance
-        return evaluation + _factor_slack(self.kernel, m, length, smallest_p, jitter)
+        """B1: `slack_abs` for points of which the least known has this residual variance, in the payload's units, with
+        `m` factors each."""
+        kernel = self.unitless
+        length = np.sqrt(kernel.variance)
+        evaluation = _evaluation_slack(kernel, m, length, smallest_p)
+        return evaluation + _factor_slack(kernel, m, length, smallest_p, self.jitter_share)
 
     def _factorize(self, X):
         from covertreex._core import factors as core
 
         Z = self._inducing_points(X)
-        scaled = self.kernel.scale(Z)
+        kernel = self.unitless
+        scaled = kernel.scale(Z)
         m = len(Z)
-        K = canonical_covariance(self.kernel, scaled)
-        K[np.diag_indices(m)] += self.jitter
+        K = canonical_covariance(kernel, scaled)
+        K[np.diag_indices(m)] += self.jitter_share
         L = np.zeros((m, padded(m)))
         pivot = core.cholesky(K, L)
         if pivot >= 0:
             raise FactorizationError(
-                f"the covariance of the {m} inducing points is not positive definite at jitter={self.jitter:g} "
-                f"(pivot {pivot} failed). Raise jitter, drop duplicate inducing points, or take fewer."
+                f"the covariance of the {m} inducing points is not positive definite at "
+                f"jitter={self.jitter_share * self.unit:g} (pivot {pivot} failed). Raise jitter, drop duplicate inducing "
+                "points, or take fewer."
             )
-        return Projection(self.kernel, read_only(scaled), read_only(L))
+        return Projection(kernel, read_only(scaled), read_only(L))
 
     def _inducing_points(self, X):
         inducing = as_array(self.inducing, "inducing")
@@ -261,33 +306,48 @@ class ResidualCorrelation:
         if len(V) != n:
             hint = " It looks transposed: one row per point is wanted." if V.shape[1] == n else ""
             raise InvalidInputError(f"v_matrix must have one row per point, shape ({n}, m), got {V.shape}.{hint}")
-        factors = empty_factors(n, padded(V.shape[1]))
+        factors, kernel = empty_factors(n, padded(V.shape[1])), self.unitless
+        root = math.sqrt(self.unit)
         for start, stop in parallel.spans(n, FACTOR_BLOCK):
-            factors[start:stop, : V.shape[1]] = V[order[start:stop]]
+            factors[start:stop, : V.shape[1]] = V[order[start:stop]] / root
         factors[:, V.shape[1] :] = 0.0
-        p, deficit = check_factors(self.kernel, factors, V.shape[1], self.p_diag, order)
-        return factors, p, deficit + sampled_deficit(self.kernel, coords[order], factors, p)
+        p, deficit = check_factors(kernel, factors, V.shape[1], self.p_diag, order, self.unit)
+        return factors, p, deficit + sampled_deficit(kernel, coords[order], factors, p)
 
 
-def check_factors(kernel, factors, m, p, where, names=("v_matrix", "p_diag")):
+def supplied_unit(kernel):
+    """The power of four that leaves the kernel's variance from 1 to 4."""
+    return 4.0 ** ((math.frexp(kernel.variance)[1] - 1) // 2)
+
+
+def unitless(kernel, unit=None):
+    """The kernel with its variance divided by `unit`; by default by itself."""
+    return replace(kernel, variance=1.0 if unit is None else kernel.variance / unit)
+
+
+def check_factors(kernel, factors, m, p, where, unit, names=("v_matrix", "p_diag")):
     """Residual variances to go with factors of the caller's, and how far they fall short of what the kernel leaves.
 
     Parameters
     ----------
     kernel : Kernel
+        The payload's.
     factors : ndarray, shape (n, padded(m)), float64
+        In the payload's units.
     m : int
     p : array_like, shape (n,), or None
-        In the caller's order; computed if None.
+        In the caller's order and units; computed if None.
     where : ndarray, shape (n,)
         The caller's row of each row of `factors`.
+    unit : float
+        The caller's units in the payload's.
     names : tuple of str
         What the caller calls both.
 
     Returns
     -------
     p : ndarray, shape (n,), float64
-        In the order of `factors`.
+        In the order and units of `factors`.
     deficit : float
         Relative.
 
@@ -302,8 +362,8 @@ def check_factors(kernel, factors, m, p, where, names=("v_matrix", "p_diag")):
     worst = int(np.argmax(explained))
     if explained[worst] > variance * (1.0 + 1e-6) + rounding:
         raise InvalidInputError(
-            f"{v_name} contradicts the kernel: |v|^2 = {explained[worst]:.6g} at row {where[worst]} is more than "
-            f"the kernel's variance {variance:.6g}. Give the kernel and variance that made the factors."
+            f"{v_name} contradicts the kernel: |v|^2 = {unit * explained[worst]:.6g} at row {where[worst]} is more "
+            f"than the kernel's variance {unit * variance:.6g}. Give the kernel and variance that made the factors."
         )
     residual = variance - explained
     if p is None:
@@ -318,12 +378,18 @@ def check_factors(kernel, factors, m, p, where, names=("v_matrix", "p_diag")):
     if not np.all(np.isfinite(p)) or np.any(p <= 0.0):
         at = np.argmax(~(np.isfinite(p) & (p > 0.0)))
         raise InvalidInputError(f"{p_name} must be positive and finite, got {p[at]} at row {where[at]}.")
+    p = p / unit
+    if np.any(p == 0.0):
+        at = np.argmax(p == 0.0)
+        raise InvalidInputError(
+            f"{p_name} at row {where[at]} is too small beside the kernel's variance {unit * variance:g}."
+        )
     short = (residual - rounding - p) / p
     if short.max() > 1e-6:
         at = np.argmax(short)
         raise InvalidInputError(
-            f"{p_name} is below k(x, x) - |v|^2 at row {where[at]}, which is no correlation: got {p[at]}, "
-            f"at least {residual[at]:.6g} is needed. Check that {v_name}, {p_name} and kernel belong together."
+            f"{p_name} is below k(x, x) - |v|^2 at row {where[at]}, which is no correlation: got "
+            f"{unit * p[at]}, at least {unit * residual[at]:.6g} is needed. Check that {v_name}, {p_name} and kernel belong together."
         )
     return p, max(0.0, float(short.max()))
 
@@ -402,8 +468,9 @@ def _check_kernel(kernel):
         )
 
 
-def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, floored=0, longest=None):
+def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, floored=0, longest=None, unit=1.0):
     """Put coordinates, which are in dataset order, into row order beside `factors` and `p`, which are in it already."""
+    check_told_apart(coords)
     row = np.empty_like(order)
     row[order] = np.arange(len(order))
     return PayloadStore(
@@ -418,6 +485,7 @@ def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, fl
         slack_rel=float(slack_rel),
         floored=floored,
         longest=longest,
+        unit=unit,
     )
 
 

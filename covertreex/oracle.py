@@ -310,7 +310,7 @@ class DenseOracle:
     [1, 0, 1]
     """
 
-    def __init__(self, X, *, kernel=None, inducing=None, seed=0, jitter=1e-6, v_matrix=None, p_diag=None, ids=None):
+    def __init__(self, X, *, kernel=None, inducing=None, seed=0, jitter=None, v_matrix=None, p_diag=None, ids=None):
         self.X = np.asarray(X, dtype=np.float64)
         self.ids = np.arange(len(self.X)) if ids is None else np.asarray(ids)
         self.kernel = kernel
@@ -342,6 +342,7 @@ class DenseOracle:
         else:
             self.Z = np.asarray(inducing, dtype=np.float64)
         K = self.kernel(self.Z, self.Z)
+        jitter = 1e-6 * self.kernel.variance if jitter is None else jitter
         try:
             self.L = cholesky(K + jitter * np.eye(len(K)), lower=True)
         except np.linalg.LinAlgError as error:

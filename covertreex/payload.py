@@ -1,7 +1,7 @@
 """The payload store: what a distance is computed from, once, shared by every backend without a copy."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -64,6 +64,37 @@ class Room:
             return True
 
 
+class Kept:
+    """What is made of a payload once and shared by all its searches, such as screens; what is made stays as it is.
+
+    Searches on several threads may ask for the same at once: one makes it, under a lock, and the others wait.
+    """
+
+    def __init__(self):
+        self._lock, self._made = threading.RLock(), {}
+
+    def __reduce__(self):
+        return Kept, ()  # it can be made again
+
+    def get(self, name, make):
+        """What is kept under a name; `make`, which takes nothing, makes it at first."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
+
+    def held(self, name):
+        """What is kept under a name, or None."""
+        with self._lock:
+            return self._made.get(name)
+
+    def forget(self, *names):
+        """Make it anew when it is next wanted."""
+        with self._lock:
+            for name in names:
+                self._made.pop(name, None)
+
+
 @dataclass(frozen=True, eq=False)
 class PayloadStore:
     """Coordinates, factors and residual variances in *row* order, and the maps between rows and dataset indices.
@@ -76,7 +107,8 @@ class PayloadStore:
     metric : int
         `EUCLIDEAN` or `RESIDUAL`.
     kernel : Kernel or None
-        None for Euclidean.
+        None for Euclidean. Its variance is 1, or from 1 to 4 where the caller supplied factors: correlation has no units,
+        and factors and residual variances are in those of this kernel (`unit`).
     coords : ndarray, shape (n, d), float64
         Coordinates divided by the lengthscale.
     factors : ndarray, shape (n, m), float64
@@ -93,6 +125,10 @@ class PayloadStore:
         Rows whose residual variance was raised to its floor, ``1e-9 k(x, x)``.
     longest : float or None
         The largest ``|v_i|**2``, if it is known.
+    unit : float
+        What variances of the caller's were divided by, and factors by its root.
+    kept : Kept
+        Screens and boxes.
     """
 
     metric: int
@@ -106,6 +142,8 @@ class PayloadStore:
     slack_rel: float
     floored: int = 0
     longest: float | None = None
+    unit: float = 1.0
+    kept: Kept = field(default_factory=Kept, init=False, repr=False)
 
     def __post_init__(self):
         n = len(self.coords)
@@ -149,33 +187,19 @@ class PayloadStore:
         """float: the rational quadratic kernel's alpha; 1 for others."""
         return getattr(self.kernel, "alpha", 1.0)
 
-    @cached_property
-    def screen32(self):
-        """Screen or None: in float32, where that is precise enough; holds a copy of half the factors' size."""
-        from covertreex.screens import make_screen
-
-        return make_screen(self, np.float32)
-
-    @cached_property
+    @property
     def screen64(self):
         """Screen or None: in float64; shares the factors."""
         from covertreex.screens import make_screen
 
-        return make_screen(self, np.float64)
+        return self.kept.get("screen64", lambda: make_screen(self, np.float64))
 
-    @cached_property
-    def mixed(self):
-        """Screen or None: leading components in float64, which it shares, and a copy of the others in float32."""
-        from covertreex.screens import make_mixed
-
-        return make_mixed(self)
-
-    @cached_property
+    @property
     def boxes(self):
         """BoxTree: boxes around all rows, for Euclidean neighbours; holds half a copy of the coordinates."""
         from covertreex.euclid import box_tree
 
-        return box_tree(self)
+        return self.kept.get("boxes", lambda: box_tree(self))
 
     def lower(self, distance):
         """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise)."""

@@ -20,7 +20,15 @@ import numpy as np
 from covertreex import parallel
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.kernels import KERNELS
-from covertreex.metrics import P_FLOOR, Correlation, Euclidean, Projection, ResidualCorrelation
+from covertreex.metrics import (
+    P_FLOOR,
+    Correlation,
+    Euclidean,
+    Projection,
+    ResidualCorrelation,
+    supplied_unit,
+    unitless,
+)
 from covertreex.payload import EUCLIDEAN, RESIDUAL, PayloadStore, empty_factors, padded
 from covertreex.tree import DUPLICATE_LEVEL, Tree
 from covertreex.update import without_dead
@@ -65,10 +73,12 @@ class StoredRows:
         Row of each dataset index.
     columns : int, optional
         Only the first so many columns are the caller's; the others are padding.
+    unit : float
+        What the caller's numbers were divided by, a power of two.
     """
 
-    def __init__(self, array, row, columns=None):
-        self._array, self._row, self._columns = array, row, columns
+    def __init__(self, array, row, columns=None, unit=1.0):
+        self._array, self._row, self._columns, self._unit = array, row, columns, unit
         self.shape = array.shape if columns is None else (len(array), columns)
         self.ndim, self.dtype = len(self.shape), array.dtype
 
@@ -79,7 +89,9 @@ class StoredRows:
         if copy is False:
             raise ValueError("these values are stored in another order; they cannot be had without a copy.")
         array = self._array if self._columns is None else self._array[:, : self._columns]
-        return array[self._row].astype(self.dtype if dtype is None else dtype, copy=False)
+        array = array[self._row]
+        array *= self._unit
+        return array.astype(self.dtype if dtype is None else dtype, copy=False)
 
     def __getitem__(self, key):
         return np.asarray(self)[key]
@@ -148,13 +160,14 @@ def _describe_metric(metric, tree, arrays):
     if isinstance(metric, Correlation):
         return {"name": "correlation", "kernel": kernel}
 
-    document = {"name": "residual", "kernel": kernel, "jitter": float(metric.jitter)}
+    document = {"name": "residual", "kernel": kernel, "jitter": None if metric.jitter is None else float(metric.jitter)}
     if metric.v_matrix is not None:
         document["factor_columns"] = int(np.shape(metric.v_matrix)[1])
         document["p_diag"] = "none"
         if metric.p_diag is not None:
             p_diag = np.ascontiguousarray(metric.p_diag, dtype=np.float64)
-            document["p_diag"] = "p" if _same_bits(p_diag, tree.payload.p[tree.payload.row]) else "array"
+            p = tree.payload.p[tree.payload.row] * tree.payload.unit
+            document["p_diag"] = "p" if _same_bits(p_diag, p) else "array"
             if document["p_diag"] == "array":
                 arrays["p_diag"] = p_diag
         return document
@@ -279,7 +292,8 @@ def assemble(document, arrays, n_threads):
         metric, projection, factors, p = _assemble_metric(document["metric"], arrays, X if ids is None else X[ids], row)
     except InvalidInputError as error:
         raise FileFormatError(f"the metric makes no sense: {error} {_REPAIR}") from None
-    kernel = projection.kernel if projection is not None else metric.kernel
+    unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
+    kernel = None if isinstance(metric, Euclidean) else unitless(metric.kernel, unit)
     payload = PayloadStore(
         metric=EUCLIDEAN if kernel is None else RESIDUAL,
         kernel=kernel,
@@ -291,6 +305,7 @@ def assemble(document, arrays, n_threads):
         slack_abs=float(_number(document, "slack_abs")),
         slack_rel=float(_number(document, "slack_rel")),
         floored=_integer(document, "floored", 0, n),
+        unit=unit,
     )
     cover = None if document["tree"] is None else _assemble_tree(document["tree"], arrays, index)
     _require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
@@ -309,12 +324,13 @@ def _assemble_metric(document, arrays, X, row):
         return Euclidean(), Projection(None), np.zeros((n, 0)), np.zeros(0)
     _require(name in ("correlation", "residual"), f"the metric {name!r} is none of euclidean, correlation, residual")
     kernel = _assemble_kernel(document.get("kernel"), d)
-    p = arrays.numbers("p", (n,), low=P_FLOOR * kernel.variance)
+    unit = supplied_unit(kernel) if "factor_columns" in document else kernel.variance
+    p = arrays.numbers("p", (n,), low=P_FLOOR * (kernel.variance / unit))
     if name == "correlation":
         _keys(document, "the metric", "name", "kernel")
-        return Correlation(kernel), Projection(kernel), np.zeros((n, 0)), p
+        return Correlation(kernel), Projection(unitless(kernel)), np.zeros((n, 0)), p
 
-    jitter = float(_number(document, "jitter"))
+    jitter = None if document.get("jitter") is None else float(_number(document, "jitter"))
     if "factor_columns" in document:
         _keys(document, "the metric", "name", "kernel", "jitter", "factor_columns", "p_diag")
         m = _integer(document, "factor_columns", 1, 2**40)
@@ -323,8 +339,9 @@ def _assemble_metric(document, arrays, X, row):
         if document["p_diag"] == "array":
             p_diag = arrays.numbers("p_diag", (n,))
         else:
-            p_diag = StoredRows(p, row) if document["p_diag"] == "p" else None
-        metric = ResidualCorrelation(kernel, jitter=jitter, v_matrix=StoredRows(factors, row, m), p_diag=p_diag)
+            p_diag = StoredRows(p, row, unit=unit) if document["p_diag"] == "p" else None
+        v_matrix = StoredRows(factors, row, m, math.sqrt(unit))
+        metric = ResidualCorrelation(kernel, jitter=jitter, v_matrix=v_matrix, p_diag=p_diag)
         return metric, None, factors, p
 
     inducing = arrays.numbers("inducing", (None, d))
@@ -343,7 +360,7 @@ def _assemble_metric(document, arrays, X, row):
                 chosen = m
         _keys(document, "the metric", "name", "kernel", "jitter", *(["seed"] if "seed" in document else []))
     metric = ResidualCorrelation(kernel, chosen, seed, jitter)
-    return metric, Projection(kernel, read_only(inducing), read_only(cholesky)), factors, p
+    return metric, Projection(unitless(kernel), read_only(inducing), read_only(cholesky)), factors, p
 
 
 def _assemble_kernel(document, d):

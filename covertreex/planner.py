@@ -159,27 +159,52 @@ def choose_screen(payload, settings, total, n_threads=1):
     if settings.gate and total >= WORTH_COPYING:
         exact = settings.recall_target == 1.0
         turned = exact and total >= WORTH_TURNING * payload.factors.shape[1]
-        held, made = "screen32" in payload.__dict__, payload.__dict__.get("screen32")
-        if made is not None:
-            held = made.turned or not turned if exact else made.basis is None
-        if not held:  # one copy at a time
-            payload.__dict__["screen32"] = make_screen(payload, np.float32, n_threads, turned)
-        if payload.screen32 is not None:
-            return payload.screen32
+        screen = screen32(payload, n_threads, turned, either=exact and not turned)
+        if screen is not None:
+            return screen
     return payload.screen64 if settings.gemm else None
 
 
+def screen32(payload, n_threads=1, turned=False, either=False):
+    """The float32 `Screen` of a payload, None where that is too coarse; each kind is made once (`make_screen`).
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    n_threads : int
+    turned : bool
+        Whether its factors may be turned, which a recall target must not have.
+    either : bool
+        Whether the other kind would do, if it is there.
+    """
+    names = ("float32", "float32, turned")
+    if either:
+        for name in names:
+            if payload.kept.held(name) is not None:
+                return payload.kept.held(name)
+
+    def make():
+        plain = payload.kept.held(names[0])
+        made = make_screen(payload, np.float32, n_threads, turned)
+        # One copy where both are the same.
+        return plain if plain is not None and made is not None and made.basis is None else made
+
+    screen = payload.kept.get(names[turned], make)
+    if turned and (screen is None or screen.basis is None):
+        payload.kept.get(names[0], lambda: screen)
+    return screen
+
+
 def mixed_screen(payload, settings, total, n_threads=1):
-    """`PayloadStore.mixed` where that pays for `total` queries, else `PayloadStore.screen64`.
+    """What `make_mixed` makes of the payload where that pays for `total` queries, else `PayloadStore.screen64`.
 
     Not for one pass with a recall target: where that stops must not depend on whether it whitens, which may depend on
     what was asked before.
     """
     if settings.gate and total >= WORTH_MIXING:
-        if "mixed" not in payload.__dict__:
-            payload.__dict__["mixed"] = make_mixed(payload, n_threads)
-        if payload.mixed is not None:
-            return payload.mixed
+        mixed = payload.kept.get("mixed", lambda: make_mixed(payload, n_threads))
+        if mixed is not None:
+            return mixed
     return payload.screen64
 
 
@@ -221,7 +246,7 @@ class ScanPlanner:
             near = _Near(self, queries)
         self.may_whiten = near is not None and settings.gate and self.screen.dtype is np.float64
         if near is not None and settings.recall_target < 1.0:
-            alone = near.calibrate_alone() if self.screen is payload.screen32 else None
+            alone = near.calibrate_alone() if self.screen.dtype is np.float32 else None
             rows = near.rows_of_first_pass() if two_passes and alone is None else np.inf
             if alone is not None:
                 self.alone, (self.least, self.patience, tried) = True, alone

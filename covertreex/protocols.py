@@ -159,7 +159,7 @@ class SearchOutput:
     Attributes
     ----------
     indices : ndarray, shape (q, k), int64
-        Dataset indices sorted by (distance, index); -1 past the last.
+        Dataset indices, the nearest first (INVARIANT A7); -1 past the last.
     distances : ndarray, shape (q, k), float64
         Their distances; inf past the last.
     counters : ndarray, shape (q, len(COUNTERS)), int64

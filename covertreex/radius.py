@@ -65,7 +65,7 @@ def search(payload, queries, radius, settings, backend, n_threads):
     -------
     indptr : ndarray, shape (q + 1,), int64
     indices : ndarray, shape (total,), int64
-        Payload indices; those of query i, by (distance, index), are ``indices[indptr[i]:indptr[i + 1]]``.
+        Payload indices; those of query i, the nearest first (A7), are ``indices[indptr[i]:indptr[i + 1]]``.
     distances : ndarray, shape (total,), float64
     """
     cancel = np.zeros(1, dtype=np.int32)

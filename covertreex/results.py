@@ -17,7 +17,8 @@ class SearchResult:
     Attributes
     ----------
     indices : ndarray, shape (q, k), int64
-        Neighbours as rows of X, sorted by (distance, row); -1 past the last.
+        Neighbours as rows of X, the nearest first; those at one distance by ``|rho|`` as float64 holds it, then by scaled
+        distance, then by row (docs/mathematics.md, A7). -1 past the last.
     distances : ndarray, shape (q, k), float64
         ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
     telemetry : Telemetry
@@ -48,6 +49,22 @@ class SearchResult:
     settings: TraversalSettings
     recall: float | None = None
     recall_interval: tuple[float, float] | None = None
+
+    @property
+    def tied_rows(self):
+        """int: queries with two or more neighbours at one distance, whose order the distances do not tell (A7).
+
+        Many of them, at distance 1 or 0, are a sign of a lengthscale that is far too small or large for the data: then
+        the correlations, 0 or 1 as far as ``sqrt(1 - |rho|)`` can hold, say little about who is near.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> cx.cover_tree([[0.0], [1.0], [3.0]], kernel=cx.RBF(lengthscale=0.01)).search(k=2).tied_rows
+        3
+        """
+        same = (self.distances[:, 1:] == self.distances[:, :-1]) & np.isfinite(self.distances[:, 1:])
+        return int(np.count_nonzero(same.any(axis=1)))
 
     def changed_rows(self, previous):
         """Which queries have other neighbours than in an earlier answer to the same queries.
@@ -94,7 +111,7 @@ class SearchResult:
 class RadiusResult:
     """All neighbours within a radius, as the arrays of a sparse matrix in CSR form.
 
-    The neighbours of query i are ``indices[indptr[i]:indptr[i + 1]]``, sorted by (distance, row), at the distances of
+    The neighbours of query i are ``indices[indptr[i]:indptr[i + 1]]``, the nearest first (A7), at the distances of
     the same places.
 
     Attributes

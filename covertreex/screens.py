@@ -257,7 +257,7 @@ def _rounded(count):
 
 
 def make_screen(payload, dtype, n_threads=1, turned=False):
-    """A screen of a payload; `PayloadStore.screen32` and `screen64` keep theirs.
+    """A screen of a payload; a payload keeps those that were made (`PayloadStore.kept`).
 
     Parameters
     ----------

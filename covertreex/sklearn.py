@@ -70,7 +70,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         mode="distance",
         kernel=None,
         inducing=None,
-        jitter=1e-6,
+        jitter=None,
         random_state=0,
         settings=None,
         backend=None,

@@ -8,6 +8,11 @@ from covertreex.errors import InvalidInputError
 LARGEST_COORDINATE = 1e140
 
 
+#: Differences of coordinates that are 0 or at least this in size have squares that no arithmetic loses, and whose sums
+#: are those of exact squares but for rounding: not below 2**-946.
+SMALLEST_COORDINATE = 2.0**-420
+
+
 def read_only(array):
     """`array`, made read-only."""
     array.flags.writeable = False
@@ -61,6 +66,43 @@ def check_points(points, name, columns=None):
             f"column {column}; {int(bad.any(axis=1).sum())} such rows. Drop or impute them."
         )
     return array
+
+
+def check_told_apart(coords, others=None, name="X"):
+    """Check that squared distances tell all different points apart.
+
+    They cannot where two points differ in nothing but coordinates whose squares are below what float64 holds. Beside
+    other differences such coordinates do not matter.
+
+    Parameters
+    ----------
+    coords : ndarray, shape (n, d)
+        In lengthscales.
+    others : ndarray, shape (q, d), optional
+        Points that are compared with them.
+    name : str
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    all_points = [coords] if others is None else [coords, others]
+    if not any(_has_tiny(points) for points in all_points):
+        return
+    points = np.concatenate(all_points) + 0.0  # -0.0 and 0.0 are one place
+    near = np.where(np.abs(points) < SMALLEST_COORDINATE, 0.0, points)
+    if len(np.unique(near, axis=0)) != len(np.unique(points, axis=0)):
+        tiny = np.abs(points[(points != 0.0) & (np.abs(points) < SMALLEST_COORDINATE)]).min()
+        raise InvalidInputError(
+            f"{name} has points that differ only in coordinates as small as {tiny:.3g} (in lengthscales): their squares "
+            f"underflow, and no distance tells them apart. Multiply the data, so that what differs is at least "
+            f"{SMALLEST_COORDINATE:.1g}, or set what is smaller to 0."
+        )
+
+
+def _has_tiny(points):
+    size = np.abs(points)
+    return bool(np.min(size, where=size > 0.0, initial=np.inf) < SMALLEST_COORDINATE)
 
 
 def check_rows(rows, n, name):

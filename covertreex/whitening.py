@@ -108,11 +108,12 @@ def whitened(payload, looks, pairs, n_threads):
     """The screen that `make_whitened` made of a payload before, or makes now; a payload keeps the first it has."""
     from threadpoolctl import threadpool_limits
 
-    made = payload.__dict__.get("_whitened")
-    if made is None:
+    made = payload.kept.held("whitened")
+    if made is None:  # where it did not pay for some, it may for more
         with threadpool_limits(1, user_api="blas"):
             made = make_whitened(payload, looks, pairs, n_threads)
-        object.__setattr__(payload, "_whitened", made)
+        if made is not None:
+            made = payload.kept.get("whitened", lambda: made)
     return made
 
 

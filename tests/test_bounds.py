@@ -166,7 +166,7 @@ def hard_and_known(request, rng):
 def test_slack_covers_rounding(hard_and_known):
     X, metric = hard_and_known
     payload, projection = metric.prepare(X)
-    jitter = getattr(metric, "jitter", 0.0)
+    jitter = getattr(metric, "jitter_share", 0.0)
     truth = extended_distances(payload, payload.coords, payload.p, projection.inducing, jitter)
     truth[np.diag_indices(len(X))] = 0
     assert_slack_covers(payload, all_distances(payload), truth)
@@ -261,7 +261,7 @@ def test_radius_covers_true_distances(hard_and_known):
     """B3, in extended precision."""
     X, metric = hard_and_known
     payload, projection = metric.prepare(X)
-    jitter = getattr(metric, "jitter", 0.0)
+    jitter = getattr(metric, "jitter_share", 0.0)
     tree = build_tree(payload)
     truth = np.sqrt(extended_distances(payload, payload.coords, payload.p, projection.inducing, jitter))
     truth[np.diag_indices(len(X))] = 0

@@ -97,10 +97,15 @@ BUILDING = {
     ),
     "inducing nan": (lambda: residual(inducing=with_value(np.nan)), "inducing must be finite"),
     "inducing ragged": (lambda: residual(inducing=[[1.0], [1.0, 2.0]]), "inducing must be a rectangular array"),
-    "jitter negative": (lambda: residual(jitter=-1e-6), "jitter must be a finite number, 0 or above, got -1e-06"),
+    "jitter negative": (
+        lambda: residual(jitter=-1e-6),
+        "jitter must be a finite number, 0 or above, or None for 1e-06 of the variance; got -1e-06",
+    ),
     "jitter nan": (lambda: residual(jitter=np.nan), "jitter must be a finite number"),
-    "jitter name": (lambda: residual(jitter="small"), "jitter must be a finite number, 0 or above, got 'small'"),
-    "jitter none": (lambda: residual(jitter=None), "jitter must be a finite number"),
+    "jitter name": (
+        lambda: residual(jitter="small"),
+        "jitter must be a finite number, 0 or above, or None for 1e-06 of the variance; got 'small'",
+    ),
     "seed": (lambda: residual(seed="lucky"), "seed must be .*got 'lucky'"),
     # Supplied factors
     "v_matrix rows": (lambda: supplied(v_matrix=V[:20]), r"one row per point, shape \(30, m\), got \(20, 4\)\.$"),

@@ -87,7 +87,10 @@ def test_scores_are_the_best_products(most, n_threads, rng):
 @given(st.data())
 def test_merge_is_a_sort(data):
     k = data.draw(st.integers(1, 6))
-    pool = [(d, i) for i, d in enumerate(data.draw(st.lists(st.sampled_from(np.linspace(0.0, 1.0, 9).tolist()), max_size=12)))]
+    pool = [
+        (d, i)
+        for i, d in enumerate(data.draw(st.lists(st.sampled_from(np.linspace(0.0, 1.0, 9).tolist()), max_size=12)))
+    ]
     mine = data.draw(st.lists(st.booleans(), min_size=len(pool), max_size=len(pool)))
     both = [sorted(e for e, m in zip(pool, mine, strict=True) if m == side)[:k] for side in (False, True)]
     indices, distances = np.full((2, 1, k), -1, dtype=np.int64), np.full((2, 1, k), np.inf)

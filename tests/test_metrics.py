@@ -41,7 +41,8 @@ def test_correlation(X):
     payload, _ = cx.Correlation(kernel).prepare(X)
     assert payload.metric == RESIDUAL
     assert payload.factors.shape == (150, 0)
-    np.testing.assert_array_equal(payload.p, 3.0)
+    np.testing.assert_array_equal(payload.p, 1.0)
+    assert (payload.variance, payload.unit) == (1.0, 3.0)
     np.testing.assert_allclose(dense_distances(payload), np.sqrt(1.0 - kernel(X, X) / 3.0), rtol=0, atol=1e-7)
 
 
@@ -80,11 +81,12 @@ def test_supplied_factors_give_what_inducing_points_give(X, supply_p):
     V, p = scipy_factors(kernel, X, X[:21])
     metric = cx.ResidualCorrelation(kernel, v_matrix=V, p_diag=p if supply_p else None)
     payload, projection = metric.prepare(X)
-    expected, _ = cx.ResidualCorrelation(kernel, inducing=np.arange(21)).prepare(X)
+    expected, _ = cx.ResidualCorrelation(kernel, inducing=np.arange(21), jitter=1e-6).prepare(X)
     assert projection is None
     assert payload.factors.shape == expected.factors.shape == (150, 32)
-    np.testing.assert_allclose(payload.factors, expected.factors, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(payload.p, expected.p, rtol=1e-6, atol=1e-12)
+    assert (payload.unit, expected.unit) == (1.0, 2.0)
+    np.testing.assert_allclose(payload.factors, np.sqrt(2.0) * expected.factors, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(payload.p, 2.0 * expected.p, rtol=1e-6, atol=1e-12)
 
 
 def test_larger_p_makes_points_farther(X):
@@ -110,8 +112,8 @@ def test_p_at_its_floor_is_counted(X, jitter):
     kernel = cx.RBF(variance=2.0)
     payload, _ = cx.ResidualCorrelation(kernel, inducing=np.arange(8), jitter=jitter).prepare(X)
     assert payload.floored == 8
-    np.testing.assert_array_equal(payload.p[payload.row[:8]], 2e-9)
-    assert payload.p.min() == 2e-9
+    np.testing.assert_array_equal(payload.p[payload.row[:8]], 1e-9)
+    assert payload.p.min() == 1e-9
 
 
 def test_duplicate_inducing_points_need_jitter(X):

@@ -40,7 +40,7 @@ def supplied(kernel, m=21):
     """Factors of somebody's own Gaussian process."""
     tree = cx.cover_tree(points(), kernel=kernel, inducing=m)
     payload = tree.payload
-    return payload.factors[payload.row][:, :m], payload.p[payload.row]
+    return payload.factors[payload.row][:, :m] * np.sqrt(payload.unit), payload.p[payload.row] * payload.unit
 
 
 def exhausted():

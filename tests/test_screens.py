@@ -14,7 +14,7 @@ import covertreex as cx
 from covertreex import asking, oracle, plans, screens
 from covertreex._core.nearest import Blocks, Finder, centred
 from covertreex._core.screen import dots
-from covertreex.planner import ScanPlanner
+from covertreex.planner import ScanPlanner, screen32
 from covertreex.screens import make_mixed, make_screen
 
 
@@ -90,7 +90,7 @@ def test_products_have_the_same_bits_in_all_registers(dtype, m, packs, rng):
 def test_float32_is_left_alone_where_it_would_be_noise(rng):
     X = rng.normal(size=(300, 2))
     noisy = cx.cover_tree(X, kernel=cx.RBF(3.0), inducing=60, jitter=1e-9)
-    assert noisy.payload.screen32 is None
+    assert screen32(noisy.payload) is None
     assert noisy.payload.screen64 is not None
     assert cx.cover_tree(X).payload.screen64 is None
 
@@ -173,10 +173,10 @@ def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
 def test_a_turned_sweep_is_exact(long, k, predecessors, monkeypatch):
     for doubt in (0.08, 2.0, 1e9):  # with the last no component leads
         monkeypatch.setattr(screens, "DOUBT", doubt)
-        long.payload.__dict__.pop("screen32", None)
+        long.payload.kept.forget("float32", "float32, turned")
         result = long.search(k, predecessor_mode=predecessors, settings="exact")
         assert result.plan.screen == "float32"
-        assert long.payload.screen32.tail.shape[1] > 0
+        assert screen32(long.payload, turned=True).tail.shape[1] > 0
         indices, distances = oracle.canonical(long.payload, block_of(long, predecessors), k)
         np.testing.assert_array_equal(result.indices, indices)
         np.testing.assert_array_equal(result.distances, distances)
@@ -190,9 +190,9 @@ def test_fast_is_the_same_after_an_exact_search(monkeypatch):
         tree = cx.cover_tree(X, kernel=cx.Matern32(0.3), inducing=64, jitter=1e-4)
         if exact_first:
             tree.search(8, settings="exact")
-            assert tree.payload.screen32.basis is not None
+            assert screen32(tree.payload, turned=True).basis is not None
         found.append(tree.search(8, settings=settings))
-        assert tree.payload.screen32.basis is None
+        assert screen32(tree.payload).basis is None
     assert found[0].plan.least is not None
     np.testing.assert_array_equal(found[0].indices, found[1].indices)
     assert found[0].telemetry.counters == found[1].telemetry.counters
@@ -249,8 +249,7 @@ def test_a_mixed_shortlist_keeps_every_neighbour(smooth, k, predecessors):
 @pytest.mark.parametrize("external", [False, True])
 def test_a_mixed_sweep_is_exact(smooth, external, monkeypatch, backend):
     monkeypatch.setattr("covertreex.whitening.make_whitened", lambda *_: None)  # as where it does not pay
-    for name in ("_whitened", "mixed"):
-        smooth.payload.__dict__.pop(name, None)
+    smooth.payload.kept.forget("whitened", "mixed")
     asked = {"queries": smooth.X[:600] + 0.01 if external else None}
     result = smooth.search(9, settings="exact", backend=backend, **asked)
     assert result.plan.screen.startswith("float64, ")
@@ -272,19 +271,19 @@ def test_nothing_is_mixed_where_that_does_not_pay(smooth, tree):
 
 
 def whitened_search(tree, k, **arguments):
-    tree.payload.__dict__.pop("_whitened", None)
+    tree.payload.kept.forget("whitened")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screens, "KERNEL64", 1000.0)  # it would not pay for so few points
         patch.setattr(screens, "WORTH_TURNING", 1)
         result = tree.search(k, settings="exact", **arguments)
-    assert tree.payload.__dict__["_whitened"].tail.shape[1] > 0
+    assert tree.payload.kept.held("whitened").tail.shape[1] > 0
     assert result.plan.screen.startswith("whitened float32, ")
     return result
 
 
 @pytest.mark.parametrize(("k", "predecessors"), [(1, False), (12, False), (12, True), (100, True)])
 def test_a_whitened_sweep_is_exact(smooth, k, predecessors):
-    assert smooth.payload.screen32 is None
+    assert screen32(smooth.payload) is None
     result = whitened_search(smooth, k, predecessor_mode=predecessors)
     indices, distances = oracle.canonical(smooth.payload, block_of(smooth, predecessors), k)
     np.testing.assert_array_equal(result.indices, indices)
@@ -294,7 +293,7 @@ def test_a_whitened_sweep_is_exact(smooth, k, predecessors):
 
 def test_a_whitened_screen_bounds_every_pair(smooth, rng):
     whitened_search(smooth, 5)
-    screen = smooth.payload.__dict__["_whitened"]
+    screen = smooth.payload.kept.held("whitened")
     asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
     queries, payload = asking.block_of(smooth, asking.check(smooth, asked), 1)
     rows, distances = oracle.canonical(payload, queries, len(payload))
@@ -325,7 +324,7 @@ def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
     tree = cx.cover_tree(X, kernel=cx.RBF(0.5), inducing=128, jitter=1e-7)
     found = {}
     for cost in (1000.0, 0.0):  # of a pair's kernel in float64: whitening pays, or does not
-        tree.payload.__dict__.pop("_whitened", None)
+        tree.payload.kept.forget("whitened")
         monkeypatch.setattr(screens, "KERNEL64", cost)
         settings = cx.FAST.replace(recall_target=0.97)
         found[cost] = tree.search(10, predecessor_mode=True, settings=settings, n_threads=1 + (cost > 0.0))
@@ -341,7 +340,8 @@ def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
 
 def test_whitening_is_given_up_where_it_does_not_pay(rng):
     rough = cx.cover_tree(rng.normal(size=(2400, 3)), kernel=cx.RBF(0.02), inducing=128, jitter=1e-9)
-    rough.payload.__dict__["screen32"] = None  # as if float32 were too coarse
+    rough.payload.kept.get("float32", lambda: None)  # as if float32 were too coarse
+    rough.payload.kept.get("float32, turned", lambda: None)
     assert rough.search(5).plan.screen == "float64, 112 components float32"
     few = cx.cover_tree(rng.normal(size=(2400, 2)), kernel=cx.RBF(), inducing=128, jitter=1e-7)
     assert few.search(5, queries=np.arange(70)).plan.screen == "float64"

@@ -106,10 +106,10 @@ class UnstableTies(Broken):
     """Orders equal distances by arrival."""
 
     class Arrival(Best):
-        def offer(self, d, index):
+        def offer(self, d, ties, index):
             if len(self.offers) == self.k and d >= self.offers[-1][0]:
                 return False
-            self.offers = sorted([*self.offers, (d, index)], key=lambda pair: pair[0])[: self.k]
+            self.offers = sorted([*self.offers, (d, *ties, index)], key=lambda offer: offer[0])[: self.k]
             return True
 
     class walk_type(Walk):

@@ -1,6 +1,44 @@
 """Canonical arithmetic (docs/mathematics.md, A1 to A5), seen from Python; kernels use canonical.h directly."""
 
+import functools
+
 import numpy as np
+
+cdef extern from "fenv.h" nogil:
+    ctypedef struct fenv_t:
+        pass
+    int fegetenv(fenv_t *env)
+    int fesetenv(const fenv_t *env)
+    const fenv_t *FE_DFL_ENV
+
+
+cdef class StandardArithmetic:
+    """Round to nearest and keep numbers near zero, whatever another library has set, while a ``with`` block runs.
+
+    Libraries built with -ffast-math make the processor flush such numbers to zero for the whole thread. Threads that are
+    started inside the block do as it does.
+    """
+
+    cdef fenv_t before
+
+    def __enter__(self):
+        fegetenv(&self.before)
+        fesetenv(FE_DFL_ENV)
+        return self
+
+    def __exit__(self, *error):
+        fesetenv(&self.before)
+
+
+def standard_arithmetic(function):
+    """A decorator: `function` computes under `StandardArithmetic`."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with StandardArithmetic():
+            return function(*args, **kwargs)
+
+    return wrapper
 
 
 cdef class PayloadView:

@@ -219,7 +219,8 @@ def check_arithmetic(seed=0):
 
     Z = projection.inducing
     reference = oracle.canonical_solve(
-        oracle.canonical_cholesky(covariance(Z, Z) + metric.jitter * np.eye(len(Z))), covariance(payload.coords, Z)
+        oracle.canonical_cholesky(covariance(Z, Z) + metric.jitter_share * np.eye(len(Z))),
+        covariance(payload.coords, Z),
     )
     checks.append(check("C factors", payload.factors, reference))
     return checks

@@ -92,7 +92,7 @@ def neighbors(
     jitter: Annotated[
         float | None,
         typer.Option(
-            help="Added to the variance of the inducing points, to keep them apart. Default: 1e-6.",
+            help="Added to the variance of the inducing points, to keep them apart. Default: a millionth of the variance.",
             rich_help_panel="Metric",
         ),
     ] = None,
@@ -184,7 +184,7 @@ def neighbors(
         arguments = {"kernel": screen.make_kernel(name, scale, 1.0 if variance is None else variance, alpha)}
         if metric is Metric.residual:
             m = min(INDUCING, n // 4) if inducing is None else inducing
-            arguments.update(inducing=m or None, seed=seed, jitter=1e-6 if jitter is None else jitter)
+            arguments.update(inducing=m or None, seed=seed, jitter=jitter)
 
     place = np.random.default_rng(seed).permutation(n) if order is Order.random else np.arange(n)
     with steps.timed("factors", f"preparing {n:,} points"):
@@ -287,8 +287,9 @@ def _metric_line(tree, arguments):
     if m is None:
         return f"correlation, {arguments['kernel']}, no inducing points"
     floored = tree.payload.floored
-    return f"residual correlation, {arguments['kernel']}, m = {m:,} inducing points, jitter {arguments['jitter']:g}" + (
-        f"; {floored:,} points with a residual variance at its floor" if floored else ""
+    return (
+        f"residual correlation, {arguments['kernel']}, m = {m:,} inducing points, jitter {tree.metric.jitter_share:g} of the variance"
+        + (f"; {floored:,} points with a residual variance at its floor" if floored else "")
     )
 
 

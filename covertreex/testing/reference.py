@@ -165,11 +165,11 @@ class Best:
         """float: the k-th best distance, inf until there are k."""
         return self.offers[-1][0] if len(self.offers) == self.k else math.inf
 
-    def offer(self, nearness, index):
-        """Whether the row of this dataset index is accepted; `nearness` is (distance, ``-|rho|``, r2)."""
-        if len(self.offers) == self.k and (*nearness, index) >= self.offers[-1]:
+    def offer(self, d, ties, index):
+        """Whether the offer is accepted; `ties` is (``-|rho|``, squared scaled distance)."""
+        if len(self.offers) == self.k and (d, *ties, index) >= self.offers[-1]:
             return False
-        bisect.insort(self.offers, (*nearness, index))
+        bisect.insort(self.offers, (d, *ties, index))
         del self.offers[self.k :]
         return True
 
@@ -181,14 +181,16 @@ class Best:
 
 
 def query_nearness(payload, queries, q):
-    """Of query `q` and each row, what A7 sorts by: (distance, ``-|rho|``, squared scaled distance).
+    """Of query `q` and each row, what A7 sorts by.
 
     Returns
     -------
-    list of tuple of float
+    distances : list of float
+    ties : list of (float, float)
+        ``-|rho|`` and the squared scaled distance.
     """
-    columns = oracle.canonical_nearness(payload, queries, q, np.arange(len(payload)))
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    distances, *ties = oracle.canonical_nearness(payload, queries, q, np.arange(len(payload)))
+    return distances.tolist(), list(zip(*(column.tolist() for column in ties), strict=True))
 
 
 class Walk:
@@ -198,8 +200,7 @@ class Walk:
         self.tree, self.payload, self.settings = tree, payload, settings
         self.prefix = queries.prefix
         self.limit, self.exclude, self.rank = queries.limit[q], queries.exclude[q], queries.rank
-        self.nearness = query_nearness(payload, queries, q)
-        self.distance = [nearness[0] for nearness in self.nearness]
+        self.distance, self.ties = query_nearness(payload, queries, q)
         self.best = Best(k)
         self.frontier = []
         self.visited = set()
@@ -274,7 +275,7 @@ class Walk:
         for c in fresh:
             d = self.distance[c]
             if self.is_allowed(c):
-                count["yields"] += best.offer(self.nearness[c], int(self.payload.index[c]))
+                count["yields"] += best.offer(d, self.ties[c], int(self.payload.index[c]))
             if not self._is_inner(c):
                 continue
             bound = self.bound(d, c)
@@ -337,8 +338,7 @@ class Sweep:
         self.payload, self.plan, self.group, self.settings = payload, plan, group, settings
         self.limit, self.exclude, self.rank = queries.limit[q], queries.exclude[q], queries.rank
         self.kth_upper = float(plan.kth_upper[q])
-        self.nearness = query_nearness(payload, queries, q)
-        self.distance = [nearness[0] for nearness in self.nearness]
+        self.distance, self.ties = query_nearness(payload, queries, q)
         self.best = Best(k)
         self.count = dict.fromkeys(COUNTERS, 0)
 
@@ -355,7 +355,7 @@ class Sweep:
                 count["nodes_visited"] += 1
                 d = self.distance[row]
                 if d <= self.kth_upper:
-                    count["yields"] += self.best.offer(self.nearness[row], int(self.payload.index[row]))
+                    count["yields"] += self.best.offer(d, self.ties[row], int(self.payload.index[row]))
         return "exhausted"
 
     def is_allowed(self, row):
