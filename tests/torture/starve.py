@@ -1,7 +1,7 @@
 """``starve.py SCENARIO WHOSE TRIES``: do it again and again, each time with another allocation failing.
 
-Run under failing_malloc.c by test_allocations.py. Prints what happened, as JSON; "trying" lines on stderr say how far it
-came, should it not come back.
+Run under failing_malloc.c by test_allocations.py. Prints what happened, as JSON; "trying" lines on stderr say how
+far it came, should it not come back.
 """
 
 import ctypes
@@ -128,8 +128,10 @@ def main(scenario, whose, tries):
             shim.arm(0)
             report["errors"] += 1
             found = expected
-        if not same(found, expected) or not same(act(tree), expected) or not (
-            before is None or same(built(tree), before)
+        if (
+            not same(found, expected)
+            or not same(act(tree), expected)
+            or not (before is None or same(built(tree), before))
         ):
             report["wrong"].append(n)
         del tree, found

@@ -1,4 +1,4 @@
-"""Memory that cannot be had is a MemoryError, whichever allocation fails, and the same tree answers right afterwards."""
+"""Memory that cannot be had is a MemoryError, whichever allocation fails; the same tree answers right afterwards."""
 
 import json
 import os
