@@ -13,6 +13,7 @@ HEADERS = (
     "canonical.h",
     "canonical.pxd",
     "euclid.h",
+    "memory.pxd",
     "screen.h",
     "screen_dots.h",
     "screen_tile.h",

@@ -1,9 +1,11 @@
 """Rows within a distance of points, found by boxes around blocks of rows, which are near each other in space."""
 
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 
 import numpy as np
+
+from covertreex._core.memory cimport grown
 
 cdef enum:
     BLOCK = 32  # rows of a box
@@ -41,8 +43,8 @@ cdef class Boxes:
         found.write(rows)
         return np.asarray(ptr)[:i + 1], rows
 
-    cdef void near(self, const double *point, int64_t limit, const int64_t[::1] rank, double reach,
-                   Rows found) noexcept nogil:
+    cdef int near(self, const double *point, int64_t limit, const int64_t[::1] rank, double reach,
+                  Rows found) except -1 nogil:
         cdef Py_ssize_t d = self.coords.shape[1], n = self.coords.shape[0], far, box, row
         for far in range(self.low_far.shape[0]):
             if gap(point, &self.low_far[far, 0], &self.high_far[far, 0], d) > reach:
@@ -55,6 +57,7 @@ cdef class Boxes:
                     # Without a branch: which rows are near is hard to predict.
                     found.at[found.size] = row
                     found.size += (squared_distance(point, &self.coords[row, 0], d) <= reach) & (rank[row] < limit)
+        return 0
 
 
 def boxes_of(low, high, Py_ssize_t size):
@@ -92,10 +95,10 @@ cdef class Rows:
     def __dealloc__(self):
         free(self.at)
 
-    cdef void reserve(self, Py_ssize_t more) noexcept nogil:
+    cdef int reserve(self, Py_ssize_t more) except -1 nogil:
         if self.size + more > self.capacity:
-            self.capacity = 2 * self.capacity + more
-            self.at = <int64_t *>realloc(self.at, self.capacity * sizeof(int64_t))
+            self.at = <int64_t *>grown(self.at, &self.capacity, self.size + more, sizeof(int64_t))
+        return 0
 
     cdef void write(self, int64_t[::1] out) noexcept nogil:
         cdef Py_ssize_t i

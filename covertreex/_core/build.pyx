@@ -9,7 +9,7 @@ batches or threads.
 
 from libc.math cimport frexp, ldexp, sqrt
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from covertreex._core.canonical cimport (
     cx_row_query,
     cx_upper,
 )
+from covertreex._core.memory cimport grown, zeroed
 
 cdef enum:
     DUPLICATE_LEVEL = -1100
@@ -128,8 +129,8 @@ cdef class Builder:
                     self.insert(rows, begin + i, factors.at, &dots[0], finder, i, covers)
             begin += finder.size
 
-    cdef void insert(self, const int64_t[::1] rows, Py_ssize_t position, const double **earlier, double *dots,
-                     CoverFinder finder, Py_ssize_t slot, Covers covers) noexcept nogil:
+    cdef int insert(self, const int64_t[::1] rows, Py_ssize_t position, const double **earlier, double *dots,
+                    CoverFinder finder, Py_ssize_t slot, Covers covers) except -1 nogil:
         cdef const cx_payload *payload = &self.view.c
         cdef int64_t x = rows[position], y, level, parent
         cdef Py_ssize_t i
@@ -164,6 +165,7 @@ cdef class Builder:
             parent = self.parent[parent]
             if parent != -1:
                 d = cx_distance(payload, &query, parent)
+        return 0
 
     cdef (int64_t, int64_t, double) place(self, Covers covers) noexcept nogil:
         """Level, parent and distance to it: just below the smallest ball, of radius a power of 2, that any cover needs
@@ -195,14 +197,14 @@ cdef class Covers:
     def __dealloc__(self):
         free(self.at)
 
-    cdef void push(self, int64_t slot, int64_t node, double distance) noexcept nogil:
+    cdef int push(self, int64_t slot, int64_t node, double distance) except -1 nogil:
         if self.size == self.capacity:
-            self.capacity = 2 * self.capacity + 64
-            self.at = <Cover *>realloc(self.at, self.capacity * sizeof(Cover))
+            self.at = <Cover *>grown(self.at, &self.capacity, self.size + 1, sizeof(Cover))
         self.at[self.size].slot = slot
         self.at[self.size].node = node
         self.at[self.size].distance = distance
         self.size += 1
+        return 0
 
 
 cdef class Pointers:
@@ -210,8 +212,8 @@ cdef class Pointers:
 
     cdef const double **at
 
-    def __init__(self, Py_ssize_t size):
-        self.at = <const double **>realloc(<void *>self.at, max(size, <Py_ssize_t>1) * sizeof(double *))
+    def __cinit__(self, Py_ssize_t size):
+        self.at = <const double **>zeroed(size, sizeof(double *))
 
     def __dealloc__(self):
         free(<void *>self.at)
@@ -244,13 +246,12 @@ cdef class CoverFinder:
         free(self.active)
         free(self.frames)
 
-    cdef void reserve(self, Py_ssize_t active, Py_ssize_t frames) noexcept nogil:
+    cdef int reserve(self, Py_ssize_t active, Py_ssize_t frames) except -1 nogil:
         if active > self.active_capacity:
-            self.active_capacity = 2 * active
-            self.active = <Active *>realloc(self.active, self.active_capacity * sizeof(Active))
+            self.active = <Active *>grown(self.active, &self.active_capacity, active, sizeof(Active))
         if frames > self.frame_capacity:
-            self.frame_capacity = 2 * frames
-            self.frames = <Frame *>realloc(self.frames, self.frame_capacity * sizeof(Frame))
+            self.frames = <Frame *>grown(self.frames, &self.frame_capacity, frames, sizeof(Frame))
+        return 0
 
     def find(self, const int64_t[::1] rows):
         """Find the covers of `rows` in the tree as it is. Releases the GIL."""
@@ -260,7 +261,7 @@ cdef class CoverFinder:
             with nogil:
                 self.walk(rows)
 
-    cdef void walk(self, const int64_t[::1] rows) noexcept nogil:
+    cdef int walk(self, const int64_t[::1] rows) except -1 nogil:
         # Depth first over the tree, all points at once: a node's row is loaded once for all points that still need it.
         cdef const cx_payload *payload = &self.builder.view.c
         cdef Py_ssize_t depth, filled, i, top, count
@@ -338,18 +339,18 @@ cdef class CoverFinder:
                 self.frames[depth].start = top
                 self.frames[depth].stop = filled
                 depth += 1
+        return 0
 
-    cdef void sort_by_slot(self) noexcept nogil:
+    cdef int sort_by_slot(self) except -1 nogil:
         """Counting sort of the covers, so that those of slot i are self.found.at[start[i]:start[i + 1]]."""
         cdef Py_ssize_t i, total = self.found.size
-        cdef Cover *scratch
+        cdef Cover *scratch = <Cover *>zeroed(total, sizeof(Cover))
         for i in range(self.size + 1):
             self.start[i] = 0
         for i in range(total):
             self.start[self.found.at[i].slot + 1] += 1
         for i in range(self.size):
             self.start[i + 1] += self.start[i]
-        scratch = <Cover *>realloc(NULL, max(total, <Py_ssize_t>1) * sizeof(Cover))
         for i in range(total):
             scratch[self.start[self.found.at[i].slot]] = self.found.at[i]
             self.start[self.found.at[i].slot] += 1
@@ -358,4 +359,5 @@ cdef class CoverFinder:
         self.start[0] = 0
         free(self.found.at)
         self.found.at = scratch
-        self.found.capacity = max(total, <Py_ssize_t>1)
+        self.found.capacity = total
+        return 0

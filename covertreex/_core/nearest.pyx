@@ -164,7 +164,7 @@ cdef class Finder:
                               &self.due[0], &self.values[0], &self.places[0])
 
     cdef Py_ssize_t feed(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
-                         Py_ssize_t seen) noexcept nogil:
+                         Py_ssize_t seen) except -1 nogil:
         """Feed the screener those of the collected rows that are in (above, reach]; returns how many."""
         cdef Py_ssize_t i, fed = 0
         for i in range(count):
@@ -263,8 +263,8 @@ cdef class Finder:
                 self.low[j, b] = self.blocks.low[j, self.list[b]]
                 self.high[j, b] = self.blocks.high[j, self.list[b]]
 
-    cdef void widen(self, Screener screener, Lens lens, Py_ssize_t i, int64_t least,
-                    Py_ssize_t patience) noexcept nogil:
+    cdef int widen(self, Screener screener, Lens lens, Py_ssize_t i, int64_t least,
+                   Py_ssize_t patience) except -1 nogil:
         """Let the i-th query look at ring after ring alone, until so many in a row each gained `least` rows at most.
 
         Fills in `gained` and `looked` of each `ring`, and `rows`.
@@ -302,6 +302,7 @@ cdef class Finder:
             ring += 1
         # Not as far as a lonely query before: the next would collect all there is.
         self.ring, self.hint = ring, min(step, self.hint + AHEAD)
+        return 0
 
     cdef void open(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
                    Py_ssize_t begin, Py_ssize_t unit, double growth) noexcept nogil:

@@ -1,7 +1,9 @@
 """Leaf order: splits near the median of the widest axis, deterministic under ties."""
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdlib cimport free, qsort
+
+from covertreex._core.memory cimport zeroed
 
 cdef enum:
     SHORT = 64
@@ -121,9 +123,7 @@ cdef void order_part(const double[:, ::1] coords, int64_t *part, Py_ssize_t size
 def cut(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full):
     """The first step of `split`: permute `order` in place, and return where it is cut. Releases the GIL."""
     cdef Py_ssize_t middle = half(order.shape[0], leaf_size, full)
-    cdef Key *keys = <Key *>malloc(order.shape[0] * sizeof(Key))
-    if keys == NULL:
-        raise MemoryError()
+    cdef Key *keys = <Key *>zeroed(order.shape[0], sizeof(Key))
     with nogil:
         halve(coords, &order[0], order.shape[0], middle, keys)
     free(keys)
@@ -135,9 +135,7 @@ def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size,
     cdef Key *keys
     if order.shape[0] == 0:
         return
-    keys = <Key *>malloc(order.shape[0] * sizeof(Key))
-    if keys == NULL:
-        raise MemoryError()
+    keys = <Key *>zeroed(order.shape[0], sizeof(Key))
     with nogil:
         order_part(coords, &order[0], order.shape[0], leaf_size, full, inner, keys)
     free(keys)

@@ -4,10 +4,23 @@
 
 #include "canonical.h"
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
+/* Processors are told apart by levels, x86-64-v3 and x86-64-v4, for which GCC makes clones since its version 12. Clones
+ * for single features have no fused multiply-add in registers of 32 bytes: with other compilers, which spell a level out
+ * as features, dots, where most of the time goes, are chosen by hand. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 12
 #define CX_SCREEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define CX_SCREEN_V4 __attribute__((target("arch=x86-64-v4")))
 #define CX_HAS_V4 __builtin_cpu_supports("x86-64-v4")
+#elif defined(__x86_64__) && defined(__GNUC__)
+#define CX_SCREEN_CLONES CX_CLONES
+#define CX_SCREEN_V3 __attribute__((target("avx,avx2,bmi,bmi2,fma,popcnt")))
+#define CX_SCREEN_V4                                                                                                   \
+    __attribute__((target("avx,avx2,bmi,bmi2,fma,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
+#define CX_HAS(feature) __builtin_cpu_supports(feature)
+#define CX_HAS_V3 (CX_HAS("avx2") && CX_HAS("bmi") && CX_HAS("bmi2") && CX_HAS("fma") && CX_HAS("popcnt"))
+#define CX_HAS_V4                                                                                                      \
+    (CX_HAS_V3 && CX_HAS("avx512f") && CX_HAS("avx512bw") && CX_HAS("avx512cd") && CX_HAS("avx512dq") &&               \
+     CX_HAS("avx512vl"))
 #else
 #define CX_SCREEN_CLONES
 #define CX_SCREEN_V4

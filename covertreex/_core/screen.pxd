@@ -90,17 +90,17 @@ cdef class Screener:
     cdef const int32_t[::1] cancel
 
     cdef void begin(self, Py_ssize_t first, Py_ssize_t size, const double *start) noexcept nogil
-    cdef void feed(self, Lens lens, int64_t row) noexcept nogil
-    cdef void compare(self, Lens lens) noexcept nogil
-    cdef void step(self, Lens lens, Py_ssize_t count) noexcept nogil
-    cdef void settle(self, Lens lens) noexcept nogil
-    cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil
+    cdef int feed(self, Lens lens, int64_t row) except -1 nogil
+    cdef int compare(self, Lens lens) except -1 nogil
+    cdef int step(self, Lens lens, Py_ssize_t count) except -1 nogil
+    cdef int settle(self, Lens lens) except -1 nogil
+    cdef int keep_own(self, Lens lens, int64_t row) except -1 nogil
     cdef Py_ssize_t gained(self) noexcept nogil
-    cdef void look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
-                      Py_ssize_t ahead) noexcept nogil
+    cdef int look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
+                     Py_ssize_t ahead) except -1 nogil
     cdef Py_ssize_t gained_by(self, Py_ssize_t i) noexcept nogil
     cdef void aim(self, Lens lens) noexcept nogil
-    cdef void finish(self, double *threshold, int64_t *counts) noexcept nogil
+    cdef int finish(self, double *threshold, int64_t *counts) except -1 nogil
 
 
-cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) noexcept nogil
+cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) except -1 nogil

@@ -6,11 +6,12 @@ stay below it. What survives is decided by canonical arithmetic, in a scan.
 
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 import numpy as np
 
+from covertreex._core.memory cimport grown, zeroed
 from covertreex._core.queries cimport QueriesView
 
 cdef extern from "screen.h" nogil:
@@ -100,20 +101,19 @@ cdef void compact(Shortlist *one) noexcept nogil:
     one.old = old
 
 
-cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) noexcept nogil:
+cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) except -1 nogil:
     cdef Py_ssize_t here, child
     cdef double item = min(low, 1.0)
     if one.size == one.capacity:
         compact(one)
         if 2 * one.size > one.capacity:
-            one.capacity = 2 * one.capacity
-            one.at = <Survivor *>realloc(one.at, one.capacity * sizeof(Survivor))
+            one.at = <Survivor *>grown(one.at, &one.capacity, one.capacity + 1, sizeof(Survivor))
     one.at[one.size].row = row
     one.at[one.size].low = item
     one.at[one.size].high = high
     one.size += 1
     if k == 0:
-        return
+        return 0
     if one.filled < k:
         here = one.filled
         one.filled += 1
@@ -136,6 +136,7 @@ cdef void keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double hig
         one.lows[here] = item
     if one.filled == k and one.lows[0] > one.threshold:
         one.threshold = one.lows[0]
+    return 0
 
 
 cdef class Lens:
@@ -336,14 +337,12 @@ cdef class Screener:
 
     def __cinit__(self, near, broad, sharp, queries, view, Py_ssize_t k, Py_ssize_t most, cancel):
         cdef Py_ssize_t i
-        self.lists = <Shortlist *>malloc(max(most, <Py_ssize_t>1) * sizeof(Shortlist))
+        self.lists = <Shortlist *>zeroed(most, sizeof(Shortlist))
         self.most, self.k = most, k
         for i in range(most):
-            self.lists[i].capacity = 4 * k + 64
-            self.lists[i].at = <Survivor *>malloc(self.lists[i].capacity * sizeof(Survivor))
-            self.lists[i].lows = <double *>malloc(max(k, <Py_ssize_t>1) * sizeof(double))
-        self.taken_capacity = 4096
-        self.taken = <int64_t *>malloc(self.taken_capacity * sizeof(int64_t))
+            self.lists[i].at = <Survivor *>grown(NULL, &self.lists[i].capacity, 2 * k + 32, sizeof(Survivor))
+            self.lists[i].lows = <double *>zeroed(k, sizeof(double))
+        self.taken = <int64_t *>grown(NULL, &self.taken_capacity, 2048, sizeof(int64_t))
 
     def __init__(self, near, broad, sharp, queries, view, Py_ssize_t k, Py_ssize_t most, cancel):
         """Lenses for groups of at most `most` of `queries`, the `PayloadView`, and the driver's cancel flag."""
@@ -381,21 +380,23 @@ cdef class Screener:
         for i in range(self.size):
             lens.aim(i, self.lists[i].threshold)
 
-    cdef void feed(self, Lens lens, int64_t row) noexcept nogil:
+    cdef int feed(self, Lens lens, int64_t row) except -1 nogil:
         """Look at a row, sooner or later: `compare` ends it."""
         if self.queries.rank[row] >= self.top:
-            return
+            return 0
         self.panel[self.filled] = row
         self.filled += 1
         if self.filled == 2 * PANEL:
             self.step(lens, PANEL)
+        return 0
 
-    cdef void compare(self, Lens lens) noexcept nogil:
+    cdef int compare(self, Lens lens) except -1 nogil:
         """Look at all rows that wait."""
         while self.filled > 0:
             self.step(lens, min(self.filled, <Py_ssize_t>PANEL))
+        return 0
 
-    cdef void step(self, Lens lens, Py_ssize_t count) noexcept nogil:
+    cdef int step(self, Lens lens, Py_ssize_t count) except -1 nogil:
         """Look at the first `count` rows of the panel."""
         cdef Py_ssize_t i, j, q, number
         cdef int64_t row, rank
@@ -440,8 +441,9 @@ cdef class Screener:
         self.filled -= count
         for j in range(self.filled):
             self.panel[j] = self.panel[count + j]
+        return 0
 
-    cdef void settle(self, Lens lens) noexcept nogil:
+    cdef int settle(self, Lens lens) except -1 nogil:
         """Look at pairs again that `lens` left in doubt, those of one row together."""
         cdef Py_ssize_t i, count, number = 0
         cdef int64_t row
@@ -472,9 +474,10 @@ cdef class Screener:
                     lens.aim(self.doubts[number + i].i, one.threshold)
             number += count
         self.doubted = 0
+        return 0
 
-    cdef void look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
-                      Py_ssize_t ahead) noexcept nogil:
+    cdef int look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
+                     Py_ssize_t ahead) except -1 nogil:
         """Look at rows, all ranking before its limit, for the i-th query alone: no need to `aim`. `ahead` rows behind
         them will be next.
         """
@@ -513,6 +516,7 @@ cdef class Screener:
                     keep(one, self.k, doubts[j], rho[j] - slack, rho[j] + slack)
             begin += size
         self.pairs += count
+        return 0
 
     cdef Py_ssize_t gained_by(self, Py_ssize_t i) noexcept nogil:
         """How many of the rows looked at since the last call are sure to reach the threshold of the i-th query.
@@ -527,7 +531,7 @@ cdef class Screener:
         one.old = one.size
         return total
 
-    cdef void keep_own(self, Lens lens, int64_t row) noexcept nogil:
+    cdef int keep_own(self, Lens lens, int64_t row) except -1 nogil:
         cdef Py_ssize_t i, q
         for i in range(self.size):
             q = self.first + i
@@ -535,6 +539,7 @@ cdef class Screener:
                     row != self.queries.exclude[q]):
                 keep(&self.lists[i], self.k, row, 1.0, INFINITY)
                 lens.aim(i, self.lists[i].threshold)
+        return 0
 
     cdef Py_ssize_t gained(self) noexcept nogil:
         """As `gained_by`, over all queries."""
@@ -543,19 +548,19 @@ cdef class Screener:
             total += self.gained_by(i)
         return total
 
-    cdef void finish(self, double *threshold, int64_t *counts) noexcept nogil:
+    cdef int finish(self, double *threshold, int64_t *counts) except -1 nogil:
         """End the group: its thresholds, and how many rows of each query stand; the rows wait for `take`."""
         cdef Py_ssize_t i, j
         for i in range(self.size):
             compact(&self.lists[i])
             threshold[i] = self.lists[i].threshold
             counts[i] = self.lists[i].size
-            if self.taken_size + self.lists[i].size > self.taken_capacity:
-                self.taken_capacity = 2 * (self.taken_capacity + self.lists[i].size)
-                self.taken = <int64_t *>realloc(self.taken, self.taken_capacity * sizeof(int64_t))
+            self.taken = <int64_t *>grown(self.taken, &self.taken_capacity, self.taken_size + self.lists[i].size,
+                                          sizeof(int64_t))
             for j in range(self.lists[i].size):
                 self.taken[self.taken_size] = self.lists[i].at[j].row
                 self.taken_size += 1
+        return 0
 
     def counted(self):
         """Pairs and panels of rows looked at since the last call."""

@@ -20,13 +20,38 @@ CX_UNUSED static void CX_NAME(put)(const CX_T *factors, ptrdiff_t m, CX_T *pack,
 
 #define CX_BYTES 32
 #define CX_TARGET
+#ifdef CX_SCREEN_V3
+#define CX_DOTS_CLONES
+#define CX_WIDTH(x) CX_NAME(x##_plain)
+#else
 #define CX_DOTS_CLONES CX_SCREEN_CLONES
 #define CX_WIDTH(x) CX_NAME(x##_narrow)
+#endif
 #include "screen_dots.h"
-#undef CX_BYTES
 #undef CX_TARGET
 #undef CX_DOTS_CLONES
 #undef CX_WIDTH
+
+#ifdef CX_SCREEN_V3
+#define CX_TARGET CX_SCREEN_V3
+#define CX_DOTS_CLONES CX_SCREEN_V3
+#define CX_WIDTH(x) CX_NAME(x##_fused)
+#include "screen_dots.h"
+#undef CX_TARGET
+#undef CX_DOTS_CLONES
+#undef CX_WIDTH
+
+CX_UNUSED static void CX_NAME(dots_narrow)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next,
+                                           ptrdiff_t ahead, const CX_T *pack, ptrdiff_t packs, ptrdiff_t m, CX_T *out,
+                                           ptrdiff_t stride)
+{
+    if (CX_HAS_V3)
+        CX_NAME(dots_fused)(rows, nrows, next, ahead, pack, packs, m, out, stride);
+    else
+        CX_NAME(dots_plain)(rows, nrows, next, ahead, pack, packs, m, out, stride);
+}
+#endif
+#undef CX_BYTES
 
 #define CX_BYTES 64
 #define CX_TARGET CX_SCREEN_V4

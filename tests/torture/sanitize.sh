@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Build the core in a copy of this tree with AddressSanitizer and UndefinedBehaviorSanitizer, and run its tests there. The
+# first report ends it. Needs gcc, and an environment in which the tests run; arguments go to pytest.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all"
+cp "$root"/{setup.py,pyproject.toml,README.md,LICENSE} "$work"
+cp -r "$root/covertreex" "$root/tests" "$work"
+cd "$work"
+find . -name '*.so' -delete
+CC=gcc CFLAGS="-O1 -g1 -fno-omit-frame-pointer $sanitize" LDSHARED="gcc -shared $sanitize" \
+    python setup.py --quiet build_ext --inplace >build.log 2>&1 || { tail -50 build.log; exit 1; }
+
+# Leaks: Python's own, at exit. Python's allocator would hide which object memory belongs to. faulthandler would report a
+# segmentation fault without the stack of the core. OpenBLAS is not asked to start threads that nobody watches.
+export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=0:exitcode=99
+export UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1
+export PYTHONPATH="$work${PYTHONPATH:+:$PYTHONPATH}"
+LD_PRELOAD=$(gcc -print-file-name=libasan.so)
+export LD_PRELOAD
+python - <<'PY'
+import os, covertreex._core.screen as built
+assert os.path.samefile(os.path.dirname(built.__file__), "covertreex/_core"), built.__file__
+PY
+python -m pytest -q -x --color=no -p no:faulthandler -p no:cacheprovider --backend cython \
+    tests/test_canonical.py tests/test_scan.py tests/test_search.py tests/test_screens.py tests/test_halos.py \
+    tests/test_euclid.py tests/test_tree.py tests/test_radius.py tests/test_graphs.py "$@"
