@@ -345,9 +345,7 @@ def split_all(n, factors, scale, spread, margin, dtype, n_threads, turned=True):
     -------
     basis, head, tail, blunt
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
+    with parallel.one_blas_thread():
         m = factors(slice(0, 0)).shape[1]
         basis, leading = turn(n, factors, scale) if turned else (None, m)
         head, tail = np.empty((n, leading), dtype=dtype), np.empty((n, m - leading), dtype=dtype)

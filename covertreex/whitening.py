@@ -106,11 +106,9 @@ class Look:
 
 def whitened(payload, looks, pairs, n_threads):
     """The screen that `make_whitened` made of a payload before, or makes now; a payload keeps the first it has."""
-    from threadpoolctl import threadpool_limits
-
     made = payload.__dict__.get("_whitened")
     if made is None:
-        with threadpool_limits(1, user_api="blas"):
+        with parallel.one_blas_thread():
             made = make_whitened(payload, looks, pairs, n_threads)
         object.__setattr__(payload, "_whitened", made)
     return made

@@ -1,0 +1,235 @@
+"""Threads: answers while Python ends, Ctrl-C, how many by default, and BLAS held to one."""
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController
+
+import covertreex as cx
+from covertreex import parallel
+
+# ---------------------------------------------------------------------------------------------------------------------
+# run
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 9])
+@pytest.mark.parametrize("somewhere_else", [False, True])
+def test_results_come_in_order(n_threads, somewhere_else):
+    seen = []
+
+    def ask():
+        return parallel.run([lambda i=i: i * i for i in range(50)], n_threads, on_done=seen.append)
+
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(ask).result() if somewhere_else else ask()
+    assert found == seen == [i * i for i in range(50)]
+    assert parallel.run([], n_threads) == []
+
+
+def test_one_thread_of_a_thread_is_itself():
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lambda: (parallel.run([threading.get_ident] * 3, 1), threading.get_ident())).result()
+    assert found[0] == [found[1]] * 3
+
+
+def test_the_main_thread_only_waits():
+    """So that it hears Ctrl-C while a kernel has the other."""
+    assert threading.get_ident() not in parallel.run([threading.get_ident] * 3, 1)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_failure_cancels_what_has_not_started(n_threads):
+    cancel, started = np.zeros(1, dtype=np.int32), []
+
+    def task(i):
+        started.append(i)
+        if i == 3:
+            raise ZeroDivisionError
+        while i > 3 and not cancel[0]:
+            time.sleep(0.001)
+
+    with pytest.raises(ZeroDivisionError):
+        parallel.run([lambda i=i: task(i) for i in range(1000)], n_threads, cancel)
+    assert cancel[0] == 1
+    assert 3 < len(started) < 1000 or started == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_no_more_threads_can_be_started_those_that_are_do_the_work(allowed, monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def refusing(thread):
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    assert parallel.run([lambda i=i: i for i in range(9)], 4) == list(range(9))
+    with pytest.raises(ZeroDivisionError):
+        started.clear()
+        parallel.run([lambda: 1 // 0, *[lambda: 1] * 9], 4)
+
+
+ENDING = """
+import atexit, sys, threading, time
+import numpy as np
+import covertreex as cx
+
+when, n_threads, warm = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+X = np.random.default_rng(0).normal(size=(600, 2))
+trees = [cx.cover_tree(X), cx.cover_tree(X, kernel=cx.RBF(), inducing=20)]
+truth = [tree.oracle().knn(3)[0] for tree in trees]
+
+def ask():
+    for tree, expected in zip(trees, truth):
+        for settings in ("exact", "parity"):
+            assert np.array_equal(tree.knn(3, settings=settings, n_threads=n_threads), expected)
+        tree.radius(0.1, n_threads=n_threads)
+    print("answered", flush=True)
+
+def later():
+    threading.main_thread().join()
+    time.sleep(0.05)
+    ask()
+
+if warm:
+    ask()
+if when == "atexit":
+    atexit.register(ask)
+else:
+    threading.Thread(target=later).start()
+"""
+
+
+@pytest.mark.parametrize("warm", [0, 1])
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("when", ["atexit", "thread"])
+def test_searches_answer_while_python_ends(when, n_threads, warm):
+    """At exit, and in a thread that goes on after the main thread ended; the first search of the process, or not."""
+    command = [sys.executable, "-c", ENDING, when, str(n_threads), str(warm)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "answered\n" * (1 + warm)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# BLAS
+
+
+def blas_threads():
+    """Of every BLAS that is loaded."""
+    return [pool["num_threads"] for pool in ThreadpoolController().info() if pool["user_api"] == "blas"]
+
+
+@pytest.fixture
+def two_blas_threads():
+    """BLAS at two threads, whatever the machine has; the number is checked, for a BLAS may have fewer."""
+    with ThreadpoolController().limit(limits=2, user_api="blas"):
+        if set(blas_threads()) != {2}:
+            pytest.skip(f"this BLAS cannot be set to two threads: {blas_threads()}")
+        yield
+
+
+@pytest.mark.usefixtures("two_blas_threads")
+def test_the_last_one_out_restores_the_threads_of_blas():
+    first, second = parallel.one_blas_thread(), parallel.one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    assert set(blas_threads()) == {1}
+    first.__exit__(None, None, None)  # not the last in first out, as threads come and go
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert set(blas_threads()) == {2}
+    with pytest.raises(ZeroDivisionError), parallel.one_blas_thread():
+        raise ZeroDivisionError
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.usefixtures("two_blas_threads")
+def test_a_child_is_not_left_at_one_thread_of_blas():
+    """Forked while another thread holds the limit, which nobody in the child will ever give back."""
+    limit = parallel._BlasLimit()
+    limit.enter()
+    limit.forked()
+    assert set(blas_threads()) == {2}
+    limit.enter()
+    assert set(blas_threads()) == {1}
+    limit.leave()
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.usefixtures("two_blas_threads")
+def test_trees_prepared_at_the_same_time_leave_blas_as_it_was(rng):
+    X = rng.normal(size=(1500, 2))
+    trees = [cx.cover_tree(X, kernel=cx.Matern32(), inducing=30) for _ in range(4)]
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda tree: tree.prepare(k=5, n_threads=2), trees))
+        assert set(blas_threads()) == {2}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How many
+
+
+def quota_of(folder, cgroup, **files):
+    """`parallel.cpu_quota` of a file system with these files, whose names have __ for a slash."""
+    for name, text in {"proc__self__cgroup": cgroup, **files}.items():
+        path = folder / name.replace("__", "/").replace("DOT", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return parallel.cpu_quota(str(folder))
+
+
+TOP = "sys__fs__cgroup__"
+QUOTAS = {
+    "nothing": ("", {}, 2**20),
+    "no limit": ("0::/\n", {f"{TOP}cpuDOTmax": "max 100000\n"}, 2**20),
+    "container": ("0::/\n", {f"{TOP}cpuDOTmax": "150000 100000\n"}, 1.5),
+    "a quota under one": ("0::/\n", {f"{TOP}cpuDOTmax": "50000 100000\n"}, 0.5),
+    "no period": ("0::/\n", {f"{TOP}cpuDOTmax": "50000\n"}, 2**20),
+    "damaged": ("0::/\nnonsense\n", {f"{TOP}cpuDOTmax": "a b c\n"}, 2**20),
+    "path of the host": ("0::/docker/abc\n", {f"{TOP}cpuDOTmax": "300000 100000\n"}, 3.0),
+    "path outside": ("0::/../../x\n", {f"{TOP}x__cpuDOTmax": "300000 100000\n"}, 3.0),
+    "a parent is stricter": (
+        "0::/a/b\n", {f"{TOP}a__cpuDOTmax": "200000 100000\n", f"{TOP}a__b__cpuDOTmax": "400000 100000\n"}, 2.0,
+    ),
+    "a child is stricter": (
+        "0::/a/b\n", {f"{TOP}a__cpuDOTmax": "400000 100000\n", f"{TOP}a__b__cpuDOTmax": "200000 100000\n"}, 2.0,
+    ),
+    "version 1": (
+        "5:memory:/x\n4:cpu,cpuacct:/x\n",
+        {f"{TOP}cpu,cpuacct__x__cpuDOTcfs_quota_us": "250000\n", f"{TOP}cpu,cpuacct__x__cpuDOTcfs_period_us": "100000\n"},
+        2.5,
+    ),
+    "version 1 without limit": (
+        "4:cpu,cpuacct:/\n",
+        {f"{TOP}cpu__cpuDOTcfs_quota_us": "-1\n", f"{TOP}cpu__cpuDOTcfs_period_us": "100000\n"},
+        2**20,
+    ),
+    "both versions": (
+        "4:cpu,cpuacct:/\n0::/y\n",
+        {f"{TOP}unified__y__cpuDOTmax": "500000 100000\n",
+         f"{TOP}cpu__cpuDOTcfs_quota_us": "400000\n", f"{TOP}cpu__cpuDOTcfs_period_us": "100000\n"},
+        4.0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("cgroup", "files", "expected"), QUOTAS.values(), ids=QUOTAS)
+def test_quota_of_control_groups(cgroup, files, expected, tmp_path):
+    assert quota_of(tmp_path, cgroup, **files) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.0, 1), (1.5, 2), (6.0, 6), (100.0, 8), (2.0**20, 8)])
+def test_threads_by_default_are_cores_within_the_quota(quota, expected, monkeypatch):
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(parallel, "cpu_quota", lambda: quota)
+    assert parallel.thread_count(None) == expected
+    assert parallel.thread_count(5) == 5
