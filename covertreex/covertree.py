@@ -37,8 +37,8 @@ class CoverTree:
     def __init__(self, X, metric, n_threads, prepared=None):
         self.X = X
         self.metric = metric
-        self.n_threads = n_threads
-        self.payload, self._projection = metric.prepare(X, n_threads) if prepared is None else prepared
+        self._n_threads = n_threads  # None stays None, for a process with other cores that the tree is sent to
+        self.payload, self._projection = metric.prepare(X, self.n_threads) if prepared is None else prepared
         self._tree = None
         self._shape = None  # a cover tree of the same points in another metric
         self._ids = None  # dataset index of each index of the payload, where they are not the same (asking.py)
@@ -54,6 +54,11 @@ class CoverTree:
 
     def __repr__(self):
         return f"CoverTree(n={len(self)}, d={self.X.shape[1]}, metric={type(self.metric).__name__})"
+
+    @property
+    def n_threads(self):
+        """int: as given; else the cores that this process may use, wherever the tree was made."""
+        return parallel.thread_count(self._n_threads)
 
     @property
     def ids(self):
@@ -631,4 +636,4 @@ def cover_tree(
         )
     elif not isinstance(metric, (Euclidean, Correlation, ResidualCorrelation)):
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
-    return CoverTree(read_only(X.copy()), metric, parallel.thread_count(n_threads))
+    return CoverTree(read_only(X.copy()), metric, parallel.given_threads(n_threads))

@@ -77,7 +77,7 @@ def cpu_quota(root="/"):
 def _quota_2(folder):
     """CPUs' worth of a group of version 2; 0 where it sets no limit."""
     for line in _lines(folder / "cpu.max"):
-        return _share(*(line.split() + ["", ""])[:2])
+        return _share(*([*line.split(), "", ""])[:2])
     return 0.0
 
 

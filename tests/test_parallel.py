@@ -1,10 +1,13 @@
 """Threads: answers while Python ends, Ctrl-C, how many by default, and BLAS held to one."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -71,8 +74,8 @@ def test_where_no_more_threads_can_be_started_those_that_are_do_the_work(allowed
 
     monkeypatch.setattr(threading.Thread, "start", refusing)
     assert parallel.run([lambda i=i: i for i in range(9)], 4) == list(range(9))
+    started.clear()
     with pytest.raises(ZeroDivisionError):
-        started.clear()
         parallel.run([lambda: 1 // 0, *[lambda: 1] * 9], 4)
 
 
@@ -205,7 +208,8 @@ QUOTAS = {
     ),
     "version 1": (
         "5:memory:/x\n4:cpu,cpuacct:/x\n",
-        {f"{TOP}cpu,cpuacct__x__cpuDOTcfs_quota_us": "250000\n", f"{TOP}cpu,cpuacct__x__cpuDOTcfs_period_us": "100000\n"},
+        {f"{TOP}cpu,cpuacct__x__cpuDOTcfs_quota_us": "250000\n",
+         f"{TOP}cpu,cpuacct__x__cpuDOTcfs_period_us": "100000\n"},
         2.5,
     ),
     "version 1 without limit": (
@@ -233,3 +237,22 @@ def test_threads_by_default_are_cores_within_the_quota(quota, expected, monkeypa
     monkeypatch.setattr(parallel, "cpu_quota", lambda: quota)
     assert parallel.thread_count(None) == expected
     assert parallel.thread_count(5) == 5
+
+
+def sent(tree):
+    """Trees as others get them: by pickle, from a file, and as the tree's own descendants."""
+    return [pickle.loads(pickle.dumps(tree)), ForkingPickler.loads(ForkingPickler.dumps(tree)), copy.copy(tree),
+            tree.insert([[9.0]]), tree.delete([0]), tree.with_metric(cx.Euclidean())]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_who_receives_a_tree_counts_its_own_cores(given, monkeypatch, tmp_path):
+    cx.cover_tree([[0.0], [1.0], [3.0]]).save(tmp_path / "tree")
+    made = [cx.cover_tree([[0.0], [1.0], [3.0]], n_threads=given), cx.load(tmp_path / "tree", n_threads=given)]
+    trees = [other for tree in made for other in [tree, *sent(tree)]]
+    for cores in (5, 2):  # as if sent from a process with five to one with two
+        monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        monkeypatch.setattr(parallel, "cpu_quota", lambda: 64.0)
+        for tree in trees:
+            assert tree.n_threads == (cores if given is None else given)
+            assert tree.search(1).telemetry.n_threads == tree.n_threads
