@@ -315,7 +315,7 @@ class _Walker:
         return *found, rows, screener.counted()[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Walked:
     """What walks found; arrays are by query, `rows` of one query after the other."""
 

@@ -36,7 +36,7 @@ WIDER = 1.0 + 1e-5
 PRODUCT32, PRODUCT64, KERNEL32, KERNEL64, LOOK = 0.0235, 0.047, 1.7, 4.0, 0.8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outside:
     """What a `Screen` needs of queries that are no rows of the payload: as its own, see there."""
 

@@ -84,7 +84,7 @@ class WhitenedScreen(Screen):
         return self._outside(w, none, ones, 1.0, spread)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Look:
     """Pairs of a sample, each of some queries with each of some rows, that tells what a screen would leave.
 
