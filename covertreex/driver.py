@@ -151,6 +151,7 @@ def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
             k=k,
             seconds=time.perf_counter() - clock,
             counters=counters,
+            pass_number=passes + 1,
         )
 
     while work is not None:
