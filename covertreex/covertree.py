@@ -278,6 +278,7 @@ class CoverTree:
         settings=None,
         backend=None,
         n_threads=None,
+        max_bytes=None,
     ):
         """All neighbours within a radius.
 
@@ -294,6 +295,10 @@ class CoverTree:
             As for `knn`.
         settings : str or TraversalSettings, optional
             As for `knn`, but the answer is exact under all of them.
+        max_bytes : float, optional
+            Memory that the neighbours may take, 32 bytes each while they are put in order (16 in the result); half of
+            what is available by default. They are counted as they are found, and a search that finds more is refused;
+            `radius_batches` goes through any number of them.
 
         Returns
         -------
@@ -301,7 +306,9 @@ class CoverTree:
 
         Raises
         ------
-        InvalidInputError, SettingsError, BackendError
+        InvalidInputError
+            Also if there are more neighbours than `max_bytes` has room for.
+        SettingsError, BackendError
             As for `knn`.
 
         Examples
@@ -311,23 +318,80 @@ class CoverTree:
         >>> result.indptr.tolist(), result.indices.tolist(), result.distances.tolist()
         ([0, 1, 3, 4], [1, 0, 2, 1], [1.0, 1.0, 2.0, 2.0])
         """
+        (whole,) = self._radius_blocks(
+            r, queries, min_correlation, None, max_bytes, settings, backend, n_threads, include_self=include_self,
+            predecessor_mode=predecessor_mode, order=order, limit=limit, v_query=v_query, p_query=p_query,
+        )  # fmt: skip
+        return whole
+
+    def radius_batches(
+        self,
+        r=None,
+        queries=None,
+        *,
+        batch_size=1024,
+        min_correlation=None,
+        include_self=False,
+        predecessor_mode=False,
+        order=None,
+        limit=None,
+        v_query=None,
+        p_query=None,
+        settings=None,
+        backend=None,
+        n_threads=None,
+        max_bytes=None,
+    ):
+        """`radius`, for one block of consecutive queries after the other, where all answers together are too many.
+
+        Parameters
+        ----------
+        batch_size : int
+            Queries of a block; the last has what is left.
+        max_bytes : float, optional
+            As for `radius`, of each block.
+        r, queries, min_correlation, include_self, predecessor_mode, order, limit, v_query, p_query, settings, backend,\
+        n_threads
+            As for `radius`.
+
+        Returns
+        -------
+        iterator of RadiusResult
+            Of each block in turn, searched for when it is asked for. Together they hold what `radius` returns.
+
+        Raises
+        ------
+        InvalidInputError, SettingsError, BackendError
+            As for `radius`; arguments are checked at once, `max_bytes` block by block.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> tree = cx.cover_tree([[0.0], [1.0], [3.0]])
+        >>> [(len(part), part.indices.tolist()) for part in tree.radius_batches(2.0, batch_size=2)]
+        [(2, [1, 0, 2]), (1, [1])]
+        """
+        return self._radius_blocks(
+            r, queries, min_correlation, radius.check_batch_size(batch_size), max_bytes, settings, backend, n_threads,
+            include_self=include_self, predecessor_mode=predecessor_mode, order=order, limit=limit, v_query=v_query,
+            p_query=p_query,
+        )  # fmt: skip
+
+    def _radius_blocks(self, r, queries, min_correlation, size, max_bytes, settings, backend, n_threads, **asked):
+        """Check everything; an iterator of answers to blocks of `size` queries, or to all at once."""
         settings = resolve_settings(settings, settings_from_env())
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = radius.check_radius(self.payload, r, min_correlation)
-        asked = asking.check(
-            self,
-            queries,
-            predecessor_mode=predecessor_mode,
-            include_self=include_self,
-            order=order,
-            limit=limit,
-            v_query=v_query,
-            p_query=p_query,
-        )
+        max_bytes = radius.check_max_bytes(max_bytes)
+        asked = asking.check(self, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
         block, _ = asking.block_of(self, asked, n_threads)
-        indptr, indices, distances = radius.search(self.payload, block, distance, settings, chosen, n_threads)
-        return RadiusResult(indptr, asking.dataset_indices(self, indices), distances, distance, chosen.name)
+
+        def answer(part):
+            found = radius.search(self.payload, part, distance, settings, chosen, n_threads, max_bytes)
+            return RadiusResult(found[0], asking.dataset_indices(self, found[1]), found[2], distance, chosen.name)
+
+        return map(answer, [block] if size is None else radius.batches(block, size))
 
     def prepare(self, k, n_threads=None):
         """Make ready what small exact searches use again, so that each takes a fraction of the time.

@@ -5,12 +5,11 @@ import threading
 from collections import deque
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from functools import lru_cache
 from math import ceil
 from numbers import Integral
-from pathlib import Path, PurePosixPath
 
 from covertreex.errors import InvalidInputError
+from covertreex.limits import cpu_quota
 
 
 def thread_count(n_threads):
@@ -38,65 +37,6 @@ def given_threads(n_threads):
         As `thread_count`.
     """
     return None if n_threads is None else thread_count(n_threads)
-
-
-@lru_cache(maxsize=4)
-def cpu_quota(root="/"):
-    """CPUs' worth of time that control groups grant this process; a large number where they do not say.
-
-    A container with ``--cpus=2`` sees all cores of the machine, but is stopped for the rest of each period once it has
-    used two of them. The least of all groups above the process counts. Read once: a quota hardly ever changes.
-
-    Parameters
-    ----------
-    root : str
-        Of the file system; for tests.
-
-    Returns
-    -------
-    float
-    """
-    groups = Path(root, "sys/fs/cgroup")
-    quotas = [float(2**20)]
-    for line in _lines(Path(root, "proc/self/cgroup")):
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:  # version 2, alone or beside version 1
-            mounts, quota = [groups, groups / "unified"], _quota_2
-        elif "cpu" in controllers.split(","):
-            mounts, quota = [groups / controllers, groups / "cpu"], _quota_1
-        else:
-            continue
-        # The path may be as the host sees it, while the container's own group is mounted at the top.
-        parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..")]
-        folders = [mount.joinpath(*parts[:depth]) for mount in mounts for depth in range(len(parts) + 1)]
-        quotas += [granted for granted in map(quota, folders) if granted > 0]
-    return min(quotas)
-
-
-def _quota_2(folder):
-    """CPUs' worth of a group of version 2; 0 where it sets no limit."""
-    for line in _lines(folder / "cpu.max"):
-        return _share(*([*line.split(), "", ""])[:2])
-    return 0.0
-
-
-def _quota_1(folder):
-    """The same of a group of version 1, where -1 is no limit."""
-    quota, period = (next(iter(_lines(folder / f"cpu.cfs_{name}_us")), "") for name in ("quota", "period"))
-    return _share(quota, period)
-
-
-def _share(quota, period):
-    good = quota.isdigit() and period.isdigit() and int(period)  # not "max", "-1" or nothing
-    return int(quota) / int(period) if good else 0.0
-
-
-def _lines(path):
-    try:
-        return path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
 
 
 def run(tasks, n_threads, cancel=None, on_done=None):

@@ -181,56 +181,6 @@ def test_trees_prepared_at_the_same_time_leave_blas_as_it_was(rng):
 # How many
 
 
-def quota_of(folder, cgroup, **files):
-    """`parallel.cpu_quota` of a file system with these files, whose names have __ for a slash."""
-    for name, text in {"proc__self__cgroup": cgroup, **files}.items():
-        path = folder / name.replace("__", "/").replace("DOT", ".")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return parallel.cpu_quota(str(folder))
-
-
-TOP = "sys__fs__cgroup__"
-QUOTAS = {
-    "nothing": ("", {}, 2**20),
-    "no limit": ("0::/\n", {f"{TOP}cpuDOTmax": "max 100000\n"}, 2**20),
-    "container": ("0::/\n", {f"{TOP}cpuDOTmax": "150000 100000\n"}, 1.5),
-    "a quota under one": ("0::/\n", {f"{TOP}cpuDOTmax": "50000 100000\n"}, 0.5),
-    "no period": ("0::/\n", {f"{TOP}cpuDOTmax": "50000\n"}, 2**20),
-    "damaged": ("0::/\nnonsense\n", {f"{TOP}cpuDOTmax": "a b c\n"}, 2**20),
-    "path of the host": ("0::/docker/abc\n", {f"{TOP}cpuDOTmax": "300000 100000\n"}, 3.0),
-    "path outside": ("0::/../../x\n", {f"{TOP}x__cpuDOTmax": "300000 100000\n"}, 3.0),
-    "a parent is stricter": (
-        "0::/a/b\n", {f"{TOP}a__cpuDOTmax": "200000 100000\n", f"{TOP}a__b__cpuDOTmax": "400000 100000\n"}, 2.0,
-    ),
-    "a child is stricter": (
-        "0::/a/b\n", {f"{TOP}a__cpuDOTmax": "400000 100000\n", f"{TOP}a__b__cpuDOTmax": "200000 100000\n"}, 2.0,
-    ),
-    "version 1": (
-        "5:memory:/x\n4:cpu,cpuacct:/x\n",
-        {f"{TOP}cpu,cpuacct__x__cpuDOTcfs_quota_us": "250000\n",
-         f"{TOP}cpu,cpuacct__x__cpuDOTcfs_period_us": "100000\n"},
-        2.5,
-    ),
-    "version 1 without limit": (
-        "4:cpu,cpuacct:/\n",
-        {f"{TOP}cpu__cpuDOTcfs_quota_us": "-1\n", f"{TOP}cpu__cpuDOTcfs_period_us": "100000\n"},
-        2**20,
-    ),
-    "both versions": (
-        "4:cpu,cpuacct:/\n0::/y\n",
-        {f"{TOP}unified__y__cpuDOTmax": "500000 100000\n",
-         f"{TOP}cpu__cpuDOTcfs_quota_us": "400000\n", f"{TOP}cpu__cpuDOTcfs_period_us": "100000\n"},
-        4.0,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("cgroup", "files", "expected"), QUOTAS.values(), ids=QUOTAS)
-def test_quota_of_control_groups(cgroup, files, expected, tmp_path):
-    assert quota_of(tmp_path, cgroup, **files) == expected
-
-
 @pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.0, 1), (1.5, 2), (6.0, 6), (100.0, 8), (2.0**20, 8)])
 def test_threads_by_default_are_cores_within_the_quota(quota, expected, monkeypatch):
     monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
