@@ -201,8 +201,8 @@ def test_too_many_neighbours_are_counted_and_refused(metric, n_threads, backend)
     assert total == N * (N - 1)
     message = (
         r"there are too many neighbours within inf: [\d,]+ of the first \d+ queries, about 52,670 of all 230. They "
-        r"take 32 bytes each, 1\.69 MB, and max_bytes allows 1\.69 MB. Give a smaller radius or a larger max_bytes, or go "
-        r"through them block after block: radius_batches\(\.\.\., batch_size=11[45]\)\."
+        r"take 32 bytes each, 1\.69 MB, and max_bytes allows 1\.69 MB. Give a smaller radius or a larger max_bytes, or "
+        r"go through them block after block: radius_batches\(\.\.\., batch_size=11[45]\)\."
     )
     with pytest.raises(cx.InvalidInputError, match=message):
         tree.radius(np.inf, max_bytes=32 * total - 1, n_threads=n_threads, backend=backend)
