@@ -296,3 +296,7 @@ def test_ladder_with_a_schedule_moves_its_counters(residual_tree, backend):
     assert counters["budget_escalations"] > 0
     *_, unlimited = outcome(residual_tree, cx.GOLD.replace(), backend)
     assert counters["distance_evals"] < unlimited["distance_evals"]
+
+
+def test_the_variable_of_our_own_tests_is_no_setting():
+    assert settings_from_env({"COVERTREEX_TORTURE": "nightly"}) == settings_from_env({})
