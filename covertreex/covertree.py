@@ -138,7 +138,7 @@ class CoverTree:
         backend : str, optional
             Name of a backend; by default the first of cython, rust, numba that can do it.
         n_threads : int, optional
-            All cores by default. Has no influence on the answer.
+            By default what the tree was made with. Has no influence on the answer.
 
         Returns
         -------
@@ -659,7 +659,8 @@ def cover_tree(
     metric : Euclidean, Correlation or ResidualCorrelation, optional
         Instead of the six arguments above.
     n_threads : int, optional
-        All cores by default. Has no influence on any result.
+        By default all cores that the process may use: those of its affinity, as many as its CPU quota (of a container)
+        grants, and counted anew by every process that the tree is sent to. Has no influence on any result.
 
     Returns
     -------

@@ -624,7 +624,7 @@ def load(path, *, mmap=True, verify=None, n_threads=None):
         Whether to check every array against its checksum. By default if the file is read, not if it is mapped: damage
         within factors or coordinates then makes wrong distances, but no crash.
     n_threads : int, optional
-        Of the loaded tree; all cores by default. Has no influence on any result.
+        Of the loaded tree; as for `cover_tree`. Has no influence on any result.
 
     Returns
     -------
