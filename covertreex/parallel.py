@@ -70,6 +70,7 @@ def run(tasks, n_threads, cancel=None, on_done=None):
             future.set_result(task())
         except BaseException as error:
             future.set_exception(error)
+        task = future = None  # the error knows this frame, and would keep what it knows in a ring
         return True
 
     def work():
@@ -96,7 +97,10 @@ def run(tasks, n_threads, cancel=None, on_done=None):
             except IndexError:  # a thread was faster
                 break
         if threads:  # not joined: Ctrl-C may have come before the last of them was known to have started
-            wait([future for future in futures if not future.cancelled()])
+            wait([one for one in futures if not one.cancelled()])
+        future = None  # nor may the error keep all that was found: there may be too much of it
+        futures.clear()
+        results.clear()
         raise
     for thread in threads:
         thread.join()

@@ -1,11 +1,14 @@
 """Threads: answers while Python ends, Ctrl-C, how many by default, and BLAS held to one."""
 
+import contextlib
 import copy
+import gc
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 
@@ -60,6 +63,40 @@ def test_a_failure_cancels_what_has_not_started(n_threads):
         parallel.run([lambda i=i: task(i) for i in range(1000)], n_threads, cancel)
     assert cancel[0] == 1
     assert 3 < len(started) < 1000 or started == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("somewhere_else", [False, True])
+def test_what_was_found_before_a_failure_is_let_go_at_once(n_threads, somewhere_else):
+    """There may have been too much of it: no ring of references keeps it until it is collected."""
+    kept = []
+
+    def task(i):
+        if i == 5:
+            raise ZeroDivisionError
+        found = np.zeros(3)
+        kept.append(weakref.ref(found))
+        return found
+
+    def ask():
+        with contextlib.suppress(ZeroDivisionError):
+            parallel.run([lambda i=i: task(i) for i in range(9)], n_threads)
+
+    gc.disable()
+    try:
+        thread = threading.Thread(target=ask)
+        if somewhere_else:
+            thread.start()
+            thread.join()
+        else:
+            ask()
+        deadline = time.monotonic() + 10.0
+        while any(one() is not None for one in kept) and time.monotonic() < deadline:
+            time.sleep(0.001)  # until the threads have ended
+        assert [one() is None for one in kept] == [True] * len(kept)
+        assert len(kept) >= 5
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
