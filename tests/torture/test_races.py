@@ -12,7 +12,7 @@ import covertreex as cx
 
 #: Rounds of mixed questions, how many each thread asks, and rounds of first questions, and which. Read here: tests
 #: themselves see no COVERTREEX_* variable.
-ROUNDS, QUESTIONS, FIRST_ROUNDS = size(1, 1000), size(10, 20), size(1, 50)
+ROUNDS, QUESTIONS, FIRST_ROUNDS = size(1, 1000), 10, size(1, 50)
 FIRST = size(("exact", "parity", "prepare"), ("exact", "fast", "parity", "coordinates", "radius", "insert", "prepare"))
 THREADS, N, D, K = 8, 1200, 3, 6
 
