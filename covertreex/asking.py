@@ -19,7 +19,7 @@ from covertreex.validation import as_array, check_flag, check_points, check_rows
 SAMPLE, SAMPLE_QUERIES = 256, 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Queries:
     """What is asked, checked: the arguments of `CoverTree.search` that say which neighbours are wanted.
 

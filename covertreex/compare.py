@@ -669,7 +669,7 @@ def _first_counter_difference(a, b, names):
     if len(a.telemetry.blocks) != len(b.telemetry.blocks):
         return CounterDifference(*names, -1, "blocks", (len(a.telemetry.blocks), len(b.telemetry.blocks)))
     for one, other in zip(a.telemetry.blocks, b.telemetry.blocks, strict=True):
-        for field in ("profile", "verb", "block", "queries", "k"):
+        for field in ("profile", "verb", "block", "queries", "k", "pass_number"):
             if field not in UNEQUAL_FIELDS and getattr(one, field) != getattr(other, field):
                 return CounterDifference(*names, one.block, field, (getattr(one, field), getattr(other, field)))
         for field, value in one.counters.items():

@@ -38,8 +38,8 @@ class CoverTree:
     def __init__(self, X, metric, n_threads, prepared=None):
         self.X = X
         self.metric = metric
-        self.n_threads = n_threads
-        self.payload, self._projection = metric.prepare(X, n_threads) if prepared is None else prepared
+        self._n_threads = n_threads  # None stays None, for a process with other cores that the tree is sent to
+        self.payload, self._projection = metric.prepare(X, self.n_threads) if prepared is None else prepared
         self._tree = None
         self._shape = None  # a cover tree of the same points in another metric
         self._ids = None  # dataset index of each index of the payload, where they are not the same (asking.py)
@@ -55,6 +55,11 @@ class CoverTree:
 
     def __repr__(self):
         return f"CoverTree(n={len(self)}, d={self.X.shape[1]}, metric={type(self.metric).__name__})"
+
+    @property
+    def n_threads(self):
+        """int: as given; else the cores that this process may use, wherever the tree was made."""
+        return parallel.thread_count(self._n_threads)
 
     @property
     def ids(self):
@@ -136,7 +141,7 @@ class CoverTree:
         backend : str, optional
             Name of a backend; by default the first of cython, rust, numba that can do it.
         n_threads : int, optional
-            All cores by default. Has no influence on the answer.
+            By default what the tree was made with. Has no influence on the answer.
 
         Returns
         -------
@@ -279,6 +284,7 @@ class CoverTree:
         settings=None,
         backend=None,
         n_threads=None,
+        max_bytes=None,
     ):
         """All neighbours within a radius.
 
@@ -295,6 +301,10 @@ class CoverTree:
             As for `knn`.
         settings : str or TraversalSettings, optional
             As for `knn`, but the answer is exact under all of them.
+        max_bytes : float, optional
+            Memory that the neighbours may take, 32 bytes each while they are put in order (16 in the result); half of
+            what is available by default. They are counted as they are found, and a search that finds more is refused;
+            `radius_batches` goes through any number of them.
 
         Returns
         -------
@@ -302,7 +312,9 @@ class CoverTree:
 
         Raises
         ------
-        InvalidInputError, SettingsError, BackendError
+        InvalidInputError
+            Also if there are more neighbours than `max_bytes` has room for.
+        SettingsError, BackendError
             As for `knn`.
 
         Examples
@@ -312,23 +324,80 @@ class CoverTree:
         >>> result.indptr.tolist(), result.indices.tolist(), result.distances.tolist()
         ([0, 1, 3, 4], [1, 0, 2, 1], [1.0, 1.0, 2.0, 2.0])
         """
+        (whole,) = self._radius_blocks(
+            r, queries, min_correlation, None, max_bytes, settings, backend, n_threads, include_self=include_self,
+            predecessor_mode=predecessor_mode, order=order, limit=limit, v_query=v_query, p_query=p_query,
+        )  # fmt: skip
+        return whole
+
+    def radius_batches(
+        self,
+        r=None,
+        queries=None,
+        *,
+        batch_size=1024,
+        min_correlation=None,
+        include_self=False,
+        predecessor_mode=False,
+        order=None,
+        limit=None,
+        v_query=None,
+        p_query=None,
+        settings=None,
+        backend=None,
+        n_threads=None,
+        max_bytes=None,
+    ):
+        """`radius`, for one block of consecutive queries after the other, where all answers together are too many.
+
+        Parameters
+        ----------
+        batch_size : int
+            Queries of a block; the last has what is left.
+        max_bytes : float, optional
+            As for `radius`, of each block.
+        r, queries, min_correlation, include_self, predecessor_mode, order, limit, v_query, p_query, settings, backend,\
+        n_threads
+            As for `radius`.
+
+        Returns
+        -------
+        iterator of RadiusResult
+            Of each block in turn, searched for when it is asked for. Together they hold what `radius` returns.
+
+        Raises
+        ------
+        InvalidInputError, SettingsError, BackendError
+            As for `radius`; arguments are checked at once, `max_bytes` block by block.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> tree = cx.cover_tree([[0.0], [1.0], [3.0]])
+        >>> [(len(part), part.indices.tolist()) for part in tree.radius_batches(2.0, batch_size=2)]
+        [(2, [1, 0, 2]), (1, [1])]
+        """
+        return self._radius_blocks(
+            r, queries, min_correlation, radius.check_batch_size(batch_size), max_bytes, settings, backend, n_threads,
+            include_self=include_self, predecessor_mode=predecessor_mode, order=order, limit=limit, v_query=v_query,
+            p_query=p_query,
+        )  # fmt: skip
+
+    def _radius_blocks(self, r, queries, min_correlation, size, max_bytes, settings, backend, n_threads, **asked):
+        """Check everything; an iterator of answers to blocks of `size` queries, or to all at once."""
         settings = resolve_settings(settings, settings_from_env())
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = radius.check_radius(self.payload, r, min_correlation)
-        asked = asking.check(
-            self,
-            queries,
-            predecessor_mode=predecessor_mode,
-            include_self=include_self,
-            order=order,
-            limit=limit,
-            v_query=v_query,
-            p_query=p_query,
-        )
+        max_bytes = radius.check_max_bytes(max_bytes)
+        asked = asking.check(self, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
         block, _ = asking.block_of(self, asked, n_threads)
-        indptr, indices, distances = radius.search(self.payload, block, distance, settings, chosen, n_threads)
-        return RadiusResult(indptr, asking.dataset_indices(self, indices), distances, distance, chosen.name)
+
+        def answer(part):
+            found = radius.search(self.payload, part, distance, settings, chosen, n_threads, max_bytes)
+            return RadiusResult(found[0], asking.dataset_indices(self, found[1]), found[2], distance, chosen.name)
+
+        return map(answer, [block] if size is None else radius.batches(block, size))
 
     @standard_arithmetic
     def prepare(self, k, n_threads=None):
@@ -602,7 +671,8 @@ def cover_tree(
     metric : Euclidean, Correlation or ResidualCorrelation, optional
         Instead of the six arguments above.
     n_threads : int, optional
-        All cores by default. Has no influence on any result.
+        By default all cores that the process may use: those of its affinity, as many as its CPU quota (of a container)
+        grants, and counted anew by every process that the tree is sent to. Has no influence on any result.
 
     Returns
     -------
@@ -643,4 +713,4 @@ def cover_tree(
         )
     elif not isinstance(metric, (Euclidean, Correlation, ResidualCorrelation)):
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
-    return CoverTree(read_only(X.copy()), metric, parallel.thread_count(n_threads))
+    return CoverTree(read_only(X.copy()), metric, parallel.given_threads(n_threads))

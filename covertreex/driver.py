@@ -34,7 +34,7 @@ GROUPS_MOST, GROUPS_SHARE = 8, 64
 DYNAMIC_SMALLEST, DYNAMIC_LARGEST, DYNAMIC_SHARE = 8, 256, 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What the driver returns: results in query order, and what was counted."""
 
@@ -44,7 +44,7 @@ class Answer:
     plan: Plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Work:
     """One pass over all queries.
 
@@ -151,6 +151,7 @@ def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
             k=k,
             seconds=time.perf_counter() - clock,
             counters=counters,
+            pass_number=passes + 1,
         )
 
     while work is not None:

@@ -181,13 +181,11 @@ def _net(payload, rows, near, n_threads, cancel):
     """For each of these rows the place of its anchor among them, and the angle to it; None if a sample says that too
     many rows would be anchors.
     """
-    from threadpoolctl import threadpool_limits
-
     spans = parallel.spans(len(rows), BLOCK)
     sample = np.unique(np.linspace(0, len(spans) - 1, min(SAMPLE_BLOCKS, len(spans))).astype(np.int64)).tolist()
 
     def cover(numbers):
-        with threadpool_limits(1, user_api="blas"):
+        with parallel.one_blas_thread():
             tasks = [partial(_cover, payload, rows[slice(*spans[number])], near) for number in numbers]
             return dict(zip(numbers, parallel.run(tasks, n_threads, cancel), strict=True))
 
@@ -317,7 +315,7 @@ class _Walker:
         return *found, rows, screener.counted()[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Walked:
     """What walks found; arrays are by query, `rows` of one query after the other."""
 

@@ -34,7 +34,7 @@ SAMPLE = 512
 NEARLY = 1e-10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """What it takes to compare points that are no rows of the data: how to get their coordinates, factors and p.
 

@@ -224,7 +224,14 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
         indices = np.insert(indices, indptr[:-1], np.arange(q))
         values = np.insert(values, indptr[:-1], float(mode != "distance"))
         indptr = indptr + np.arange(q + 1)
+    dtype = _index_dtype(n, len(indices))
+    indices, indptr = indices.astype(dtype, copy=False), indptr.astype(dtype, copy=False)
     return csr_matrix((values, indices, indptr), shape=(q, n))
+
+
+def _index_dtype(columns, stored):
+    """Of the indices of a sparse matrix: int32, which scikit-learn wants, where it can count columns and entries."""
+    return np.int32 if max(columns, stored) <= np.iinfo(np.int32).max else np.int64
 
 
 def to_frame(result, *, queries=None):

@@ -1,14 +1,19 @@
-"""Running kernels on threads, so that Ctrl-C is heard."""
+"""Running kernels on threads, so that Ctrl-C is heard; how many threads; and BLAS held to one of them meanwhile."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from math import ceil
 from numbers import Integral
 
 from covertreex.errors import InvalidInputError
+from covertreex.limits import cpu_quota
 
 
 def thread_count(n_threads):
-    """`n_threads`, or the cores this process may use for None.
+    """`n_threads`, or the cores this process may use for None: those of its affinity, no more than its CPU quota.
 
     Raises
     ------
@@ -16,17 +21,32 @@ def thread_count(n_threads):
         If it is not a positive integer.
     """
     if n_threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(cores, ceil(cpu_quota())))
     if isinstance(n_threads, bool) or not isinstance(n_threads, Integral) or n_threads < 1:
         raise InvalidInputError(f"n_threads must be a positive integer or None for all cores, got {n_threads!r}.")
     return int(n_threads)
 
 
-def run(tasks, n_threads, cancel=None, on_done=None):
-    """Run callables on a pool, started in order; return their results in order.
+def given_threads(n_threads):
+    """`n_threads` checked, but None stays None: each process that has the tree then counts its own cores.
 
-    The first exception cancels what has not started and is raised when all threads are done. The calling thread only
+    Raises
+    ------
+    InvalidInputError
+        As `thread_count`.
+    """
+    return None if n_threads is None else thread_count(n_threads)
+
+
+def run(tasks, n_threads, cancel=None, on_done=None):
+    """Run callables on threads, started in order; return their results in order.
+
+    The first exception cancels what has not started and is raised when all threads are done. The main thread only
     waits, with one thread too: so it hears Ctrl-C, sets ``cancel[0] = 1`` for the kernels, waits for them, and raises.
+    Other threads never hear it: one that asks for one thread does the work itself. So does every thread where none can
+    be started, as while Python shuts down. (No `ThreadPoolExecutor`: it refuses as soon as the main thread has ended,
+    though threads that go on may still start others.)
 
     Parameters
     ----------
@@ -36,22 +56,120 @@ def run(tasks, n_threads, cancel=None, on_done=None):
     on_done : callable, optional
         Called in the calling thread with each result, in order.
     """
-    results = []
-    with ThreadPoolExecutor(n_threads) as pool:
+    futures = [Future() for _ in tasks]
+    waiting = deque(zip(tasks, futures, strict=True))
+    threads = []
+
+    def work_once():
+        """Run the next task; False if none is left. The one place where a task is called."""
         try:
-            futures = [pool.submit(task) for task in tasks]  # an interrupt may come while thousands are submitted
-            for future in futures:
-                results.append(future.result())
-                if on_done is not None:
-                    on_done(results[-1])
-        except BaseException:
-            if cancel is not None:
-                cancel[0] = 1
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+            task, future = waiting.popleft()
+        except IndexError:
+            return False
+        try:
+            future.set_result(task())
+        except BaseException as error:
+            future.set_exception(error)
+        task = future = None  # the error knows this frame, and would keep what it knows in a ring
+        return True
+
+    def work():
+        while work_once():
+            pass
+
+    results = []
+    try:
+        count = min(n_threads, len(tasks))
+        if count > 1 or threading.current_thread() is threading.main_thread():
+            _start(work, count, threads)
+        for future in futures:
+            if not threads:
+                work_once()
+            results.append(future.result())
+            if on_done is not None:
+                on_done(results[-1])
+    except BaseException:
+        if cancel is not None:
+            cancel[0] = 1
+        while waiting:
+            try:
+                waiting.popleft()[1].cancel()
+            except IndexError:  # a thread was faster
+                break
+        if threads:  # not joined: Ctrl-C may have come before the last of them was known to have started
+            wait([one for one in futures if not one.cancelled()])
+        future = None  # nor may the error keep all that was found: there may be too much of it
+        futures.clear()
+        results.clear()
+        raise
+    for thread in threads:
+        thread.join()
     return results
+
+
+def _start(work, count, threads):
+    """Add to `threads` up to `count` that run `work`; fewer, or none, where no more can be started."""
+    for _ in range(count):
+        threads.append(threading.Thread(target=work, name="covertreex"))
+        try:
+            threads[-1].start()
+        except RuntimeError:  # too many threads, or Python shuts down
+            threads.pop()
+            break
 
 
 def spans(total, size):
     """Consecutive (start, stop) of at most `size` that cover ``range(total)``."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# BLAS
+
+
+class _BlasLimit:
+    """BLAS at one thread while anybody wants it so.
+
+    `threadpool_limits` alone sets a number for the whole process and restores what it found: the second of two threads
+    finds the first one's 1, and leaves it behind if it ends last. So the first in sets, and the last out restores.
+    """
+
+    def __init__(self):
+        self.lock, self.holders, self.limits = threading.Lock(), 0, None
+
+    def enter(self):
+        from threadpoolctl import threadpool_limits
+
+        with self.lock:
+            if self.holders == 0:
+                self.limits = threadpool_limits(1, user_api="blas")
+            self.holders += 1
+
+    def leave(self):
+        with self.lock:
+            self.holders -= 1
+            if self.holders == 0:
+                limits, self.limits = self.limits, None
+                limits.restore_original_limits()
+
+    def forked(self):
+        """A child has none of the threads that held the limit, nor the one that may have held the lock."""
+        limits = self.limits
+        self.__init__()
+        if limits is not None:
+            limits.restore_original_limits()
+
+
+_blas = _BlasLimit()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_blas.forked)
+
+
+@contextmanager
+def one_blas_thread():
+    """A context in which BLAS uses one thread in each of ours; for any number of contexts at a time."""
+    _blas.enter()
+    try:
+        yield
+    finally:
+        _blas.leave()

@@ -641,7 +641,7 @@ def load(path, *, mmap=True, verify=None, n_threads=None):
         Whether to check every array against its checksum. By default if the file is read, not if it is mapped: damage
         within factors or coordinates then makes wrong distances, but no crash.
     n_threads : int, optional
-        Of the loaded tree; all cores by default. Has no influence on any result.
+        Of the loaded tree; as for `cover_tree`. Has no influence on any result.
 
     Returns
     -------
@@ -667,7 +667,7 @@ def load(path, *, mmap=True, verify=None, n_threads=None):
     True
     """
     path = os.path.abspath(os.fsdecode(path))
-    n_threads = parallel.thread_count(n_threads)
+    n_threads = parallel.given_threads(n_threads)
     verify = not mmap if verify is None else verify
     try:
         with open(path, "rb", opener=_at_once) as file:
@@ -740,7 +740,7 @@ class LostTree:
 
 def reduce(tree):
     """`CoverTree.__reduce__`: the bytes of the file, in a pickle."""
-    return restore, (*describe(tree), tree.n_threads, tree._origin)
+    return restore, (*describe(tree), tree._n_threads, tree._origin)
 
 
 def restore(document, arrays, n_threads, origin):
@@ -784,7 +784,7 @@ def _reduce_for_worker(tree):
     cover = None
     if tree._tree is not None and not origin.has_tree:
         cover = tree._tree.root, {name: array for name, array in _tree_arrays(tree._tree).items() if array.size}
-    return reopen, (origin, tree.n_threads, cover)
+    return reopen, (origin, tree._n_threads, cover)
 
 
 def _send_mapped_trees_by_name():

@@ -385,7 +385,7 @@ class ScanPlanner:
         return Screener(near, lens, sharp, queries, PayloadView(self.payload), self.k, most, self.cancel)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Log:
     """What happened when a group, or a query alone, looked at ring after ring.
 
@@ -412,7 +412,7 @@ class _Log:
         return np.where(self.rows[place] == rows, ring, NO_RING)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """Queries that were solved exactly.
 

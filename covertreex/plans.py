@@ -24,7 +24,7 @@ SWEEP_SHARE, NEAR_SHARE = 0.92, 0.5
 SMALLEST_LEVEL = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Groups:
     """Queries in an order that puts those of a group together.
 

@@ -60,7 +60,7 @@ class Capabilities:
         return sorted(name for name, asked in MECHANISMS.items() if asked(settings) and name not in self.mechanisms)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QueryBlock:
     """Queries, and what restricts their answers.
 
@@ -115,7 +115,7 @@ class QueryBlock:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScanPlan:
     """Which rows each query is compared with: groups of queries, each with runs of payload rows.
 
@@ -152,7 +152,7 @@ class ScanPlan:
     kth_upper: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchOutput:
     """Arrays that a backend fills; the driver owns them, and no two blocks share a row.
 

@@ -5,15 +5,17 @@ screen whose threshold is the radius. A scan of that alone decides, in canonical
 if its computed distance is at most the radius, so backends and threads have no influence on it.
 """
 
+import threading
 from dataclasses import replace
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
 from covertreex import parallel, plans
 from covertreex._core.boxes import Boxes
 from covertreex.errors import InvalidInputError
+from covertreex.limits import available_memory
 from covertreex.payload import EUCLIDEAN
 from covertreex.planner import choose_screen
 from covertreex.progress import Progress
@@ -24,6 +26,9 @@ GROUPS = 16
 
 #: Neighbours that one scan has room for: queries of a scan times candidates of the query that has most.
 ROOM = 2**20
+
+#: Bytes that each neighbour takes: index and distance, as they are found and in the order of the queries.
+BYTES = 32
 
 
 def check_radius(payload, radius, min_correlation):
@@ -48,7 +53,83 @@ def check_radius(payload, radius, min_correlation):
     return float(np.sqrt(1.0 - min_correlation))
 
 
-def search(payload, queries, radius, settings, backend, n_threads):
+def check_max_bytes(max_bytes):
+    """`max_bytes`, or half of the memory that is available for None.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no positive number.
+    """
+    if max_bytes is None:
+        return available_memory() / 2
+    good = isinstance(max_bytes, Real) and not isinstance(max_bytes, (bool, np.bool_))
+    if not good or not max_bytes > 0:
+        raise InvalidInputError(
+            "max_bytes must be a positive number of bytes, or None for half of the memory available, got "
+            f"{max_bytes!r}. Give math.inf for no limit."
+        )
+    return float(max_bytes)
+
+
+def check_batch_size(batch_size):
+    """`batch_size`.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no positive integer.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise InvalidInputError(f"batch_size must be a number of queries, a positive integer, got {batch_size!r}.")
+    return int(batch_size)
+
+
+def batches(queries, size):
+    """Blocks of `size` consecutive queries at most, each with its own external data alone."""
+    for start, stop in parallel.spans(len(queries), size):
+        block = queries.slice(start, stop)
+        if block.rows[0] < 0:
+            rows = -1 - np.arange(stop - start, dtype=np.int64)
+            data = (array[start:stop] for array in (queries.coords, queries.factors, queries.p))
+            block = replace(block, rows=rows, **dict(zip(("coords", "factors", "p"), data, strict=True)))
+        yield block
+
+
+class _Tally:
+    """Neighbours found so far, and the refusal once they are more than there is memory for."""
+
+    def __init__(self, queries, radius, max_bytes):
+        self.queries, self.radius, self.max_bytes = queries, radius, max_bytes
+        self.answered = self.found = 0
+        self._lock = threading.Lock()
+
+    def add(self, queries, neighbours):
+        with self._lock:
+            self.answered += queries
+            self.found += neighbours
+            answered, found = self.answered, self.found
+        if found * BYTES <= self.max_bytes:
+            return
+        about = found * self.queries / answered
+        fit = int(0.5 * self.max_bytes / BYTES * answered / found)
+        block = f", or go through them block after block: radius_batches(..., batch_size={fit})" if fit else ""
+        raise InvalidInputError(
+            f"there are too many neighbours within {self.radius:.6g}: {found:,} of the first {answered:,} queries, "
+            f"about {about:,.0f} of all {self.queries:,}. They take {BYTES} bytes each, {_size(about * BYTES)}, and "
+            f"max_bytes allows {_size(self.max_bytes)}. Give a smaller radius or a larger max_bytes{block}."
+        )
+
+
+def _size(count):
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000.0:
+            return f"{count:.3g} {unit}"
+        count /= 1000.0
+    return f"{count:,.3g} TB"
+
+
+def search(payload, queries, radius, settings, backend, n_threads, max_bytes=np.inf):
     """All rows within `radius` of each query of a block.
 
     Parameters
@@ -60,6 +141,8 @@ def search(payload, queries, radius, settings, backend, n_threads):
         Which screens may be used.
     backend : Traversal
     n_threads : int
+    max_bytes : float
+        Memory that the neighbours may take, `BYTES` each.
 
     Returns
     -------
@@ -67,7 +150,13 @@ def search(payload, queries, radius, settings, backend, n_threads):
     indices : ndarray, shape (total,), int64
         Payload indices; those of query i, the nearest first (A7), are ``indices[indptr[i]:indptr[i + 1]]``.
     distances : ndarray, shape (total,), float64
+
+    Raises
+    ------
+    InvalidInputError
+        If there are more neighbours than `max_bytes` has room for: they are counted as they are found.
     """
+    tally = _Tally(len(queries), radius, max_bytes)
     cancel = np.zeros(1, dtype=np.int32)
     screen = choose_screen(payload, settings, len(queries))
     groups = plans.group_queries(payload, queries, plans.SWEEP_MOST if screen is not None else plans.NEAR_MOST)
@@ -80,11 +169,11 @@ def search(payload, queries, radius, settings, backend, n_threads):
         shortlists = _all_rows(payload, queries, radius)
 
     def answer(first, last):
-        parts = [
-            _scan(payload, part, settings, backend, cancel)
-            for plan in shortlists(groups.ptr[first : last + 1])
-            for part in _packed(plan)
-        ]
+        parts = []
+        for plan in shortlists(groups.ptr[first : last + 1]):
+            for part in _packed(plan):
+                parts.append(_scan(payload, part, settings, backend, cancel))
+                tally.add(len(parts[-1][0]), len(parts[-1][1]))
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     tasks = [lambda span=span: answer(*span) for span in parallel.spans(len(groups), GROUPS)]
@@ -92,16 +181,19 @@ def search(payload, queries, radius, settings, backend, n_threads):
         found = parallel.run(tasks, n_threads, cancel, on_done=lambda part: progress.advance(len(part[0])))
     if not found:
         return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
-    counts, indices, distances = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
 
-    # From the order of groups to that of the queries.
+    # From the order of groups to that of the queries; a part is let go when it is in its place.
     indptr = np.zeros(len(queries) + 1, dtype=np.int64)
-    indptr[1 + groups.order] = counts
+    indptr[1 + groups.order] = np.concatenate([counts for counts, _, _ in found])
     np.cumsum(indptr, out=indptr)
-    begin = np.cumsum(counts) - counts
-    to = np.arange(len(indices)) + np.repeat(indptr[groups.order] - begin, counts)
-    answers = np.empty_like(indices), np.empty_like(distances)
-    answers[0][to], answers[1][to] = indices, distances
+    answers = np.empty(indptr[-1], dtype=np.int64), np.empty(indptr[-1])
+    begin = 0
+    for number, (counts, indices, distances) in enumerate(found):
+        found[number] = None
+        starts = indptr[groups.order[begin : begin + len(counts)]]
+        to = np.arange(len(indices)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        answers[0][to], answers[1][to] = indices, distances
+        begin += len(counts)
     return indptr, *answers
 
 
@@ -109,8 +201,14 @@ def search(payload, queries, radius, settings, backend, n_threads):
 # that may be within its radius.
 
 
+def _boxes(payload):
+    """Boxes around the rows of a payload, which are made once. Of two threads that make them, one's are kept."""
+    made = payload.__dict__.get("_radius_boxes")
+    return payload.__dict__.setdefault("_radius_boxes", Boxes(payload.coords)) if made is None else made
+
+
 def _near(payload, queries, radius, cancel):
-    boxes, coords = Boxes(payload.coords), plans.query_coords(payload, queries)
+    boxes, coords = _boxes(payload), plans.query_coords(payload, queries)
     # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a row.
     # Beyond this no row of a box computes as within the radius.
     reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)

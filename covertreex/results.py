@@ -10,7 +10,7 @@ from covertreex.settings import TraversalSettings
 from covertreex.telemetry import Telemetry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchResult:
     """Everything about one search.
 
@@ -107,7 +107,7 @@ class SearchResult:
         return np.flatnonzero(np.any(np.sort(earlier, axis=1) != np.sort(self.indices, axis=1), axis=1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RadiusResult:
     """All neighbours within a radius, as the arrays of a sparse matrix in CSR form.
 

@@ -36,7 +36,7 @@ WIDER = 1.0 + 1e-5
 PRODUCT32, PRODUCT64, KERNEL32, KERNEL64, LOOK = 0.0235, 0.047, 1.7, 4.0, 0.8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outside:
     """What a `Screen` needs of queries that are no rows of the payload: as its own, see there."""
 
@@ -345,9 +345,7 @@ def split_all(n, factors, scale, spread, margin, dtype, n_threads, turned=True):
     -------
     basis, head, tail, blunt
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
+    with parallel.one_blas_thread():
         m = factors(slice(0, 0)).shape[1]
         basis, leading = turn(n, factors, scale) if turned else (None, m)
         head, tail = np.empty((n, leading), dtype=dtype), np.empty((n, m - leading), dtype=dtype)

@@ -17,6 +17,9 @@ _CHOICES = {
     "visited": ("plain", "bitset"),
 }
 
+#: The named profiles; filled below, where they are made.
+PROFILES = {}
+
 #: Settings of scans alone, and what turns them off.
 _OF_SCANS = {"gate": False, "gemm": False, "recall_target": 1.0}
 
@@ -31,7 +34,8 @@ class TraversalSettings:
     Parameters
     ----------
     profile : {'gold', 'parity', 'exact', 'fast', 'custom'}
-        The name that results and telemetry carry.
+        The name that results and telemetry carry. It is 'custom' wherever the other settings are not those of the
+        profile named, as in ``dataclasses.replace(PARITY, level_cap=2)``: whoever reads a name can rely on it.
     strategy : {'tree', 'auto'}
         'tree' walks the cover tree; 'auto' lets the driver choose between the tree and a scan.
     precision : {'float64'}
@@ -136,6 +140,9 @@ class TraversalSettings:
             raise SettingsError(
                 f"dynamic_tile starts at an eighth of stream_tile, which must be at least 8; got {self.stream_tile}."
             )
+        named = PROFILES.get(self.profile)
+        if named is not None and asdict(self) != asdict(named):
+            object.__setattr__(self, "profile", "custom")
 
     @staticmethod
     def _number(name, value):
@@ -154,7 +161,7 @@ class TraversalSettings:
         return bool(self.budget_schedule) or self.level_cap > 0 or self.recall_target < 1.0
 
     def replace(self, **changes):
-        """A changed copy; its profile is 'custom' unless `changes` names one.
+        """A changed copy; its profile is 'custom' unless `changes` names one and it is just that.
 
         ``strategy='tree'`` turns off what scans alone have, unless `changes` name it: `gate`, `gemm`, `recall_target`.
         So ``FAST.replace(strategy="tree")`` is exact.
@@ -221,7 +228,7 @@ EXACT = TraversalSettings(
 #: Nearly all of the oracle's answer, for much less: at least 0.999 of the true neighbours.
 FAST = EXACT.replace(profile="fast", recall_target=0.999)
 
-PROFILES = {settings.profile: settings for settings in (GOLD, PARITY, EXACT, FAST)}
+PROFILES.update((settings.profile, settings) for settings in (GOLD, PARITY, EXACT, FAST))
 
 _FLAGS = {"0": False, "1": True}
 
@@ -281,7 +288,8 @@ def settings_from_env(environ=None):
     environ = os.environ if environ is None else environ
     known = ("COVERTREEX_RESIDUAL_PARITY", "COVERTREEX_BACKEND", "COVERTREEX_ENABLE_RUST")
     for name in environ:
-        if name.startswith("COVERTREEX_") and name not in known:
+        # COVERTREEX_TORTURE says how long the tests of this package take; they read it themselves.
+        if name.startswith("COVERTREEX_") and name not in (*known, "COVERTREEX_TORTURE"):
             raise SettingsError(f"unknown environment variable {name}; the known ones are {', '.join(known)}.")
     parity = _environment_flag(environ, "COVERTREEX_RESIDUAL_PARITY", False)
     rust = _environment_flag(environ, "COVERTREEX_ENABLE_RUST", True)

@@ -2,6 +2,10 @@
 
 Kernels fill one row of `COUNTERS` per query; the driver adds them up (`frontier_peak`: the largest). So totals do not
 depend on how queries were cut into blocks or shared among threads.
+
+A fast search may look at every query a second time, from the neighbours of its neighbours. The blocks of that pass have
+the ``pass_number`` 2, and lines of their own; a query stops once, in the first pass, so the stops in a line add up to
+its `queries` there and to 0 later. (Version 1 of the schema had no ``pass_number``.)
 """
 
 import json
@@ -10,7 +14,7 @@ from dataclasses import dataclass, field
 from covertreex.errors import InvalidInputError
 
 SCHEMA = "covertreex.telemetry"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Columns of the counter array that kernels fill, in this order.
 COUNTERS = (
@@ -78,7 +82,7 @@ def merge_totals(totals):
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """One query block: who answered it, how, how many queries, how long, and what was counted.
+    """One query block: who answered it, how, how many queries, how long, what was counted, and in which pass.
 
     Examples
     --------
@@ -96,6 +100,7 @@ class BlockRecord:
     k: int
     seconds: float
     counters: dict
+    pass_number: int = 1
 
     def to_json(self):
         """The block's telemetry line (no newline)."""
@@ -113,6 +118,7 @@ _RECORD_TYPES = {
     "queries": int,
     "k": int,
     "seconds": float,
+    "pass_number": int,
 }
 
 
@@ -123,7 +129,7 @@ class Telemetry:
     Attributes
     ----------
     blocks : tuple of BlockRecord
-        In query order; empty when the settings turn telemetry off.
+        In query order, pass after pass; empty when the settings turn telemetry off.
     counters : dict of str to int
         Totals over all queries.
     seconds : float
@@ -146,8 +152,8 @@ class Telemetry:
 
     @property
     def block_sizes(self):
-        """tuple of int: queries per block, in order."""
-        return tuple(record.queries for record in self.blocks)
+        """tuple of int: queries per block of the first pass, in order; they add up to the queries."""
+        return tuple(record.queries for record in self.blocks if record.pass_number == 1)
 
     def to_jsonl(self):
         """One JSON line per query block, each ending in a newline."""
@@ -197,6 +203,8 @@ def check_line(line):
             fail(name, f"of type {kind.__name__}", value)
         if kind is not str and not 0 <= value < float("inf"):
             fail(name, "finite and not negative", value)
+    if record["pass_number"] < 1:
+        fail("pass_number", "1 or more", record["pass_number"])
     if record["verb"] not in ("search", "scan"):
         fail("verb", "'search' or 'scan'", record["verb"])
     counters = record.get("counters")
@@ -206,8 +214,10 @@ def check_line(line):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             fail(f"counters.{name}", "a whole number, not negative", value)
     stops = sum(counters[name] for name in COUNTERS if name.startswith("stop_"))
-    if stops != record["queries"]:
-        fail("counters", f"such that the stops add up to queries ({record['queries']})", stops)
+    expected = record["queries"] if record["pass_number"] == 1 else 0
+    if stops != expected:
+        why = f"queries ({expected})" if record["pass_number"] == 1 else "0 after the first pass"
+        fail("counters", f"such that the stops add up to {why}", stops)
     extra = sorted(set(record) - set(_RECORD_TYPES) - {"schema", "version", "counters"})
     if extra:
         fail("no field", "outside the schema", extra[0])

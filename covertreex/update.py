@@ -28,7 +28,7 @@ def with_metric(tree, metric):
     if _supplied(metric):
         tree = without_dead(tree)  # nobody has factors for the others
     prepared = metric.prepare(_held(tree), tree.n_threads, order=tree.payload.index)
-    other = type(tree)(tree.X, metric, tree.n_threads, prepared=prepared)
+    other = type(tree)(tree.X, metric, tree._n_threads, prepared=prepared)
     other._ids, other._dead, other._unsorted = tree._ids, tree._dead, tree._unsorted
     other._shape = tree._shape if tree._tree is None else tree._tree
     return other
@@ -67,7 +67,7 @@ def delete(tree, rows):
     dead = np.unique(dead if tree._dead is None else np.concatenate([tree._dead, dead]))
     if len(dead) == len(tree.payload):
         raise InvalidInputError(f"rows names all {len(tree)} points; at least one must be left.")
-    other = type(tree)(tree.X, _settled(tree), tree.n_threads, prepared=(tree.payload, tree._projection))
+    other = type(tree)(tree.X, _settled(tree), tree._n_threads, prepared=(tree.payload, tree._projection))
     other._ids, other._unsorted = tree._ids, tree._unsorted
     other._tree, other._shape = tree._tree, tree._shape
     if len(dead):
@@ -153,7 +153,7 @@ def _remade(tree, X, ids, metric, place, order):
         prepared = payload, tree._projection
     else:
         prepared = metric.prepare(points, tree.n_threads, order=order)
-    other = type(tree)(X, metric, tree.n_threads, prepared=prepared)
+    other = type(tree)(X, metric, tree._n_threads, prepared=prepared)
     other._ids, other._room = ids, room
     return other
 

@@ -84,7 +84,7 @@ class WhitenedScreen(Screen):
         return self._outside(w, none, ones, 1.0, spread)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Look:
     """Pairs of a sample, each of some queries with each of some rows, that tells what a screen would leave.
 
@@ -106,11 +106,9 @@ class Look:
 
 def whitened(payload, looks, pairs, n_threads):
     """The screen that `make_whitened` made of a payload before, or makes now; a payload keeps the first it has."""
-    from threadpoolctl import threadpool_limits
-
     made = payload.kept.held("whitened")
     if made is None:  # where it did not pay for some, it may for more
-        with threadpool_limits(1, user_api="blas"):
+        with parallel.one_blas_thread():
             made = make_whitened(payload, looks, pairs, n_threads)
         if made is not None:
             made = payload.kept.get("whitened", lambda: made)

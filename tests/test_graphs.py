@@ -12,6 +12,7 @@ from covertreex import graphs, planner
 from covertreex._core.canonical import PayloadView
 from covertreex._core.graph import Explorer, merge
 from covertreex._core.screen import Screener
+from covertreex.telemetry import check_line, merge_totals
 from covertreex.testing.reference import make_queries
 
 USABLE = [info.name for info in cx.list_backends() if info.status == "ok"]
@@ -118,6 +119,17 @@ def tree():
     return cx.cover_tree(np.random.default_rng(3).normal(size=(9000, 3)), kernel=cx.RBF(0.7), inducing=200)
 
 
+def check_lines_of_two_passes(telemetry):
+    """In the second each query is answered again, but has stopped before."""
+    lines = [check_line(line) for line in telemetry.to_jsonl().splitlines()]
+    assert [line["block"] for line in lines] == list(range(len(lines)))
+    passes = [[line["queries"] for line in lines if line["pass_number"] == number] for number in (1, 2)]
+    assert [sum(sizes) for sizes in passes] == [9000, 9000]
+    assert len(lines) == len(passes[0]) + len(passes[1])
+    assert telemetry.block_sizes == tuple(passes[0])
+    assert merge_totals(line["counters"] for line in lines) == telemetry.counters
+
+
 @pytest.mark.parametrize("predecessors", [False, True])
 @pytest.mark.parametrize(("k", "target"), [(20, 0.998), (10, 0.995)])
 @pytest.mark.usefixtures("two_passes")
@@ -129,7 +141,7 @@ def test_two_passes_meet_the_target_whoever_answers(tree, predecessors, k, targe
     assert "neighbours of neighbours" in str(result.plan)
     totals = result.telemetry.counters
     assert totals["stop_exhausted"] == 9000
-    assert [record.block for record in result.telemetry.blocks] == list(range(len(result.telemetry.blocks)))
+    check_lines_of_two_passes(result.telemetry)
     for other in ({"n_threads": 1}, *({"backend": name} for name in USABLE)):
         again = tree.search(k, predecessor_mode=predecessors, settings=fast, **other)
         np.testing.assert_array_equal(again.indices, result.indices)

@@ -266,6 +266,7 @@ def test_every_true_neighbour_is_among_the_candidates(pair):
     halos = tree._halos
     walked = module._walk(halos, payload, block, halos.number[block.rows], 8, payload, 2, np.zeros(1, np.int32))
     truth, _ = oracle.canonical(payload, block, 8)
+    assert np.mean(walked.certified) > 0.5
     at = 0
     for q, count in enumerate(walked.counts):
         rows = walked.rows[at : at + count]

@@ -1,13 +1,16 @@
 """The numba backend against the naive one: the same bits and the same counters, whatever the settings."""
 
 import math
+import os
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
-from covertreex_numba import NumbaBackend, backend
+from covertreex_numba import NumbaBackend, backend, kernels
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -417,9 +420,11 @@ def test_cancelled_from_another_thread(residual):
         assert not out.counters[-1].any()
 
 
-def test_without_a_place_for_the_cache(monkeypatch):
-    from covertreex_numba import kernels
+# ---------------------------------------------------------------------------------------------------------------------
+# Where compiled kernels are kept
 
+
+def test_without_a_place_for_the_cache(monkeypatch):
     def njit(**options):
         if options.get("cache"):
             raise RuntimeError("cannot cache function: no locator available")
@@ -427,3 +432,108 @@ def test_without_a_place_for_the_cache(monkeypatch):
 
     monkeypatch.setattr(kernels, "njit", njit)
     assert kernels.jit_entry(len) is len
+
+
+def test_each_state_of_the_sources_has_a_folder_of_its_own(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "b.py").write_text("2")
+    found = [kernels.sources_digest(tmp_path)]
+    for name, text in (("b.py", "3"), ("a.py", "12"), ("c.py", "")):
+        (tmp_path / name).write_text(text)
+        found.append(kernels.sources_digest(tmp_path))
+    assert len(set(found)) == 4
+    assert kernels.sources_digest(tmp_path / "nowhere") is None
+    assert found[-1] == kernels.sources_digest(tmp_path)
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(kernels.config, "CACHE_DIR", "")
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "package" / "kernels.py"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    name = f"covertreex-numba-{kernels.sources_digest()}"
+    assert kernels.cache_folder() == str(tmp_path / "package" / "__pycache__" / name)
+    monkeypatch.setattr(kernels, "__file__", "/dev/null/kernels.py")  # a place that cannot be written
+    assert kernels.cache_folder() == str(tmp_path / "home" / name)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert kernels.cache_folder() is None
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(kernels.os.path, "expanduser", lambda path: path)  # nobody's home is known
+    monkeypatch.chdir(tmp_path)
+    assert kernels.cache_folder() is None
+    assert not (tmp_path / "~").exists()
+    monkeypatch.setattr(kernels.config, "CACHE_DIR", str(tmp_path / "named"))
+    assert kernels.cache_folder() == str(tmp_path / "named" / name)
+    monkeypatch.setattr(kernels.config, "CACHE_DIR", "/dev/null")  # nowhere else, if the user named a place
+    assert kernels.cache_folder() is None
+    monkeypatch.setattr(kernels, "sources_digest", lambda: None)
+    monkeypatch.setattr(kernels.config, "CACHE_DIR", str(tmp_path))
+    assert kernels.cache_folder() is None
+
+
+ALONE = """
+import sys
+import numpy as np
+import covertreex as cx
+tree = cx.cover_tree(np.random.default_rng(0).normal(size=(40, 2)), kernel=cx.RBF(), n_threads=1)
+try:
+    print(tree.knn(1, return_distances=True, settings="exact", backend="numba")[1].sum())
+except cx.BackendError as error:
+    print(f"BackendError: {error}")
+"""
+
+
+def alone(package, **environment):
+    """What a process says that answers with the numba backend in the folder `package`."""
+    path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    command = [sys.executable, "-W", "error", "-c", ALONE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the backend that may be changed."""
+    source = Path(kernels.__file__).parent
+    shutil.copytree(source, tmp_path / "covertreex_numba", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_without_its_compiler_the_backend_says_why(package):
+    said = alone(package, NUMBA_DISABLE_JIT="1")
+    assert said.startswith(
+        "BackendError: the numba backend needs Numba's compiler, which NUMBA_DISABLE_JIT=1 turns off;"
+    )
+
+
+def test_kernels_that_cannot_be_loaded_are_said_to_be(package):
+    (package / "covertreex_numba" / "scan.py").write_text("raise ImportError('Numba needs NumPy 2.2 or less')\n")
+    said = alone(package)
+    assert said.startswith(
+        "BackendError: the numba backend cannot load its kernels: ImportError: Numba needs NumPy 2.2"
+    )
+
+
+@pytest.mark.slow
+def test_what_was_compiled_from_other_sources_never_answers(package):
+    """The entry's own file stays as it is, date and all: Numba would take what it compiled before."""
+    before = alone(package)
+    assert list(package.rglob("*.nbi"))
+    assert alone(package) == before
+    changed = package / "covertreex_numba" / "kernels.py"
+    text = changed.read_text()
+    assert "exp_neg(-0.5 * r2)" in text
+    changed.write_text(text.replace("exp_neg(-0.5 * r2)", "exp_neg(-0.7 * r2)"))
+    assert alone(package) != before
+
+
+@pytest.mark.slow
+def test_without_a_home_or_a_place_to_write_the_backend_answers(package):
+    expected = alone(package)
+    for folder in package.rglob("__pycache__"):
+        shutil.rmtree(folder)
+    (package / "covertreex_numba" / "__pycache__").write_text("in the way of a folder")
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "NUMBA_CACHE_DIR": ""}
+    assert alone(package, **nowhere) == expected
+    assert not list(package.rglob("*.nbi"))

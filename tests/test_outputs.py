@@ -217,3 +217,22 @@ def test_what_a_radius_search_finds(kernel):
     assert table["rank"] == [rank for count in np.diff(found.indptr) for rank in range(count)]
     with pytest.raises(cx.InvalidInputError, match=r"to_gpgp needs as many neighbours for each row.*to_csr, to_frame"):
         outputs.to_gpgp(found)
+
+
+@pytest.mark.parametrize(
+    ("columns", "stored", "expected"),
+    [(5, 9, np.int32), (2**31 - 1, 2**31 - 1, np.int32), (2**31, 9, np.int64), (5, 2**31, np.int64)],
+)
+def test_indices_of_a_sparse_matrix_are_wide_enough(columns, stored, expected):
+    assert outputs._index_dtype(columns, stored) is expected
+
+
+def test_a_sparse_matrix_has_the_indices_that_were_chosen(monkeypatch):
+    """As if it had 2**31 entries."""
+    result = cx.cover_tree([[0.0], [1.0], [3.0]]).radius(2.0)
+    small = outputs.to_csr(result)
+    monkeypatch.setattr(outputs, "_index_dtype", lambda columns, stored: np.int64)
+    large = outputs.to_csr(result, include_self=True)
+    assert small.indices.dtype == small.indptr.dtype == np.int32
+    assert large.shape == (3, 3)
+    assert (large - small).nnz == 0

@@ -153,7 +153,7 @@ def test_gold_has_the_queries_of_the_gold_workload():
 
 
 def test_an_approximate_row_may_differ_but_must_meet_its_target(monkeypatch):
-    low = cx.PARITY.replace(profile="fast", budget_schedule=(8,))
+    low = cx.PARITY.replace(budget_schedule=(8,))
     monkeypatch.setitem(compare.PROFILES, "fast", low)
     output = run(*SMALL, "--rows", "cython/fast,cython/exact,cython/parity")
     assert "All rows agree: recall 1.0, the same bits, 1 approximate with the recall shown." in output

@@ -187,3 +187,112 @@ def test_one_point_and_no_query(backend):
 def test_bad_arguments(metric, arguments, message):
     with pytest.raises(cx.InvalidInputError, match=message):
         tree_of(metric).radius(**arguments)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# More neighbours than there is memory for
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("metric", METRICS)
+def test_too_many_neighbours_are_counted_and_refused(metric, n_threads, backend):
+    tree = tree_of(metric)
+    total = len(tree.radius(np.inf, backend=backend).indices)
+    assert total == N * (N - 1)
+    message = (
+        r"there are too many neighbours within inf: [\d,]+ of the first \d+ queries, about 52,670 of all 230. They "
+        r"take 32 bytes each, 1\.69 MB, and max_bytes allows 1\.69 MB. Give a smaller radius or a larger max_bytes, or "
+        r"go through them block after block: radius_batches\(\.\.\., batch_size=11[45]\)\."
+    )
+    with pytest.raises(cx.InvalidInputError, match=message):
+        tree.radius(np.inf, max_bytes=32 * total - 1, n_threads=n_threads, backend=backend)
+    assert len(tree.radius(np.inf, max_bytes=32 * total, n_threads=n_threads, backend=backend).indices) == total
+
+
+def test_many_neighbours_of_the_first_few_queries_are_enough_to_refuse(monkeypatch):
+    """Nothing near the memory of all of them is ever taken."""
+    monkeypatch.setattr(module, "ROOM", 1000)
+    looked = []
+    scan = module._scan
+    monkeypatch.setattr(module, "_scan", lambda *arguments: looked.append(1) or scan(*arguments))
+    with pytest.raises(cx.InvalidInputError, match=r"about 52,670 of all 230\. .*, and max_bytes allows 64 kB"):
+        tree_of("rbf").radius(np.inf, max_bytes=64_000, n_threads=1)
+    assert len(looked) < 6
+
+
+def test_where_one_query_has_too_many_blocks_are_not_offered():
+    with pytest.raises(cx.InvalidInputError, match=r"allows 5\.5 kB\. Give a smaller radius or a larger max_bytes\.$"):
+        list(tree_of("euclidean").radius_batches(np.inf, batch_size=1, max_bytes=5500))
+
+
+def test_by_default_half_of_the_memory_is_used(monkeypatch):
+    monkeypatch.setattr(module, "available_memory", lambda: 20_000.0)
+    with pytest.raises(cx.InvalidInputError, match="max_bytes allows 10 kB"):
+        tree_of("euclidean").radius(np.inf)
+    assert len(tree_of("euclidean").radius(np.inf, max_bytes=np.inf).indices) == N * (N - 1)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_batches_hold_what_one_search_returns(metric, question, backend):
+    tree, options = tree_of(metric), QUESTIONS[question]
+    r = radii(metric)[2]
+    whole = tree.radius(r, **options, backend=backend)
+    for size in (1 if len(whole) < 10 else 33, 10**6):
+        parts = list(tree.radius_batches(r, **options, batch_size=size, backend=backend))
+        assert [len(part) for part in parts] == [min(size, len(whole) - i) for i in range(0, len(whole), size)]
+        assert [row for part in parts for row in rows_of(part)] == rows_of(whole)
+        assert {(part.radius, part.backend) for part in parts} == {(r, backend)}
+
+
+def test_batches_of_own_factors_and_of_a_tree_with_deleted_points():
+    truth = tree_of("matern52").oracle()
+    tree = cx.cover_tree(data(), kernel=truth.kernel, v_matrix=truth.V, p_diag=truth.p).delete([0, 5, 9])
+    points = np.random.default_rng(2).normal(size=(70, D))
+    options = {"queries": points, "v_query": truth._solve(points)}
+    parts = list(tree.radius_batches(0.9, **options, batch_size=32))
+    assert [row for part in parts for row in rows_of(part)] == rows_of(tree.radius(0.9, **options))
+
+
+def test_batches_search_when_they_are_asked_for(monkeypatch):
+    calls = []
+    search = module.search
+    monkeypatch.setattr(module, "search", lambda *arguments: calls.append(1) or search(*arguments))
+    parts = tree_of("rbf").radius_batches(0.5, batch_size=50)
+    assert calls == []
+    next(parts)
+    assert calls == [1]
+    assert list(tree_of("rbf").radius_batches(0.5, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_bytes": 0}, "max_bytes must be a positive number of bytes, or None for half of .* got 0. Give math.inf"),
+        ({"max_bytes": np.nan}, "max_bytes must be .* got nan"),
+        ({"max_bytes": "1GB"}, "max_bytes must be .* got '1GB'"),
+        ({"max_bytes": True}, "max_bytes must be .* got True"),
+        ({"batch_size": 0}, "batch_size must be a number of queries, a positive integer, got 0"),
+        ({"batch_size": 2.0}, "batch_size must be .* got 2.0"),
+        ({"batch_size": True}, "batch_size must be .* got True"),
+        ({"queries": [N]}, "queries must be rows from 0 to 229, got 230"),
+    ],
+)
+def test_bad_arguments_of_batches_are_told_at_once(arguments, message):
+    with pytest.raises(cx.InvalidInputError, match=message):
+        tree_of("rbf").radius_batches(1.0, **arguments)
+    if "batch_size" not in arguments:
+        with pytest.raises(cx.InvalidInputError, match=message):
+            tree_of("rbf").radius(1.0, **arguments)
+
+
+def test_boxes_are_made_once_for_a_payload(monkeypatch):
+    made = []
+    boxes = module.Boxes
+    monkeypatch.setattr(module, "Boxes", lambda coords: made.append(1) or boxes(coords))
+    tree = cx.cover_tree(data())
+    results = [tree.radius(1.0), tree.radius(1.0), *tree.radius_batches(1.0, batch_size=N)]
+    assert made == [1]
+    assert rows_of(results[0]) == rows_of(results[1]) == rows_of(results[2])
+    assert rows_of(tree.insert(data()[:1]).radius(1.0, range(N))) != rows_of(results[0])
+    assert made == [1, 1]

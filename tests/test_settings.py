@@ -1,6 +1,7 @@
 """Settings: the profiles are what the table of the design says, and do not change; the environment is read once."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -50,6 +51,33 @@ def test_digest_tells_settings_apart():
     assert len({settings.digest() for settings in (*PROFILES.values(), *others)}) == len(PROFILES) + 2
     assert cx.GOLD.replace(profile="gold").digest() == cx.GOLD.digest()
     assert cx.PARITY.replace(radius_floor=0).digest() == cx.PARITY.replace().digest()
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_name_stands_for_what_it_names(name):
+    """Gold runs on numba alone, and parity is compared counter by counter: by name, which must not lie."""
+    profile = PROFILES[name]
+    same = [profile, dataclasses.replace(profile), profile.replace(profile=name), pickle.loads(pickle.dumps(profile))]
+    assert {settings.profile for settings in same} == {name}
+    other = {"exact": "level_cap", "fast": "level_cap"}.get(name, "stream_tile")
+    changed = [
+        dataclasses.replace(profile, **{other: 8}),
+        profile.replace(profile=name, **{other: 8}),
+        TraversalSettings(profile=name),
+        *(dataclasses.replace(profile, profile=one) for one in PROFILES if one != name),
+    ]
+    assert {settings.profile for settings in changed} == {"custom"}
+    assert profile.replace().profile == "custom"  # the same search, by whichever backend can do it
+
+
+def test_changed_gold_and_parity_go_where_their_content_does(rng):
+    tree = cx.cover_tree(rng.normal(size=(60, 2)), kernel=cx.RBF(), inducing=5)
+    capped = dataclasses.replace(cx.PARITY, level_cap=1)
+    result = tree.search(3, settings=capped, backend="cython")
+    assert result.settings.profile == "custom"
+    assert {record.profile for record in result.telemetry.blocks} == {"custom"}
+    wider = dataclasses.replace(cx.GOLD, stream_tile=32)  # no longer what numba alone may run
+    assert tree.search(3, settings=wider, backend="cython").backend == "cython"
 
 
 def test_profiles_are_named():
@@ -268,3 +296,7 @@ def test_ladder_with_a_schedule_moves_its_counters(residual_tree, backend):
     assert counters["budget_escalations"] > 0
     *_, unlimited = outcome(residual_tree, cx.GOLD.replace(), backend)
     assert counters["distance_evals"] < unlimited["distance_evals"]
+
+
+def test_the_variable_of_our_own_tests_is_no_setting():
+    assert settings_from_env({"COVERTREEX_TORTURE": "nightly"}) == settings_from_env({})

@@ -3,9 +3,31 @@
 Importing this package imports no numba; the kernels load (and, once per machine, compile) at the first search.
 """
 
+from importlib import import_module
+
 import numpy as np
 
+from covertreex.errors import BackendError
 from covertreex.protocols import Capabilities
+
+
+def _kernels(name):
+    """A module that needs numba.
+
+    Raises
+    ------
+    BackendError
+        Saying why it cannot be loaded.
+    """
+    try:
+        return import_module(f"covertreex_numba.{name}")
+    except BackendError:
+        raise
+    except Exception as error:  # such as a NumPy that this Numba refuses
+        raise BackendError(
+            f"the numba backend cannot load its kernels: {type(error).__name__}: {error}; install versions of numba "
+            "and numpy that go together, or choose another backend (covertreex.list_backends())."
+        ) from error
 
 
 class NumbaBackend:
@@ -21,9 +43,8 @@ class NumbaBackend:
     def search(self, tree, payload, queries, k, settings, out):
         """Walk a cover tree best-first; parameters as `covertreex.protocols.Traversal.search`."""
         from covertreex_numba import arguments
-        from covertreex_numba.search import search_block
 
-        search_block(
+        _kernels("search").search_block(
             arguments.payload(payload),
             arguments.tree(tree),
             arguments.queries(queries),
@@ -38,9 +59,8 @@ class NumbaBackend:
     def scan(self, payload, plan, k, settings, out):
         """Compare queries with runs of rows; parameters as `covertreex.protocols.Traversal.scan`."""
         from covertreex_numba import arguments
-        from covertreex_numba.scan import scan_block
 
-        scan_block(
+        _kernels("scan").scan_block(
             arguments.payload(payload),
             arguments.plan(plan),
             arguments.queries(plan.queries),

@@ -5,13 +5,27 @@ bit with `covertreex.oracle` and `covertreex/_core/canonical.h`. `math.exp` and 
 them from SVML or from the C library, whichever it finds.
 """
 
+import hashlib
 import math
+import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from covertreex.errors import BackendError
+from covertreex.telemetry import COUNTERS
+from covertreex.tree import DUPLICATE_LEVEL
+
+if config.DISABLE_JIT:
+    raise BackendError(
+        "the numba backend needs Numba's compiler, which NUMBA_DISABLE_JIT=1 turns off; unset it, or choose another "
+        "backend (covertreex.list_backends())."
+    )
 
 EUCLIDEAN = 0
 LANES = 16
@@ -27,16 +41,62 @@ def jit(function):
     return njit(nogil=True, error_model="numpy", forceinline=True)(function)
 
 
-def jit_entry(function):
-    """Compile `function`, which Python calls, without the GIL, and keep the result on disk where there is a place.
+def sources_digest(folder=Path(__file__).parent):
+    """A digest of all that compiled kernels are made of; None where the sources cannot be read.
 
-    Numba does not notice when a function that it inlined from another module has changed: delete ``__pycache__`` then.
+    Numba itself looks at one file's date and size: not at the functions inlined from others, nor at constants.
     """
-    options = {"nogil": True, "error_model": "numpy"}
+    digest = hashlib.sha256(repr((COUNTERS, DUPLICATE_LEVEL)).encode())
     try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither this directory nor the user's cache can be written
-        return njit(**options)(function)
+        files = sorted(Path(folder).glob("*.py"))
+        for file in files:
+            content = file.read_bytes()
+            digest.update(f"{file.name} {len(content)}\n".encode() + content)
+    except OSError:
+        return None
+    return digest.hexdigest()[:16] if files else None
+
+
+def cache_folder():
+    """Where compiled kernels are kept: a folder for each state of the sources, so that no other's is ever used.
+
+    In Numba's own folder, if the user named one; else beside the sources, else in the user's cache; None if there is no
+    place that can be written.
+    """
+    digest = sources_digest()
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    places = [config.CACHE_DIR] if config.CACHE_DIR else [Path(__file__).parent / "__pycache__", Path(home)]
+    for place in places if digest is not None else []:
+        folder = Path(place, f"covertreex-numba-{digest}")
+        if not folder.is_absolute() and not config.CACHE_DIR:  # nobody's home is known
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        return str(folder)
+    return None
+
+
+_FOLDER = cache_folder()
+
+
+def jit_entry(function):
+    """Compile `function`, which Python calls, without the GIL, and keep the result on disk where there is a place."""
+    options = {"nogil": True, "error_model": "numpy"}
+    if _FOLDER is not None:
+        before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER
+        try:
+            compiled = njit(cache=True, **options)(function)
+            # Numba goes on to places of its own, which know nothing of the digest, if it cannot use this one.
+            if Path(compiled.stats.cache_path).is_relative_to(_FOLDER):
+                return compiled
+        except (RuntimeError, OSError):  # "cannot cache function"
+            pass
+        finally:
+            config.CACHE_DIR = before
+    return njit(**options)(function)
 
 
 @intrinsic
