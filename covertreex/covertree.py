@@ -564,7 +564,7 @@ class CoverTree:
         return update.delete(self, rows)
 
     def save(self, path):
-        """Write this tree to a file that `covertreex.load` maps in milliseconds (docs/file-format.md).
+        """Write this tree to a file that `covertreex.load` verifies and maps (docs/file-format.md).
 
         The cover tree is in it if it was built before, and does not hold deleted points; otherwise whoever loads the
         file builds it when it is needed.

@@ -2,6 +2,7 @@
 
 The file is a valid safetensors file. What this module adds is alignment, a digest per array and one of the header, and
 checks: nothing that a file says reaches a kernel before it was compared with everything else that the file says.
+Digests find damage. They do not find a file that was made to mislead, and so arrays are compared with each other too.
 """
 
 import contextlib
@@ -16,8 +17,10 @@ import sys
 from dataclasses import fields
 
 import numpy as np
+import xxhash
 
 from covertreex import parallel
+from covertreex.build import _distances, _farthest, _upper
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.kernels import KERNELS
 from covertreex.metrics import (
@@ -26,15 +29,21 @@ from covertreex.metrics import (
     Euclidean,
     Projection,
     ResidualCorrelation,
+    _solve,
+    sampled_deficit,
     supplied_unit,
     unitless,
 )
-from covertreex.payload import EUCLIDEAN, RESIDUAL, PayloadStore, empty_factors, padded
+from covertreex.oracle import canonical_covariance
+from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
 from covertreex.tree import DUPLICATE_LEVEL, Tree
 from covertreex.update import without_dead
-from covertreex.validation import LARGEST_COORDINATE, read_only
+from covertreex.validation import LARGEST_COORDINATE, check_flag, read_only
 
-FORMAT, VERSION = "covertreex", 1
+FORMAT, VERSION = "covertreex", 2
+
+#: What each version calls its list of digests.
+DIGESTS = {1: "sha256", 2: "xxh3_128"}
 
 #: Every array begins at a multiple of this many bytes: a cache line.
 ALIGN = 64
@@ -42,8 +51,20 @@ ALIGN = 64
 #: Most bytes of a header; safetensors' own limit.
 LONGEST_HEADER = 100_000_000
 
-#: Bytes that are hashed, written or read between two looks at Ctrl-C.
+#: Bytes that are written or read between two looks at Ctrl-C.
 CHUNK = 2**24
+
+#: Bytes that are hashed at once, by one thread. A part of the format: the digest of an array is that of its blocks'.
+BLOCK = 2**26
+
+#: Rows of factors that one task looks at.
+ROWS = 2**12
+
+#: Multiplications that recomputing a sample of rows, or of radii, may take: about a tenth of a second.
+BUDGET = 2**28
+
+#: At least so many rows are in a sample, and so many rows of the Cholesky factor are recomputed.
+SAMPLE, LEADING = 64, 256
 
 #: Levels are exponents of float64 distances.
 HIGHEST_LEVEL = 1100
@@ -258,11 +279,12 @@ def _keys(document, what, *wanted):
     _require(good, f"{what} must be an object with the keys {', '.join(wanted)}")
 
 
-def assemble(document, arrays, n_threads):
+def assemble(document, arrays, n_threads, verify=False):
     """The `CoverTree` that `describe` described; checks, in time linear in n, all that a kernel relies on.
 
     Every index and offset is in range, both maps are each other's inverses, the cover tree is one tree, and all numbers
-    but the factors, which are most of the file, are finite.
+    but the factors, which are most of the file, are finite and bounded. With `verify` the factors are looked at too,
+    and everything that was computed from something else is compared with it (`_Recomputed`).
 
     Raises
     ------
@@ -273,7 +295,7 @@ def assemble(document, arrays, n_threads):
 
     _keys(document, "the description", "metric", "slack_abs", "slack_rel", "floored", "tree")
     arrays = _Arrays(arrays)
-    coords = arrays.numbers("coords", (None, None))
+    coords = arrays.numbers("coords", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     n, d = coords.shape
     index = arrays.places("index", (n,), n)
     row = arrays.places("row", (n,), n)
@@ -288,12 +310,14 @@ def assemble(document, arrays, n_threads):
     else:
         X = coords[row]
 
+    held = X if ids is None else X[ids]
     try:
-        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, X if ids is None else X[ids], row)
+        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, held, row)
+        unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
+        kernel = None if isinstance(metric, Euclidean) else unitless(metric.kernel, unit)
+        scaled = held if kernel is None else kernel.scale(held)
     except InvalidInputError as error:
         raise FileFormatError(f"the metric makes no sense: {error} {_REPAIR}") from None
-    unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
-    kernel = None if isinstance(metric, Euclidean) else unitless(metric.kernel, unit)
     payload = PayloadStore(
         metric=EUCLIDEAN if kernel is None else RESIDUAL,
         kernel=kernel,
@@ -309,6 +333,12 @@ def assemble(document, arrays, n_threads):
     )
     cover = None if document["tree"] is None else _assemble_tree(document["tree"], arrays, index)
     _require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
+    _require(np.array_equal(scaled[index], coords), "the array 'coords' is not the points in units of the lengthscale")
+    if verify:
+        check = _Recomputed(metric, projection, payload, n_threads)
+        check.slack()
+        if cover is not None:
+            check.cover(cover)
     tree = CoverTree(read_only(X), metric, n_threads, prepared=(payload, projection))
     tree._tree = cover
     tree._ids = None if ids is None else read_only(ids)
@@ -337,28 +367,34 @@ def _assemble_metric(document, arrays, X, row):
         factors = arrays.take("factors", np.float64, (n, padded(m)))
         _require(document["p_diag"] in ("none", "p", "array"), "p_diag is none of none, p, array")
         if document["p_diag"] == "array":
-            p_diag = arrays.numbers("p_diag", (n,))
+            p_diag = arrays.numbers("p_diag", (n,), low=0.0)
+            given = np.maximum(p_diag, P_FLOOR * kernel.variance) / unit
+            _require(np.allclose(p[row], given, rtol=1e-9, atol=0.0), "the array 'p' is not what 'p_diag' makes it")
         else:
             p_diag = StoredRows(p, row, unit=unit) if document["p_diag"] == "p" else None
         v_matrix = StoredRows(factors, row, m, math.sqrt(unit))
         metric = ResidualCorrelation(kernel, jitter=jitter, v_matrix=v_matrix, p_diag=p_diag)
         return metric, None, factors, p
 
-    inducing = arrays.numbers("inducing", (None, d))
+    inducing = arrays.numbers("inducing", (None, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     m = len(inducing)
     cholesky = arrays.numbers("cholesky", (m, padded(m)))
     _require(np.all(np.diagonal(cholesky) > 0.0), "the array 'cholesky' has a diagonal that is not positive")
+    _require(not np.any(np.triu(cholesky, 1)), "the array 'cholesky' is not zero above its diagonal")
     factors = arrays.take("factors", np.float64, (n, padded(m)))
     if "inducing_points" in arrays.left:
         _keys(document, "the metric", "name", "kernel", "jitter")
         chosen, seed = arrays.numbers("inducing_points", (m, d), -LARGEST_COORDINATE, LARGEST_COORDINATE), 0
+        source = kernel.scale(chosen)
     else:
         chosen, seed = arrays.places("inducing_rows", (m,), n), 0
+        source = kernel.scale(X[chosen])
         if "seed" in document:
             seed = _integer(document, "seed", 0, 2**1024)
             if m <= n and np.array_equal(_drawn_rows(seed, n, m), chosen):
                 chosen = m
         _keys(document, "the metric", "name", "kernel", "jitter", *(["seed"] if "seed" in document else []))
+    _require(np.array_equal(source, inducing), "the array 'inducing' is not the inducing points that are named")
     metric = ResidualCorrelation(kernel, chosen, seed, jitter)
     return metric, Projection(unitless(kernel), read_only(inducing), read_only(cholesky)), factors, p
 
@@ -409,6 +445,135 @@ def _assemble_tree(document, arrays, index):
     return Tree(root, parent, level, child_ptr, children, parent_distance, si, cover_metric)
 
 
+class _Recomputed:
+    """Compares what a file says was computed with what it was computed from.
+
+    Canonical arithmetic gives the same bits everywhere, so most comparisons are of bits. All rows are looked at where
+    that takes about as long as reading them; where it would take longer, as many as `BUDGET` pays for, evenly spread.
+
+    Parameters
+    ----------
+    metric : Euclidean, Correlation or ResidualCorrelation
+    projection : Projection or None
+    payload : PayloadStore
+    n_threads : int
+
+    Raises
+    ------
+    FileFormatError
+        If factors or p contradict each other, the kernel or the coordinates.
+    """
+
+    def __init__(self, metric, projection, payload, n_threads):
+        self.metric, self.projection, self.payload, self.n_threads = metric, projection, payload, n_threads
+        self.longest = 0.0
+        if payload.metric == RESIDUAL:
+            self._residual()
+        floor = P_FLOOR * payload.variance
+        found = int(np.count_nonzero(payload.p <= floor))
+        _require(payload.floored == found, f"floored is {payload.floored}, but {found} rows of 'p' are at the floor")
+
+    def _sample(self, cost):
+        """Rows to look at, if each takes `cost` multiplications: all that `BUDGET` allows."""
+        n = len(self.payload)
+        count = min(n, max(SAMPLE, BUDGET // cost))
+        return np.arange(n) if count == n else np.unique(np.linspace(0, n - 1, count).astype(np.int64))
+
+    def _residual(self):
+        payload, metric = self.payload, self.metric
+        kernel, variance, m = payload.kernel, payload.variance, payload.factors.shape[1]
+        explained = self._explained()
+        rounding = (m + 64) * ROUNDOFF * variance
+        # This is false for a NaN, and an infinity anywhere in a row makes its sum infinite or one.
+        within = explained <= variance * (1.0 + 1e-6) + rounding
+        _require(np.all(within), "the array 'factors' has rows that are not finite or explain more than the variance")
+        self.longest = float(explained.max())
+        left = np.maximum(variance - explained, P_FLOOR * variance)
+        supplied = isinstance(metric, ResidualCorrelation) and metric.v_matrix is not None
+        if supplied and metric.p_diag is not None:
+            agree = left - rounding - payload.p <= 1e-6 * payload.p
+        else:
+            agree = left == payload.p
+        _require(np.all(agree), "the array 'p' is not the variance that 'factors' leave")
+        if supplied:
+            columns = np.shape(metric.v_matrix)[1]
+            _require(not np.any(payload.factors[:, columns:]), "the array 'factors' is not padded with zeros")
+            try:
+                sampled_deficit(kernel, payload.coords, payload.factors, payload.p, "the array 'factors'")
+            except InvalidInputError as error:
+                raise FileFormatError(f"{error} {_REPAIR}") from None
+        elif m:
+            self._projected()
+
+    def _explained(self):
+        """Canonical ``|v|**2`` of every row of factors."""
+        from covertreex._core.factors import squares
+
+        factors = self.payload.factors
+        out = np.zeros(len(factors))
+        if factors.size:
+            spans = parallel.spans(len(factors), ROWS)
+            parallel.run([lambda s=s: squares(factors[s[0] : s[1]], out[s[0] : s[1]]) for s in spans], self.n_threads)
+        return out
+
+    def _projected(self):
+        """Factors from inducing points: a sample of rows anew, and the leading rows of the Cholesky factor."""
+        from covertreex._core.factors import cholesky
+
+        payload, kernel = self.payload, self.payload.kernel
+        inducing, L = self.projection.inducing, self.projection.cholesky
+        m = min(len(L), LEADING)
+        covariance, leading = canonical_covariance(kernel, inducing[:m]), np.zeros((m, padded(m)))
+        covariance[np.diag_indices(m)] += self.metric.jitter_share
+        good = cholesky(covariance, leading) < 0 and np.allclose(leading[:, :m], L[:m, :m], rtol=1e-9, atol=1e-12)
+        _require(good, "the array 'cholesky' is not that of the kernel, the jitter and 'inducing'")
+        rows = self._sample(len(L) * (len(L) + 64))
+        for start, stop in parallel.spans(len(rows), ROWS):
+            some = rows[start:stop]
+            factors, _ = _solve(kernel, L, inducing, payload.coords[some], self.n_threads)
+            good = np.array_equal(factors, payload.factors[some])
+            _require(good, "the array 'factors' is not that of the kernel, 'inducing', 'cholesky' and 'coords'")
+
+    def slack(self):
+        """B1: less slack than the metric itself gives makes bounds that do not hold."""
+        payload, metric = self.payload, self.metric
+        one = np.zeros(1, dtype=np.int64)
+        if isinstance(metric, ResidualCorrelation):
+            low = slice(at := int(np.argmin(payload.p)), at + 1)
+            m = len(self.projection.inducing) if metric.v_matrix is None else np.shape(metric.v_matrix)[1]
+            point = payload.coords[low], one, payload.factors[low], payload.p[low]
+            made = metric._finish(*point, m, 0.0, self.longest)
+        else:
+            made, _ = metric.prepare(np.zeros((1, payload.coords.shape[1])), order=one)
+        for name in ("slack_abs", "slack_rel"):
+            value, low = getattr(payload, name), getattr(made, name)
+            _require(value >= low * (1.0 - 1e-6), f"{name} is {value!r}, but this metric needs at least {low:.6g}")
+
+    def cover(self, tree):
+        """T3 and T5, but for radii that too many distances are in: these are compared with some of them."""
+        payload, children = self.payload, tree.children
+        if len(children) == 0:
+            _require(tree.si[0] == 0.0 == tree.parent_distance[0], "T5: a single node has a radius or a parent")
+            return
+        distances = tree.parent_distance[children]
+        found = _distances(payload, children, tree.parent[children], self.n_threads)
+        good = tree.parent_distance[tree.root] == 0.0 and np.array_equal(found, distances)
+        _require(good, "T3: the array 'tree.parent_distance' is not the distances between nodes and parents")
+        if tree.cover_metric:
+            level = tree.level[children]
+            reach = np.where(level == DUPLICATE_LEVEL, 0.0, np.ldexp(1.0, np.maximum(level + 1, -1080)))
+            _require(np.all(distances <= reach), "T3: a node is farther from its parent than its level allows")
+        counts = np.diff(tree.child_ptr)
+        inner = np.flatnonzero(counts)
+        near = np.maximum.reduceat(distances, tree.child_ptr[inner])
+        good = not np.any(tree.si[counts == 0]) and np.all(tree.si[inner] >= payload.upper(near))
+        _require(good, "T5: the array 'tree.si' has radii that do not reach to the children")
+        rows = self._sample(32 * (payload.coords.shape[1] + payload.factors.shape[1] + 32))
+        radius = _upper(payload, _farthest(payload, tree.parent, rows, self.n_threads))
+        good = np.array_equal(radius, tree.si) if len(rows) == len(tree) else np.all(radius <= tree.si)
+        _require(good, "T5: the array 'tree.si' has radii that do not reach to all descendants")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The container
 
@@ -421,14 +586,50 @@ def _chunks(view):
     return (view[start : start + CHUNK] for start in range(0, len(view), CHUNK))
 
 
-def _digest(array):
+def digests(arrays, n_threads, version=VERSION):
+    """The digest of each array, by name.
+
+    That is the XXH3-128 of the XXH3-128s of its blocks, one after the other: blocks are hashed at the speed of memory,
+    on threads, and Ctrl-C is heard between them. Version 1 had the SHA-256 of the whole array.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+    n_threads : int
+    version : int
+        Of the format.
+
+    Returns
+    -------
+    dict of str to str
+        In hexadecimal.
+    """
+    if version == 1:
+        cancel = np.zeros(1, dtype=np.int32)
+        found = parallel.run([lambda a=a: _sha256(a, cancel) for a in arrays.values()], n_threads, cancel)
+        return dict(zip(arrays, found, strict=True))
+    blocks = [
+        (name, _bytes(array)[start:stop])
+        for name, array in arrays.items()
+        for start, stop in parallel.spans(array.nbytes, BLOCK)
+    ]
+    found = parallel.run([lambda b=b: xxhash.xxh3_128_digest(b[1]) for b in blocks], n_threads)
+    whole = {name: xxhash.xxh3_128() for name in arrays}
+    for (name, _), digest in zip(blocks, found, strict=True):
+        whole[name].update(digest)
+    return {name: digest.hexdigest() for name, digest in whole.items()}
+
+
+def _sha256(array, cancel):
     digest = hashlib.sha256()
     for chunk in _chunks(_bytes(array)):
+        if cancel[0]:
+            break
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _encode(document, arrays):
+def _encode(document, arrays, n_threads=1):
     """The head of the file (length, JSON, digest of both), and what follows it: arrays, each padded to `ALIGN`."""
     from covertreex import __version__
 
@@ -455,7 +656,7 @@ def _encode(document, arrays):
         "version": str(VERSION),
         "writer": f"covertreex {__version__}",
         "description": json.dumps(document, allow_nan=False),
-        "sha256": json.dumps({name: _digest(array) for name, array in arrays.items()}),
+        DIGESTS[VERSION]: json.dumps(digests(arrays, n_threads)),
     }
     text = json.dumps({"__metadata__": metadata, **entries}).encode()
     text += b" " * (-(8 + len(text)) % ALIGN)
@@ -478,7 +679,7 @@ def save(tree, path):
         raise InvalidInputError(f"path must name a file, got the directory {path!r}. Add a file name.")
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "there is no such directory to save to", folder)
-    head, body = _encode(*describe(tree))
+    head, body = _encode(*describe(tree), tree.n_threads)
     temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -525,7 +726,7 @@ def _parse(text, what):
 
 
 def _read_header(file, size):
-    """(document, digests, where) of an open file of `size` bytes, all of it checked against itself."""
+    """(document, digests, version, where) of an open file of `size` bytes, all of it checked against itself."""
     if size == 0:
         raise FileFormatError(f"it is empty. {_REPAIR}")
     start = file.read(9)
@@ -571,12 +772,13 @@ def _read_header(file, size):
         file.seek(begin)
         blank = len(shape) == 1 and shape[0] < ALIGN and file.read(shape[0]) == bytes(shape[0])
         _require(blank and dtype == DTYPES["U8"], f"it is damaged: {name} is not padding of zeros")
-    for key in ("description", "sha256", "writer"):
+    kind = DIGESTS[int(version)]
+    for key in ("description", kind, "writer"):
         _require(isinstance(metadata.get(key), str), f"it is damaged: the metadata lack {key}")
     _require(all(dtype != DTYPES["U8"] for dtype, _, _ in where.values()), "it is damaged: an array holds bytes")
-    digests = _parse(metadata["sha256"], "its list of checksums")
-    _require(digests.keys() == where.keys(), "it is damaged: arrays and checksums do not belong together")
-    return _parse(metadata["description"], "its description"), digests, where
+    stored = _parse(metadata[kind], "its list of checksums")
+    _require(stored.keys() == where.keys(), "it is damaged: arrays and checksums do not belong together")
+    return _parse(metadata["description"], "its description"), stored, int(version), where
 
 
 def _read_entries(header, start, size):
@@ -625,11 +827,12 @@ def _read(file, dtype, shape, begin):
     return array
 
 
-def load(path, *, mmap=True, verify=None, n_threads=None):
+def load(path, *, mmap=True, verify=True, n_threads=None):
     """Load a tree that `CoverTree.save` wrote; it gives the same answers, to the bit.
 
-    A mapped file is read when it is needed, and processes that map the same file share its memory. Header, sizes, maps
-    and the cover tree are always checked; the checksums of the arrays, which take a look at every byte, if `verify`.
+    Processes that map the same file share its memory. Header, sizes, maps and the cover tree's links are always
+    checked. By default every byte is read, to compare arrays with their checksums and with each other: a damaged file
+    is refused, and does not give other answers.
 
     Parameters
     ----------
@@ -637,9 +840,9 @@ def load(path, *, mmap=True, verify=None, n_threads=None):
     mmap : bool
         Whether to map the file. False reads it into memory: choose it where somebody may overwrite the file in place.
         (`CoverTree.save` never does: who has the old file mapped keeps it.)
-    verify : bool, optional
-        Whether to check every array against its checksum. By default if the file is read, not if it is mapped: damage
-        within factors or coordinates then makes wrong distances, but no crash.
+    verify : bool
+        Whether to read all of the file and check its values. False maps it in milliseconds, and reads it when it is
+        needed: for files that were verified before. Damage then makes wrong distances, but no crash.
     n_threads : int, optional
         Of the loaded tree; as for `cover_tree`. Has no influence on any result.
 
@@ -668,23 +871,27 @@ def load(path, *, mmap=True, verify=None, n_threads=None):
     """
     path = os.path.abspath(os.fsdecode(path))
     n_threads = parallel.given_threads(n_threads)
-    verify = not mmap if verify is None else verify
+    verify = check_flag(verify, "verify")
     try:
         with open(path, "rb", opener=_at_once) as file:
             status = os.fstat(file.fileno())
             _require(stat.S_ISREG(status.st_mode), "it is no regular file")
-            document, digests, where = _read_header(file, status.st_size)
+            document, stored, version, where = _read_header(file, status.st_size)
             if mmap and sys.byteorder == "little":
                 memory = np.memmap(file, dtype=np.uint8, mode="r", shape=(status.st_size,))
                 arrays = {name: _view(memory, *place) for name, place in where.items()}
             else:
                 arrays = {name: _read(file, *place) for name, place in where.items()}
         if verify:
-            for name, array in arrays.items():
-                good = _digest(array) == digests[name]
-                _require(good, f"it is damaged: the array {name!r} does not match its checksum")
+            for name, digest in digests(arrays, n_threads, version).items():
+                _require(digest == stored[name], f"it is damaged: the array {name!r} does not match its checksum")
         arrays = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
-        tree = assemble(document, arrays, n_threads)
+        tree = assemble(document, arrays, n_threads, verify)
+        _require(
+            version > 1 or tree.payload.unit == 1.0,
+            "it is of version 1 of the format, whose factors are in units of the kernel's variance, which is not 1. Make the "
+            "tree anew from its points and save that.",
+        )
     except FileFormatError as error:
         raise FileFormatError(f"cannot load {path!r}: {error}") from None
     if mmap:
@@ -767,7 +974,7 @@ def reopen(origin, n_threads, cover):
     """What another process does with what `_reduce_for_worker` sent."""
     if not origin.is_there():
         return LostTree(origin.path)
-    tree = load(origin.path, n_threads=n_threads)
+    tree = load(origin.path, verify=False, n_threads=n_threads)  # the sender has verified it, or chose not to
     if tree._origin.identity != origin.identity:
         return LostTree(origin.path)
     if cover is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import json
 import math
@@ -15,11 +16,13 @@ import sys
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import covertreex as cx
 from covertreex import persistence
+from covertreex.build import build_tree
 from covertreex.persistence import StoredRows, describe
 from covertreex.tree import DUPLICATE_LEVEL
 
@@ -132,7 +135,7 @@ def assert_same(loaded, tree):
 # Round trips
 
 
-@pytest.mark.parametrize("options", [{}, {"verify": True}, {"mmap": False}, {"mmap": False, "verify": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"verify": False}, {"mmap": False}, {"mmap": False, "verify": False}], ids=str)
 def test_round_trip(tree, options, tmp_path):
     path, built = tmp_path / "tree.safetensors", tree._tree is not None
     tree.save(path)
@@ -257,11 +260,66 @@ def read_by_the_book(data):
     return metadata, {name: array for name, array in arrays.items() if not name.startswith("pad.")}
 
 
+def by_the_book(data, block=2**26):
+    """The digest of an array, from the description alone."""
+    blocks = [xxhash.xxh3_128(data[start : start + block]).digest() for start in range(0, len(data), block)]
+    return xxhash.xxh3_128(b"".join(blocks)).hexdigest()
+
+
+def test_digests_do_not_depend_on_threads_and_blocks_are_as_documented(monkeypatch):
+    assert persistence.BLOCK == 2**26
+    monkeypatch.setattr(persistence, "BLOCK", 100)
+    arrays = {str(size): np.arange(float(size)) for size in (1, 12, 13, 100, 1000)}
+    expected = {name: by_the_book(array.tobytes(), 100) for name, array in arrays.items()}
+    assert persistence.digests(arrays, 1) == persistence.digests(arrays, 3) == expected
+
+
+def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
+    genuine, seen = persistence.parallel.run, []
+
+    def interrupt(block):
+        seen.append(block)
+        raise KeyboardInterrupt
+
+    (tmp_path / "tree").write_bytes(residual[1])
+    monkeypatch.setattr(persistence, "BLOCK", 1000)
+    monkeypatch.setattr(persistence.xxhash, "xxh3_128_digest", interrupt)
+    monkeypatch.setattr(persistence.parallel, "run", lambda tasks, n_threads: genuine(tasks, 1))
+    with pytest.raises(KeyboardInterrupt):
+        cx.load(tmp_path / "tree")
+    assert len(seen) < 5
+
+
+def in_version_1(document, arrays):
+    """A file as version 1 had it: SHA-256 of whole arrays."""
+
+    def edit(header):
+        header["__metadata__"]["version"] = "1"
+        del header["__metadata__"]["xxh3_128"]
+        header["__metadata__"]["sha256"] = json.dumps(
+            {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()}
+        )
+
+    return rewritten(file_of(document, arrays), edit)
+
+
+def test_files_of_version_1(residual, tmp_path):
+    tree, path = residual[0], tmp_path / "tree"
+    data = in_version_1(*describe(tree))
+    path.write_bytes(data)
+    assert_same(cx.load(path), tree)
+    assert answers(cx.load(path, verify=False)) == answers(tree)
+    path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    refuse(path, "does not match its checksum")
+    cancelled = np.ones(1, dtype=np.int32)
+    assert persistence._sha256(tree.X, cancelled) == hashlib.sha256().hexdigest()
+
+
 def test_the_file_is_as_documented(residual):
     tree, data = residual
     metadata, arrays = read_by_the_book(data)
-    assert (metadata["format"], metadata["version"]) == ("covertreex", "1")
-    assert json.loads(metadata["sha256"]) == {n: hashlib.sha256(a.tobytes()).hexdigest() for n, a in arrays.items()}
+    assert (metadata["format"], metadata["version"]) == ("covertreex", "2")
+    assert json.loads(metadata["xxh3_128"]) == {name: by_the_book(array.tobytes()) for name, array in arrays.items()}
     description = json.loads(metadata["description"])
     assert description["tree"] == {"root": tree.tree.root}
     assert description["metric"]["kernel"] == {"name": "matern32", "lengthscale": list(SCALE), "variance": 1.0}
@@ -454,9 +512,9 @@ def rewritten(data, edit):
 
 def test_files_of_the_future(residual, tmp_path):
     path = tmp_path / "tree"
-    for version in ("2", "17"):
+    for version in ("3", "17"):
         path.write_bytes(rewritten(residual[1], lambda h, v=version: h["__metadata__"].update(version=v, new="things")))
-        refuse(path, rf"has version {version} of the format, written by 'covertreex .*up to 1. Upgrade covertreex")
+        refuse(path, rf"has version {version} of the format, written by 'covertreex .*up to 2. Upgrade covertreex")
     for version in ("0", "-1", "1.5", "", "one", "9" * 5000, "²"):
         path.write_bytes(rewritten(residual[1], lambda h, v=version: h["__metadata__"].update(version=v)))
         refuse(path, "its version is")
@@ -498,9 +556,9 @@ HEADERS = {
     "digest elsewhere": lambda h: h.update(header_sha256=h["pad.1"], **{"pad.1": h["header_sha256"]}),
     "renamed": lambda h: h.update(q=h.pop("p")),
     "no metadata": lambda h: h.update(__metadata__=[]),
-    "no checksums": lambda h: h["__metadata__"].pop("sha256"),
-    "checksum missing": lambda h: h["__metadata__"].update(sha256="{}"),
-    "checksums no object": lambda h: h["__metadata__"].update(sha256="[1]"),
+    "no checksums": lambda h: h["__metadata__"].pop("xxh3_128"),
+    "checksum missing": lambda h: h["__metadata__"].update(xxh3_128="{}"),
+    "checksums no object": lambda h: h["__metadata__"].update(xxh3_128="[1]"),
     "no description": lambda h: h["__metadata__"].pop("description"),
     "description no string": lambda h: h["__metadata__"].update(description=3),
     "description no JSON": lambda h: h["__metadata__"].update(description="{"),
@@ -682,6 +740,136 @@ def test_contents_that_lie(residual, match, document_changes, array_changes, tmp
         persistence.restore(document, arrays, 1, None)
 
 
+def scaled_by(name, factor):
+    return lambda a: {name: a[name] * factor}
+
+
+#: (tree, what is said, document, arrays): what contradicts the other arrays; in LIES' form
+CONTRADICTIONS = {
+    "coords huge": ("count", "'coords' has values", {}, lambda a: {"coords": changed(a["coords"], ((2, 1), 1e300))}),
+    "coords moved": ("count", "'coords' is not", {}, lambda a: {"coords": changed(a["coords"], ((2, 1), 0.125))}),
+    "coords moved, x not": ("euclidean", "is missing", {"metric": {"name": "correlation"}}, None),
+    "x moved": ("count", "'coords' is not", {}, lambda a: {"x": changed(a["x"], ((2, 1), 0.125))}),
+    "lengthscale": ("correlation", "'coords' is not", {"kernel": {"lengthscale": 0.5}}, None),
+    "inducing huge": ("count", "'inducing' has values", {}, lambda a: {"inducing": a["inducing"] + 1e300}),
+    "inducing moved": ("count", "'inducing' is not", {}, lambda a: {"inducing": a["inducing"] + 0.1}),
+    "inducing points moved": (
+        "coordinates",
+        "'inducing' is not",
+        {},
+        lambda a: {"inducing_points": a["inducing_points"] + 0.1},
+    ),
+    "other rows": ("count", "'inducing' is not", {}, lambda a: {"inducing_rows": a["inducing_rows"][::-1]}),
+    "cholesky above": ("count", "zero above", {}, lambda a: {"cholesky": changed(a["cholesky"], ((0, 3), 1e-3))}),
+    "cholesky padding": ("count", "zero above", {}, lambda a: {"cholesky": changed(a["cholesky"], ((0, 31), 1.0))}),
+    "cholesky": ("count", "'cholesky' is not that", {}, scaled_by("cholesky", 1.0 + 1e-6)),
+    "cholesky, last digits": ("count", "'factors' is not that", {}, scaled_by("cholesky", 1.0 + 1e-15)),
+    "jitter": ("count", "'cholesky' is not that", {"metric": {"jitter": 1e-3}}, None),
+    "kernel": ("count", "'cholesky' is not that", {"kernel": {"name": "rbf"}}, None),
+    "factors NaN": ("count", "not finite", {}, lambda a: {"factors": changed(a["factors"], ((3, 2), np.nan))}),
+    "factors inf": ("count", "not finite", {}, lambda a: {"factors": changed(a["factors"], ((3, 2), np.inf))}),
+    "factors huge": ("count", "not finite", {}, lambda a: {"factors": changed(a["factors"], ((3, 2), 1e300))}),
+    "factors zero": ("count", "'p' is not", {}, scaled_by("factors", 0.0)),
+    "factors negative": ("count", "'factors' is not that", {}, scaled_by("factors", -1.0)),
+    "p": ("count", "'p' is not", {}, lambda a: {"p": changed(a["p"], (3, 0.5))}),
+    "p of a correlation": ("correlation", "'p' is not", {}, scaled_by("p", 0.5)),
+    "p beside v_matrix": ("v_matrix", "'p' is not", {}, scaled_by("p", 1.5)),
+    "p below": ("p is p", "'p' is not", {}, lambda a: {"p": changed(a["p"], (3, a["p"][3] * 0.9))}),
+    "p beside p_diag": ("p at its floor", "what 'p_diag' makes", {}, lambda a: {"p": changed(a["p"], (3, 2.0))}),
+    "p_diag": ("p at its floor", "what 'p_diag' makes", {}, scaled_by("p_diag", 1.01)),
+    "factors permuted": ("p is p", "'p' is not|eigenvalue", {}, lambda a: {"factors": a["factors"][::-1].copy()}),
+    "factors off the kernel": (
+        "p is p",
+        "eigenvalue",
+        {},
+        lambda a: {"factors": a["factors"] * np.resize([[1], [-1]], (N, 1))},
+    ),
+    "v_matrix padding": ("v_matrix", "'p' is not|padded", {}, lambda a: {"factors": a["factors"][:, ::-1].copy()}),
+    "padding": (
+        "v_matrix and p",
+        "not padded with zeros",
+        {},
+        lambda a: {"factors": changed(a["factors"], ((3, 31), 1e-3))},
+    ),
+    "slack small": ("count", "slack_abs is 1e-300, but this metric needs", {"slack_abs": 1e-300}, None),
+    "slack of Euclid": ("euclidean", "slack_rel is 0.0, but this metric needs", {"slack_rel": 0.0}, None),
+    "slack of v_matrix": ("v_matrix", "slack_abs is 0.0, but this metric needs", {"slack_abs": 0.0}, None),
+    "floored": ("count", "floored is 1, but 0 rows of 'p' are", {"floored": 1}, None),
+    "parent distances": ("count", "T3: the array", {}, scaled_by("tree.parent_distance", 1.0 + 1e-15)),
+    "distance of the root": ("euclidean", "T3: the array", {}, lambda a: {"tree.parent_distance": a["tree.si"]}),
+    "levels fall": (
+        "euclidean",
+        "T3: a node is farther",
+        {},
+        lambda a: {"tree.level": np.maximum(a["tree.level"] - 3, -1100)},
+    ),
+    "radii of children": ("count", "T5: .* the children", {}, scaled_by("tree.si", 0.0)),
+    "radii": ("euclidean", "T5: .* descendants", {}, scaled_by("tree.si", 1.0 + 1e-6)),
+    "radius of a point": ("one point", "T5: a single node", {}, lambda a: {"tree.si": np.ones(1)}),
+}
+
+
+def tree_of(name):
+    tree = MAKERS[name]()
+    _ = tree.tree
+    return tree
+
+
+@pytest.mark.parametrize(("name", "match", "changes", "arrays_of"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_arrays_that_contradict_each_other(name, match, changes, arrays_of, tmp_path):
+    """A file with the right checksums, all its numbers possible, and wrong answers in it."""
+    document, arrays = describe(tree_of(name))
+    document = json.loads(json.dumps(document))
+    for key, value in changes.items():
+        if key == "kernel":
+            document["metric"]["kernel"] |= value
+        elif key == "metric":
+            document["metric"] |= value
+        else:
+            document[key] = value
+    if name == "euclidean" and "metric" in changes:
+        document["metric"]["kernel"] = {"name": "rbf", "lengthscale": 1.0, "variance": 1.0}
+    arrays = arrays | (arrays_of(arrays) if arrays_of else {})
+    path = tmp_path / "tree"
+    path.write_bytes(file_of(document, {name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    refuse(path, match)
+
+
+def test_large_trees_are_compared_in_part(tmp_path, monkeypatch):
+    """Where recomputing everything would take long, a sample is: what must be seen is seen, and genuine files pass."""
+    monkeypatch.setattr(persistence, "BUDGET", 1)
+    monkeypatch.setattr(persistence, "LEADING", 8)
+    for name in ("count", "euclidean", "v_matrix"):
+        tree_of(name).save(tmp_path / name)
+        assert answers(cx.load(tmp_path / name)) == answers(tree_of(name))
+    document, arrays = describe(tree_of("count"))
+    for changes, match in (
+        (scaled_by("factors", -1.0), "'factors' is not that"),
+        (scaled_by("cholesky", 1.0 + 1e-15), "'factors' is not that"),
+        (lambda a: {"tree.si": np.where(a["tree.si"] > 0.0, np.nextafter(a["tree.si"], 0.0), 0.0)}, "T5"),
+    ):
+        (tmp_path / "tree").write_bytes(file_of(document, arrays | changes(arrays)))
+        refuse(tmp_path / "tree", match)
+
+
+def test_verify_is_a_flag(residual, tmp_path):
+    (tmp_path / "tree").write_bytes(residual[1])
+    with pytest.raises(cx.InvalidInputError, match="verify must be True or False, got None"):
+        cx.load(tmp_path / "tree", verify=None)
+
+
+def test_a_tree_without_finite_distances_is_an_error():
+    """Nothing is written where there is no parent: a point that nothing covers ends the build."""
+    tree = cx.cover_tree(points())
+    for value in (np.nan, np.inf, 1e300):
+        for n_threads in (1, 2):
+            coords = tree.payload.coords.copy()
+            coords[tree.payload.row[100]] = value
+            payload = dataclasses.replace(tree.payload, coords=coords)
+            with np.errstate(invalid="ignore"), pytest.raises(cx.InvalidInputError, match="at no finite distance from"):
+                build_tree(payload, n_threads)
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -719,14 +907,19 @@ def test_a_cycle_beside_the_tree_is_seen(residual):
 
 
 def test_factors_of_any_bits_crash_nothing(residual, backend, tmp_path):
-    """Factors are too many to look at when a file is mapped: then anything may be in them."""
+    """Factors are too many to look at when a file is mapped unverified: then anything may be in them."""
     document, arrays = describe(residual[0])
     words = np.random.default_rng(0).integers(0, 2**64, size=arrays["factors"].shape, dtype=np.uint64)
     for factors in (words.view(np.float64), np.full(words.shape, np.nan), np.full(words.shape, 1e300)):
         (tmp_path / "tree").write_bytes(file_of(document, arrays | {"factors": factors}))
-        loaded = cx.load(tmp_path / "tree")
+        refuse(tmp_path / "tree", "'factors' has rows that are not finite")
+        loaded = cx.load(tmp_path / "tree", verify=False)
         with contextlib.suppress(cx.CovertreexError):
             answers(loaded, backend)
+        with contextlib.suppress(cx.CovertreexError):
+            loaded.insert(points(9)[:20])
+        with contextlib.suppress(cx.CovertreexError):
+            answers(loaded.with_metric(cx.RBF(0.4)), backend)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -775,7 +968,7 @@ def test_truncated_files(residual, tmp_path_factory, share):
 
 @given(st.data())
 def test_fuzzed_arrays(residual, tmp_path_factory, data):
-    """Damage among the arrays is an error, or gives answers that may be wrong, but no crash."""
+    """Damage among the arrays is an error; unverified, it gives answers that may be wrong, but no crash."""
     path, fuzzed = tmp_path_factory.getbasetemp() / "fuzzed arrays", bytearray(residual[1])
     for _ in range(data.draw(st.integers(1, 5))):
         at = data.draw(st.integers(head_of(fuzzed), len(fuzzed) - 1))
@@ -784,11 +977,11 @@ def test_fuzzed_arrays(residual, tmp_path_factory, data):
     assume(fuzzed != residual[1])
     path.write_bytes(fuzzed)
     with pytest.raises(cx.FileFormatError):
-        cx.load(path, verify=True)
+        cx.load(path)
     with pytest.raises(cx.FileFormatError):
         cx.load(path, mmap=False)
     with contextlib.suppress(cx.CovertreexError):
-        answers(cx.load(path))
+        answers(cx.load(path, verify=False))
 
 
 def test_a_file_that_shrinks_while_it_is_read(residual, tmp_path, monkeypatch):
@@ -806,12 +999,12 @@ def test_a_file_that_shrinks_while_it_is_read(residual, tmp_path, monkeypatch):
         cx.load(path, mmap=False)
 
 
-def test_mapping_reads_no_factors(tmp_path):
+def test_mapping_unverified_reads_no_factors(tmp_path):
     """Loading takes the time of what is checked, which the factors are not."""
     tree = cx.cover_tree(np.random.default_rng(0).normal(size=(4000, 2)), kernel=cx.Matern32(), inducing=64)
     tree.save(tmp_path / "tree")
     shutil.copy(tmp_path / "tree", tmp_path / "copy")
-    loaded = cx.load(tmp_path / "copy")
+    loaded = cx.load(tmp_path / "copy", verify=False)
     start, size = loaded.payload.factors.ctypes.data, math.prod(loaded.payload.factors.shape) * 8
     resident = 0
     with open("/proc/self/smaps") as file:

@@ -13,6 +13,8 @@ from libc.stdlib cimport free
 
 import numpy as np
 
+from covertreex.errors import InvalidInputError
+
 from covertreex._core.canonical cimport (
     PayloadView,
     cx_distance,
@@ -66,6 +68,7 @@ cdef class Builder:
 
     cdef PayloadView view
     cdef readonly int64_t root
+    cdef int64_t lost  # a row that nothing covers, for its distances are no numbers; -1 as long as there is none
     cdef int64_t[::1] parent, level, first_child, last_child, next_sibling, top_child_level
     cdef double[::1] parent_distance, farthest
     cdef object arrays
@@ -87,7 +90,7 @@ cdef class Builder:
         self.top_child_level = self.arrays["top_child_level"]
         self.parent_distance = self.arrays["parent_distance"]
         self.farthest = self.arrays["farthest"]
-        self.root = root
+        self.root, self.lost = root, -1
         self.level[root] = root_level
 
     def resume(self, rows, parent, level, parent_distance, farthest, above, children):
@@ -128,6 +131,11 @@ cdef class Builder:
                 for i in range(finder.size):
                     self.insert(rows, begin + i, factors.at, &dots[0], finder, i, covers)
             begin += finder.size
+            if self.lost >= 0:
+                raise InvalidInputError(
+                    f"the point of row {self.lost} is at no finite distance from the root of the cover tree, so it has "
+                    "no place there: the coordinates, factors or p are damaged or overflow. Load the file with "
+                    "verify=True, or make the tree again from data that is finite.")
 
     cdef int insert(self, const int64_t[::1] rows, Py_ssize_t position, const double **earlier, double *dots,
                     CoverFinder finder, Py_ssize_t slot, Covers covers) except -1 nogil:
@@ -149,6 +157,9 @@ cdef class Builder:
                 covers.push(slot, y, d)
 
         level, parent, d = self.place(covers)
+        if parent == -1:
+            self.lost = x
+            return
         self.level[x] = level
         self.parent[x] = parent
         self.parent_distance[x] = d

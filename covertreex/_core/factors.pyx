@@ -54,3 +54,11 @@ def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:,
             for i in range(size):
                 p[start + i] = variance - cx_dot16(panel[i], panel[i], out.shape[1])
             start += size
+
+
+def squares(const double[:, ::1] rows, double[::1] out):
+    """``out[i] = |rows[i]|^2``, as `solve` computes it. One thread's work; the caller owns both arrays."""
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(rows.shape[0]):
+            out[i] = cx_dot16(&rows[i, 0], &rows[i, 0], rows.shape[1])
