@@ -1,7 +1,7 @@
 """Metrics: how data becomes a payload (docs/mathematics.md, "The metric")."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,7 +14,16 @@ from covertreex.oracle import canonical_covariance, dot16, kernel_values, square
 from covertreex.ordering import leaf_order
 from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, longest_square, padded
 from covertreex.progress import Progress
-from covertreex.validation import as_array, check_points, check_rows, read_only
+from covertreex.validation import (
+    as_array,
+    as_float64,
+    blaming_float32,
+    check_names,
+    check_points,
+    check_rows,
+    columns_of,
+    read_only,
+)
 
 #: Residual variances are raised to at least this share of k(x, x).
 P_FLOOR = 1e-9
@@ -162,6 +171,15 @@ class ResidualCorrelation:
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
             raise InvalidInputError(f"seed must be an integer, 0 or above, got {self.seed!r}.")
 
+    def of_arrays(self, names):
+        """This metric with arrays in place of tables, columns of inducing points checked against `names`, the data's;
+        whoever reads its attributes later need not know tables."""
+        check_names(names, self.inducing, "inducing")
+        given = {name: getattr(self, name) for name in ("inducing", "v_matrix", "p_diag")}
+        tables = {name: as_array(table, name) for name, table in given.items() if hasattr(table, "to_numpy")
+                  or columns_of(table) is not None}  # fmt: skip
+        return replace(self, **tables) if tables else self
+
     def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
         coords = self.kernel.scale(X)
@@ -265,8 +283,9 @@ class ResidualCorrelation:
         for start, stop in parallel.spans(n, FACTOR_BLOCK):
             factors[start:stop, : V.shape[1]] = V[order[start:stop]]
         factors[:, V.shape[1] :] = 0.0
-        p, deficit = check_factors(self.kernel, factors, V.shape[1], self.p_diag, order)
-        return factors, p, deficit + sampled_deficit(self.kernel, coords[order], factors, p)
+        with blaming_float32(("v_matrix", "p_diag"), V, self.p_diag):
+            p, deficit = check_factors(self.kernel, factors, V.shape[1], self.p_diag, order)
+            return factors, p, deficit + sampled_deficit(self.kernel, coords[order], factors, p)
 
 
 def check_factors(kernel, factors, m, p, where, names=("v_matrix", "p_diag")):
@@ -309,9 +328,7 @@ def check_factors(kernel, factors, m, p, where, names=("v_matrix", "p_diag")):
     if p is None:
         return residual, 0.0
     p = as_array(p, p_name)
-    if p.dtype.kind not in "fiub":
-        raise InvalidInputError(f"{p_name} must be an array of real numbers, got dtype {p.dtype}.")
-    p = p.astype(np.float64)
+    p = as_float64(p, p_name)
     if p.shape != (n,):
         raise InvalidInputError(f"{p_name} must have shape ({n},), one entry per point, got {p.shape}.")
     p = p[where]
