@@ -172,7 +172,11 @@ def _check_digits(array, rounded, name, label=None):
     if array.dtype.kind == "f":
         suspects = np.argwhere((array != rounded) & np.isfinite(rounded))
     else:
-        suspects = np.argwhere((sizes >= LARGEST_INTEGER) & np.isfinite(rounded))
+        suspects = (sizes >= LARGEST_INTEGER) & np.isfinite(rounded)
+        if array.dtype.kind in "iu":  # those that come back are exact; a float beyond the integers cannot come back
+            safe = suspects & (sizes < np.iinfo(array.dtype).max)
+            suspects[safe] = rounded[safe].astype(array.dtype) != array[safe]
+        suspects = np.argwhere(suspects)
     for place in map(tuple, suspects):
         value = array[place]
         exact = value if array.dtype.kind == "f" else int(value) if isinstance(value, (Integral, np.integer)) else None
