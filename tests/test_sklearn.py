@@ -23,6 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from covertreex.sklearn import CoverTreeNeighbors
 
+pd = pytest.importorskip("pandas")
+
 RESIDUAL = {"kernel": cx.Matern32(0.7), "inducing": 10, "random_state": 3}
 
 
