@@ -13,7 +13,16 @@ from covertreex.errors import InvalidInputError
 from covertreex.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
 from covertreex.payload import EUCLIDEAN, PayloadStore, empty_factors
 from covertreex.protocols import QueryBlock
-from covertreex.validation import as_array, check_flag, check_points, check_rows, check_told_apart, read_only
+from covertreex.validation import (
+    as_array,
+    blaming_float32,
+    check_flag,
+    check_names,
+    check_points,
+    check_rows,
+    check_told_apart,
+    read_only,
+)
 
 #: Rows of the data, and queries, whose residual correlations are checked when the caller supplies factors.
 SAMPLE, SAMPLE_QUERIES = 256, 32
@@ -111,6 +120,7 @@ def check(
         raise InvalidInputError("p_query goes with v_query; give both, or v_query alone and p_query is computed.")
     if v_query is not None:
         v_query = _check_v_query(tree, asked, v_query)
+        p_query = None if p_query is None else as_array(p_query, "p_query")
     elif asked.ndim == 2 and tree._projection is None:
         raise InvalidInputError(
             "queries given as coordinates need inducing points (inducing=...) or factors of their own (v_query=...): "
@@ -174,10 +184,11 @@ def _check_queries(tree, queries):
     if queries is None:
         return tree.ids
     array = as_array(queries, "queries")
+    check_names(tree.feature_names_in_, queries, "queries")
     if array.shape == (0, tree.X.shape[1]):
         return np.zeros(array.shape)  # nothing is asked
     if array.ndim == 2:
-        return check_points(array, "queries", columns=tree.X.shape[1])
+        return check_points(queries, "queries", columns=tree.X.shape[1])
     if array.ndim == 0:
         raise InvalidInputError(
             f"queries must be integer rows, shape (q,), or coordinates, shape (q, d); got {queries!r}. "
@@ -293,10 +304,12 @@ def _supplied(tree, queries):
     factors = empty_factors(len(coords), payload.factors.shape[1])
     factors[:, :m], factors[:, m:] = queries.v_query / np.sqrt(unit), 0.0
     names = ("v_query", "p_query")
-    p, deficit = check_factors(kernel, factors, m, queries.p_query, np.arange(len(coords)), unit, names)
+    with blaming_float32(names, queries.v_query, queries.p_query):
+        p, deficit = check_factors(kernel, factors, m, queries.p_query, np.arange(len(coords)), unit, names)
     p = np.maximum(p, P_FLOOR * kernel.variance)
     if tree._sample is None:
         rows = np.unique(np.linspace(0, len(payload) - 1, SAMPLE).astype(np.int64))
         tree._sample = FactorSample(kernel, payload.coords[rows], payload.factors[rows], payload.p[rows])
     some = np.unique(np.linspace(0, len(coords) - 1, SAMPLE_QUERIES).astype(np.int64))
-    return coords, factors, p, deficit + tree._sample.deficit(coords[some], factors[some], p[some], names[0])
+    with blaming_float32(names, queries.v_query, queries.p_query):
+        return coords, factors, p, deficit + tree._sample.deficit(coords[some], factors[some], p[some], names[0])

@@ -12,7 +12,7 @@ from covertreex.oracle import DenseOracle
 from covertreex.payload import EUCLIDEAN
 from covertreex.results import RadiusResult, SearchResult, recall_interval
 from covertreex.settings import resolve_settings, settings_from_env
-from covertreex.validation import check_k, check_points, read_only
+from covertreex.validation import check_k, check_points, feature_names, read_only
 
 
 class CoverTree:
@@ -26,6 +26,9 @@ class CoverTree:
     payload : PayloadStore
         What distances are computed from; shared by all backends.
     n_threads : int
+    feature_names_in_ : tuple of str, or None
+        Names of the columns, if the points came as a table whose columns all have strings for names. Tables that are
+        asked for or inserted must have the same, in the same order; arrays, which have none, go by position.
 
     Examples
     --------
@@ -39,6 +42,7 @@ class CoverTree:
         self.X = X
         self.metric = metric
         self._n_threads = n_threads  # None stays None, for a process with other cores that the tree is sent to
+        self.feature_names_in_ = None
         self.payload, self._projection = metric.prepare(X, self.n_threads) if prepared is None else prepared
         self._tree = None
         self._shape = None  # a cover tree of the same points in another metric
@@ -693,6 +697,7 @@ def cover_tree(
     >>> tree.knn(k=10, predecessor_mode=True).shape
     (500, 10)
     """
+    names = feature_names(X)
     X = check_points(X, "X")
     if metric is None:
         if kernel is None:
@@ -713,4 +718,8 @@ def cover_tree(
         )
     elif not isinstance(metric, (Euclidean, Correlation, ResidualCorrelation)):
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
-    return CoverTree(read_only(X.copy()), metric, parallel.given_threads(n_threads))
+    if isinstance(metric, ResidualCorrelation):
+        metric = metric.of_arrays(names)
+    tree = CoverTree(read_only(X.copy()), metric, parallel.given_threads(n_threads))
+    tree.feature_names_in_ = names
+    return tree

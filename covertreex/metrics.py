@@ -15,7 +15,17 @@ from covertreex.oracle import canonical_covariance, dot16, kernel_values, square
 from covertreex.ordering import leaf_order
 from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, longest_square, padded
 from covertreex.progress import Progress
-from covertreex.validation import as_array, check_points, check_rows, check_told_apart, read_only
+from covertreex.validation import (
+    as_array,
+    as_float64,
+    blaming_float32,
+    check_names,
+    check_points,
+    check_rows,
+    check_told_apart,
+    columns_of,
+    read_only,
+)
 
 #: Residual variances are raised to at least this share of k(x, x).
 P_FLOOR = 1e-9
@@ -202,6 +212,15 @@ class ResidualCorrelation:
             return JITTER * (self.kernel.variance / self.unit)
         return self.jitter / self.unit
 
+    def of_arrays(self, names):
+        """This metric with arrays in place of tables, columns of inducing points checked against `names`, the data's;
+        whoever reads its attributes later need not know tables."""
+        check_names(names, self.inducing, "inducing")
+        given = {name: getattr(self, name) for name in ("inducing", "v_matrix", "p_diag")}
+        tables = {name: as_array(table, name) for name, table in given.items() if hasattr(table, "to_numpy")
+                  or columns_of(table) is not None}  # fmt: skip
+        return replace(self, **tables) if tables else self
+
     def prepare(self, X, n_threads=1, order=None):
         """As `Euclidean.prepare`."""
         kernel = self.unitless
@@ -311,8 +330,9 @@ class ResidualCorrelation:
         for start, stop in parallel.spans(n, FACTOR_BLOCK):
             factors[start:stop, : V.shape[1]] = V[order[start:stop]] / root
         factors[:, V.shape[1] :] = 0.0
-        p, deficit = check_factors(kernel, factors, V.shape[1], self.p_diag, order, self.unit)
-        return factors, p, deficit + sampled_deficit(kernel, coords[order], factors, p)
+        with blaming_float32(("v_matrix", "p_diag"), V, self.p_diag):
+            p, deficit = check_factors(kernel, factors, V.shape[1], self.p_diag, order, self.unit)
+            return factors, p, deficit + sampled_deficit(kernel, coords[order], factors, p)
 
 
 def supplied_unit(kernel):
@@ -369,9 +389,7 @@ def check_factors(kernel, factors, m, p, where, unit, names=("v_matrix", "p_diag
     if p is None:
         return residual, 0.0
     p = as_array(p, p_name)
-    if p.dtype.kind not in "fiub":
-        raise InvalidInputError(f"{p_name} must be an array of real numbers, got dtype {p.dtype}.")
-    p = p.astype(np.float64)
+    p = as_float64(p, p_name)
     if p.shape != (n,):
         raise InvalidInputError(f"{p_name} must have shape ({n},), one entry per point, got {p.shape}.")
     p = p[where]

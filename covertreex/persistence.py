@@ -155,6 +155,8 @@ def describe(tree):
         "floored": int(payload.floored),
         "tree": None,
     }
+    if tree.feature_names_in_ is not None:
+        document["feature_names"] = list(tree.feature_names_in_)
     if tree._tree is not None:
         document["tree"] = {"root": int(tree._tree.root)}
         if not tree._tree.cover_metric:
@@ -293,10 +295,15 @@ def assemble(document, arrays, n_threads, verify=False):
     """
     from covertreex.covertree import CoverTree
 
+    document = dict(document) if isinstance(document, dict) else document
+    names = document.pop("feature_names", None) if isinstance(document, dict) else None
     _keys(document, "the description", "metric", "slack_abs", "slack_rel", "floored", "tree")
     arrays = _Arrays(arrays)
     coords = arrays.numbers("coords", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     n, d = coords.shape
+    if names is not None:
+        good = isinstance(names, list) and len(names) == d and all(isinstance(name, str) for name in names)
+        _require(good, f"feature_names must be {d} strings, one per column, but is {names!r}")
     index = arrays.places("index", (n,), n)
     row = arrays.places("row", (n,), n)
     _require(np.array_equal(row[index], np.arange(n)), "the arrays 'index' and 'row' are not each other's inverse")
@@ -342,6 +349,7 @@ def assemble(document, arrays, n_threads, verify=False):
     tree = CoverTree(read_only(X), metric, n_threads, prepared=(payload, projection))
     tree._tree = cover
     tree._ids = None if ids is None else read_only(ids)
+    tree.feature_names_in_ = None if names is None else tuple(names)
     return tree
 
 

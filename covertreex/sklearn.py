@@ -5,6 +5,7 @@ import numpy as np
 from covertreex.covertree import cover_tree
 from covertreex.errors import InvalidInputError
 from covertreex.outputs import MODES, to_csr
+from covertreex.validation import check_exact, check_names, feature_names
 
 try:
     from joblib import effective_n_jobs
@@ -121,7 +122,11 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             or self.n_neighbors < 1
         ):
             raise InvalidInputError(f"n_neighbors must be a positive integer, got {self.n_neighbors!r}.")
-        X = validate_data(self, X, dtype=np.float64, order="C")
+        given = X
+        X = validate_data(self, given, dtype=np.float64, order="C")
+        check_exact(given, "X")
+        names = feature_names(given)
+        check_names(names, self.inducing, "inducing")
         seed = self.random_state
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
@@ -133,6 +138,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             seed=seed,
             n_threads=effective_n_jobs(self.n_jobs),
         )
+        self.tree_.feature_names_in_ = names
         self.n_samples_fit_ = len(X)
         return self
 
@@ -287,7 +293,11 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )
 
     def _queries(self, X):
-        return None if X is None else validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        if X is None:
+            return None
+        queries = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        check_exact(X, "X")
+        return queries
 
     @property
     def _n_features_out(self):

@@ -2,15 +2,16 @@
 
 import csv
 import os
+import re
 import zipfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from covertreex.errors import InvalidInputError
-from covertreex.validation import LARGEST_COORDINATE
+from covertreex.validation import LARGEST_COORDINATE, LARGEST_INTEGER, as_float64
 from covertreex.workloads import unit_vectors
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -19,6 +20,9 @@ OUTPUT_SUFFIXES = (".npz", ".csv")
 
 #: Cells that stand for a value that is not there, in lower case.
 MISSING_WORDS = frozenset({"", "na", "n/a", "null", "none", "-"})
+
+#: Names of columns that have none; pandas makes up the second when it reads a file with the first.
+_UNNAMED = re.compile(r"|Unnamed: [0-9]+")
 
 #: Reasons for rejecting a row, in the order in which they are looked for.
 MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE = (
@@ -58,6 +62,10 @@ class PointTable:
     rejections : tuple of Rejection
     columns : tuple of str
         The columns that were used.
+    header : str
+        What a text file's first row was taken for, for people to read.
+    index : str
+        Which column was left out as row numbers, for people to read; mostly empty.
     """
 
     X: np.ndarray
@@ -65,6 +73,8 @@ class PointTable:
     read: int
     rejections: tuple
     columns: tuple
+    header: str = ""
+    index: str = ""
 
     @property
     def rejected(self):
@@ -72,7 +82,7 @@ class PointTable:
         return self.read - len(self.rows)
 
 
-def read_points(path, *, columns=None, latitude=None, longitude=None, array=None):
+def read_points(path, *, columns=None, latitude=None, longitude=None, array=None, header=None):
     """Read points from a CSV, ``.npy`` or ``.npz`` file.
 
     Parameters
@@ -85,6 +95,10 @@ def read_points(path, *, columns=None, latitude=None, longitude=None, array=None
         Two columns in degrees instead of `columns`; the points become unit vectors.
     array : str, optional
         Which array of an ``.npz`` file; needed if there are several.
+    header : bool, optional
+        Whether the first row of a text file names the columns. By default it does unless all its cells are numbers; if
+        these could be names all the same, the file is refused. Where there is a header, a first column without a name
+        that counts the rows, as pandas and R write it, is left out.
 
     Returns
     -------
@@ -93,7 +107,8 @@ def read_points(path, *, columns=None, latitude=None, longitude=None, array=None
     Raises
     ------
     InvalidInputError
-        If the file cannot be read, a column is not there, or no row can be used.
+        If the file cannot be read, a column is not there, it is not clear whether the first row is a header, float64
+        cannot hold an integer, or no row can be used.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -103,15 +118,18 @@ def read_points(path, *, columns=None, latitude=None, longitude=None, array=None
         raise InvalidInputError("give either columns, or latitude and longitude, not both.")
     if array is not None and suffix != ".npz":
         raise InvalidInputError(f"an array can be named in an .npz file only, not in {path}.")
+    if header is not None and suffix not in TEXT_SUFFIXES:
+        raise InvalidInputError(f"only a text file ({', '.join(TEXT_SUFFIXES)}) may have a header, and {path} is none.")
     wanted = columns if latitude is None else (latitude, longitude)
+    said = {}
     if suffix in TEXT_SUFFIXES:
-        values, reason, cell, names = _read_text(path, wanted)
+        values, reason, cell, names, said = _read_text(path, wanted, header)
     elif suffix in (".npy", ".npz"):
         values, names = _read_array(path, wanted, array)
         reason, cell = np.zeros(len(values), dtype=np.int64), {}
     else:
         raise InvalidInputError(f"{path} must end in one of {', '.join(INPUT_SUFFIXES)}; convert it to CSV.")
-    return _accepted(path, values, reason, cell, names, on_sphere=latitude is not None)
+    return replace(_accepted(path, values, reason, cell, names, on_sphere=latitude is not None), **said)
 
 
 _REASONS = ("", MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE)
@@ -159,35 +177,76 @@ def _is_number(text):
     return True
 
 
-def _read_text(path, wanted):
-    """Values, reason codes, first cell at fault by reason, and names of the columns used."""
+def _read_text(path, wanted, header):
+    """Values, reason codes, first cell at fault by reason, names of the columns used, and what to say of the header."""
     try:
         # Names in an old encoding must not stand in the way of numbers, which are ASCII in all of them.
         with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            lines = csv.reader(file, delimiter=delimiter)
-            header = next(lines, None)
-            if header is None:
+            first = next((line for line in iter(file.readline, "") if line.strip()), None)
+            if first is None:
                 raise InvalidInputError(f"{path} is empty.")
-            names = [name.strip() for name in header]
-            rest = lines
-            if all(_is_number(name) or name.lower() in MISSING_WORDS for name in names):
+            tab = path.suffix.lower() == ".tsv" and "\t" in first
+            file.seek(0)
+            lines = csv.reader(file, delimiter="\t" if tab else max(",;\t", key=first.count))
+            names = [
+                name.strip() for name in next(line for line in lines if any(map(str.strip, line)) or len(line) > 1)
+            ]
+            numbers = all(_is_number(name) or name.lower() in MISSING_WORDS for name in names)
+            unnamed = header is not False and len(names) > 1 and _UNNAMED.fullmatch(names[0]) is not None
+            unclear = header is None and numbers and _could_be_names(names[unnamed:])
+            if unclear and not unnamed:
+                raise InvalidInputError(_unclear(path, names))
+            has_header = (unclear or not numbers) if header is None else header
+            nameless = [column for column, name in enumerate(names) if has_header and _UNNAMED.fullmatch(name)]
+            if has_header:
+                rows, said = lines, {"header": "the first row, which names the columns"}
+            else:
+                rows, said = _chain(names, lines), {"header": "none, the first row is a point"}
                 names = [str(column) for column in range(len(names))]
-                rest = _chain(header, lines)
-            elif wanted is None and "" in names:
-                # Most likely row numbers that another program put there, and no coordinate.
-                raise InvalidInputError(
-                    f"column {names.index('')} of {path} has no name; name the columns that hold the coordinates, "
-                    f"out of: {', '.join(filter(None, names))}."
-                )
-            at = _columns(path, names, wanted)
-            return *_parse(rest, at, names), [names[column] for column in at]
+            if wanted is None:
+                at = [column for column in range(len(names)) if column not in nameless]
+            else:
+                at = _columns(path, names, wanted)
+            firsts = [] if 0 in nameless else None
+            values, reasons, cells = _parse(path, rows, at, names, firsts)
+            counts = firsts is not None and _count_rows(firsts)
+            if unclear and not counts:
+                raise InvalidInputError(_unclear(path, names))
+            if wanted is None and nameless:
+                if nameless != [0] or not counts or not at:
+                    # Most likely row numbers that another program put there, and no coordinate.
+                    raise InvalidInputError(
+                        f"column {nameless[0]} of {path} has no name; name the columns that hold the coordinates, "
+                        f"out of: {', '.join(filter(None, names))}."
+                    )
+                said["index"] = "the first column, which has no name and counts the rows"
+            return values, reasons, cells, [names[column] for column in at], said
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}.") from None
     except csv.Error as error:
         raise InvalidInputError(f"{path} is not a CSV file, line {lines.line_num}: {error}.") from None
+
+
+def _unclear(path, names):
+    shown = ",".join(names[:6]) + ",..." * (len(names) > 6)
+    return (
+        f"the first row of {path}, {shown}, may be a point or the names of the columns. Say which: --no-header "
+        "(header=False) for a point, --header (header=True) for names; and name the coordinates with --columns "
+        "(columns=[...]) if a column is none."
+    )
+
+
+def _could_be_names(cells):
+    """Whether a row of numbers may be a header, such as pandas makes of columns without names, or of years."""
+    if not all(re.fullmatch(r"[0-9]+", cell) for cell in cells):
+        return False
+    numbers = [int(cell) for cell in cells]
+    return numbers == [0] or (len(numbers) > 1 and all(np.diff(numbers) > 0))
+
+
+def _count_rows(cells):
+    """Whether these count from 0 or 1, as the row numbers that pandas and R write."""
+    return len(cells) > 0 and any(cells == [str(i + start) for i in range(len(cells))] for start in (0, 1))
 
 
 def _chain(first, rest):
@@ -195,20 +254,27 @@ def _chain(first, rest):
     yield from rest
 
 
-def _parse(lines, at, names):
+def _parse(path, lines, at, names, firsts):
+    """Values, reason codes, and the first cell at fault by reason; the first cell of each row goes to `firsts`."""
     values, reasons, cells = [], [], {}
     width = len(names)
     for line in lines:
         if not line and width > 1:
             continue
+        if firsts is not None:
+            firsts.append(line[0].strip())
         try:
             if _has_more(line, width):
                 raise ValueError
             numbers = [float(line[column]) for column in at]
             if any("_" in line[column] for column in at):
                 raise ValueError
+            if max(map(abs, numbers), default=0.0) >= LARGEST_INTEGER:
+                _check_integers(path, len(values), line, at, names)
             reasons.append(0)
-        except (ValueError, IndexError):
+        except (ValueError, IndexError) as error:
+            if isinstance(error, InvalidInputError):
+                raise
             name, example = _fault(line, at, names)
             cells.setdefault(name, (len(values), example))
             reasons.append(_REASONS.index(name))
@@ -216,6 +282,17 @@ def _parse(lines, at, names):
         values.append(numbers)
     array = np.array(values, dtype=np.float64).reshape(len(values), len(at))
     return array, np.array(reasons, dtype=np.int64), cells
+
+
+def _check_integers(path, row, line, at, names):
+    for column in at:
+        text = line[column].strip()
+        if re.fullmatch(r"[+-]?[0-9]{1,300}", text) and int(float(text)) != int(text):
+            raise InvalidInputError(
+                f"{path} has an integer beyond 2**53 that float64, which is used here, would round: {text} at row "
+                f"{row}, column {names[column]!r}. Subtract an offset, such as the smallest, or take a larger unit, "
+                "such as seconds for nanoseconds."
+            )
 
 
 def _has_more(line, width):
@@ -274,7 +351,7 @@ def _read_array(path, wanted, array):
     values = values.reshape(len(values), -1) if values.size else values.reshape(0, 1)
     names = [str(column) for column in range(values.shape[1])]
     at = _columns(path, names, wanted)
-    return values[:, at].astype(np.float64), [names[column] for column in at]
+    return as_float64(values[:, at], str(path)), [names[column] for column in at]
 
 
 def _array_name(path, files, array):

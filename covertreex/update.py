@@ -16,7 +16,7 @@ from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.ordering import leaf_order
-from covertreex.validation import as_array, check_points, check_rows, read_only
+from covertreex.validation import as_array, as_float64, check_names, check_points, check_rows, read_only
 
 #: Share of the rows that may stand behind the leaf order of the others, and share that may be those of deleted points.
 UNSORTED, DEAD = 1 / 8, 1 / 4
@@ -24,18 +24,20 @@ UNSORTED, DEAD = 1 / 8, 1 / 4
 
 def with_metric(tree, metric):
     """See `CoverTree.with_metric`."""
-    metric = _another(tree, metric)
+    metric = _another(tree, metric.of_arrays(tree.feature_names_in_) if hasattr(metric, "of_arrays") else metric)
     if _supplied(metric):
         tree = without_dead(tree)  # nobody has factors for the others
     prepared = metric.prepare(_held(tree), tree.n_threads, order=tree.payload.index)
     other = type(tree)(tree.X, metric, tree._n_threads, prepared=prepared)
     other._ids, other._dead, other._unsorted = tree._ids, tree._dead, tree._unsorted
     other._shape = tree._shape if tree._tree is None else tree._tree
+    other.feature_names_in_ = tree.feature_names_in_
     return other
 
 
 def insert(tree, X_new, v_matrix, p_diag):
     """See `CoverTree.insert`."""
+    check_names(tree.feature_names_in_, X_new, "X_new")
     X_new = check_points(X_new, "X_new", columns=tree.X.shape[1])
     payload, metric, count = tree.payload, _settled(tree), len(X_new)
     if not _supplied(metric) and (v_matrix is not None or p_diag is not None):
@@ -70,6 +72,7 @@ def delete(tree, rows):
     other = type(tree)(tree.X, _settled(tree), tree._n_threads, prepared=(tree.payload, tree._projection))
     other._ids, other._unsorted = tree._ids, tree._unsorted
     other._tree, other._shape = tree._tree, tree._shape
+    other.feature_names_in_ = tree.feature_names_in_
     if len(dead):
         other._dead = read_only(dead)
     return other if len(dead) <= DEAD * len(tree.payload) else without_dead(other)
@@ -155,6 +158,7 @@ def _remade(tree, X, ids, metric, place, order):
         prepared = metric.prepare(points, tree.n_threads, order=order)
     other = type(tree)(X, metric, tree._n_threads, prepared=prepared)
     other._ids, other._room = ids, room
+    other.feature_names_in_ = tree.feature_names_in_
     return other
 
 
@@ -171,7 +175,7 @@ def _joined(metric, count, v_new, p_new):
         raise InvalidInputError(f"v_matrix must have shape ({count}, {V.shape[1]}), got {v_new.shape}.")
     V = np.concatenate([V, v_new])
     if p is not None:
-        p_new = as_array(p_new, "p_diag")
+        p_new = as_float64(as_array(p_new, "p_diag"), "p_diag")
         if p_new.shape != (count,):
             raise InvalidInputError(f"p_diag must have shape ({count},), got {p_new.shape}.")
         p = np.concatenate([p, p_new])

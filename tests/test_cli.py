@@ -467,7 +467,8 @@ n,-90,360
 
 @pytest.mark.parametrize(
     "text",
-    ["x,y\n1,2\n3,4\n", "1,2\n3,4", "x;y\r\n1;2\r\n3;4\r\n", "x\ty\n1\t2\n3\t4\n", b"\xef\xbb\xbfx,y\n1,2\n3,4\n",
+    ["x,y\n1,2\n3,4\n", "1.0,2\n3,4",
+     "\n \nx,y\n\n1,2\n\n3,4,\n","x;y\r\n1;2\r\n3;4\r\n", "x\ty\n1\t2\n3\t4\n", b"\xef\xbb\xbfx,y\n1,2\n3,4\n",
      '"x","y"\n"1"," 2"\n3,4\n', b"x,y,\xe9\n1,2,\xe9\n3,4,\xe9\n"],
 )  # fmt: skip
 def test_text_files_come_in_many_shapes(here, text):
@@ -478,6 +479,104 @@ def test_text_files_come_in_many_shapes(here, text):
 def test_a_file_without_header_may_begin_with_a_missing_value(here):
     table = read(here, "1,NA\n3,4\n")
     assert (table.rows.tolist(), table.columns) == ([1], ("0", "1"))
+
+
+HEADERS = {
+    "pandas": (",x,y\n0,5,6\n1,7,8\n", {}, [[5, 6], [7, 8]], ("x", "y"), True),
+    "pandas without names": (",0,1\n0,5,6\n1,7,8\n", {}, [[5, 6], [7, 8]], ("0", "1"), True),
+    "pandas without names, one": (",0\n0,5\n1,7\n", {}, [[5], [7]], ("0",), True),
+    "pandas, read and written": ("Unnamed: 0,x\n0,5\n1,7\n", {}, [[5], [7]], ("x",), True),
+    "R": ('"","x","y"\n"1",5,6\n"2",7,8\n', {}, [[5, 6], [7, 8]], ("x", "y"), True),
+    "named all the same": (",x,y\n0,5,6\n1,7,8\n", {"columns": ["y"]}, [[6], [8]], ("y",), False),
+    "index by name": (",x\n3,5\n9,7\n", {"columns": ["x"]}, [[5], [7]], ("x",), False),
+    "numbers as names": ("0,1\n5,6\n", {"header": True}, [[5, 6]], ("0", "1"), False),
+    "numbers as a point": ("0,1\n5,6\n", {"header": False}, [[0, 1], [5, 6]], ("0", "1"), False),
+    "index as a point": (",0,1\n0,5,6\n", {"header": False, "columns": ["1", "2"]}, [[0, 1], [5, 6]], ("1", "2"),
+                         False),
+    "words as a point": ("x,y\n5,6\n", {"header": False}, [[5, 6]], ("0", "1"), False),
+    "falling": ("3,1\n5,6\n", {}, [[3, 1], [5, 6]], ("0", "1"), False),
+    "decimals": ("0.0,1\n5,6\n", {}, [[0, 1], [5, 6]], ("0", "1"), False),
+    "negative": ("-1,1\n5,6\n", {}, [[-1, 1], [5, 6]], ("0", "1"), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_what_the_first_row_and_column_are(here, case):
+    text, options, X, columns, left_out = HEADERS[case]
+    table = read(here, text, **options)
+    assert (table.X.tolist(), table.columns, bool(table.index)) == (X, columns, left_out)
+    assert table.header
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0,1\n5,6\n", "0\n5\n", "1,2\n5,6\n", "1990,1995,2000\n5,6,7\n", ",0,1\n7,5,6\n", "0;1\n5;6\n", '"0","1"\n5,6'],
+)
+def test_numbers_that_may_be_names_are_refused(here, text):
+    with pytest.raises(cx.InvalidInputError, match=r"may be a point or the names.*--no-header.*--header.*--columns"):
+        read(here, text)
+
+
+def test_pandas_and_r_write_what_is_read(here, points):
+    pd = pytest.importorskip("pandas")
+    for table in (pd.DataFrame(points), pd.DataFrame(points, columns=["x", "y"])):
+        table.to_csv("pandas.csv")
+        np.testing.assert_array_equal(tables.read_points("pandas.csv").X, points)
+        pd.read_csv("pandas.csv").to_csv("again.csv", index=False)
+        np.testing.assert_array_equal(tables.read_points("again.csv").X, points)
+        table.to_csv("bare.csv", index=False)
+        np.testing.assert_array_equal(tables.read_points("bare.csv", header=True).X, points)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x;y\n1,5;2,5\n", "not a number: 1 .first row 0, x = '1,5'"),
+        ("1,5;2,5\n3,5;4,5\n", "none of the 1 rows"),
+        ("x\n1,5\n", "more cells than columns: 1"),
+        ("x,y\n1 000,2\n", "not a number: 1"),
+        ("x,y\n0x10,2\n", "not a number: 1"),
+        ("x,y,\n1,2,\n", "column 2 of .* has no name"),
+        ("x,y\n9007199254740993,2\n", "would round: 9007199254740993 at row 0, column 'x'. Subtract an offset"),
+        ("x,y\n1,2\n3,-1700000000000000001\n", "would round: -1700000000000000001 at row 1, column 'y'"),
+        ("x,y\n1,2\n3,1" + "0" * 5000 + "\n3,nan\n", "x"),
+    ],
+)
+def test_cells_that_are_read_by_nobody_as_meant(here, text, message):
+    if "0" * 5000 in text:  # too large for float64, and for int() of a text
+        assert {r.reason for r in read(here, text).rejections} == {tables.INFINITE, tables.NAN}
+        return
+    with pytest.raises(cx.InvalidInputError, match=message):
+        read(here, text)
+
+
+def test_large_integers_that_float64_holds(here):
+    assert read(here, "x,y\n9007199254740992,1e30\n1152921504606846976, 2\n").X[:, 0].tolist() == [2.0**53, 2.0**60]
+
+
+def test_integers_of_an_array_file_keep_their_digits(here):
+    np.save("times.npy", np.array([[0, 1], [2, 2**53 + 1]]))
+    with pytest.raises(cx.InvalidInputError, match=r"times\.npy has integers.*9007199254740993 at row 1, column 1"):
+        tables.read_points("times.npy")
+
+
+def test_a_header_is_for_text_files(here, points):
+    np.save("points.npy", points)
+    with pytest.raises(cx.InvalidInputError, match=r"only a text file .* may have a header, and points.npy is none"):
+        tables.read_points("points.npy", header=True)
+
+
+def test_neighbors_say_what_was_taken_for_what(here):
+    (here / "data.csv").write_text(",0,1\n" + "".join(f"{i},{i * 0.5},{i * i}\n" for i in range(6)))
+    output = run("neighbors", "data.csv", "--metric", "euclidean", "--k", "1")
+    assert "header: the first row, which names the columns" in output
+    assert "coordinates: 0, 1" in output
+    assert "left out: the first column, which has no name and counts the rows" in output
+    assert "6 read, 6 used" in output
+    (here / "bare.csv").write_text("0,1\n" + "".join(f"{i * 0.5},{i * i}\n" for i in range(6)))
+    assert "Say which: --no-header" in run("neighbors", "bare.csv", "--metric", "euclidean", "--k", "1", code=2)
+    assert "6 read" in run("neighbors", "bare.csv", "--metric", "euclidean", "--k", "1", "--header")
+    assert "7 read" in run("neighbors", "bare.csv", "--metric", "euclidean", "--k", "1", "--no-header")
 
 
 def test_one_column(here):
@@ -510,7 +609,7 @@ def test_arrays_of_an_npz_file(here):
         ("header.csv", "x,y\n", "none of the 0 rows"),
         ("words.csv", "name,x\nOslo,1\n", "not a number: 1 .first row 0, name = 'Oslo'"),
         ("twice.csv", "x,x\n1,2\n", "more than one column 'x'"),
-        ("unnamed.csv", ",x\n0,1.5\n", "column 0 of .* has no name; name the columns .* out of: x"),
+        ("unnamed.csv", ",x\n7,1.5\n", "column 0 of .* has no name; name the columns .* out of: x"),
         ("nul.npy", "no array", "is not a readable NumPy file"),
         ("nul.npz", "no array", "is not a readable NumPy file"),
         ("data.parquet", "PAR1", "must end in one of .csv"),

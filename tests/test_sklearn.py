@@ -23,6 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from covertreex.sklearn import CoverTreeNeighbors
 
+pd = pytest.importorskip("pandas")
+
 RESIDUAL = {"kernel": cx.Matern32(0.7), "inducing": 10, "random_state": 3}
 
 
@@ -157,6 +159,27 @@ def test_feature_names(X):
     estimator.kneighbors(frame)
     with pytest.raises(ValueError, match="feature names"):
         estimator.kneighbors(frame[["b", "a", "c"]])
+
+
+def test_names_reach_the_tree_and_its_inducing_points(X):
+    table = pd.DataFrame(X[:, :2], columns=["x", "y"])
+    neighbors = CoverTreeNeighbors().fit(table)
+    assert neighbors.tree_.feature_names_in_ == ("x", "y")
+    neighbors.kneighbors()
+    with pytest.raises(cx.InvalidInputError, match="columns of queries are in another order"):
+        neighbors.tree_.knn(1, table[["y", "x"]])
+    with pytest.raises(cx.InvalidInputError, match="columns of inducing are in another order"):
+        CoverTreeNeighbors(kernel=cx.RBF(), inducing=table[["y", "x"]][:3]).fit(table)
+
+
+@pytest.mark.parametrize("make", [np.array, list, pd.DataFrame, lambda rows: np.array(rows, dtype=object)])
+def test_integers_that_float64_would_round(make):
+    rows = [[0, 0], [1, 2**53 + 1], [2, 3]]
+    with pytest.raises(cx.InvalidInputError, match=r"would round: 9007199254740993 at row 1, column 1"):
+        CoverTreeNeighbors(n_neighbors=1).fit(make(rows))
+    neighbors = CoverTreeNeighbors(n_neighbors=1).fit(make([[0, 0], [1, 2**53], [2, 3]]))
+    with pytest.raises(cx.InvalidInputError, match=r"would round: 9007199254740993 at row 1, column 1"):
+        neighbors.kneighbors(make(rows))
 
 
 def test_random_state_and_jobs(X):

@@ -41,6 +41,14 @@ def neighbors(
             rich_help_panel="Reading",
         ),
     ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first row of a text file names the columns. Default: if not all its cells are numbers.",
+            rich_help_panel="Reading",
+        ),
+    ] = None,
     lat: Annotated[
         str | None,
         typer.Option(
@@ -171,7 +179,9 @@ def neighbors(
 
     steps = screen.Steps()
     with steps.timed("reading", f"reading {file}"):
-        table = tables.read_points(file, columns=screen.names(columns), latitude=lat, longitude=lon, array=array)
+        table = tables.read_points(
+            file, columns=screen.names(columns), latitude=lat, longitude=lon, array=array, header=header
+        )
     _report_rows(table, steps)
     n = len(table.rows)
     if metric is Metric.euclidean:
@@ -213,7 +223,9 @@ def neighbors(
 
     found = [
         ("rows", _rows_line(table)),
-        ("columns", ", ".join(table.columns) + (", as unit vectors" if lat is not None else "")),
+        *([("header", table.header)] if table.header else []),
+        ("columns", _columns_line(table) + (", as unit vectors" if lat is not None else "")),
+        *([("left out", table.index)] if table.index else []),
         ("metric", _metric_line(tree, arguments)),
         ("question", _question_line(k, predecessors, order, seed)),
         ("search", f"{result.settings.profile} settings, backend {result.backend} ({result.plan.verb}), "
@@ -263,7 +275,17 @@ def _rows_line(table):
     return f"{table.read:,} read, {len(table.rows):,} used, {table.rejected:,} rejected"
 
 
+def _columns_line(table):
+    shown = ", ".join(table.columns[:12])
+    return shown if len(table.columns) <= 12 else f"{shown}, ... ({len(table.columns)} columns)"
+
+
 def _report_rows(table, steps):
+    if table.header:
+        steps(f"  header: {table.header}")
+    steps(f"  coordinates: {_columns_line(table)}")
+    if table.index:
+        steps(f"  left out: {table.index}")
     steps(_rows_line(table))
     for rejection in table.rejections:
         where = f"first: row {rejection.first_row}, {rejection.example}"
