@@ -135,7 +135,7 @@ class Model:
         return (m + 64 + 16 * self.alpha) * U
 
     def scale(self, X):
-        # The quotient is the definition: what two points are apart in lengthscales is a matter of these float64 numbers.
+        # The quotient is the definition: how far apart two points are is a matter of these float64 numbers.
         return np.asarray(X, dtype=np.float64) / self.lengthscale
 
     def covariance(self, A, B):
