@@ -14,7 +14,9 @@ import numpy as np
 
 from covertreex import parallel, plans
 from covertreex.planner import meets, mixed_screen
+from covertreex.protocols import SearchOutput
 from covertreex.screens import least_rho
+from covertreex.telemetry import COUNTERS
 
 #: Queries that share candidates: as many as a float64 screen compares at once.
 TOGETHER = plans.INNER
@@ -150,5 +152,21 @@ class GraphPlanner:
         rows = screener.take()
         plan = plans.plan_of_lists(block, counts, rows, kth)
         self.backend.scan(self.payload, plan, self.k, self.settings, out)
-        merge(indices, distances, out.indices, out.distances)
+        tied = np.empty(len(block), dtype=np.uint8)
+        found = out.indices.copy()
+        merge(indices, distances, out.indices, out.distances, tied)
+        tied = np.flatnonzero(tied)
+        if len(tied):
+            self._decide(plans.permuted(block, tied), (indices[tied], found[tied]), tied, out)
         return self.screen.counters(screener, len(rows))
+
+    def _decide(self, block, lists, places, out):
+        """Let the backend choose from both lists of some queries, where distances alone do not tell (A7)."""
+        both = np.concatenate(lists, axis=1)
+        rows = [self.payload.row[one[one >= 0]] for one in both]
+        plan = plans.plan_of_lists(block, np.array([len(one) for one in rows]), np.concatenate(rows))
+        decided = replace(SearchOutput.empty(len(block), self.k), cancel=self.cancel)
+        self.backend.scan(self.payload, plan, self.k, self.settings, decided)
+        out.indices[places], out.distances[places] = decided.indices, decided.distances
+        for name in ("distance_evals", "nodes_visited", "yields"):
+            out.counters[places, COUNTERS.index(name)] += decided.counters[:, COUNTERS.index(name)]

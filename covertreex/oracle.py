@@ -133,13 +133,52 @@ def dot16(A, B):
     return (f[..., 0] + f[..., 2]) + (f[..., 1] + f[..., 3])
 
 
-def _distances(payload, coords_a, factors_a, p_a, rows):
+def _nearness(payload, coords_a, factors_a, p_a, rows):
+    """A5: distances, and by what rows at one distance are told apart, each ascending (A7)."""
     r2 = squared_distances(coords_a, payload.coords[rows])
     if payload.metric == EUCLIDEAN:
-        return np.sqrt(r2)
+        return np.sqrt(r2), np.full_like(r2, -1.0), np.zeros_like(r2)
     k = kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
     rho = np.abs((k - dot16(factors_a, payload.factors[rows])) / np.sqrt(p_a * payload.p[rows]))
-    return np.sqrt(1.0 - np.minimum(rho, 1.0))
+    rho = np.minimum(rho, 1.0)
+    return np.sqrt(1.0 - rho), -rho, r2
+
+
+def canonical_nearness(payload, queries, q, rows):
+    """A5, A7: how near payload `rows` are to query `q`: what they are sorted by, before their dataset index.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    queries : covertreex.protocols.QueryBlock
+    q : int
+    rows : ndarray of int, shape (r,)
+
+    Returns
+    -------
+    distances : ndarray, shape (r,), float64
+    minus_rho : ndarray, shape (r,), float64
+        ``-|rho|``, which tells rows apart whose distances are equal; -1 under Euclidean distance.
+    r2 : ndarray, shape (r,), float64
+        Squared scaled distances, which tell apart what is left; 0 under Euclidean distance.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> from covertreex.testing.reference import make_queries
+    >>> payload = cx.cover_tree([[0.0], [30.0], [40.0]], kernel=cx.RBF()).payload
+    >>> rows = payload.row[[1, 2]]
+    >>> [column.tolist() for column in canonical_nearness(payload, make_queries(payload, [0]), 0, rows)]
+    [[1.0, 1.0], [-3.6236148999180774e-196, -0.0], [900.0, 1600.0]]
+    """
+    row = queries.rows[q]
+    if row < 0:
+        e = -1 - row
+        p = 1.0 if payload.metric == EUCLIDEAN else queries.p[e]
+        return _nearness(payload, queries.coords[e], queries.factors[e], p, rows)
+    p = 1.0 if payload.metric == EUCLIDEAN else payload.p[row]
+    found = _nearness(payload, payload.coords[row], payload.factors[row], p, rows)
+    return tuple(np.where(rows == row, own, column) for own, column in zip((0.0, -1.0, 0.0), found, strict=True))
 
 
 def canonical_distances(payload, a, b):
@@ -163,7 +202,7 @@ def canonical_distances(payload, a, b):
     """
     a, b = np.broadcast_arrays(np.asarray(a), np.asarray(b))
     p_a = 1.0 if payload.metric == EUCLIDEAN else payload.p[a]
-    return np.where(a == b, 0.0, _distances(payload, payload.coords[a], payload.factors[a], p_a, b))
+    return np.where(a == b, 0.0, _nearness(payload, payload.coords[a], payload.factors[a], p_a, b)[0])
 
 
 def canonical(payload, queries, k):
@@ -178,7 +217,7 @@ def canonical(payload, queries, k):
     Returns
     -------
     indices : ndarray, shape (q, k), int64
-        Dataset indices sorted by (distance, index); -1 past the last.
+        Dataset indices, the nearest first (A7); -1 past the last.
     distances : ndarray, shape (q, k), float64
         inf past the last.
 
@@ -193,18 +232,13 @@ def canonical(payload, queries, k):
     n = len(payload)
     indices = np.full((len(queries), k), -1, dtype=np.int64)
     distances = np.full((len(queries), k), np.inf)
-    for q, row in enumerate(queries.rows):
+    for q in range(len(queries)):
         allowed = queries.rank < queries.limit[q]
         if queries.exclude[q] >= 0:
             allowed[queries.exclude[q]] = False
         rows = np.arange(n)[allowed]
-        if row >= 0:
-            found = canonical_distances(payload, row, rows)
-        else:
-            e = -1 - row
-            p = 1.0 if payload.metric == EUCLIDEAN else queries.p[e]
-            found = _distances(payload, queries.coords[e], queries.factors[e], p, rows)
-        best = np.lexsort((payload.index[rows], found))[:k]
+        found, minus_rho, r2 = canonical_nearness(payload, queries, q, rows)
+        best = np.lexsort((payload.index[rows], r2, minus_rho, found))[:k]
         indices[q, : len(best)] = payload.index[rows[best]]
         distances[q, : len(best)] = found[best]
     return indices, distances
@@ -399,7 +433,7 @@ class DenseOracle:
         v_query=None,
         p_query=None,
     ):
-        """The k nearest, ties by dataset index.
+        """The k nearest; of rows at the same ``|rho|`` the nearest in scaled coordinates, then by dataset index.
 
         Parameters
         ----------
@@ -425,14 +459,23 @@ class DenseOracle:
             ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
         """
         indices, distances = [], []
-        for _, score in self._allowed(queries, predecessor_mode, include_self, order, limit, v_query, p_query):
-            rows = np.argsort(-score, axis=1, kind="stable")[:, :k]
+        asked = self.ids if queries is None else np.asarray(queries)
+        for part, score in self._allowed(asked, predecessor_mode, include_self, order, limit, v_query, p_query):
+            rows = self._nearest_first(score, asked[part])[:, :k]
             best = np.take_along_axis(score, rows, axis=1)
             found = np.isfinite(best)
             distance = -best if self.kernel is None else np.sqrt(1.0 - np.where(found, best, 0.0))
             indices.append(np.where(found, rows, -1))
             distances.append(np.where(found, distance, np.inf))
         return np.concatenate(indices), np.concatenate(distances)
+
+    def _nearest_first(self, score, queries):
+        """All rows, sorted for each query by closeness; those equally close by scaled distance, then by index."""
+        if self.kernel is None:
+            return np.argsort(-score, axis=1, kind="stable")
+        points = self.X[queries] if np.issubdtype(queries.dtype, np.integer) else queries
+        apart = squared_distances(self.kernel.scale(points)[:, None, :], self.kernel.scale(self.X)[None, :, :])
+        return np.lexsort((apart, -score), axis=1)
 
     def recall(self, indices, queries=None, **restrictions):
         """Share of the true neighbours that were returned.

@@ -283,20 +283,38 @@ CX_CLONES CX_UNUSED static void cx_dot16_block(const double *const *rows, ptrdif
         }
 }
 
-/* A5. Distance from its three ingredients: kernel value, dot product, residual variances. */
-CX_INLINE double cx_residual(double k, double dot, double pa, double pb)
+/* A5, A7. How near a row is to a query: of two rows the one with the smaller distance is nearer; at one distance that
+ * with the larger rho; then that with the smaller r2; then that with the smaller index. Euclidean distance is the
+ * scaled distance itself, so rho is 1 and r2 is 0 there. */
+typedef struct {
+    double distance;
+    double rho; /* |rho|, at most 1 */
+    double r2;  /* squared scaled distance */
+} cx_nearness;
+
+/* d(i, i) by definition. */
+#define CX_ITSELF {0.0, 1.0, 0.0}
+
+/* A5. |rho| from its three ingredients: kernel value, dot product, residual variances. */
+CX_INLINE double cx_rho(double k, double dot, double pa, double pb)
 {
     double rho = fabs((k - dot) / sqrt(pa * pb));
-    return sqrt(1.0 - (rho > 1.0 ? 1.0 : rho));
+    return rho > 1.0 ? 1.0 : rho;
 }
 
-/* A5. Distance of a query from a row. d(i, i) = 0 by definition is the caller's: it knows who is who. */
+/* A5. Of a query and a row. d(i, i) = 0 by definition is the caller's: it knows who is who. */
+CX_INLINE cx_nearness cx_nearness_given_dot(const cx_payload *pl, const cx_query *q, ptrdiff_t row, double dot)
+{
+    double r2 = cx_sqdist(q->coords, pl->coords + row * pl->d, pl->d), rho;
+    if (pl->metric == CX_EUCLIDEAN)
+        return (cx_nearness){sqrt(r2), 1.0, 0.0};
+    rho = cx_rho(cx_kernel(pl->kernel, pl->variance, pl->alpha, r2), dot, q->p, pl->p[row]);
+    return (cx_nearness){sqrt(1.0 - rho), rho, r2};
+}
+
 CX_INLINE double cx_distance_given_dot(const cx_payload *pl, const cx_query *q, ptrdiff_t row, double dot)
 {
-    double r2 = cx_sqdist(q->coords, pl->coords + row * pl->d, pl->d);
-    if (pl->metric == CX_EUCLIDEAN)
-        return sqrt(r2);
-    return cx_residual(cx_kernel(pl->kernel, pl->variance, pl->alpha, r2), dot, q->p, pl->p[row]);
+    return cx_nearness_given_dot(pl, q, row, dot).distance;
 }
 
 CX_INLINE double cx_distance(const cx_payload *pl, const cx_query *q, ptrdiff_t row)
@@ -320,28 +338,47 @@ CX_INLINE void cx_prefetch(const cx_payload *pl, ptrdiff_t next)
         CX_PREFETCH(pl->p + next);
 }
 
+/* Where many go: `distance[i]`, `rho[i]` and `r2[i]` are what cx_nearness says of the i-th. */
+typedef struct {
+    double *distance;
+    double *rho;
+    double *r2;
+} cx_many;
+
+CX_INLINE cx_nearness cx_one_of(const cx_many *many, ptrdiff_t i)
+{
+    return (cx_nearness){many->distance[i], many->rho[i], many->r2[i]};
+}
+
 /* A5 for one point, of coordinates x and residual variance p_x, against many: coords is (d, stride), out[i] from dots[i]
  * and p[i]. One loop per kernel, so that each can be vectorised; element by element these are the operations of
- * cx_distance, whichever of the two is the row: (a - b)^2 and p_a p_b do not depend on the order. */
+ * cx_nearness_given_dot, whichever of the two is the row: (a - b)^2 and p_a p_b do not depend on the order. */
 #define CX_RESIDUAL_LOOP(KERNEL)                                                                                   \
-    for (ptrdiff_t i = 0; i < count; ++i)                                                                          \
-        out[i] = cx_residual(cx_kernel(KERNEL, pl->variance, pl->alpha, out[i]), dots[i], p[i], p_x);              \
+    for (ptrdiff_t i = 0; i < count; ++i) {                                                                        \
+        double r = cx_rho(cx_kernel(KERNEL, pl->variance, pl->alpha, r2[i]), dots[i], p[i], p_x);                  \
+        rho[i] = r;                                                                                                \
+        distance[i] = sqrt(1.0 - r);                                                                               \
+    }                                                                                                              \
     break
 
-CX_CLONES CX_UNUSED static void cx_distance_many(const cx_payload *pl, const double *x, double p_x,
+CX_CLONES CX_UNUSED static void cx_nearness_many(const cx_payload *pl, const double *x, double p_x,
                                                  const double *coords, ptrdiff_t stride, const double *p,
-                                                 const double *dots, ptrdiff_t count, double *out)
+                                                 const double *dots, ptrdiff_t count, const cx_many *out)
 {
+    double *restrict distance = out->distance, *restrict rho = out->rho, *restrict r2 = out->r2;
     for (ptrdiff_t i = 0; i < count; ++i)
-        out[i] = 0.0;
+        r2[i] = 0.0;
     for (ptrdiff_t j = 0; j < pl->d; ++j)
         for (ptrdiff_t i = 0; i < count; ++i) {
             double t = coords[j * stride + i] - x[j];
-            out[i] = out[i] + t * t;
+            r2[i] = r2[i] + t * t;
         }
     if (pl->metric == CX_EUCLIDEAN) {
-        for (ptrdiff_t i = 0; i < count; ++i)
-            out[i] = sqrt(out[i]);
+        for (ptrdiff_t i = 0; i < count; ++i) {
+            distance[i] = sqrt(r2[i]);
+            rho[i] = 1.0;
+            r2[i] = 0.0;
+        }
         return;
     }
     switch (pl->kernel) {

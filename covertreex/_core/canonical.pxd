@@ -29,8 +29,19 @@ cdef extern from "canonical.h" nogil:
     void cx_dot16_many(const double *row, const double *const *q, Py_ssize_t nq, Py_ssize_t m, double *out)
     void cx_dot16_block(const double *const *rows, Py_ssize_t nrows, const double *const *queries, Py_ssize_t nqueries,
                         Py_ssize_t m, double *out, Py_ssize_t stride)
-    void cx_distance_many(const cx_payload *payload, const double *x, double p_x, const double *coords,
-                          Py_ssize_t stride, const double *p, const double *dots, Py_ssize_t count, double *out)
+    ctypedef struct cx_nearness:
+        double distance
+        double rho
+        double r2
+    cx_nearness CX_ITSELF_VALUE "((cx_nearness)CX_ITSELF)"
+    ctypedef struct cx_many:
+        double *distance
+        double *rho
+        double *r2
+    cx_nearness cx_one_of(const cx_many *many, Py_ssize_t i)
+    void cx_nearness_many(const cx_payload *payload, const double *x, double p_x, const double *coords,
+                          Py_ssize_t stride, const double *p, const double *dots, Py_ssize_t count, const cx_many *out)
+    cx_nearness cx_nearness_given_dot(const cx_payload *payload, const cx_query *q, Py_ssize_t row, double dot)
     double cx_distance(const cx_payload *payload, const cx_query *q, Py_ssize_t row)
     double cx_distance_given_dot(const cx_payload *payload, const cx_query *q, Py_ssize_t row, double dot)
     cx_query cx_row_query(const cx_payload *payload, Py_ssize_t row)

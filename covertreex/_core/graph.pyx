@@ -7,7 +7,7 @@ canonical distances by single multiplications and divisions.
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -278,33 +278,40 @@ cdef class Explorer:
 
 
 def merge(const int64_t[:, ::1] indices, const double[:, ::1] distances, int64_t[:, ::1] more_indices,
-          double[:, ::1] more_distances):
-    """Merge lists (q, k), ascending by distance and then index, -1 at the end, into `more_*`, their like; none has an
-    entry of the other. Releases the GIL.
+          double[:, ::1] more_distances, uint8_t[::1] tied):
+    """Merge lists (q, k), ascending by distance, -1 at the end, into `more_*`, their like; none has an entry of the
+    other. `tied` is set where an entry of one is at the distance of an entry of the other, so that distances alone do not
+    tell which comes first (A7): such a query's list is void. Releases the GIL.
     """
     cdef Py_ssize_t q, k = indices.shape[1], a, b, t
     with nogil:
         for q in range(indices.shape[0]):
             a = b = 0
-            while b < k and more_indices[q, b] >= 0:
-                b += 1
-            while a < k and indices[q, a] >= 0:
-                a += 1
-            # From the back, so that nothing is overwritten before it is read: the largest a + b - k are dropped.
-            while a + b > k:
-                if later(distances[q, a - 1], indices[q, a - 1], more_distances[q, b - 1], more_indices[q, b - 1]):
-                    a -= 1
+            while a < k and b < k and indices[q, a] >= 0 and more_indices[q, b] >= 0:
+                if distances[q, a] == more_distances[q, b]:
+                    break
+                if distances[q, a] < more_distances[q, b]:
+                    a += 1
                 else:
-                    b -= 1
-            for t in range(a + b - 1, -1, -1):
-                if a > 0 and (b == 0 or later(distances[q, a - 1], indices[q, a - 1], more_distances[q, b - 1],
-                                              more_indices[q, b - 1])):
-                    a -= 1
-                    more_indices[q, t], more_distances[q, t] = indices[q, a], distances[q, a]
-                else:
-                    b -= 1
-                    more_indices[q, t], more_distances[q, t] = more_indices[q, b], more_distances[q, b]
-
-
-cdef inline bint later(double d, int64_t i, double e, int64_t j) noexcept nogil:
-    return d > e or (d == e and i > j)
+                    b += 1
+            else:
+                tied[q] = 0
+                while b < k and more_indices[q, b] >= 0:
+                    b += 1
+                while a < k and indices[q, a] >= 0:
+                    a += 1
+                # From the back, so that nothing is overwritten before it is read: the largest a + b - k are dropped.
+                while a + b > k:
+                    if distances[q, a - 1] > more_distances[q, b - 1]:
+                        a -= 1
+                    else:
+                        b -= 1
+                for t in range(a + b - 1, -1, -1):
+                    if a > 0 and (b == 0 or distances[q, a - 1] > more_distances[q, b - 1]):
+                        a -= 1
+                        more_indices[q, t], more_distances[q, t] = indices[q, a], distances[q, a]
+                    else:
+                        b -= 1
+                        more_indices[q, t], more_distances[q, t] = more_indices[q, b], more_distances[q, b]
+                continue
+            tied[q] = 1

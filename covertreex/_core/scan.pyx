@@ -11,16 +11,23 @@ from libc.stdlib cimport free, malloc
 import numpy as np
 
 from covertreex._core.canonical cimport (
+    CX_ITSELF_VALUE,
     PayloadView,
-    cx_distance_many,
     cx_dot16_block,
     cx_dot16_many,
+    cx_many,
+    cx_nearness_many,
+    cx_one_of,
+    cx_nearness,
     cx_payload,
     cx_query,
     cx_row_query,
 )
 from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
+
+#: As `Neighbor` of kbest.pxd.
+NEIGHBOR = [("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")]
 
 # Columns of the counters, in the order of covertreex.telemetry.COUNTERS.
 cdef enum:
@@ -46,8 +53,9 @@ cdef class Group:
     cdef int64_t top  # no live query may have a row of this rank or above
     cdef int64_t[::1] number
     cdef double[:, ::1] coords, panel_coords
-    cdef double[::1] p, kth_upper, found
-    cdef double[:, ::1] dots
+    cdef double[::1] p, kth_upper
+    cdef double[:, ::1] dots, found
+    cdef cx_many many
     cdef Neighbor[:, ::1] neighbors
     cdef KBest *best
     cdef const double **factors
@@ -67,9 +75,10 @@ cdef class Group:
         self.coords = np.empty((view.c.d, self.stride))
         self.panel_coords = np.empty((view.c.d, PANEL))
         self.p = np.empty(self.stride)
-        self.found = np.empty(self.stride)
+        self.found = np.empty((3, self.stride))
+        self.many.distance, self.many.rho, self.many.r2 = &self.found[0, 0], &self.found[1, 0], &self.found[2, 0]
         self.dots = np.zeros((PANEL, self.stride))
-        self.neighbors = np.empty((most, k), dtype=[("distance", "f8"), ("index", "i8")])
+        self.neighbors = np.empty((most, k), dtype=NEIGHBOR)
 
     def __dealloc__(self):
         free(self.best)
@@ -134,7 +143,7 @@ cdef class Group:
         cdef const double *rows[PANEL + 1]
         cdef Py_ssize_t i, j
         cdef int64_t row, rank, q
-        cdef double d
+        cdef cx_nearness at
         cdef cx_query one
         if payload.m > 0:
             for j in range(self.filled):
@@ -145,16 +154,16 @@ cdef class Group:
             row = self.panel[j]
             rank = self.queries.rank[row]
             one = cx_row_query(payload, row)
-            cx_distance_many(payload, one.coords, one.p, &self.coords[0, 0], self.stride, &self.p[0], &self.dots[j, 0],
-                             self.size, &self.found[0])
+            cx_nearness_many(payload, one.coords, one.p, &self.coords[0, 0], self.stride, &self.p[0], &self.dots[j, 0],
+                             self.size, &self.many)
             for i in range(self.size):
                 q = self.number[i]
                 if rank >= self.queries.limit[q] or row == self.queries.exclude[q]:
                     continue
-                d = 0.0 if self.queries.rows[q] == row else self.found[i]
+                at = CX_ITSELF_VALUE if self.queries.rows[q] == row else cx_one_of(&self.many, i)
                 counters[q, <int>DISTANCE_EVALS] += 1
-                if d <= kth_upper[q]:
-                    counters[q, <int>YIELDS] += offer(&self.best[i], d, payload.index[row])
+                if at.distance <= kth_upper[q]:
+                    counters[q, <int>YIELDS] += offer(&self.best[i], at, payload.index[row])
         self.filled = 0
 
     cdef void compare_one(self, const double[::1] kth_upper, int64_t[:, ::1] counters) noexcept nogil:
@@ -162,12 +171,14 @@ cdef class Group:
         cdef const cx_payload *payload = &self.view.c
         cdef int64_t row, q = self.number[0], evaluated = 0, accepted = 0
         cdef int64_t limit = self.queries.limit[q], exclude = self.queries.exclude[q], own = self.queries.rows[q]
-        cdef double d, upper = kth_upper[q]
+        cdef double upper = kth_upper[q]
+        cdef cx_nearness at
+        cdef cx_many many
         cdef cx_query query = self.queries.query(q), one
         cdef const double *rows[PANEL]
         cdef double dots[PANEL]
         cdef double p[PANEL]
-        cdef double found[PANEL]
+        cdef double found[3][PANEL]
         cdef Py_ssize_t i, j
         for j in range(self.filled):
             one = cx_row_query(payload, self.panel[j])
@@ -176,15 +187,16 @@ cdef class Group:
                 self.panel_coords[i, j] = one.coords[i]
         if payload.m > 0:
             cx_dot16_many(query.factors, rows, self.filled, payload.m, dots)
-        cx_distance_many(payload, query.coords, query.p, &self.panel_coords[0, 0], PANEL, p, dots, self.filled, found)
+        many.distance, many.rho, many.r2 = found[0], found[1], found[2]
+        cx_nearness_many(payload, query.coords, query.p, &self.panel_coords[0, 0], PANEL, p, dots, self.filled, &many)
         for j in range(self.filled):
             row = self.panel[j]
             if self.queries.rank[row] >= limit or row == exclude:
                 continue
-            d = 0.0 if own == row else found[j]
+            at = CX_ITSELF_VALUE if own == row else cx_one_of(&many, j)
             evaluated += 1
-            if d <= upper:
-                accepted += offer(&self.best[0], d, payload.index[row])
+            if at.distance <= upper:
+                accepted += offer(&self.best[0], at, payload.index[row])
         counters[q, <int>DISTANCE_EVALS] += evaluated
         counters[q, <int>YIELDS] += accepted
         self.filled = 0

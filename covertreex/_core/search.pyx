@@ -5,13 +5,17 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 
 import numpy as np
 
+from covertreex._core.scan import NEIGHBOR
+
 from covertreex._core.canonical cimport (
+    CX_ITSELF_VALUE,
     PayloadView,
     cx_bound,
-    cx_distance_given_dot,
     cx_dot16_ahead,
     cx_dot16_many,
     cx_lower,
+    cx_nearness,
+    cx_nearness_given_dot,
     cx_payload,
     cx_prefetch,
     cx_query,
@@ -121,7 +125,7 @@ cdef class Walk:
             self.lanes = max(1, min(<int>LANES, <int>LANE_ROWS // n, len(queries)))
         entry = [("bound", "f8"), ("sequence", "i8"), ("node", "i8"), ("distance", "f8")]
         self.frontiers = np.empty((self.lanes, n), dtype=entry)
-        self.neighbors = np.empty((self.lanes, k), dtype=[("distance", "f8"), ("index", "i8")])
+        self.neighbors = np.empty((self.lanes, k), dtype=NEIGHBOR)
         if self.bitset:
             self.bits = np.zeros((self.lanes, (n + 63) // 64), dtype=np.uint64)
         else:
@@ -350,7 +354,7 @@ cdef class Walk:
         cdef int64_t *counters = lane.counters
         cdef Py_ssize_t q = lane.q
         cdef int64_t fresh[WIDEST_TILE]
-        cdef double found[WIDEST_TILE]
+        cdef cx_nearness found[WIDEST_TILE]
         cdef Py_ssize_t i, size = 0
         cdef int64_t c, row = self.queries.rows[q], limit = self.queries.limit[q], exclude = self.queries.exclude[q]
         cdef double far, other, lower = 0.0, upper = 0.0, bound, dot
@@ -383,21 +387,21 @@ cdef class Walk:
         counters[<int>DISTANCE_EVALS] += size
         for i in range(size):
             c = fresh[i]
-            found[i] = 0.0
+            found[i] = CX_ITSELF_VALUE
             if c != row:
                 dot = self.dot(lane, c, fresh[i + 1] if i + 1 < size else after)
-                found[i] = cx_distance_given_dot(payload, &lane.query, c, dot)
+                found[i] = cx_nearness_given_dot(payload, &lane.query, c, dot)
         for i in range(size):
             c = fresh[i]
             if self.queries.rank[c] < limit and c != exclude:
                 counters[<int>YIELDS] += offer(best, found[i], payload.index[c])
             if self.leaf(c):
                 continue
-            bound = cx_bound(payload, cx_lower(payload, found[i]), self.radius(c))
+            bound = cx_bound(payload, cx_lower(payload, found[i].distance), self.radius(c))
             if bound > kth_distance(best):
                 counters[<int>PRUNES_BOUND] += 1
                 continue
-            self.push(lane, bound, counters[<int>FRONTIER_PUSHES], c, found[i])
+            self.push(lane, bound, counters[<int>FRONTIER_PUSHES], c, found[i].distance)
             counters[<int>FRONTIER_PUSHES] += 1
             if lane.frontier_size > counters[<int>FRONTIER_PEAK]:
                 counters[<int>FRONTIER_PEAK] = lane.frontier_size

@@ -154,7 +154,7 @@ def sealed(data):
 
 
 class Best:
-    """K: the k best offers so far by (distance, dataset index)."""
+    """K: the k best offers so far, by INVARIANT A7."""
 
     def __init__(self, k):
         self.k = k
@@ -165,38 +165,30 @@ class Best:
         """float: the k-th best distance, inf until there are k."""
         return self.offers[-1][0] if len(self.offers) == self.k else math.inf
 
-    def offer(self, d, index):
-        """Whether the offer is accepted."""
-        if len(self.offers) == self.k and (d, index) >= self.offers[-1]:
+    def offer(self, nearness, index):
+        """Whether the row of this dataset index is accepted; `nearness` is (distance, ``-|rho|``, r2)."""
+        if len(self.offers) == self.k and (*nearness, index) >= self.offers[-1]:
             return False
-        bisect.insort(self.offers, (d, index))
+        bisect.insort(self.offers, (*nearness, index))
         del self.offers[self.k :]
         return True
 
     def write(self, distances, indices):
         """Write the offers, sorted, and (inf, -1) past the last."""
         distances[:], indices[:] = math.inf, -1
-        for place, (d, index) in enumerate(self.offers):
+        for place, (d, _, _, index) in enumerate(self.offers):
             distances[place], indices[place] = d, index
 
 
-def query_distances(payload, queries, q):
-    """Canonical distances of query `q` to all rows.
+def query_nearness(payload, queries, q):
+    """Of query `q` and each row, what A7 sorts by: (distance, ``-|rho|``, squared scaled distance).
 
     Returns
     -------
-    list of float
+    list of tuple of float
     """
-    rows = np.arange(len(payload))
-    if queries.rows[q] >= 0:
-        return oracle.canonical_distances(payload, queries.rows[q], rows).tolist()
-    e = -1 - queries.rows[q]
-    r2 = oracle.squared_distances(queries.coords[e], payload.coords)
-    if payload.metric == EUCLIDEAN:
-        return np.sqrt(r2).tolist()
-    k = oracle.kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
-    rho = np.abs((k - oracle.dot16(queries.factors[e], payload.factors)) / np.sqrt(queries.p[e] * payload.p))
-    return np.sqrt(1.0 - np.minimum(rho, 1.0)).tolist()
+    columns = oracle.canonical_nearness(payload, queries, q, np.arange(len(payload)))
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 class Walk:
@@ -206,7 +198,8 @@ class Walk:
         self.tree, self.payload, self.settings = tree, payload, settings
         self.prefix = queries.prefix
         self.limit, self.exclude, self.rank = queries.limit[q], queries.exclude[q], queries.rank
-        self.distance = query_distances(payload, queries, q)
+        self.nearness = query_nearness(payload, queries, q)
+        self.distance = [nearness[0] for nearness in self.nearness]
         self.best = Best(k)
         self.frontier = []
         self.visited = set()
@@ -281,7 +274,7 @@ class Walk:
         for c in fresh:
             d = self.distance[c]
             if self.is_allowed(c):
-                count["yields"] += best.offer(d, int(self.payload.index[c]))
+                count["yields"] += best.offer(self.nearness[c], int(self.payload.index[c]))
             if not self._is_inner(c):
                 continue
             bound = self.bound(d, c)
@@ -344,7 +337,8 @@ class Sweep:
         self.payload, self.plan, self.group, self.settings = payload, plan, group, settings
         self.limit, self.exclude, self.rank = queries.limit[q], queries.exclude[q], queries.rank
         self.kth_upper = float(plan.kth_upper[q])
-        self.distance = query_distances(payload, queries, q)
+        self.nearness = query_nearness(payload, queries, q)
+        self.distance = [nearness[0] for nearness in self.nearness]
         self.best = Best(k)
         self.count = dict.fromkeys(COUNTERS, 0)
 
@@ -361,7 +355,7 @@ class Sweep:
                 count["nodes_visited"] += 1
                 d = self.distance[row]
                 if d <= self.kth_upper:
-                    count["yields"] += self.best.offer(d, int(self.payload.index[row]))
+                    count["yields"] += self.best.offer(self.nearness[row], int(self.payload.index[row]))
         return "exhausted"
 
     def is_allowed(self, row):

@@ -89,8 +89,10 @@ class Scratch(NamedTuple):
     stamps: np.ndarray  # A plain visited set: the number of the query that visited the node last, from 1.
     bits: np.ndarray  # A visited set of one bit per node.
     evaluated: np.ndarray  # Nodes evaluated per level, for the level cap.
-    fresh: np.ndarray  # Nodes of a tile, and their distances.
+    fresh: np.ndarray  # Nodes of a tile, their distances, and what nodes at one distance are told apart by.
     fresh_distance: np.ndarray
+    fresh_ties: np.ndarray
+    ties: np.ndarray  # The same of the k best.
 
 
 def _pack(kind, source):
@@ -145,7 +147,7 @@ def options(settings):
     )
 
 
-def scratch(tree, settings):
+def scratch(tree, k, settings):
     """`Scratch` for one call on a `Tree`."""
     n = len(tree)
     bitset, levels = settings.visited == "bitset", int(tree.level[tree.root]) - DUPLICATE_LEVEL + 1
@@ -160,4 +162,6 @@ def scratch(tree, settings):
         np.zeros(levels if settings.level_cap > 0 else 0, dtype=np.int64),
         np.empty(WIDEST_TILE, dtype=np.int64),
         np.empty(WIDEST_TILE, dtype=np.float64),
+        np.empty((WIDEST_TILE, 2), dtype=np.float64),
+        np.empty((k, 2), dtype=np.float64),
     )

@@ -213,11 +213,16 @@ def kernel_value(code, variance, alpha, r2):
 
 
 @jit
-def distance(payload, queries, q, row):
-    """A5: the distance between query `q` and a payload row."""
+def nearness(payload, queries, q, row):
+    """A5, A7: how near a payload row is to query `q`: distance, ``|rho|``, squared scaled distance.
+
+    Rows are sorted by distance; those at one distance by ``|rho|``, the largest first, then by the third, then by
+    dataset index. Euclidean distance is the scaled distance itself, so the others are
+    1 and 0 there.
+    """
     i = queries.rows[q]
     if i == row:
-        return 0.0
+        return 0.0, 1.0, 0.0
     coords, factors, p = payload.coords, payload.factors, payload.p
     if i < 0:
         i = -1 - i
@@ -227,10 +232,11 @@ def distance(payload, queries, q, row):
         t = coords[i, axis] - payload.coords[row, axis]
         r2 = r2 + t * t
     if payload.metric == EUCLIDEAN:
-        return math.sqrt(r2)
+        return math.sqrt(r2), 1.0, 0.0
     k = kernel_value(payload.kernel_code, payload.variance, payload.alpha, r2)
     rho = abs((k - dot16(factors, i, payload.factors, row)) / math.sqrt(p[i] * payload.p[row]))
-    return math.sqrt(1.0 - (1.0 if rho > 1.0 else rho))
+    rho = 1.0 if rho > 1.0 else rho
+    return math.sqrt(1.0 - rho), rho, r2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -258,57 +264,72 @@ def subtree_bound(payload, far, radius):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The k best offers: a max-heap by (distance, dataset index) in a row of the output itself. It is always full: places
-# that hold no offer yet hold (inf, NO_INDEX), which every offer comes before. So the kth best distance is distances[0].
+# The k best offers: a max-heap by INVARIANT A7 (see `nearness`) in a row of the output itself, and beside it in `ties`,
+# shape (k, 2), what rows at one distance are told apart by. It is always full: places that hold no offer yet hold
+# (inf, NO_INDEX), which every offer comes before. So the kth best distance is distances[0].
 
 
 @jit
-def clear_best(distances, indices):
+def clear_best(distances, indices, ties):
     """Forget all offers."""
     distances[:] = np.inf
     indices[:] = NO_INDEX
+    ties[:] = 0.0
 
 
 @jit
-def offer(distances, indices, d, index):
+def offer(distances, indices, ties, d, rho, r2, index):
     """Keep the offer if it is among the k best so far; say whether it was kept."""
-    if not _comes_before(d, index, distances[0], indices[0]):
+    if not _comes_before(d, rho, r2, index, distances, indices, ties, 0):
         return False
-    _sift_down(distances, indices, len(distances), d, index)
+    _sift_down(distances, indices, ties, len(distances), d, rho, r2, index)
     return True
 
 
 @jit
-def sort_best(distances, indices):
+def sort_best(distances, indices, ties):
     """Turn the heap into an answer: nearest first, (inf, -1) past the last."""
     for size in range(len(distances) - 1, 0, -1):
-        d, index = distances[size], indices[size]
-        distances[size], indices[size] = distances[0], indices[0]
-        _sift_down(distances, indices, size, d, index)
+        d, rho, r2, index = distances[size], ties[size, 0], ties[size, 1], indices[size]
+        _move_best(distances, indices, ties, 0, size)
+        _sift_down(distances, indices, ties, size, d, rho, r2, index)
     for place in range(len(indices)):
         if indices[place] == NO_INDEX:
             indices[place] = -1
 
 
 @jit
-def _comes_before(d, index, other_d, other_index):
-    return d < other_d or (d == other_d and index < other_index)
+def _comes_before(d, rho, r2, index, distances, indices, ties, place):
+    """A7: whether an offer comes before the one at a place of the heap."""
+    if d != distances[place]:
+        return d < distances[place]
+    if rho != ties[place, 0]:
+        return rho > ties[place, 0]
+    if r2 != ties[place, 1]:
+        return r2 < ties[place, 1]
+    return index < indices[place]
 
 
 @jit
-def _sift_down(distances, indices, size, d, index):
-    """Put (d, index) in the place of the top of the heap of this size."""
+def _move_best(distances, indices, ties, source, target):
+    distances[target], indices[target] = distances[source], indices[source]
+    ties[target, 0], ties[target, 1] = ties[source, 0], ties[source, 1]
+
+
+@jit
+def _sift_down(distances, indices, ties, size, d, rho, r2, index):
+    """Put an offer in the place of the top of the heap of this size."""
     place = 0
     while True:
         child = 2 * place + 1
         if child >= size:
             break
         if child + 1 < size and _comes_before(
-            distances[child], indices[child], distances[child + 1], indices[child + 1]
+            distances[child], ties[child, 0], ties[child, 1], indices[child], distances, indices, ties, child + 1
         ):
             child += 1
-        if not _comes_before(d, index, distances[child], indices[child]):
+        if not _comes_before(d, rho, r2, index, distances, indices, ties, child):
             break
-        distances[place], indices[place] = distances[child], indices[child]
+        _move_best(distances, indices, ties, child, place)
         place = child
-    distances[place], indices[place] = d, index
+    distances[place], indices[place], ties[place, 0], ties[place, 1] = d, index, rho, r2

@@ -5,7 +5,7 @@ is read. Each query still meets its rows in order, so answers and counters are t
 """
 
 from covertreex.telemetry import COUNTERS
-from covertreex_numba.kernels import borrow, clear_best, distance, jit, jit_entry, offer, sort_best
+from covertreex_numba.kernels import borrow, clear_best, jit, jit_entry, nearness, offer, sort_best
 
 DISTANCE_EVALS = COUNTERS.index("distance_evals")
 NODES_VISITED = COUNTERS.index("nodes_visited")
@@ -17,17 +17,18 @@ TILE_ROWS = 16
 
 
 @jit_entry
-def scan_block(payload, plan, queries, kth_frontier_stop, active, distances, indices, counters, cancel):
+def scan_block(payload, plan, queries, kth_frontier_stop, active, ties, distances, indices, counters, cancel):
     """Scan for every query of a plan.
 
-    Arguments: see `covertreex_numba.arguments` and `SearchOutput`; `active` is True for each query.
+    Arguments: see `covertreex_numba.arguments` and `SearchOutput`; `active` is True for each query, and
+    `ties`, shape (q, k, 2), is scratch.
     """
     payload, plan, queries, active = borrow(payload), borrow(plan), borrow(queries), borrow(active)
-    distances, indices, counters = borrow(distances), borrow(indices), borrow(counters)
+    ties, distances, indices, counters = borrow(ties), borrow(distances), borrow(indices), borrow(counters)
     for group in range(len(plan.group_ptr) - 1):
         first, last = plan.group_ptr[group], plan.group_ptr[group + 1]
         for q in range(first, last):
-            clear_best(distances[q], indices[q])
+            clear_best(distances[q], indices[q], ties[q])
         for run in range(plan.run_ptr[group], plan.run_ptr[group + 1]):
             for q in range(first, last):
                 if kth_frontier_stop and plan.run_lower[run] > min(distances[q, 0], plan.kth_upper[q]):
@@ -38,20 +39,21 @@ def scan_block(payload, plan, queries, kth_frontier_stop, active, distances, ind
                 stop = min(start + TILE_ROWS, plan.run_stop[run])
                 for q in range(first, last):
                     if active[q]:
-                        _scan_tile(payload, plan, queries, q, start, stop, distances[q], indices[q], counters[q])
+                        best = distances[q], indices[q], ties[q]
+                        _scan_tile(payload, plan, queries, q, start, stop, *best, counters[q])
         for q in range(first, last):
             counters[q, STOP_EXHAUSTED if active[q] else STOP_KTH_FRONTIER] = 1
-            sort_best(distances[q], indices[q])
+            sort_best(distances[q], indices[q], ties[q])
 
 
 @jit
-def _scan_tile(payload, plan, queries, q, start, stop, best_distances, best_indices, count):
+def _scan_tile(payload, plan, queries, q, start, stop, best_distances, best_indices, ties, count):
     limit, exclude = queries.limit[q], queries.exclude[q]
     for row in range(start, stop):
         if queries.rank[row] >= limit or row == exclude:
             continue
-        d = distance(payload, queries, q, row)
+        d, rho, r2 = nearness(payload, queries, q, row)
         count[DISTANCE_EVALS] += 1
         count[NODES_VISITED] += 1
-        if d <= plan.kth_upper[q] and offer(best_distances, best_indices, d, payload.index[row]):
+        if d <= plan.kth_upper[q] and offer(best_distances, best_indices, ties, d, rho, r2, payload.index[row]):
             count[YIELDS] += 1

@@ -7,10 +7,10 @@ from covertreex.tree import DUPLICATE_LEVEL
 from covertreex_numba.kernels import (
     borrow,
     clear_best,
-    distance,
     jit,
     jit_entry,
     lower,
+    nearness,
     offer,
     sort_best,
     subtree_bound,
@@ -45,10 +45,10 @@ def search_block(payload, tree, queries, options, scratch, distances, indices, c
         scratch.heap_size[0] = 0
         scratch.bits[:] = 0
         scratch.evaluated[:] = 0
-        clear_best(distances[q], indices[q])
+        clear_best(distances[q], indices[q], scratch.ties)
         stop = _search(payload, tree, queries, q, options, distances[q], indices[q], counters[q], scratch)
         counters[q, stop] = 1
-        sort_best(distances[q], indices[q])
+        sort_best(distances[q], indices[q], scratch.ties)
 
 
 @jit
@@ -138,13 +138,16 @@ def _take(payload, tree, queries, q, options, nodes, start, stop, dq, best_dista
         size += 1
 
     for place in range(size):
-        scratch.fresh_distance[place] = distance(payload, queries, q, scratch.fresh[place])
+        d, rho, r2 = nearness(payload, queries, q, scratch.fresh[place])
+        scratch.fresh_distance[place], scratch.fresh_ties[place, 0], scratch.fresh_ties[place, 1] = d, rho, r2
     count[DISTANCE_EVALS] += size
 
     for place in range(size):
         c, d = scratch.fresh[place], scratch.fresh_distance[place]
-        if queries.rank[c] < limit and c != exclude and offer(best_distances, best_indices, d, payload.index[c]):
-            count[YIELDS] += 1
+        if queries.rank[c] < limit and c != exclude:
+            rho, r2 = scratch.fresh_ties[place, 0], scratch.fresh_ties[place, 1]
+            if offer(best_distances, best_indices, scratch.ties, d, rho, r2, payload.index[c]):
+                count[YIELDS] += 1
         if not _is_inner(tree, c):
             continue
         bound = subtree_bound(payload, lower(payload, d), _radius(tree, options, c))

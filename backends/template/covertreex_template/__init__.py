@@ -5,14 +5,13 @@ import heapq
 import numpy as np
 
 from covertreex.errors import BackendError
-from covertreex.oracle import dot16, kernel_values, squared_distances
-from covertreex.payload import EUCLIDEAN
+from covertreex.oracle import canonical_nearness
 from covertreex.protocols import Capabilities
 from covertreex.telemetry import COUNTERS
 
 
 class Neighbours:
-    """The k best offers so far, by (distance, dataset index)."""
+    """The k best offers so far, by A7 of docs/mathematics.md: (distance, ``-|rho|``, r2, dataset index)."""
 
     def __init__(self, k):
         self.heap, self.k = [], k  # negated, so that the worst is on top
@@ -22,26 +21,13 @@ class Neighbours:
         """float: the k-th best distance, inf until there are k."""
         return -self.heap[0][0] if len(self.heap) == self.k else np.inf
 
-    def offer(self, distance, index):
+    def offer(self, nearness, index):
         """Whether the offer is accepted."""
-        item = (-distance, -index)
+        item = tuple(-part for part in (*nearness, index))
         if len(self.heap) < self.k:
             heapq.heappush(self.heap, item)
             return True
         return heapq.heappushpop(self.heap, item) != item
-
-
-def query_distances(payload, queries, q, rows):
-    """A1 to A5 of docs/mathematics.md: distances between query `q` and `rows`, to the bit."""
-    source, at = (payload, queries.rows[q]) if queries.rows[q] >= 0 else (queries, -1 - queries.rows[q])
-    r2 = squared_distances(source.coords[at], payload.coords[rows])
-    if payload.metric == EUCLIDEAN:
-        d = np.sqrt(r2)
-    else:
-        k = kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
-        left = k - dot16(source.factors[at], payload.factors[rows])
-        d = np.sqrt(1.0 - np.minimum(np.abs(left / np.sqrt(source.p[at] * payload.p[rows])), 1.0))
-    return np.where(rows == queries.rows[q], 0.0, d)
 
 
 def bounds(payload, d, radius):
@@ -80,13 +66,14 @@ class TemplateBackend:
             count["prunes_visited"] += len(nodes) - len(fresh)
             count["nodes_visited"] += len(fresh)
             count["distance_evals"] += len(fresh)
-            distances = query_distances(payload, queries, q, fresh)
+            nearness = np.stack(canonical_nearness(payload, queries, q, fresh), axis=1)
+            distances = nearness[:, 0]
             allowed = (queries.rank[fresh] < limit) & (fresh != exclude)
             lower = bounds(payload, distances, tree.si[fresh])
             inner = tree.child_ptr[fresh] < tree.child_ptr[fresh + 1]
-            for c, d, offered, bound, has_children in zip(fresh, distances, allowed, lower, inner, strict=True):
+            for c, near, offered, bound, has_children in zip(fresh, nearness, allowed, lower, inner, strict=True):
                 if offered:
-                    count["yields"] += best.offer(d, index[c])
+                    count["yields"] += best.offer(near, index[c])
                 if not has_children:
                     continue
                 if bound > best.kth:
@@ -122,15 +109,15 @@ class TemplateBackend:
             rows = rows[(queries.rank[rows] < queries.limit[q]) & (rows != queries.exclude[q])]
             count["distance_evals"] += len(rows)
             count["nodes_visited"] += len(rows)
-            for row, d in zip(rows, query_distances(payload, queries, q, rows), strict=True):
-                if d <= kth_upper:
-                    count["yields"] += best.offer(d, payload.index[row])
+            for row, *near in zip(rows, *canonical_nearness(payload, queries, q, rows), strict=True):
+                if near[0] <= kth_upper:
+                    count["yields"] += best.offer(near, payload.index[row])
         return "exhausted"
 
     def _finish(self, out, q, reason, best, count):
         count[f"stop_{reason}"] = 1
-        for place, (d, index) in enumerate(sorted((-d, -index) for d, index in best.heap)):
-            out.distances[q, place], out.indices[q, place] = d, index
+        for place, (d, _, _, index) in enumerate(sorted(best.heap, reverse=True)):
+            out.distances[q, place], out.indices[q, place] = -d, -index
         out.counters[q] = list(count.values())
 
 

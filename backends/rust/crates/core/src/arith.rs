@@ -158,16 +158,25 @@ pub(crate) fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
     sum
 }
 
-/// A5: distance from its ingredients: kernel value, dot product, residual variances.
+/// A5: `|rho|` from its ingredients: kernel value, dot product, residual variances. The distance is `sqrt(1 - |rho|)`.
 #[inline(always)]
-pub(crate) fn residual(k: f64, dot: f64, p_a: f64, p_b: f64) -> f64 {
+pub(crate) fn rho(k: f64, dot: f64, p_a: f64, p_b: f64) -> f64 {
     let rho = ((k - dot) / (p_a * p_b).sqrt()).abs();
-    (1.0 - if rho > 1.0 { 1.0 } else { rho }).sqrt()
+    if rho > 1.0 { 1.0 } else { rho }
 }
 
-/// A5 for a query and several rows: `out[j]` from `r2[j]`, `dots[j]` and `p[j]`; Euclidean distances need `r2` alone.
+/// A5 for a query and several rows: `out[j]` and `rhos[j]` from `r2[j]`, `dots[j]` and `p[j]`. Euclidean distances need
+/// `r2` alone, and `rhos` is left as it is.
 #[inline(always)]
-pub(crate) fn distances_body(metric: Metric, r2: &[f64], dots: &[f64], p_query: f64, p: &[f64], out: &mut [f64]) {
+pub(crate) fn distances_body(
+    metric: Metric,
+    r2: &[f64],
+    dots: &[f64],
+    p_query: f64,
+    p: &[f64],
+    rhos: &mut [f64],
+    out: &mut [f64],
+) {
     let Metric::Residual { kernel, variance } = metric else {
         for (d, r2) in out.iter_mut().zip(r2) {
             *d = r2.sqrt();
@@ -177,8 +186,9 @@ pub(crate) fn distances_body(metric: Metric, r2: &[f64], dots: &[f64], p_query: 
     // One loop per kernel: a match inside the loop would keep it from being vectorised.
     macro_rules! fill {
         ($kernel:expr) => {
-            for (((d, r2), dot), p) in out.iter_mut().zip(r2).zip(dots).zip(p) {
-                *d = residual(kernel_value($kernel, variance, *r2), *dot, p_query, *p);
+            for ((((d, rho_of), r2), dot), p) in out.iter_mut().zip(rhos).zip(r2).zip(dots).zip(p) {
+                *rho_of = rho(kernel_value($kernel, variance, *r2), *dot, p_query, *p);
+                *d = (1.0 - *rho_of).sqrt();
             }
         };
     }
@@ -217,6 +227,6 @@ mod tests {
 
     #[test]
     fn duplicates_above_the_floor_have_distance_zero() {
-        assert_eq!(residual(1.0, 1.0 - 0.37, 0.37, 0.37), 0.0);
+        assert_eq!(rho(1.0, 1.0 - 0.37, 0.37, 0.37), 1.0);
     }
 }

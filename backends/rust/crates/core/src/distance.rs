@@ -1,7 +1,25 @@
 //! Distance of a query from a row (A5), and bounds on it (B1, B2).
 
-use crate::arith::{kernel_value, residual, squared_distance};
+use crate::arith::{kernel_value, rho, squared_distance};
 use crate::views::{Metric, Payload, Queries};
+
+/// How near a row is to a query. Invariant A7: of two rows the one with the smaller distance is nearer; at one distance
+/// that with the larger rho; then that with the smaller r2; then that with the smaller dataset index. Euclidean distance
+/// is the scaled distance itself, so rho is 1 and r2 is 0 there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nearness {
+    /// Computed distance.
+    pub distance: f64,
+    /// `|rho|`, at most 1.
+    pub rho: f64,
+    /// Squared scaled distance.
+    pub r2: f64,
+}
+
+impl Nearness {
+    /// Of a row to itself.
+    pub const ITSELF: Nearness = Nearness { distance: 0.0, rho: 1.0, r2: 0.0 };
+}
 
 /// One query: its data, and the row that it is, if it is one.
 #[derive(Clone, Copy, Debug)]
@@ -45,17 +63,18 @@ pub fn distance(payload: &Payload, point: &Point, row: usize) -> f64 {
     if point.row == Some(row) {
         return 0.0;
     }
-    distance_given_dot(payload, point, row, payload.simd.dot(point.factors, payload.factors_of(row)))
+    nearness_given_dot(payload, point, row, payload.simd.dot(point.factors, payload.factors_of(row))).distance
 }
 
 /// A5 for another row than the query, from the dot product of their factors.
 #[inline]
-pub(crate) fn distance_given_dot(payload: &Payload, point: &Point, row: usize, dot: f64) -> f64 {
+pub(crate) fn nearness_given_dot(payload: &Payload, point: &Point, row: usize, dot: f64) -> Nearness {
     let r2 = squared_distance(point.coords, payload.coords_of(row));
     match payload.metric {
-        Metric::Euclidean => r2.sqrt(),
+        Metric::Euclidean => Nearness { distance: r2.sqrt(), rho: 1.0, r2: 0.0 },
         Metric::Residual { kernel, variance } => {
-            residual(kernel_value(kernel, variance, r2), dot, point.p, payload.p[row])
+            let rho = rho(kernel_value(kernel, variance, r2), dot, point.p, payload.p[row]);
+            Nearness { distance: (1.0 - rho).sqrt(), rho, r2 }
         }
     }
 }

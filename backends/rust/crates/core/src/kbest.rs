@@ -1,18 +1,25 @@
-//! The k best offers by (distance, dataset index).
+//! The k best offers by invariant A7.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
+use crate::distance::Nearness;
+
 #[derive(Clone, Copy, Debug)]
 struct Neighbor {
-    distance: f64,
+    at: Nearness,
     index: i64,
 }
 
 impl Ord for Neighbor {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.distance.total_cmp(&other.distance).then(self.index.cmp(&other.index))
+        let (a, b) = (&self.at, &other.at);
+        a.distance
+            .total_cmp(&b.distance)
+            .then(b.rho.total_cmp(&a.rho))
+            .then(a.r2.total_cmp(&b.r2))
+            .then(self.index.cmp(&other.index))
     }
 }
 
@@ -49,9 +56,9 @@ impl KBest {
 
     /// Keep an offer if it is among the k best so far; say whether it was kept.
     #[inline]
-    pub fn offer(&mut self, distance: f64, index: i64) -> bool {
+    pub fn offer(&mut self, at: Nearness, index: i64) -> bool {
         // Most offers are too far: settle those by one comparison.
-        distance <= self.kth && self.consider(Neighbor { distance, index })
+        at.distance <= self.kth && self.consider(Neighbor { at, index })
     }
 
     fn consider(&mut self, new: Neighbor) -> bool {
@@ -64,7 +71,7 @@ impl KBest {
             }
         }
         if self.worst_first.len() == self.k {
-            self.kth = self.worst_first.peek().map_or(f64::INFINITY, |worst| worst.distance);
+            self.kth = self.worst_first.peek().map_or(f64::INFINITY, |worst| worst.at.distance);
         }
         true
     }
@@ -75,9 +82,9 @@ impl KBest {
         distances[self.worst_first.len()..].fill(f64::INFINITY);
         for place in (0..self.worst_first.len()).rev() {
             if let Some(worst) = self.worst_first.peek_mut() {
-                let Neighbor { distance, index } = PeekMut::pop(worst);
+                let Neighbor { at, index } = PeekMut::pop(worst);
                 indices[place] = index;
-                distances[place] = distance;
+                distances[place] = at.distance;
             }
         }
         self.kth = f64::INFINITY;
@@ -88,11 +95,27 @@ impl KBest {
 mod tests {
     use super::*;
 
+    fn at(distance: f64) -> Nearness {
+        Nearness { distance, rho: 0.0, r2: 0.0 }
+    }
+
+    #[test]
+    fn ties_go_to_the_larger_rho_then_the_smaller_r2_then_the_smaller_index() {
+        let mut best = KBest::new(3);
+        let near = |rho, r2| Nearness { distance: 1.0, rho, r2 };
+        for (rho, r2, index) in [(0.0, 5.0, 1), (0.0, 4.0, 3), (0.0, 4.0, 2), (1e-300, 9.0, 4)] {
+            best.offer(near(rho, r2), index);
+        }
+        let (mut indices, mut distances) = ([0; 3], [0.0; 3]);
+        best.write(&mut indices, &mut distances);
+        assert_eq!((indices, distances), ([4, 2, 3], [1.0; 3]));
+    }
+
     #[test]
     fn ties_go_to_the_smaller_index() {
         let mut best = KBest::new(2);
-        assert!(best.offer(1.0, 7) && best.offer(1.0, 9));
-        assert!(!best.offer(1.0, 9) && !best.offer(1.0, 10) && best.offer(1.0, 3));
+        assert!(best.offer(at(1.0), 7) && best.offer(at(1.0), 9));
+        assert!(!best.offer(at(1.0), 9) && !best.offer(at(1.0), 10) && best.offer(at(1.0), 3));
         let (mut indices, mut distances) = ([0; 2], [0.0; 2]);
         best.write(&mut indices, &mut distances);
         assert_eq!((indices, distances), ([3, 7], [1.0, 1.0]));
@@ -102,7 +125,7 @@ mod tests {
     #[test]
     fn a_short_answer_ends_in_minus_one() {
         let mut best = KBest::new(3);
-        best.offer(0.5, 4);
+        best.offer(at(0.5), 4);
         assert_eq!(best.kth(), f64::INFINITY);
         let (mut indices, mut distances) = ([0; 3], [0.0; 3]);
         best.write(&mut indices, &mut distances);

@@ -1,7 +1,7 @@
 //! Panels of rows that are compared with queries two by two, two rows at a time, and with vector instructions
 //! throughout: what makes many distances at once cheaper than the same one by one.
 
-use crate::distance::Point;
+use crate::distance::{Nearness, Point};
 use crate::views::{Metric, Payload};
 
 /// Rows per panel: 512 factors each take 128 KB, which a second-level cache holds.
@@ -15,6 +15,8 @@ pub(crate) struct Panel {
     pub wanted: Vec<usize>,
     /// By query and position; void where not wanted.
     pub distances: [[f64; PANEL]; 2],
+    rhos: [[f64; PANEL]; 2],
+    r2: [[f64; PANEL]; 2],
     /// Residual variances.
     p: Vec<f64>,
     /// Coordinates, axis by axis, `PANEL` to an axis.
@@ -29,6 +31,8 @@ impl Panel {
             ranks: Vec::with_capacity(PANEL),
             wanted: Vec::with_capacity(PANEL),
             distances: [[0.0; PANEL]; 2],
+            rhos: [[0.0; PANEL]; 2],
+            r2: [[0.0; PANEL]; 2],
             p: Vec::with_capacity(PANEL),
             coords: vec![0.0; PANEL * payload.dim],
             dots: [[0.0; PANEL]; 2],
@@ -67,15 +71,24 @@ impl Panel {
             self.fill_dots(payload, pair);
         }
         let n = self.rows.len();
-        let mut r2 = [0.0; PANEL];
         for (which, point) in pair.iter().enumerate() {
             let distances = &mut self.distances[which][..n];
-            payload.simd.squared_distances(point.coords, &self.coords, PANEL, &mut r2[..n]);
-            payload.simd.distances(payload.metric, &r2[..n], &self.dots[which][..n], point.p, &self.p, distances);
+            let (r2, rhos) = (&mut self.r2[which][..n], &mut self.rhos[which][..n]);
+            payload.simd.squared_distances(point.coords, &self.coords, PANEL, r2);
+            payload.simd.distances(payload.metric, r2, &self.dots[which][..n], point.p, &self.p, rhos, distances);
+            if payload.metric == Metric::Euclidean {
+                (rhos.fill(1.0), r2.fill(0.0));
+            }
             if let Some(itself) = self.rows.iter().position(|&row| point.row == Some(row)) {
-                distances[itself] = 0.0;
+                Nearness { distance: distances[itself], rho: rhos[itself], r2: r2[itself] } = Nearness::ITSELF;
             }
         }
+    }
+
+    /// What was found of the row at a position and one of the two queries.
+    #[inline]
+    pub fn nearness(&self, which: usize, at: usize) -> Nearness {
+        Nearness { distance: self.distances[which][at], rho: self.rhos[which][at], r2: self.r2[which][at] }
     }
 
     fn fill_dots(&mut self, payload: &Payload, pair: &[&Point]) {

@@ -123,15 +123,16 @@ fn compare(panel: &mut Panel, payload: &Payload, live: &mut [Asker]) {
             [first, second] => panel.compare(payload, &[&first.point, &second.point], limit),
             rest => panel.compare(payload, &[&rest[0].point], limit),
         }
-        for (asker, distances) in pair.iter_mut().zip(&panel.distances) {
+        for (which, asker) in pair.iter_mut().enumerate() {
             for &at in &panel.wanted {
                 let row = panel.rows[at];
                 if panel.ranks[at] >= asker.limit || row as i64 == asker.exclude {
                     continue;
                 }
                 asker.counters.distance_evals += 1;
-                if distances[at] <= asker.upper {
-                    asker.counters.yields += i64::from(asker.best.offer(distances[at], payload.index[row]));
+                if panel.distances[which][at] <= asker.upper {
+                    let nearness = panel.nearness(which, at);
+                    asker.counters.yields += i64::from(asker.best.offer(nearness, payload.index[row]));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::ahead::{Ahead, lanes_for};
-use crate::distance::{Point, distance_given_dot};
+use crate::distance::{Nearness, Point, nearness_given_dot};
 use crate::frontier::{Entry, Frontier};
 use crate::kbest::KBest;
 use crate::ladder::Ladder;
@@ -186,34 +186,34 @@ impl<'a> Lane<'a> {
         let Block { tree, payload, queries, .. } = *self.block;
         let (limit, exclude) = (queries.limit[self.q], queries.exclude[self.q]);
         let mut fresh = [0; WIDEST_TILE];
-        let mut found = [0.0; WIDEST_TILE];
+        let mut found = [Nearness::default(); WIDEST_TILE];
         let size = self.select(tile, parent, &mut fresh);
         let fresh = &fresh[..size];
         self.counters.distance_evals += size as i64;
         if let Some(&last) = fresh.last() {
-            for (d, pair) in found.iter_mut().zip(fresh.windows(2)) {
-                *d = self.distance(ahead, pair[0], Some(pair[1]));
+            for (at, pair) in found.iter_mut().zip(fresh.windows(2)) {
+                *at = self.nearness(ahead, pair[0], Some(pair[1]));
             }
-            found[size - 1] = self.distance(ahead, last, self.guess(rest));
+            found[size - 1] = self.nearness(ahead, last, self.guess(rest));
         }
-        for (&c, &d) in fresh.iter().zip(&found) {
+        for (&c, &at) in fresh.iter().zip(&found) {
             if queries.rank[c] < limit && c as i64 != exclude {
-                self.counters.yields += i64::from(self.best.offer(d, payload.index[c]));
+                self.counters.yields += i64::from(self.best.offer(at, payload.index[c]));
             }
             if !tree.is_leaf(c) {
-                self.push(ahead, c, d);
+                self.push(ahead, c, at.distance);
             }
         }
     }
 
-    /// Computed distance from a node; meanwhile the factors of `next` are brought nearer.
+    /// How near a node is; meanwhile the factors of `next` are brought nearer.
     #[inline]
-    fn distance(&self, ahead: &mut Ahead<'a>, node: usize, next: Option<usize>) -> f64 {
+    fn nearness(&self, ahead: &mut Ahead<'a>, node: usize, next: Option<usize>) -> Nearness {
         if self.point.row == Some(node) {
-            return 0.0;
+            return Nearness::ITSELF;
         }
         let dot = ahead.dot(self.number, node, next);
-        distance_given_dot(self.block.payload, &self.point, node, dot)
+        nearness_given_dot(self.block.payload, &self.point, node, dot)
     }
 
     /// Bring nearer all that nodes will be asked for, but the factors.

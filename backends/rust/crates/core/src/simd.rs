@@ -163,8 +163,10 @@ dispatch! {
 }
 
 dispatch! {
-    /// A5: distances of one query from several rows, from squared scaled distances, dot products and variances.
-    pub(crate) fn distances(metric: Metric, r2: &[f64], dots: &[f64], p_query: f64, p: &[f64], out: &mut [f64]);
+    /// A5: distances of one query from several rows, and `|rho|`, from squared scaled distances, dot products and variances.
+    pub(crate) fn distances(
+        metric: Metric, r2: &[f64], dots: &[f64], p_query: f64, p: &[f64], rhos: &mut [f64], out: &mut [f64]
+    );
     distances_body, distances_body, distances_body
 }
 

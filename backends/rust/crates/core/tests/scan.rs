@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::atomic::AtomicI32;
 
-use common::{Answers, Data, Random, shapes};
+use common::{Answers, Data, Offer, Random, answer, shapes};
 use covertreex_core::scan_block;
 use covertreex_core::simd::Simd;
 use covertreex_core::views::{Plan, Settings};
@@ -83,18 +83,18 @@ impl RandomPlan {
 
     /// The plain loop of the contract: answer, evaluations, yields, whether the kth bound ended it.
     fn naive(&self, data: &Data, g: usize, q: usize, k: usize, stop: bool) -> (Vec<(u64, i64)>, i64, i64, bool) {
-        let (mut best, mut evals, mut yields): (Vec<(u64, i64)>, i64, i64) = (Vec::new(), 0, 0);
+        let (mut best, mut evals, mut yields): (Vec<Offer>, i64, i64) = (Vec::new(), 0, 0);
         for run in self.run_ptr[g] as usize..self.run_ptr[g + 1] as usize {
             let kth = if best.len() == k { f64::from_bits(best.last().unwrap().0) } else { f64::INFINITY };
             if stop && self.run_lower[run] > kth.min(self.kth_upper[q]) {
-                return (best, evals, yields, true);
+                return (answer(&best), evals, yields, true);
             }
             for row in self.run_start[run] as usize..self.run_stop[run] as usize {
                 if !data.allows(q, row) {
                     continue;
                 }
-                let d = data.distance(data.rows[q], row as i64);
-                let offer = (d.to_bits(), data.index[row]);
+                let offer = data.offer(q, row);
+                let d = f64::from_bits(offer.0);
                 evals += 1;
                 if d <= self.kth_upper[q] && (best.len() < k || offer < *best.last().unwrap()) {
                     yields += 1;
@@ -104,7 +104,7 @@ impl RandomPlan {
                 }
             }
         }
-        (best, evals, yields, false)
+        (answer(&best), evals, yields, false)
     }
 }
 

@@ -154,8 +154,13 @@ impl Data {
 
     /// A5, in simple loops; `a` and `b` as in `Queries::rows`.
     pub fn distance(&self, a: i64, b: i64) -> f64 {
+        self.nearness(a, b).0
+    }
+
+    /// A7: (distance, `|rho|`, squared scaled distance).
+    fn nearness(&self, a: i64, b: i64) -> (f64, f64, f64) {
         if a == b {
-            return 0.0;
+            return (0.0, 1.0, 0.0);
         }
         let (a, b, dim, width) = (self.place(a), self.place(b), self.shape.dim, self.shape.width);
         let mut r2 = 0.0;
@@ -163,10 +168,17 @@ impl Data {
             let t = self.coords[a * dim + axis] - self.coords[b * dim + axis];
             r2 += t * t;
         }
-        let Some(kernel) = self.shape.kernel else { return r2.sqrt() };
+        let Some(kernel) = self.shape.kernel else { return (r2.sqrt(), 1.0, 0.0) };
         let dot = naive_dot(&self.factors[a * width..][..width], &self.factors[b * width..][..width]);
-        let rho = ((naive_kernel(kernel, r2) - dot) / (self.p[a] * self.p[b]).sqrt()).abs();
-        (1.0 - rho.min(1.0)).sqrt()
+        let rho = ((naive_kernel(kernel, r2) - dot) / (self.p[a] * self.p[b]).sqrt()).abs().min(1.0);
+        ((1.0 - rho).sqrt(), rho, r2)
+    }
+
+    /// What A7 sorts the rows of a query by, ascending: the bits of numbers that are not negative are in the order of the
+    /// numbers.
+    pub fn offer(&self, q: usize, row: usize) -> Offer {
+        let (d, rho, r2) = self.nearness(self.rows[q], row as i64);
+        (d.to_bits(), !rho.to_bits(), r2.to_bits(), self.index[row])
     }
 
     /// Whether query `q` may have a row.
@@ -176,14 +188,19 @@ impl Data {
 
     /// (distance bits, dataset index) of the k nearest of some rows.
     pub fn nearest(&self, q: usize, rows: impl Iterator<Item = usize>, k: usize) -> Vec<(u64, i64)> {
-        let mut found: Vec<(u64, i64)> = rows
-            .filter(|&row| self.allows(q, row))
-            .map(|row| (self.distance(self.rows[q], row as i64).to_bits(), self.index[row]))
-            .collect();
-        found.sort_unstable(); // the bits of numbers that are not negative are in the order of the numbers
+        let mut found: Vec<Offer> = rows.filter(|&row| self.allows(q, row)).map(|row| self.offer(q, row)).collect();
+        found.sort_unstable();
         found.truncate(k);
-        found
+        answer(&found)
     }
+}
+
+/// See `Data::offer`.
+pub type Offer = (u64, u64, u64, i64);
+
+/// (distance bits, dataset index) of offers.
+pub fn answer(offers: &[Offer]) -> Vec<(u64, i64)> {
+    offers.iter().map(|&(d, _, _, index)| (d, index)).collect()
 }
 
 pub fn naive_dot(a: &[f64], b: &[f64]) -> f64 {
