@@ -144,6 +144,7 @@ class Drawn:
         if self.metric == "residual":
             self._draw_inducing()
         self.model = self._model()
+        case.hostile |= self.model.vague
 
     def _kernel(self):
         more = {"alpha": self.alpha} if self.name == "RationalQuadratic" else {}
@@ -261,6 +262,7 @@ class Drawn:
                 self.name = KERNELS[rng.integers(5)]
             self.tree = self.tree.with_metric(self._kernel())
             self.model = self._model()
+            case.hostile |= self.model.vague
             if self.metric == "residual":
                 self.of = self.model.factors(self.X)
 

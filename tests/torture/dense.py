@@ -60,6 +60,8 @@ class Pairs:
     then : ndarray, shape (q, n), or None
         The scaled squared distance.
     exponent : int
+    nearest : float
+        The least that the order goes by.
     """
 
     low: np.ndarray
@@ -69,11 +71,12 @@ class Pairs:
     tie: np.ndarray
     then: np.ndarray
     exponent: int = 0
+    nearest: float = 0.0
 
     def same_point(self, query, row):
-        """Row `row` is the query itself: its distance is 0 by definition."""
+        """Row `row` is the query itself, whose distance is 0 by definition."""
         self.low[query, row] = self.high[query, row] = 0.0
-        self.first[query, row] = self.last[query, row] = -np.inf
+        self.first[query, row] = self.last[query, row] = self.nearest
 
 
 def euclid(X, Q):
@@ -189,7 +192,7 @@ class Model:
             error = np.full_like(error, 2.0)
         below, above = np.clip(rho - error, 0.0, 1.0), np.clip(rho + error, 0.0, 1.0)
         none = np.full(r2.shape, -1)
-        return Pairs(np.maximum(0.0, 1.0 - above - 4 * U), 1.0 - below + 4 * U, -above, -below, none, r2)
+        return Pairs(np.maximum(0.0, 1.0 - above - 4 * U), 1.0 - below + 4 * U, -above, -below, none, r2, nearest=-1.0)
 
     def _variance(self, of, unit):
         """p, and its error."""
