@@ -66,6 +66,7 @@ def test_usual_is_answered(usual):
     for name, value in usual.items():
         backend, search = name.split(": ", 1)
         by_search.setdefault(search, {})[backend] = value
+        assert not value.startswith("warned"), (name, value)
         if not any(word in search for word in ("tiny", "subnormal")):
             assert not value.startswith("refused"), (name, value)
     for search, values in by_search.items():
