@@ -30,7 +30,7 @@ def minus_log(name, r2, alpha=1.0):
         return np.where(a < 1e-4, a * a * (0.5 - a / 3.0), a - np.log1p(a))
     if name == "Matern52":
         a = np.sqrt(5.0) * r
-        return np.where(a < 1e-3, a * a / 6.0 * (1.0 - a * a / 4.0), a - np.log1p(a + a * a / 3.0))
+        return np.where(a < 1e-3, a * a / 6.0 * (1.0 - a * a / 6.0), a - np.log1p(a + a * a / 3.0))
     if name == "RationalQuadratic":
         return alpha * np.log1p(r2 / (2.0 * alpha))
     raise ValueError(name)

@@ -1,7 +1,7 @@
 """A fixed set of searches, and a digest of every answer: ``python tests/torture/searches.py --state ftz``.
 
 Run in a process of its own by test_environments.py, in one environment or another. Prints one line of JSON: the digest
-of each search's indices and distances, ``refused: ...`` where covertreex raised an error of its own, or ``warned: ...``.
+of each search, ``refused: ...`` where covertreex raised an error of its own, or ``warned: ...``.
 """
 
 import argparse
