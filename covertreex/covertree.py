@@ -150,8 +150,8 @@ class CoverTree:
         Returns
         -------
         indices : ndarray, shape (q, k), int64
-            Rows of X, the nearest first; those at one distance by ``|rho|`` as float64 holds it, then by scaled distance,
-            then by row. -1 past the last.
+            Rows of X, the nearest first; those at one distance by ``|rho|`` as float64 holds it, then by scaled
+            distance, then by row. -1 past the last.
         distances : ndarray, shape (q, k), float64
             Only if `return_distances`. ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
 
@@ -666,8 +666,8 @@ def cover_tree(
     seed : int
         Of the draw of inducing rows.
     jitter : float, optional
-        Added to the diagonal of the covariance of the inducing points, in the units of the variance; by default a millionth
-        of the variance.
+        Added to the diagonal of the covariance of the inducing points, in the units of the variance; by default a
+        millionth of the variance.
     v_matrix : array_like, shape (n, m), optional
         Factors from somebody's own Gaussian process: row i is ``L^-1 k(Z, x_i)``.
     p_diag : array_like, shape (n,), optional

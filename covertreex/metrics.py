@@ -143,8 +143,8 @@ class ResidualCorrelation:
     seed : int
         Of the draw.
     jitter : float, optional
-        Added to the diagonal of the covariance of the inducing points, in the units of the variance. By default a millionth
-        of the variance, whatever that is.
+        Added to the diagonal of the covariance of the inducing points, in the units of the variance. By default a
+        millionth of the variance, whatever that is.
     v_matrix : ndarray, shape (n, m), optional
         Factors from somebody's own model: row i is ``L^-1 k(Z, x_i)``.
     p_diag : ndarray, shape (n,), optional
@@ -184,7 +184,8 @@ class ResidualCorrelation:
             raise InvalidInputError("p_diag goes with v_matrix; with inducing points p is computed.")
         if self.jitter is not None and not (isinstance(self.jitter, Real) and 0.0 <= self.jitter < np.inf):
             raise InvalidInputError(
-                f"jitter must be a finite number, 0 or above, or None for {JITTER:g} of the variance; got {self.jitter!r}."
+                f"jitter must be a finite number, 0 or above, or None for {JITTER:g} of the variance; got "
+                f"{self.jitter!r}."
             )
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or self.seed < 0:
             raise InvalidInputError(f"seed must be an integer, 0 or above, got {self.seed!r}.")
@@ -193,8 +194,8 @@ class ResidualCorrelation:
     def unit(self):
         """float: what variances are divided by, for correlation has none of their units.
 
-        Whatever follows from the kernel alone is computed with variance 1. Factors of the caller's are divided by a power
-        of two instead, which rounds nothing.
+        Whatever follows from the kernel alone is computed with variance 1. Factors of the caller's are divided by a
+        power of two instead, which rounds nothing (A8).
         """
         if self.v_matrix is None:
             return self.kernel.variance
@@ -295,8 +296,8 @@ class ResidualCorrelation:
         if pivot >= 0:
             raise FactorizationError(
                 f"the covariance of the {m} inducing points is not positive definite at "
-                f"jitter={self.jitter_share * self.unit:g} (pivot {pivot} failed). Raise jitter, drop duplicate inducing "
-                "points, or take fewer."
+                f"jitter={self.jitter_share * self.unit:g} (pivot {pivot} failed). Raise jitter, drop duplicate "
+                "inducing points, or take fewer."
             )
         return Projection(kernel, read_only(scaled), read_only(L))
 
@@ -407,7 +408,8 @@ def check_factors(kernel, factors, m, p, where, unit, names=("v_matrix", "p_diag
         at = np.argmax(short)
         raise InvalidInputError(
             f"{p_name} is below k(x, x) - |v|^2 at row {where[at]}, which is no correlation: got "
-            f"{unit * p[at]}, at least {unit * residual[at]:.6g} is needed. Check that {v_name}, {p_name} and kernel belong together."
+            f"{unit * p[at]}, at least {unit * residual[at]:.6g} is needed. Check that {v_name}, {p_name} and "
+            "kernel belong together."
         )
     return p, max(0.0, float(short.max()))
 

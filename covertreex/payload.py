@@ -107,8 +107,8 @@ class PayloadStore:
     metric : int
         `EUCLIDEAN` or `RESIDUAL`.
     kernel : Kernel or None
-        None for Euclidean. Its variance is 1, or from 1 to 4 where the caller supplied factors: correlation has no units,
-        and factors and residual variances are in those of this kernel (`unit`).
+        None for Euclidean. Its variance is 1, or from 1 to 4 where the caller supplied factors: correlation has no
+        units, and factors and residual variances are in those of this kernel (`unit`, A8).
     coords : ndarray, shape (n, d), float64
         Coordinates divided by the lengthscale.
     factors : ndarray, shape (n, m), float64

@@ -894,18 +894,26 @@ def load(path, *, mmap=True, verify=True, n_threads=None):
             for name, digest in digests(arrays, n_threads, version).items():
                 _require(digest == stored[name], f"it is damaged: the array {name!r} does not match its checksum")
         arrays = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+        if version == 1:
+            _check_old_units(document)
         tree = assemble(document, arrays, n_threads, verify)
-        _require(
-            version > 1 or tree.payload.unit == 1.0,
-            "it is of version 1 of the format, whose factors are in units of the kernel's variance, which is not 1. Make the "
-            "tree anew from its points and save that.",
-        )
     except FileFormatError as error:
         raise FileFormatError(f"cannot load {path!r}: {error}") from None
     if mmap:
         _send_mapped_trees_by_name()
         tree._origin = Origin.of(path, status, tree)
     return tree
+
+
+def _check_old_units(document):
+    """Factors of version 1 were in the units of the kernel's variance, those of today are in its own (A8)."""
+    metric = document.get("metric") if isinstance(document, dict) else None
+    kernel = metric.get("kernel") if isinstance(metric, dict) else None
+    _require(
+        not isinstance(kernel, dict) or kernel.get("variance") == 1.0,
+        "it is of version 1 of the format, which kept factors in the units of the kernel's variance; that can be read "
+        "where it is 1 alone. Make the tree anew from its points, and save that.",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

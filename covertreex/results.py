@@ -17,8 +17,8 @@ class SearchResult:
     Attributes
     ----------
     indices : ndarray, shape (q, k), int64
-        Neighbours as rows of X, the nearest first; those at one distance by ``|rho|`` as float64 holds it, then by scaled
-        distance, then by row (docs/mathematics.md, A7). -1 past the last.
+        Neighbours as rows of X, the nearest first; those at one distance by ``|rho|`` as float64 holds it, then by
+        scaled distance, then by row (docs/mathematics.md, A7). -1 past the last.
     distances : ndarray, shape (q, k), float64
         ``sqrt(1 - |rho|)`` or Euclidean; inf past the last.
     telemetry : Telemetry

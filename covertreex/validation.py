@@ -306,8 +306,8 @@ def check_told_apart(coords, others=None, name="X"):
     if len(np.unique(near, axis=0)) != len(np.unique(points, axis=0)):
         tiny = np.abs(points[(points != 0.0) & (np.abs(points) < SMALLEST_COORDINATE)]).min()
         raise InvalidInputError(
-            f"{name} has points that differ only in coordinates as small as {tiny:.3g} (in lengthscales): their squares "
-            f"underflow, and no distance tells them apart. Multiply the data, so that what differs is at least "
+            f"{name} has points that differ only in coordinates as small as {tiny:.3g} (in lengthscales): their "
+            f"squares underflow, and no distance tells them apart. Multiply the data, so that what differs is at least "
             f"{SMALLEST_COORDINATE:.1g}, or set what is smaller to 0."
         )
 

@@ -1,4 +1,4 @@
-"""Correlation has no units: neither the variance's nor the coordinates' change an answer; and how ties are told apart."""
+"""Correlation has no units: those of variance and coordinates change no answer. How ties are told apart."""
 
 import numpy as np
 import pytest

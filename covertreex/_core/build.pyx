@@ -159,7 +159,7 @@ cdef class Builder:
         level, parent, d = self.place(covers)
         if parent == -1:
             self.lost = x
-            return
+            return 0
         self.level[x] = level
         self.parent[x] = parent
         self.parent_distance[x] = d

@@ -100,7 +100,7 @@ def neighbors(
     jitter: Annotated[
         float | None,
         typer.Option(
-            help="Added to the variance of the inducing points, to keep them apart. Default: a millionth of the variance.",
+            help="Added to the variance of the inducing points, to keep them apart. Default: 1e-6 of the variance.",
             rich_help_panel="Metric",
         ),
     ] = None,
@@ -310,7 +310,8 @@ def _metric_line(tree, arguments):
         return f"correlation, {arguments['kernel']}, no inducing points"
     floored = tree.payload.floored
     return (
-        f"residual correlation, {arguments['kernel']}, m = {m:,} inducing points, jitter {tree.metric.jitter_share:g} of the variance"
+        f"residual correlation, {arguments['kernel']}, m = {m:,} inducing points, "
+        f"jitter {tree.metric.jitter_share:g} of the variance"
         + (f"; {floored:,} points with a residual variance at its floor" if floored else "")
     )
 
