@@ -13,7 +13,7 @@ from starve import SCENARIOS, WHOSE
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
-TRIES = {"core": size(12, 10**9), "numpy": size(6, 400)}
+TRIES = {"core": size(6, 10**9), "numpy": size(3, 400)}
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs LD_PRELOAD and the allocator of glibc"),
@@ -38,7 +38,7 @@ def test_a_failed_allocation_is_a_memory_error(shim, scenario, whose):
         capture_output=True,
         text=True,
         check=False,
-        timeout=size(300, 7200),
+        timeout=size(600, 7200),
     )
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout)
