@@ -260,6 +260,8 @@ class CoverTree:
             settings=settings,
             recall=recall,
             recall_interval=interval,
+            rows=None if asked.external else asked.asked,
+            order=asked.order,
         )
 
     def radius(
@@ -326,7 +328,8 @@ class CoverTree:
         chosen = registry.choose_backend(settings, backend, "scan")
         block, _ = asking.block_of(self, asked, n_threads)
         indptr, indices, distances = radius.search(self.payload, block, distance, settings, chosen, n_threads)
-        return RadiusResult(indptr, asking.dataset_indices(self, indices), distances, distance, chosen.name)
+        rows = None if asked.external else asked.asked
+        return RadiusResult(indptr, asking.dataset_indices(self, indices), distances, distance, chosen.name, rows)
 
     def prepare(self, k, n_threads=None):
         """Make ready what small exact searches use again, so that each takes a fraction of the time.
