@@ -270,6 +270,8 @@ class CoverTree:
             settings=settings,
             recall=recall,
             recall_interval=interval,
+            rows=None if asked.external else asked.asked,
+            order=asked.order,
         )
 
     @standard_arithmetic
@@ -397,9 +399,11 @@ class CoverTree:
         chosen = registry.choose_backend(settings, backend, "scan")
         block, _ = asking.block_of(self, asked, n_threads)
 
+        @standard_arithmetic  # batches are answered when they are asked for
         def answer(part):
             found = radius.search(self.payload, part, distance, settings, chosen, n_threads, max_bytes)
-            return RadiusResult(found[0], asking.dataset_indices(self, found[1]), found[2], distance, chosen.name)
+            rows = None if asked.external else asking.dataset_indices(self, self.payload.index[part.rows])
+            return RadiusResult(found[0], asking.dataset_indices(self, found[1]), found[2], distance, chosen.name, rows)
 
         return map(answer, [block] if size is None else radius.batches(block, size))
 

@@ -2,7 +2,10 @@
 
 Every function takes a `covertreex.SearchResult`, or the pair ``(indices, distances)``, or, where distances are not
 needed, the indices alone. Those for Vecchia models want one row per point, in order, neighbours from earlier rows:
-``tree.search(k, predecessor_mode=True)`` of points that were put in their order before (`covertreex.ordering`).
+``tree.search(k, predecessor_mode=True)`` of points that were put in their order before (`covertreex.ordering`), or
+``tree.search(k, predecessor_mode=True, order=order)`` with the same `order` here. Then row i is about the point
+``order[i]``, and neighbours are named by their places in the order, as rows of ``X[order]``. Of a tree that points were
+deleted from, `order` is ``tree.ids``, or a permutation of them.
 
 >>> import covertreex as cx
 >>> from covertreex import outputs
@@ -20,7 +23,7 @@ from covertreex.validation import check_points
 MODES = ("distance", "correlation", "connectivity")
 
 
-def to_gpgp(result, *, na=np.nan):
+def to_gpgp(result, *, na=np.nan, order=None):
     """The neighbour array of the R packages GpGp and GPvecchia (`NNarray`): counted from 1, each point before its own.
 
     Source: Guinness, *Gaussian process learning via Fisher scoring of Vecchia's approximation* (2021), GpGp's
@@ -34,6 +37,9 @@ def to_gpgp(result, *, na=np.nan):
         What stands where there is no neighbour. NaN, which R's ``is.na`` knows, makes the array float64 (exact for
         row numbers up to 2**53); an integer makes it int64: 0 or below, so that it is no row, such as R's own integer
         NA, ``-2**31``.
+    order : array_like of int, shape (n,), optional
+        The order that was searched: row i is the point ``order[i]``, and what goes with the array is ``X[order]``. By
+        default rows stay in the order of the data.
 
     Returns
     -------
@@ -42,14 +48,14 @@ def to_gpgp(result, *, na=np.nan):
     Raises
     ------
     InvalidInputError
-        If there is a neighbour that is not an earlier row, or `na` could be a row.
+        If there is a neighbour that is not an earlier row, `na` could be a row, or `order` is not that of the result.
 
     Examples
     --------
     >>> to_gpgp(np.array([[-1, -1], [0, -1], [1, 0]])).tolist()
     [[1.0, nan, nan], [2.0, 1.0, nan], [3.0, 2.0, 1.0]]
     """
-    indices = _predecessors(result, "to_gpgp")
+    indices, _ = _predecessors(result, "to_gpgp", order)
     integer = isinstance(na, (int, np.integer)) and not isinstance(na, bool)
     if not (integer and na <= 0) and not (isinstance(na, float) and np.isnan(na)):
         raise InvalidInputError(f"na must be NaN, or an integer of 0 or below, which is no row; got {na!r}.")
@@ -59,7 +65,7 @@ def to_gpgp(result, *, na=np.nan):
     return out
 
 
-def to_stan(result, X):
+def to_stan(result, X, *, order=None):
     """Data of a nearest-neighbour Gaussian process in Stan: `NN_ind`, `NN_dist` and `NN_distM`.
 
     Source: Lu Zhang, *Nearest neighbor Gaussian processes (NNGP) based models in Stan*, Stan case studies (2018), whose
@@ -72,6 +78,8 @@ def to_stan(result, X):
     X : array_like, shape (n, d), or CoverTree
         The points. The distances are Euclidean whatever metric found the neighbours, since the Stan program applies its
         kernel to them; divide by the lengthscales before if they are given per axis.
+    order : array_like of int, shape (n,), optional
+        As for `to_gpgp`. `X` is in the order of the data all the same.
 
     Returns
     -------
@@ -84,7 +92,8 @@ def to_stan(result, X):
     Raises
     ------
     InvalidInputError
-        If there is a neighbour that is not an earlier row, or `X` has not one row for each of the result.
+        If there is a neighbour that is not an earlier row, `X` has not one row for each of the result, or `order` is
+        not that of the result.
 
     Examples
     --------
@@ -92,9 +101,11 @@ def to_stan(result, X):
     >>> data["NN_ind"].tolist(), data["NN_dist"].tolist(), data["NN_distM"].tolist()
     ([[1, 0], [2, 1]], [[1.0, 0.0], [2.0, 3.0]], [[0.0], [1.0]])
     """
-    indices = _predecessors(result, "to_stan")
+    indices, order = _predecessors(result, "to_stan", order)
     X = check_points(X.X if isinstance(X, CoverTree) else X, "X")
     n, k = indices.shape
+    if order is not None and len(X) > order.max():
+        X = X[order]
     if len(X) != n:
         raise InvalidInputError(f"X must have one row for each of the {n} rows of the result, got {len(X)}.")
     found = indices[1:]
@@ -111,7 +122,7 @@ def to_stan(result, X):
     return {"N": n, "M": k, "NN_ind": np.where(found >= 0, found + 1, 0), "NN_dist": distances, "NN_distM": between}
 
 
-def to_gpytorch(result):
+def to_gpytorch(result, *, order=None):
     """Neighbours of the inducing points of GPyTorch's `NNVariationalStrategy` (VNNGP), its ``nn_xinduce_idx``.
 
     A NumPy array, so that torch is not needed here: after the strategy is made, with the data in the same order as
@@ -123,6 +134,8 @@ def to_gpytorch(result):
     ----------
     result : SearchResult, tuple (indices, distances), or ndarray of indices, shape (n, k)
         Predecessors of every point.
+    order : array_like of int, shape (n,), optional
+        As for `to_gpgp`.
 
     Returns
     -------
@@ -131,14 +144,15 @@ def to_gpytorch(result):
     Raises
     ------
     InvalidInputError
-        If there is a neighbour that is not an earlier row, or a row from the k-th on has fewer than k.
+        If there is a neighbour that is not an earlier row, a row from the k-th on has fewer than k, or `order` is not
+        that of the result.
 
     Examples
     --------
     >>> to_gpytorch(np.array([[-1, -1], [0, -1], [1, 0], [2, 0]])).tolist()
     [[1, 0], [2, 0]]
     """
-    indices = _predecessors(result, "to_gpytorch")
+    indices, _ = _predecessors(result, "to_gpytorch", order)
     rest = np.ascontiguousarray(indices[indices.shape[1] :])
     short = np.any(rest < 0, axis=1)
     if short.any():
@@ -166,7 +180,7 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
         Number of columns, the points searched, ``len(tree.X)``; by default the number of queries, as when every point
         is asked for.
     include_self : bool
-        Put point i first in row i, at distance 0; for results of every point in order, itself excluded. Estimators
+        Put each query first in its own row, at distance 0; for results of points, themselves excluded. Estimators
         that are fitted on a graph of precomputed distances expect it.
 
     Returns
@@ -199,6 +213,12 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
         indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
         indices, distances = neighbors[found], None if distances is None else distances[found]
     q = len(indptr) - 1
+    rows = _rows_asked(result)
+    if n is None and rows is not None and not _as_they_come(rows):
+        raise InvalidInputError(
+            f"the result is about {q} rows of X that are not 0 to {q - 1}, such as {rows[_first_other(rows)]}. Give "
+            "n=len(tree.X); row i of the graph is then about the i-th row that was asked for (tree.ids, if none was)."
+        )
     n = q if n is None else n
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise InvalidInputError(f"n must be the number of points searched, a positive integer, got {n!r}.")
@@ -213,15 +233,16 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
     else:
         values = _correlations(distances)
     if include_self:
-        own = np.repeat(np.arange(q), np.diff(indptr))
-        twice = indices == own
-        if q != n or twice.any():
-            why = f"row {own[np.argmax(twice)]} holds itself" if q == n else f"there are {q} queries of {n} points"
+        rows = np.arange(q) if rows is None and q == n else rows
+        twice = np.zeros(0, dtype=bool) if rows is None else indices == np.repeat(rows, np.diff(indptr))
+        if rows is None or twice.any():
+            row = None if rows is None else np.repeat(rows, np.diff(indptr))[np.argmax(twice)]
+            why = f"there are {q} queries of {n} points" if row is None else f"row {row} holds itself"
             raise InvalidInputError(
                 f"include_self is for results of every point in order, itself excluded; {why}. "
                 "Search without include_self and without queries, or leave it out here."
             )
-        indices = np.insert(indices, indptr[:-1], np.arange(q))
+        indices = np.insert(indices, indptr[:-1], rows)
         values = np.insert(values, indptr[:-1], float(mode != "distance"))
         indptr = indptr + np.arange(q + 1)
     dtype = _index_dtype(n, len(indices))
@@ -241,7 +262,7 @@ def to_frame(result, *, queries=None):
     ----------
     result : SearchResult, RadiusResult or tuple (indices, distances)
     queries : array_like, shape (q,), optional
-        What to call the queries, such as the rows that were asked for; by default 0 to q - 1.
+        What to call the queries; by default the rows that were asked for, where the result knows them, else 0 to q - 1.
 
     Returns
     -------
@@ -316,7 +337,8 @@ def _columns(result, queries, caller):
         count = np.sum(indices >= 0, axis=1)
         query, rank = np.nonzero(indices >= 0)
         neighbor, distance = indices[query, rank], distances[query, rank]
-    names = np.arange(len(count)) if queries is None else np.asarray(queries)
+    rows = _rows_asked(result)
+    names = (np.arange(len(count)) if rows is None else rows) if queries is None else np.asarray(queries)
     if names.shape != (len(count),):
         raise InvalidInputError(
             f"queries must name each of the {len(count)} rows of the result, got shape {names.shape}."
@@ -358,23 +380,79 @@ def _unpack(result, caller, distances=True):
     return indices.astype(np.int64, copy=False), found
 
 
-def _predecessors(result, caller):
-    """Indices (n, k) that name earlier rows alone, absent ones last."""
+def _rows_asked(result):
+    """Rows of X that the rows of a result are about, or None if it does not know."""
+    return getattr(result, "rows", None)
+
+
+def _as_they_come(rows):
+    return np.array_equal(rows, np.arange(len(rows)))
+
+
+def _first_other(rows):
+    """Where `rows` begins to differ from 0, 1, 2, ..."""
+    return int(np.argmax(rows != np.arange(len(rows))))
+
+
+def _in_order(indices, rows, order, caller):
+    """Indices (n, k), rows of X in rows that are about `rows`, as places in `order` in rows in that order."""
+    n = len(indices)
+    array = np.asarray(order)
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.integer):
+        raise InvalidInputError(
+            f"order must be the rows of all {n} points, integers of shape ({n},), got {array.dtype} of shape "
+            f"{array.shape}."
+        )
+    rows = np.sort(array) if rows is None else rows
+    if array.min() < 0 or np.any(np.diff(np.sort(array)) == 0) or not np.array_equal(np.sort(array), np.sort(rows)):
+        raise InvalidInputError(
+            f"order must hold each row that {caller}'s result is about once; give the order that was searched, or "
+            "tree.ids where there was none."
+        )
+    size = int(max(array.max(), indices.max())) + 2  # the last entry stands for -1, which indexes it
+    rank, place = np.full(size, -1), np.zeros(size, dtype=np.int64)
+    rank[array], place[rows] = np.arange(n), np.arange(n)
+    found = rank[indices]
+    lost = (indices >= 0) & (found < 0)
+    if lost.any():
+        raise InvalidInputError(f"{caller}: the result names row {indices[lost][0]}, which is not in order.")
+    return found[place[array]], array.astype(np.int64)
+
+
+def _predecessors(result, caller, order=None):
+    """Indices (n, k) that name earlier rows alone, absent ones last; rows and names are places in `order`, if given."""
     indices, _ = _unpack(result, caller, distances=False)
     if indices.shape[0] == 0 or indices.shape[1] == 0:
         raise InvalidInputError(f"{caller} needs at least one row and one neighbour, got shape {indices.shape}.")
+    rows, searched = _rows_asked(result), getattr(result, "order", None)
+    if order is None and searched is not None and not _as_they_come(searched):
+        raise InvalidInputError(
+            f"the result is of a search with an order; give it to {caller} as well, order=order. Row i of its output "
+            "is then about the point order[i]: what goes with it are X[order] and y[order]."
+        )
+    if order is None and rows is not None and not _as_they_come(rows):
+        raise InvalidInputError(
+            f"{caller} needs a search of all rows of X: row {_first_other(rows)} of the result is about row "
+            f"{rows[_first_other(rows)]}. If others were deleted, give order=tree.ids: row i of the output is then "
+            "about the point tree.ids[i]."
+        )
+    if order is not None:
+        if searched is not None and not np.array_equal(searched, order):
+            raise InvalidInputError(f"the order that {caller} was given is not the one that was searched; give that.")
+        indices, order = _in_order(indices, rows, order, caller)
     late = indices >= np.arange(len(indices))[:, None]
     if late.any():
         row, column = np.argwhere(late)[0]
         raise InvalidInputError(
             f"{caller} needs predecessors of every point: row {row} has neighbour {indices[row, column]}, which is not "
-            "before it. Put the points in order, X[order], and search all of them with predecessor_mode=True."
+            "before it. Put the points in order, X[order], and search all of them with predecessor_mode=True; or give "
+            "order=order both to the search and here."
         )
     gap = (indices[:, :-1] < 0) & (indices[:, 1:] >= 0)
     if gap.any():
         row = int(np.argmax(gap.any(axis=1)))
         raise InvalidInputError(f"{caller}: row {row} has a neighbour after an absent one; -1 may come last only.")
-    return indices
+    return indices, order
 
 
 def _euclidean(A, B):

@@ -32,6 +32,10 @@ class SearchResult:
         Of the audited queries against the dense oracle; None without `audit`.
     recall_interval : tuple of float or None
         95 % Wilson interval of the recall, neighbours taken as independent.
+    rows : ndarray, shape (q,), int64, or None
+        The rows of X that were asked for, one per row of the answer; None if coordinates were.
+    order : ndarray, shape (n,), int64, or None
+        The order of the points that was given, if one was.
 
     Examples
     --------
@@ -49,6 +53,8 @@ class SearchResult:
     settings: TraversalSettings
     recall: float | None = None
     recall_interval: tuple[float, float] | None = None
+    rows: np.ndarray | None = None
+    order: np.ndarray | None = None
 
     @property
     def tied_rows(self):
@@ -124,6 +130,8 @@ class RadiusResult:
     radius : float
         What distances were compared with; ``sqrt(1 - min_correlation)`` if a correlation was given.
     backend : str
+    rows : ndarray, shape (q,), int64, or None
+        As of `SearchResult`.
         The backend that answered.
 
     Examples
@@ -139,6 +147,7 @@ class RadiusResult:
     distances: np.ndarray
     radius: float
     backend: str
+    rows: np.ndarray | None = None
 
     def __len__(self):
         return len(self.indptr) - 1

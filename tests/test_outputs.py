@@ -236,3 +236,109 @@ def test_a_sparse_matrix_has_the_indices_that_were_chosen(monkeypatch):
     assert small.indices.dtype == small.indptr.dtype == np.int32
     assert large.shape == (3, 3)
     assert (large - small).nnz == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# prediction points, orders, and points that were deleted
+
+
+def changed(kind, rng):
+    """A tree of 40 points of data with 15 to predict at behind them."""
+    X = rng.normal(size=(40, 2))
+    arguments = {} if kind == "euclidean" else {"kernel": cx.Matern32(0.6), "inducing": 8}
+    return cx.cover_tree(X, **arguments).insert(rng.normal(size=(15, 2)))
+
+
+@pytest.mark.parametrize("kind", ["euclidean", "residual"])
+@pytest.mark.parametrize("deleted", [[], [3, 17, 44], list(range(0, 40, 2))], ids=["none", "few", "many"])
+@pytest.mark.parametrize("which", ["data first", "mixed"])
+def test_prediction_points_come_out_at_their_places(kind, deleted, which, rng):
+    """Row by row against the dense oracle: inserted behind the data, ordered with them, some deleted."""
+    tree = changed(kind, rng).delete(deleted) if deleted else changed(kind, rng)
+    ids = tree.ids
+    n, y = len(ids), rng.normal(size=len(tree.X))
+    order = rng.permutation(ids)
+    if which == "data first":
+        order = np.concatenate([order[order < 40], order[order >= 40]])
+    result = tree.search(K, predecessor_mode=True, order=order)
+    closeness = tree.oracle().closeness(order)
+    places = []
+    for i, row in enumerate(order):
+        earlier = order[:i]
+        nearest = sorted(earlier, key=lambda j, i=i: (-closeness[i, j], j))[:K]
+        places.append([int(np.flatnonzero(order == j)[0]) for j in nearest])
+        assert row not in nearest
+    for given in (result, (result.indices, result.distances), result.indices):
+        array = outputs.to_gpgp(given, order=order)
+        for i in range(n):
+            absent = [np.nan] * (K - len(places[i]))
+            np.testing.assert_array_equal(array[i], [i + 1] + [j + 1 for j in places[i]] + absent)
+            # What R looks up in y[order] is what belongs to the rows that were found.
+            known = array[i][~np.isnan(array[i])].astype(int) - 1
+            found = result.indices[np.searchsorted(ids, order[i])]
+            np.testing.assert_array_equal(y[order][known], y[[order[i], *found[found >= 0]]])
+        np.testing.assert_array_equal(outputs.to_gpytorch(given, order=order), places[K:])
+        data = outputs.to_stan(given, tree, order=order)
+        as_rows = outputs.to_stan(outputs.to_gpgp(given, order=order, na=0).astype(int)[:, 1:] - 1, tree.X[order])
+        for name, value in data.items():
+            np.testing.assert_array_equal(value, as_rows[name])
+        for i in range(1, n):
+            assert data["NN_ind"][i - 1].tolist() == [j + 1 for j in places[i]] + [0] * (K - len(places[i]))
+
+
+@pytest.mark.parametrize("kind", ["euclidean", "residual"])
+def test_rows_that_are_left_keep_their_names(kind, rng):
+    pytest.importorskip("pandas")
+    tree = changed(kind, rng).delete([0, 3, 17, 54])
+    ids, n = tree.ids, len(tree.X)
+    truth, _ = tree.oracle().knn(K)
+    for result in (tree.search(K), tree.search(K, ids[::-1])):
+        rows = result.rows
+        expected = truth[np.searchsorted(ids, rows)]
+        for own in (False, True):
+            graph = outputs.to_csr(result, n=n, include_self=own)
+            assert graph.shape == (len(ids), n)
+            wanted = np.column_stack([rows, expected]) if own else expected
+            np.testing.assert_array_equal(graph.indices.reshape(len(ids), -1), wanted)
+        frame = outputs.to_frame(result)
+        np.testing.assert_array_equal(frame["query"], np.repeat(rows, K))
+        np.testing.assert_array_equal(frame["neighbor"], expected.ravel())
+        with pytest.raises(cx.InvalidInputError, match=r"rows of X that are not 0 to 50.*Give n=len\(tree\.X\)"):
+            outputs.to_csr(result)
+    found = tree.radius(0.5)
+    frame = outputs.to_frame(found)
+    np.testing.assert_array_equal(frame["query"], np.repeat(ids, np.diff(found.indptr)))
+    own = outputs.to_csr(found, n=n, include_self=True)
+    np.testing.assert_array_equal(own.indices[own.indptr[:-1]], ids)
+
+    before = tree.search(K, predecessor_mode=True)
+    for function in (outputs.to_gpgp, outputs.to_gpytorch, lambda result: outputs.to_stan(result, tree)):
+        with pytest.raises(cx.InvalidInputError, match=r"row 0 of the result is about row 1.*order=tree\.ids"):
+            function(before)
+    array = outputs.to_gpgp(before, order=ids, na=0)
+    expected, _ = tree.oracle().knn(K, predecessor_mode=True)
+    np.testing.assert_array_equal(array[:, 0], np.arange(1, len(ids) + 1))
+    np.testing.assert_array_equal(np.append(ids, -1)[array[:, 1:] - 1], expected)
+
+
+def test_orders_that_are_not_those_of_the_result(rng):
+    tree = changed("euclidean", rng)
+    order = rng.permutation(55)
+    result = tree.search(K, predecessor_mode=True, order=order)
+    for given, options, message in (
+        (result, {}, r"of a search with an order; give it to to_gpgp as well, order=order"),
+        (result, {"order": order[::-1]}, "not the one that was searched"),
+        (result.indices, {"order": order[::-1]}, "which is not before it"),
+        (result.indices, {"order": order[:-1]}, r"integers of shape \(55,\), got int64 of shape \(54,\)"),
+        (result.indices, {"order": order * 1.0}, r"integers of shape \(55,\), got float64"),
+        (result.indices, {"order": np.zeros(55, dtype=int)}, "each row .* once"),
+        (result.indices, {"order": np.where(order == 0, 99, order)}, "row 0, which is not in order"),
+        (tree.search(K, [4, 5], predecessor_mode=True), {}, "row 0 of the result is about row 4"),
+        (tree.search(K, [4, 5], predecessor_mode=True), {"order": [5, 4]}, "which is not in order"),
+    ):
+        with pytest.raises(cx.InvalidInputError, match=message):
+            outputs.to_gpgp(given, **options)
+    same = tree.search(K, predecessor_mode=True, order=np.arange(55))
+    np.testing.assert_array_equal(
+        outputs.to_gpgp(same), outputs.to_gpgp(tree.search(K, predecessor_mode=True), order=np.arange(55))
+    )
