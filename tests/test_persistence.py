@@ -744,6 +744,10 @@ def scaled_by(name, factor):
     return lambda a: {name: a[name] * factor}
 
 
+def far_away(arrays):
+    return {"x": arrays["x"] * 1e100}
+
+
 #: (tree, what is said, document, arrays): what contradicts the other arrays; in LIES' form
 CONTRADICTIONS = {
     "coords huge": ("count", "'coords' has values", {}, lambda a: {"coords": changed(a["coords"], ((2, 1), 1e300))}),
@@ -751,6 +755,7 @@ CONTRADICTIONS = {
     "coords moved, x not": ("euclidean", "is missing", {"metric": {"name": "correlation"}}, None),
     "x moved": ("count", "'coords' is not", {}, lambda a: {"x": changed(a["x"], ((2, 1), 0.125))}),
     "lengthscale": ("correlation", "'coords' is not", {"kernel": {"lengthscale": 0.5}}, None),
+    "lengthscale too small": ("correlation", "does not belong to", {"kernel": {"lengthscale": 1e-99}}, far_away),
     "inducing huge": ("count", "'inducing' has values", {}, lambda a: {"inducing": a["inducing"] + 1e300}),
     "inducing moved": ("count", "'inducing' is not", {}, lambda a: {"inducing": a["inducing"] + 0.1}),
     "inducing points moved": (
