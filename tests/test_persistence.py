@@ -857,6 +857,37 @@ def test_large_trees_are_compared_in_part(tmp_path, monkeypatch):
         refuse(tmp_path / "tree", match)
 
 
+def floored():
+    """Inducing points that explain themselves nearly wholly: computed p at their floor."""
+    tree = cx.cover_tree(points(), kernel=cx.Matern32(2.0, variance=1.9), inducing=np.arange(0, N, 4), jitter=1e-10)
+    assert tree.payload.floored > 0
+    return tree
+
+
+DERIVED = {
+    "floored": floored,
+    "other metric": lambda: tree_of("count").with_metric(cx.RBF(0.7)),
+    "other kind of metric": lambda: tree_of("euclidean").with_metric(cx.Correlation(RQ)),
+    "inserted": lambda: tree_of("count").insert(points(5)[:7]),
+    "inserted, sorted anew": lambda: tree_of("rows").insert(points(5)[:70]),
+    "inserted in Euclid": lambda: tree_of("euclidean").insert(points(5)[:7]),
+    "inserted, supplied": lambda: tree_of("v_matrix").insert(points()[:5], v_matrix=supplied(RQ)[0][:5]),
+    "deleted": lambda: tree_of("count").delete(np.arange(3, 30)),
+    "deleted and inserted": lambda: tree_of("count").delete(np.arange(3, 30)).insert(points(5)[:7]),
+}
+
+
+@pytest.mark.parametrize("make", DERIVED.values(), ids=DERIVED)
+def test_derived_trees_contradict_nothing(make, tmp_path):
+    tree = make()
+    _ = tree.tree
+    for _ in range(2):
+        tree.save(tmp_path / "tree")
+        loaded = cx.load(tmp_path / "tree")
+        assert answers(loaded) == answers(tree)
+        tree = loaded if getattr(loaded.metric, "v_matrix", None) is not None else loaded.insert(points(6)[:3])
+
+
 def test_verify_is_a_flag(residual, tmp_path):
     (tmp_path / "tree").write_bytes(residual[1])
     with pytest.raises(cx.InvalidInputError, match="verify must be True or False, got None"):
