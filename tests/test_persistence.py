@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -279,7 +280,9 @@ def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
 
     def interrupt(block):
         seen.append(block)
-        raise KeyboardInterrupt
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.2)  # as a block does: meanwhile those that have not begun are cancelled
 
     (tmp_path / "tree").write_bytes(residual[1])
     monkeypatch.setattr(persistence, "BLOCK", 1000)
@@ -287,7 +290,7 @@ def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
     monkeypatch.setattr(persistence.parallel, "run", lambda tasks, n_threads: genuine(tasks, 1))
     with pytest.raises(KeyboardInterrupt):
         cx.load(tmp_path / "tree")
-    assert len(seen) < 5
+    assert len(seen) < 10  # of 70 or so
 
 
 def in_version_1(document, arrays):
