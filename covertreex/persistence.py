@@ -286,7 +286,8 @@ def assemble(document, arrays, n_threads, verify=False):
 
     Every index and offset is in range, both maps are each other's inverses, the cover tree is one tree, and all numbers
     but the factors, which are most of the file, are finite and bounded. With `verify` the factors are looked at too,
-    and everything that was computed from something else is compared with it (`_Recomputed`).
+    and everything that was computed from something else is compared with it (`_Recomputed`), as is done for every file
+    unless its reader opts out; pickles, which run code anyway, are believed.
 
     Raises
     ------
@@ -320,11 +321,10 @@ def assemble(document, arrays, n_threads, verify=False):
     held = X if ids is None else X[ids]
     try:
         metric, projection, factors, p = _assemble_metric(document["metric"], arrays, held, row)
-        unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
-        kernel = None if isinstance(metric, Euclidean) else unitless(metric.kernel, unit)
-        scaled = held if kernel is None else kernel.scale(held)
     except InvalidInputError as error:
         raise FileFormatError(f"the metric makes no sense: {error} {_REPAIR}") from None
+    unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
+    kernel = None if isinstance(metric, Euclidean) else unitless(metric.kernel, unit)
     payload = PayloadStore(
         metric=EUCLIDEAN if kernel is None else RESIDUAL,
         kernel=kernel,
@@ -340,9 +340,10 @@ def assemble(document, arrays, n_threads, verify=False):
     )
     cover = None if document["tree"] is None else _assemble_tree(document["tree"], arrays, index)
     _require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
-    _require(np.array_equal(scaled[index], coords), "the array 'coords' is not the points in units of the lengthscale")
     if verify:
         check = _Recomputed(metric, projection, payload, n_threads)
+        check.coords(held)
+        check.factors()
         check.slack()
         if cover is not None:
             check.cover(cover)
@@ -466,26 +467,36 @@ class _Recomputed:
     payload : PayloadStore
     n_threads : int
 
-    Raises
-    ------
-    FileFormatError
-        If factors or p contradict each other, the kernel or the coordinates.
+    Each method raises `FileFormatError`, naming the array that contradicts others.
     """
 
     def __init__(self, metric, projection, payload, n_threads):
         self.metric, self.projection, self.payload, self.n_threads = metric, projection, payload, n_threads
         self.longest = 0.0
-        if payload.metric == RESIDUAL:
-            self._residual()
-        floor = P_FLOOR * payload.variance
-        found = int(np.count_nonzero(payload.p <= floor))
-        _require(payload.floored == found, f"floored is {payload.floored}, but {found} rows of 'p' are at the floor")
 
     def _sample(self, cost):
         """Rows to look at, if each takes `cost` multiplications: all that `BUDGET` allows."""
         n = len(self.payload)
         count = min(n, max(SAMPLE, BUDGET // cost))
         return np.arange(n) if count == n else np.unique(np.linspace(0, n - 1, count).astype(np.int64))
+
+    def coords(self, X):
+        """The payload's coordinates are those of the points `X`, which are in order of index."""
+        kernel, payload = self.payload.kernel, self.payload
+        try:
+            scaled = X if kernel is None else kernel.scale(X)
+        except InvalidInputError as error:
+            raise FileFormatError(f"the kernel does not belong to the points: {error} {_REPAIR}") from None
+        good = np.array_equal(scaled[payload.index], payload.coords)
+        _require(good, "the array 'coords' is not the points in units of the lengthscale")
+
+    def factors(self):
+        """Factors and p, by the kernel and by each other."""
+        payload = self.payload
+        if payload.metric == RESIDUAL:
+            self._residual()
+        found = int(np.count_nonzero(payload.p <= P_FLOOR * payload.variance))
+        _require(payload.floored == found, f"floored is {payload.floored}, but {found} rows of 'p' are at the floor")
 
     def _residual(self):
         payload, metric = self.payload, self.metric

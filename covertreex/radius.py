@@ -202,9 +202,8 @@ def search(payload, queries, radius, settings, backend, n_threads, max_bytes=np.
 
 
 def _boxes(payload):
-    """Boxes around the rows of a payload, which are made once. Of two threads that make them, one's are kept."""
-    made = payload.__dict__.get("_radius_boxes")
-    return payload.__dict__.setdefault("_radius_boxes", Boxes(payload.coords)) if made is None else made
+    """Boxes around the rows of a payload, which are made once."""
+    return payload.kept.get("radius boxes", lambda: Boxes(payload.coords))
 
 
 def _near(payload, queries, radius, cancel):

@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -279,7 +280,9 @@ def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
 
     def interrupt(block):
         seen.append(block)
-        raise KeyboardInterrupt
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.2)  # as a block does: meanwhile those that have not begun are cancelled
 
     (tmp_path / "tree").write_bytes(residual[1])
     monkeypatch.setattr(persistence, "BLOCK", 1000)
@@ -287,7 +290,7 @@ def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
     monkeypatch.setattr(persistence.parallel, "run", lambda tasks, n_threads: genuine(tasks, 1))
     with pytest.raises(KeyboardInterrupt):
         cx.load(tmp_path / "tree")
-    assert len(seen) < 5
+    assert len(seen) < 10  # of 70 or so
 
 
 def in_version_1(document, arrays):
@@ -744,6 +747,10 @@ def scaled_by(name, factor):
     return lambda a: {name: a[name] * factor}
 
 
+def far_away(arrays):
+    return {"x": arrays["x"] * 1e100}
+
+
 #: (tree, what is said, document, arrays): what contradicts the other arrays; in LIES' form
 CONTRADICTIONS = {
     "coords huge": ("count", "'coords' has values", {}, lambda a: {"coords": changed(a["coords"], ((2, 1), 1e300))}),
@@ -751,6 +758,7 @@ CONTRADICTIONS = {
     "coords moved, x not": ("euclidean", "is missing", {"metric": {"name": "correlation"}}, None),
     "x moved": ("count", "'coords' is not", {}, lambda a: {"x": changed(a["x"], ((2, 1), 0.125))}),
     "lengthscale": ("correlation", "'coords' is not", {"kernel": {"lengthscale": 0.5}}, None),
+    "lengthscale too small": ("correlation", "does not belong to", {"kernel": {"lengthscale": 1e-99}}, far_away),
     "inducing huge": ("count", "'inducing' has values", {}, lambda a: {"inducing": a["inducing"] + 1e300}),
     "inducing moved": ("count", "'inducing' is not", {}, lambda a: {"inducing": a["inducing"] + 0.1}),
     "inducing points moved": (
@@ -850,6 +858,37 @@ def test_large_trees_are_compared_in_part(tmp_path, monkeypatch):
     ):
         (tmp_path / "tree").write_bytes(file_of(document, arrays | changes(arrays)))
         refuse(tmp_path / "tree", match)
+
+
+def floored():
+    """Inducing points that explain themselves nearly wholly: computed p at their floor."""
+    tree = cx.cover_tree(points(), kernel=cx.Matern32(2.0, variance=1.9), inducing=np.arange(0, N, 4), jitter=1e-10)
+    assert tree.payload.floored > 0
+    return tree
+
+
+DERIVED = {
+    "floored": floored,
+    "other metric": lambda: tree_of("count").with_metric(cx.RBF(0.7)),
+    "other kind of metric": lambda: tree_of("euclidean").with_metric(cx.Correlation(RQ)),
+    "inserted": lambda: tree_of("count").insert(points(5)[:7]),
+    "inserted, sorted anew": lambda: tree_of("rows").insert(points(5)[:70]),
+    "inserted in Euclid": lambda: tree_of("euclidean").insert(points(5)[:7]),
+    "inserted, supplied": lambda: tree_of("v_matrix").insert(points()[:5], v_matrix=supplied(RQ)[0][:5]),
+    "deleted": lambda: tree_of("count").delete(np.arange(3, 30)),
+    "deleted and inserted": lambda: tree_of("count").delete(np.arange(3, 30)).insert(points(5)[:7]),
+}
+
+
+@pytest.mark.parametrize("make", DERIVED.values(), ids=DERIVED)
+def test_derived_trees_contradict_nothing(make, tmp_path):
+    tree = make()
+    _ = tree.tree
+    for _ in range(2):
+        tree.save(tmp_path / "tree")
+        loaded = cx.load(tmp_path / "tree")
+        assert answers(loaded) == answers(tree)
+        tree = loaded if getattr(loaded.metric, "v_matrix", None) is not None else loaded.insert(points(6)[:3])
 
 
 def test_verify_is_a_flag(residual, tmp_path):
