@@ -169,7 +169,7 @@ def canonical_nearness(payload, queries, q, rows):
     >>> payload = cx.cover_tree([[0.0], [30.0], [40.0]], kernel=cx.RBF()).payload
     >>> rows = payload.row[[1, 2]]
     >>> [column.tolist() for column in canonical_nearness(payload, make_queries(payload, [0]), 0, rows)]
-    [[1.0, 1.0], [-3.6236148999180774e-196, -0.0], [900.0, 1600.0]]
+    [[1.0, 1.0], [-3.693883068487256e-196, -0.0], [900.0, 1600.0]]
     """
     row = queries.rows[q]
     if row < 0:

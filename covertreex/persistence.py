@@ -341,7 +341,7 @@ def assemble(document, arrays, n_threads, verify=False):
     cover = None if document["tree"] is None else _assemble_tree(document["tree"], arrays, index)
     _require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
     if verify:
-        check = _Recomputed(metric, projection, payload, n_threads)
+        check = _Recomputed(metric, projection, payload, parallel.thread_count(n_threads))
         check.coords(held)
         check.factors()
         check.slack()
@@ -902,7 +902,7 @@ def load(path, *, mmap=True, verify=True, n_threads=None):
             else:
                 arrays = {name: _read(file, *place) for name, place in where.items()}
         if verify:
-            for name, digest in digests(arrays, n_threads, version).items():
+            for name, digest in digests(arrays, parallel.thread_count(n_threads), version).items():
                 _require(digest == stored[name], f"it is damaged: the array {name!r} does not match its checksum")
         arrays = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
         if version == 1:

@@ -205,8 +205,7 @@ def test_slack_covers_coordinates_with_less_variance_than_any_row(seed, monkeypa
 
 def query_distances(payload, queries, q):
     """Canonical distances of external query `q` to all rows."""
-    e = -1 - queries.rows[q]
-    return oracle._distances(payload, queries.coords[e], queries.factors[e], queries.p[e], np.arange(len(payload)))
+    return oracle.canonical_nearness(payload, queries, q, np.arange(len(payload)))[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

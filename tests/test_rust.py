@@ -13,7 +13,7 @@ from covertreex import kernels, oracle
 from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, QueryBlock, ScanPlan, SearchOutput, Traversal
 from covertreex.settings import EXACT, GOLD, PARITY
 from covertreex.telemetry import merge_counters
-from covertreex.testing.reference import query_distances
+from covertreex.testing.reference import query_nearness
 
 covertreex_rust = pytest.importorskip("covertreex_rust")
 backend = covertreex_rust.backend
@@ -114,7 +114,7 @@ def make_plan(payload, queries, *, seed=0, lower=True, upper="some", longest=40)
     """Random groups of queries, and random runs for each; bounds, where asked for, hold exactly."""
     random = np.random.default_rng(seed)
     n, q = len(payload), len(queries)
-    distances = np.array([query_distances(payload, queries, i) for i in range(q)])
+    distances = np.array([query_nearness(payload, queries, i)[0] for i in range(q)])
     group_ptr, run_ptr, runs = [0], [0], []
     while group_ptr[-1] < q:
         group = slice(group_ptr[-1], min(q, group_ptr[-1] + int(random.integers(0, 9))))

@@ -311,7 +311,7 @@ def _metric_line(tree, arguments):
     floored = tree.payload.floored
     return (
         f"residual correlation, {arguments['kernel']}, m = {m:,} inducing points, "
-        f"jitter {tree.metric.jitter_share:g} of the variance"
+        f"jitter {tree.metric.jitter_share * tree.metric.unit:g}"
         + (f"; {floored:,} points with a residual variance at its floor" if floored else "")
     )
 
