@@ -43,6 +43,8 @@ def test_a_failed_allocation_is_a_memory_error(shim, scenario, whose):
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout)
     print(report)
+    if report["allocations"] == 0:
+        pytest.skip(f"no allocation of {whose} is large enough to be failed in {scenario}")
     assert report["wrong"] == [], report
     assert report["leaked"] == [], report
     assert report["tried"] == report["errors"] + report["unharmed"]
