@@ -15,8 +15,8 @@ cdef extern from "fenv.h" nogil:
 cdef class StandardArithmetic:
     """Round to nearest and keep numbers near zero, whatever another library has set, while a ``with`` block runs.
 
-    Libraries built with -ffast-math make the processor flush such numbers to zero for the whole thread. Threads that are
-    started inside the block do as it does.
+    Libraries built with -ffast-math make the processor flush such numbers to zero for the whole thread. Threads that
+    are started inside the block do as it does (A9).
     """
 
     cdef fenv_t before

@@ -280,8 +280,8 @@ cdef class Explorer:
 def merge(const int64_t[:, ::1] indices, const double[:, ::1] distances, int64_t[:, ::1] more_indices,
           double[:, ::1] more_distances, uint8_t[::1] tied):
     """Merge lists (q, k), ascending by distance, -1 at the end, into `more_*`, their like; none has an entry of the
-    other. `tied` is set where an entry of one is at the distance of an entry of the other, so that distances alone do not
-    tell which comes first (A7): such a query's list is void. Releases the GIL.
+    other. `tied` is set where an entry of one is at the distance of an entry of the other, so that distances alone do
+    not tell which comes first (A7): such a query's list is void. Releases the GIL.
     """
     cdef Py_ssize_t q, k = indices.shape[1], a, b, t
     with nogil:

@@ -16,8 +16,8 @@ import numpy as np
 import covertreex as cx
 from covertreex import _core, planner
 
-#: Words in the paths of those whose allocations fail, and the least bytes. NumPy's iterators have buffers of up to 8,192
-#: numbers, and where one cannot be had NumPy (2.4) raises without holding the GIL, and crashes: not ours to mend.
+#: Words in the paths of those whose allocations fail, and the least bytes. NumPy's iterators have buffers of up to
+#: 8,192 numbers, and where one cannot be had NumPy (2.4) raises without holding the GIL, and crashes: not ours to mend.
 WHOSE = {"core": (b"covertreex/_core/", 0), "numpy": (b"_multiarray_umath", 8 * 8192 + 1)}
 
 
