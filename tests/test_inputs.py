@@ -163,6 +163,24 @@ def test_digits_are_kept_wherever_numbers_come_in(where):
         EVERYWHERE[where]()
 
 
+@pytest.mark.parametrize("value", [BIG, np.int64(BIG), np.uint64(2**64 - 1)])
+def test_kernel_parameters_keep_their_digits(value):
+    for make, name in (
+        (lambda: cx.RBF(value), "lengthscale"),
+        (lambda: cx.RBF((1.0, value)), r"lengthscale\[1\]"),
+        (lambda: cx.RBF(variance=value), "variance"),
+    ):
+        with pytest.raises(cx.InvalidInputError, match=f"{name} = {int(value)} has digits that float64.*would round"):
+            make()
+    assert cx.RBF(2**60).lengthscale == 2.0**60
+
+
+def test_complex_kernel_parameters():
+    for value in (1j, np.complex128(1 + 1j)):
+        with pytest.raises(cx.InvalidInputError, match="lengthscale must be a"):
+            cx.RBF(value)
+
+
 TIMES = np.array([["2026-01-01", "2026-01-02"]], dtype="datetime64[ns]")
 REFUSED = {
     "datetimes": (TIMES, r"datetime64\[ns\]\. Give numbers, such as \(t - t\.min\(\)\) / np\.timedelta64\(1, 's'\)"),
