@@ -4,15 +4,16 @@ import pickle
 from decimal import Decimal
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
 import covertreex as cx
+from covertreex import persistence
 from covertreex.validation import as_float64, check_points
+
+pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
 
 BIG = 2**53 + 1
 NANOSECONDS = 1_700_000_000_000_000_001
@@ -279,6 +280,14 @@ def test_names_stay(tmp_path):
         with pytest.raises(cx.InvalidInputError, match="another order"):
             other.knn(1, frame()[["y", "x"]])
     assert pickle.loads(pickle.dumps(cx.cover_tree(X))).feature_names_in_ is None
+
+
+@pytest.mark.parametrize("names", [["x"], ["x", 1], "xy", {"x": 0}])
+def test_names_in_a_file_that_make_no_sense(names):
+    document, arrays = persistence.describe(cx.cover_tree(frame()))
+    assert document["feature_names"] == ["x", "y"]
+    with pytest.raises(cx.FileFormatError, match="feature_names must be 2 strings, one per column"):
+        persistence.assemble({**document, "feature_names": names}, arrays, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "Float64", "double[pyarrow]"])
