@@ -17,6 +17,7 @@ arithmetic (docs/mathematics.md, A2 to A4).
 """
 
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -28,10 +29,18 @@ _SMALLEST, _LARGEST = 1e-100, 1e100
 
 
 def _positive(name, value):
+    if isinstance(value, np.complexfloating):  # of which float() drops the imaginary part
+        raise InvalidInputError(f"{name} must be a real number, got {value!r}.")
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise InvalidInputError(f"{name} must be a number, got {value!r}.") from None
+    # float() drops digits without a word.
+    if (isinstance(value, Integral) and int(value) != number) or (isinstance(value, np.floating) and value != number):
+        raise InvalidInputError(
+            f"{name} = {value} has digits that float64, which is used here, would round. Give float({name}) if the "
+            "rounded number will do."
+        )
     if not _SMALLEST <= number <= _LARGEST:
         raise InvalidInputError(
             f"{name} must be positive and finite (between {_SMALLEST:g} and {_LARGEST:g}), got {number!r}. "

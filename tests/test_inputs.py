@@ -4,15 +4,16 @@ import pickle
 from decimal import Decimal
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
 import covertreex as cx
+from covertreex import persistence
 from covertreex.validation import as_float64, check_points
+
+pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
 
 BIG = 2**53 + 1
 NANOSECONDS = 1_700_000_000_000_000_001
@@ -163,6 +164,24 @@ def test_digits_are_kept_wherever_numbers_come_in(where):
         EVERYWHERE[where]()
 
 
+@pytest.mark.parametrize("value", [BIG, np.int64(BIG), np.uint64(2**64 - 1)])
+def test_kernel_parameters_keep_their_digits(value):
+    for make, name in (
+        (lambda: cx.RBF(value), "lengthscale"),
+        (lambda: cx.RBF((1.0, value)), r"lengthscale\[1\]"),
+        (lambda: cx.RBF(variance=value), "variance"),
+    ):
+        with pytest.raises(cx.InvalidInputError, match=f"{name} = {int(value)} has digits that float64.*would round"):
+            make()
+    assert cx.RBF(2**60).lengthscale == 2.0**60
+
+
+def test_complex_kernel_parameters():
+    for value in (1j, np.complex128(1 + 1j)):
+        with pytest.raises(cx.InvalidInputError, match="lengthscale must be a"):
+            cx.RBF(value)
+
+
 TIMES = np.array([["2026-01-01", "2026-01-02"]], dtype="datetime64[ns]")
 REFUSED = {
     "datetimes": (TIMES, r"datetime64\[ns\]\. Give numbers, such as \(t - t\.min\(\)\) / np\.timedelta64\(1, 's'\)"),
@@ -261,6 +280,14 @@ def test_names_stay(tmp_path):
         with pytest.raises(cx.InvalidInputError, match="another order"):
             other.knn(1, frame()[["y", "x"]])
     assert pickle.loads(pickle.dumps(cx.cover_tree(X))).feature_names_in_ is None
+
+
+@pytest.mark.parametrize("names", [["x"], ["x", 1], "xy", {"x": 0}])
+def test_names_in_a_file_that_make_no_sense(names):
+    document, arrays = persistence.describe(cx.cover_tree(frame()))
+    assert document["feature_names"] == ["x", "y"]
+    with pytest.raises(cx.FileFormatError, match="feature_names must be 2 strings, one per column"):
+        persistence.assemble({**document, "feature_names": names}, arrays, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "Float64", "double[pyarrow]"])
