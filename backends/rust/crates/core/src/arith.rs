@@ -174,8 +174,7 @@ pub(crate) fn distances_body(
     dots: &[f64],
     p_query: f64,
     p: &[f64],
-    rhos: &mut [f64],
-    out: &mut [f64],
+    [rhos, out]: [&mut [f64]; 2],
 ) {
     let Metric::Residual { kernel, variance } = metric else {
         for (d, r2) in out.iter_mut().zip(r2) {

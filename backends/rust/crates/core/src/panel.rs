@@ -75,9 +75,17 @@ impl Panel {
             let distances = &mut self.distances[which][..n];
             let (r2, rhos) = (&mut self.r2[which][..n], &mut self.rhos[which][..n]);
             payload.simd.squared_distances(point.coords, &self.coords, PANEL, r2);
-            payload.simd.distances(payload.metric, r2, &self.dots[which][..n], point.p, &self.p, rhos, distances);
+            payload.simd.distances(
+                payload.metric,
+                r2,
+                &self.dots[which][..n],
+                point.p,
+                &self.p,
+                [&mut *rhos, distances],
+            );
             if payload.metric == Metric::Euclidean {
-                (rhos.fill(1.0), r2.fill(0.0));
+                rhos.fill(1.0);
+                r2.fill(0.0);
             }
             if let Some(itself) = self.rows.iter().position(|&row| point.row == Some(row)) {
                 Nearness { distance: distances[itself], rho: rhos[itself], r2: r2[itself] } = Nearness::ITSELF;

@@ -165,7 +165,7 @@ dispatch! {
 dispatch! {
     /// A5: distances of one query from several rows, and `|rho|`, from squared scaled distances, dot products and variances.
     pub(crate) fn distances(
-        metric: Metric, r2: &[f64], dots: &[f64], p_query: f64, p: &[f64], rhos: &mut [f64], out: &mut [f64]
+        metric: Metric, r2: &[f64], dots: &[f64], p_query: f64, p: &[f64], out: [&mut [f64]; 2]
     );
     distances_body, distances_body, distances_body
 }
