@@ -53,9 +53,9 @@ def huge(rng, n, d):
 
 
 def tiny(rng, n, d):
-    """As small as may be, beside what vanishes in a square, and 0."""
+    """As small as may be, and beside that what vanishes in a square."""
     X = rng.normal(size=(n, d)) * 10.0 ** rng.choice([-100.0, -120.0, -123.0], size=(n, 1))
-    return np.where(rng.random((n, d)) < 0.2, X * (np.arange(d) > 0) * 1e-180, X)
+    return np.where((rng.random((n, d)) < 0.2) & (np.arange(d) > 0), X * 1e-180, X)
 
 
 def mixed(rng, n, d):
