@@ -280,7 +280,7 @@ def check_points(points, name, columns=None):
     return array
 
 
-def check_told_apart(coords, others=None, name="X"):
+def check_told_apart(coords, others=None, name="X", tiny=None):
     """Check that squared distances tell all different points apart.
 
     They cannot where two points differ in nothing but coordinates whose squares are below what float64 holds. Beside
@@ -293,13 +293,15 @@ def check_told_apart(coords, others=None, name="X"):
     others : ndarray, shape (q, d), optional
         Points that are compared with them.
     name : str
+    tiny : bool, optional
+        What `has_tiny` says of `coords`, if that is known.
 
     Raises
     ------
     InvalidInputError
     """
     all_points = [coords] if others is None else [coords, others]
-    if not any(_has_tiny(points) for points in all_points):
+    if not ((has_tiny(coords) if tiny is None else tiny) or any(has_tiny(points) for points in all_points[1:])):
         return
     points = np.concatenate(all_points) + 0.0  # -0.0 and 0.0 are one place
     near = np.where(np.abs(points) < SMALLEST_COORDINATE, 0.0, points)
@@ -312,7 +314,8 @@ def check_told_apart(coords, others=None, name="X"):
         )
 
 
-def _has_tiny(points):
+def has_tiny(points):
+    """Whether some coordinates are not 0, but smaller than `SMALLEST_COORDINATE`."""
     size = np.abs(points)
     return bool(np.min(size, where=size > 0.0, initial=np.inf) < SMALLEST_COORDINATE)
 
