@@ -5,7 +5,8 @@ from functools import cached_property
 
 import pytest
 
-from covertreex import CoverTree, compare, registry
+from covertreex import CoverTree, compare
+from covertreex.backends import registry
 from covertreex.settings import PROFILES
 from covertreex.workloads import Workload
 

@@ -1,6 +1,6 @@
 """Time to prepare each workload: the factors of all points, and the cover tree, which a tree search alone needs."""
 
-from covertreex.build import build_tree
+from covertreex.data.build import build_tree
 
 
 def test_factors(benchmark, question):

@@ -4,8 +4,10 @@ import hashlib
 
 import pytest
 
-from covertreex import compare, driver, errors, registry
+from covertreex import compare, errors
+from covertreex.backends import registry
 from covertreex.cli import screen
+from covertreex.search import driver
 
 
 def test_queries(benchmark, question, row, note):

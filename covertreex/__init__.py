@@ -16,7 +16,9 @@ except ModuleNotFoundError as error:
     ) from error
 
 from covertreex import oracle, ordering, outputs
+from covertreex.backends.registry import get_backend, list_backends, refresh
 from covertreex.covertree import CoverTree, cover_tree
+from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.errors import (
     BackendError,
     CovertreexError,
@@ -26,10 +28,8 @@ from covertreex.errors import (
     InvariantError,
     SettingsError,
 )
+from covertreex.io.persistence import load
 from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
-from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
-from covertreex.persistence import load
-from covertreex.registry import get_backend, list_backends, refresh
 from covertreex.results import RadiusResult, SearchResult
 from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from covertreex import driver, registry, workloads
+from covertreex import workloads
+from covertreex.backends import registry
+from covertreex.backends.telemetry import UNEQUAL_FIELDS
 from covertreex.covertree import SearchResult, recall_interval
 from covertreex.errors import BackendError, InvalidInputError
+from covertreex.search import driver
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
-from covertreex.telemetry import UNEQUAL_FIELDS
 
 #: What is compared by default; a backend that is not installed is left out, unless it ships with covertreex.
 DEFAULT_ROWS = ("numba/gold", "numba/parity", "cython/parity", "cython/exact", "rust/parity", "rust/exact")
@@ -346,7 +348,7 @@ def switches(backend, payload):
     ----------
     backend : str
         Whose switches are flipped.
-    payload : covertreex.payload.PayloadStore
+    payload : covertreex.data.payload.PayloadStore
 
     Returns
     -------

@@ -2,17 +2,22 @@
 
 import numpy as np
 
-from covertreex import asking, driver, parallel, persistence, radius, registry, update
 from covertreex._core.canonical import standard_arithmetic
-from covertreex.build import build_tree, in_metric
+from covertreex.backends import registry
+from covertreex.base import parallel
+from covertreex.base.validation import check_k, check_points, feature_names, read_only
+from covertreex.data import changes as update
+from covertreex.data import questions as asking
+from covertreex.data.build import build_tree, in_metric
+from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.data.payload import EUCLIDEAN
 from covertreex.errors import InvalidInputError
-from covertreex.halos import make_halos
-from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.io import persistence
 from covertreex.oracle import DenseOracle
-from covertreex.payload import EUCLIDEAN
 from covertreex.results import RadiusResult, SearchResult, recall_interval
+from covertreex.search import driver, radius
+from covertreex.search.halos import make_halos
 from covertreex.settings import resolve_settings, settings_from_env
-from covertreex.validation import check_k, check_points, feature_names, read_only
 
 
 class CoverTree:
@@ -52,7 +57,7 @@ class CoverTree:
         self._sample = None  # of the data, to compare the factors of queries with (asking.py)
         self._room = None  # of its factors, if `insert` made it
         self._halos = None  # what `prepare` made (halos.py)
-        self._origin = None  # the mapped file it came from (covertreex.persistence)
+        self._origin = None  # the mapped file it came from (covertreex.io.persistence)
 
     def __len__(self):
         return len(self.payload) - (0 if self._dead is None else len(self._dead))
@@ -84,7 +89,7 @@ class CoverTree:
 
     @standard_arithmetic
     def check_invariants(self, pairs=None):
-        """Check the tree's invariants T1 to T5; see `covertreex.tree.Tree.check_invariants`.
+        """Check the tree's invariants T1 to T5; see `covertreex.data.tree.Tree.check_invariants`.
 
         Raises
         ------

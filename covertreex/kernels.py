@@ -22,8 +22,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from covertreex.base.validation import LARGEST_COORDINATE
 from covertreex.errors import InvalidInputError
-from covertreex.validation import LARGEST_COORDINATE
 
 _SMALLEST, _LARGEST = 1e-100, 1e100
 

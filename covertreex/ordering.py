@@ -1,4 +1,4 @@
-"""Orders of points: those that Vecchia approximations condition in, and the leaf order that payload rows are kept in.
+"""Orders of points that Vecchia approximations condition in, and the leaf order that payload rows are kept in.
 
 Conventions, the same for every order here. `order` is an int64 permutation of the dataset indices: ``order[i]`` is the
 point that comes i-th, so ``X[order]`` are the points in their order, and ``y[order]`` what goes with them. The place of
@@ -12,81 +12,21 @@ other ties come by dataset index.
 [4.0, 10.0, 0.0]
 """
 
-from functools import partial
-
 import numpy as np
 
-from covertreex import parallel
+from covertreex._core.maximin import Traversal
+from covertreex.base.progress import Progress
+from covertreex.base.validation import check_points
+from covertreex.covertree import CoverTree, cover_tree
+from covertreex.data.changes import without_dead
+from covertreex.data.leaf_order import leaf_order
+from covertreex.data.questions import check_living, dataset_indices, places_of
 from covertreex.errors import InvalidInputError
-from covertreex.progress import Progress
-from covertreex.validation import check_points
+
+__all__ = ["coordinate", "hilbert", "leaf_order", "maximin", "random", "reverse_maximin"]
 
 #: Nodes that `maximin` looks at before it listens for Ctrl-C again.
 BUDGET = 2**19
-
-#: Points whose leaf order pays for a thread.
-WORTH_A_THREAD = 8192
-
-
-def leaf_order(coords, leaf_size=32, full=False, n_threads=1, inner=None):
-    """Order points so that neighbours in space are neighbours in memory, by splitting at medians of the widest axis.
-
-    Parameters
-    ----------
-    coords : ndarray, shape (n, d), float64
-        Coordinates in the units in which distances are meant (divided by the lengthscale).
-    leaf_size : int
-        Parts of at most this many points are not split further.
-    full : bool
-        Split near the median, so that all leaves but the last have `leaf_size` points.
-    n_threads : int
-        The order does not depend on it.
-    inner : int, optional
-        Leaves are in leaf order themselves, down to parts of at most so many points.
-
-    Returns
-    -------
-    order : ndarray, shape (n,), int64
-        Dataset index of each place; ascending within a leaf, or a part of one. Ties of coordinates are split by dataset
-        index, so the order depends on nothing but the arguments.
-    leaf_ptr : ndarray, shape (leaves + 1,), int64
-        Leaf ``i`` is ``order[leaf_ptr[i]:leaf_ptr[i + 1]]``.
-
-    Raises
-    ------
-    InvalidInputError
-        If `leaf_size` is below 1.
-
-    Examples
-    --------
-    >>> order, leaf_ptr = leaf_order(np.array([[3.0], [1.0], [2.0], [0.0]]), leaf_size=2)
-    >>> order.tolist(), leaf_ptr.tolist()
-    ([1, 3, 0, 2], [0, 2, 4])
-    """
-    from covertreex._core import order as core
-
-    if leaf_size < 1:
-        raise InvalidInputError(f"leaf_size must be at least 1, got {leaf_size}.")
-    coords = np.ascontiguousarray(coords, dtype=np.float64)
-    order = np.arange(len(coords), dtype=np.int64)
-    parts = [order]
-    while len(parts) < n_threads and min(map(len, parts)) > max(leaf_size, WORTH_A_THREAD):
-        cuts = parallel.run([partial(core.cut, coords, part, leaf_size, full) for part in parts], n_threads)
-        parts = [half for part, cut in zip(parts, cuts, strict=True) for half in (part[:cut], part[cut:])]
-    parallel.run([partial(core.split, coords, part, leaf_size, full, inner or leaf_size) for part in parts], n_threads)
-    return order, _leaf_ptr(len(coords), leaf_size, full)
-
-
-def _leaf_ptr(n, leaf_size, full):
-    """Where leaves begin: halves of halves, until none is larger than a leaf."""
-    if full:
-        return np.append(np.arange(0, n, leaf_size), n)
-    edges = np.unique([0, n])
-    while np.diff(edges).max(initial=0) > leaf_size:
-        sizes = np.diff(edges)
-        large = sizes > leaf_size
-        edges = np.sort(np.concatenate([edges, edges[:-1][large] + sizes[large] // 2]))
-    return edges
 
 
 def maximin(X, *, start=None, return_distances=False):
@@ -131,11 +71,6 @@ def maximin(X, *, start=None, return_distances=False):
     >>> order.tolist(), distances.tolist()
     ([1, 3, 0, 2], [inf, 8.0, 1.0, 1.0])
     """
-    from covertreex._core.maximin import Traversal
-    from covertreex.asking import check_living, dataset_indices, places_of
-    from covertreex.covertree import CoverTree, cover_tree  # it imports this module for the leaf order
-    from covertreex.update import without_dead
-
     tree = without_dead(X) if isinstance(X, CoverTree) else cover_tree(X)
     payload, n = tree.payload, len(tree)
     if start is None:

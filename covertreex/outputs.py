@@ -16,9 +16,9 @@ deleted from, `order` is ``tree.ids``, or a permutation of them.
 
 import numpy as np
 
+from covertreex.base.validation import check_points
 from covertreex.covertree import CoverTree
 from covertreex.errors import InvalidInputError
-from covertreex.validation import check_points
 
 MODES = ("distance", "correlation", "connectivity")
 

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from covertreex.telemetry import COUNTERS
+from covertreex.backends.telemetry import COUNTERS
 
 PROTOCOL_VERSION = 1
 
@@ -136,7 +136,7 @@ class ScanPlan:
     Examples
     --------
     >>> import covertreex as cx
-    >>> from covertreex import plans
+    >>> from covertreex.search import plans
     >>> from covertreex.testing.reference import make_queries
     >>> payload = cx.cover_tree([[0.0], [1.0], [3.0]]).payload
     >>> plans.whole_range(payload, make_queries(payload, [0, 2])).run_stop.tolist()
@@ -221,8 +221,8 @@ class Traversal(Protocol):
 
         Parameters
         ----------
-        tree : covertreex.tree.Tree
-        payload : covertreex.payload.PayloadStore
+        tree : covertreex.data.tree.Tree
+        payload : covertreex.data.payload.PayloadStore
         queries : QueryBlock
         k : int
         settings : covertreex.TraversalSettings

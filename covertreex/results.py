@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from covertreex.backends.telemetry import Telemetry
 from covertreex.errors import InvalidInputError
-from covertreex.planner import Plan
+from covertreex.search.planner import Plan
 from covertreex.settings import TraversalSettings
-from covertreex.telemetry import Telemetry
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class SearchResult:
         What was counted, and how long it took.
     backend : str
         The backend that answered.
-    plan : covertreex.planner.Plan
+    plan : covertreex.search.planner.Plan
         How it was answered, and why; ``print(result.plan)``.
     settings : TraversalSettings
     recall : float or None

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from covertreex.base.validation import check_exact, check_names, feature_names
 from covertreex.covertree import cover_tree
 from covertreex.errors import InvalidInputError
 from covertreex.outputs import MODES, to_csr
-from covertreex.validation import check_exact, check_names, feature_names
 
 try:
     from joblib import effective_n_jobs

@@ -1,7 +1,7 @@
 """The slow and obvious engine that fast ones are compared with.
 
 The search, the scan and the makers of payloads and queries are the conformance kit's (`covertreex.testing.reference`);
-the tree is here, from the definition in covertreex/tree.py.
+the tree is here, from the definition in covertreex/data/tree.py.
 """
 
 import math
@@ -9,8 +9,8 @@ import math
 import numpy as np
 
 from covertreex import oracle
+from covertreex.data.tree import DUPLICATE_LEVEL, Tree
 from covertreex.testing.reference import ReferenceBackend, make_payload, make_queries, split_payload
-from covertreex.tree import DUPLICATE_LEVEL, Tree
 
 __all__ = ["make_payload", "make_queries", "naive_scan", "naive_search", "naive_tree", "split_payload"]
 

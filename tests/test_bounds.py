@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from naive import make_queries
 
 import covertreex as cx
-from covertreex import oracle, registry
-from covertreex.build import build_tree
+from covertreex import oracle
+from covertreex.backends import registry
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data.build import build_tree
 from covertreex.protocols import SearchOutput
-from covertreex.telemetry import COUNTERS
 
 LONG = np.longdouble
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.linalg import cholesky, solve_triangular
 
 import covertreex as cx
-from covertreex import metrics, oracle
+from covertreex import oracle
 from covertreex._core import canonical, factors
+from covertreex.data import metrics
 
 EXTENDED = decimal.Context(prec=45)
 

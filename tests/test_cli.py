@@ -12,8 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 import covertreex as cx
-from covertreex import compare, oracle, registry, tables, telemetry, workloads
+from covertreex import compare, oracle, workloads
+from covertreex.backends import registry, telemetry
 from covertreex.cli import app, screen
+from covertreex.io import tables
 from covertreex.protocols import Capabilities
 
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]

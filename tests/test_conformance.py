@@ -11,7 +11,7 @@ import pytest
 
 import covertreex as cx
 from covertreex import testing
-from covertreex.telemetry import COUNTERS
+from covertreex.backends.telemetry import COUNTERS
 from covertreex.testing import CHECKS, CheckFailure, ConformanceError, ReferenceBackend, check_backend
 from covertreex.testing.cases import (
     expect_answer,

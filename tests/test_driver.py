@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import asking, driver, plans, workloads
+from covertreex import workloads
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data import questions as asking
 from covertreex.protocols import Capabilities
-from covertreex.telemetry import COUNTERS
+from covertreex.search import driver, plans
 
 N = 400
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from naive import make_queries
 
 import covertreex as cx
-from covertreex import euclid, oracle
+from covertreex import oracle
 from covertreex._core.euclid import leaf_starts, nearest
+from covertreex.search import boxes as euclid
 
 CANCEL = np.zeros(1, dtype=np.int32)
 

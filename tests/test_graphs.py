@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import covertreex as cx
-from covertreex import graphs, planner
 from covertreex._core.canonical import PayloadView
 from covertreex._core.graph import Explorer, merge
 from covertreex._core.screen import Screener
-from covertreex.telemetry import check_line, merge_totals
+from covertreex.backends.telemetry import check_line, merge_totals
+from covertreex.search import planner
+from covertreex.search import second_pass as graphs
 from covertreex.testing.reference import make_queries
 
 USABLE = [info.name for info in cx.list_backends() if info.status == "ok"]

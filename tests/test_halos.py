@@ -14,10 +14,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import covertreex as cx
-from covertreex import asking, oracle
-from covertreex import halos as module
+from covertreex import oracle
 from covertreex._core.halos import angles
-from covertreex.halos import GivenUp, Halos
+from covertreex.data import questions as asking
+from covertreex.search import halos as module
+from covertreex.search.halos import GivenUp, Halos
 
 
 def smooth(rng, n=1600, d=2):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import covertreex as cx
-from covertreex import persistence
-from covertreex.validation import as_float64, check_points
+from covertreex.base.validation import as_float64, check_points
+from covertreex.io import persistence
 
 pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
 

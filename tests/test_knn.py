@@ -7,7 +7,8 @@ import pytest
 from conftest import ARD, ARD_KERNELS
 
 import covertreex as cx
-from covertreex import asking, oracle
+from covertreex import oracle
+from covertreex.data import questions as asking
 
 N, D, K = 260, 5, 9
 

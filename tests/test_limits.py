@@ -2,7 +2,7 @@
 
 import pytest
 
-from covertreex import limits
+from covertreex.base import limits
 
 GIB = 2.0**30
 

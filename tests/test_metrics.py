@@ -6,7 +6,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 import covertreex as cx
 from covertreex import oracle
-from covertreex.payload import EUCLIDEAN, RESIDUAL
+from covertreex.data.payload import EUCLIDEAN, RESIDUAL
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from naive import make_payload, make_queries, naive_scan, naive_search, naive_tree, split_payload
 
 from covertreex import oracle
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data.tree import Tree
 from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.protocols import PROTOCOL_VERSION, ScanPlan, SearchOutput, Traversal
 from covertreex.settings import EXACT, GOLD, PARITY
-from covertreex.telemetry import COUNTERS
-from covertreex.tree import Tree
 
 CUSTOM = PARITY.replace()
 SETTINGS = {

@@ -17,7 +17,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 import covertreex as cx
-from covertreex import parallel
+from covertreex.base import parallel
 
 # ---------------------------------------------------------------------------------------------------------------------
 # run

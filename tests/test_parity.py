@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 import covertreex as cx
-from covertreex import compare, registry
+from covertreex import compare
+from covertreex.backends import registry
+from covertreex.backends.telemetry import COUNTERS
 from covertreex.cli import app
 from covertreex.cli.screen import Grid
 from covertreex.protocols import Capabilities
-from covertreex.telemetry import COUNTERS
 
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 

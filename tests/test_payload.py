@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import asking, driver, metrics
-from covertreex.payload import RESIDUAL, PayloadStore, padded
+from covertreex.data import metrics
+from covertreex.data import questions as asking
+from covertreex.data.payload import RESIDUAL, PayloadStore, padded
+from covertreex.search import driver
 
 ARRAYS = ("coords", "factors", "p", "index", "row")
 TREE_ARRAYS = ("parent", "level", "child_ptr", "children", "parent_distance", "si")

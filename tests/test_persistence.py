@@ -22,10 +22,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import covertreex as cx
-from covertreex import persistence
-from covertreex.build import build_tree
-from covertreex.persistence import StoredRows, describe
-from covertreex.tree import DUPLICATE_LEVEL
+from covertreex.data.build import build_tree
+from covertreex.data.tree import DUPLICATE_LEVEL
+from covertreex.io import persistence
+from covertreex.io.persistence import StoredRows, describe
 
 PAYLOAD = ("coords", "factors", "p", "index", "row")
 COVER = ("parent", "level", "child_ptr", "children", "parent_distance", "si")

@@ -10,7 +10,7 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 import covertreex as cx
-from covertreex import radius as module
+from covertreex.search import radius as module
 
 N, D = 230, 5
 

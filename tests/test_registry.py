@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import covertreex as cx
-from covertreex import registry
+from covertreex.backends import registry
 from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, Capabilities
 
 

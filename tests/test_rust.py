@@ -10,9 +10,9 @@ import pytest
 from naive import make_payload, make_queries, naive_scan, naive_search, naive_tree, split_payload
 
 from covertreex import kernels, oracle
+from covertreex.backends.telemetry import merge_counters
 from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, QueryBlock, ScanPlan, SearchOutput, Traversal
 from covertreex.settings import EXACT, GOLD, PARITY
-from covertreex.telemetry import merge_counters
 from covertreex.testing.reference import query_nearness
 
 covertreex_rust = pytest.importorskip("covertreex_rust")

@@ -9,8 +9,8 @@ from naive import make_payload, make_queries, naive_scan, split_payload
 
 import covertreex as cx
 from covertreex import oracle
+from covertreex.backends.telemetry import COUNTERS
 from covertreex.protocols import ScanPlan, SearchOutput
-from covertreex.telemetry import COUNTERS
 
 #: Rows of a case.
 N = 150

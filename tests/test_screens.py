@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from naive import make_queries
 
 import covertreex as cx
-from covertreex import asking, oracle, plans, screens
+from covertreex import oracle
 from covertreex._core.nearest import Blocks, Finder, centred
 from covertreex._core.screen import dots
-from covertreex.planner import ScanPlanner, screen32
-from covertreex.screens import make_mixed, make_screen
+from covertreex.data import questions as asking
+from covertreex.search import plans
+from covertreex.search.planner import ScanPlanner, screen32
+from covertreex.search.screens import plain as screens
+from covertreex.search.screens.plain import make_mixed, make_screen
 
 
 def hard_points(rng, n, d):
@@ -270,7 +273,7 @@ def test_a_mixed_shortlist_keeps_every_neighbour(smooth, k, predecessors):
 
 @pytest.mark.parametrize("external", [False, True])
 def test_a_mixed_sweep_is_exact(smooth, external, monkeypatch, backend):
-    monkeypatch.setattr("covertreex.whitening.make_whitened", lambda *_: None)  # as where it does not pay
+    monkeypatch.setattr("covertreex.search.screens.whitened.make_whitened", lambda *_: None)  # as where it does not pay
     smooth.payload.kept.forget("whitened", "mixed")
     asked = {"queries": smooth.X[:600] + 0.01 if external else None}
     result = smooth.search(9, settings="exact", backend=backend, **asked)

@@ -11,9 +11,9 @@ from naive import make_payload, make_queries, naive_search, naive_tree, split_pa
 
 import covertreex as cx
 from covertreex import oracle
-from covertreex.build import build_tree
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data.build import build_tree
 from covertreex.protocols import SearchOutput
-from covertreex.telemetry import COUNTERS
 
 #: Points of a case.
 N = 130

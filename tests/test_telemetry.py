@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex.telemetry import COUNTERS, BlockRecord, Telemetry, check_line, merge_counters, merge_totals
+from covertreex.backends.telemetry import COUNTERS, BlockRecord, Telemetry, check_line, merge_counters, merge_totals
 
 
 def sound_record():

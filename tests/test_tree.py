@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from naive import naive_tree
 
 import covertreex as cx
-from covertreex import build
-from covertreex.build import build_tree
-from covertreex.tree import DUPLICATE_LEVEL
+from covertreex.data import build
+from covertreex.data.build import build_tree
+from covertreex.data.tree import DUPLICATE_LEVEL
 
 ARRAYS = ("parent", "level", "child_ptr", "children", "parent_distance", "si")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import asking
+from covertreex.data import questions as asking
 from covertreex.oracle import canonical, kernel_values, squared_distances
 
 KERNELS = [cx.RBF, cx.Matern12, cx.Matern32, cx.Matern52, cx.RationalQuadratic]

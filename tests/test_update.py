@@ -378,7 +378,7 @@ def test_orders_are_of_what_is_left():
     ],
 )
 def test_damaged_ids_are_named(damage, message):
-    from covertreex.persistence import assemble, describe
+    from covertreex.io.persistence import assemble, describe
 
     document, arrays = describe(cx.cover_tree(data()).delete([3, 4]))
     damage(arrays)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from covertreex import oracle, registry
-from covertreex.payload import EUCLIDEAN
+from covertreex import oracle
+from covertreex.backends import registry
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data.payload import EUCLIDEAN
 from covertreex.protocols import Capabilities, SearchOutput
-from covertreex.telemetry import COUNTERS
 from covertreex.testing import CHECKS, ConformanceError, check_backend
 from covertreex.testing.cases import whole_range
 from covertreex.testing.reference import Best, ReferenceBackend, Sweep, Walk

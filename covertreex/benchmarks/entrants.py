@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from covertreex import ordering, parallel
+from covertreex import ordering
+from covertreex.base import parallel
 from covertreex.covertree import cover_tree
 
 #: Queries that brute force takes at a time.

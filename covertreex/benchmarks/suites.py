@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from covertreex import compare, registry, workloads
+from covertreex import compare, workloads
+from covertreex.backends import registry
 from covertreex.benchmarks.entrants import Change, DenseLimit, Engine, FirstSolve, Question, Steps
 from covertreex.benchmarks.peers import PEERS
 from covertreex.errors import InvalidInputError

@@ -11,7 +11,7 @@ def backends(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where a broken backend failed.")] = False,
 ):
     """List the backends that are installed, what they can do, and why a broken one is broken."""
-    from covertreex import registry
+    from covertreex.backends import registry
 
     infos = registry.list_backends()
     table = screen.plain_table(

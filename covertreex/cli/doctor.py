@@ -158,7 +158,7 @@ def _check_environment():
 
 
 def _check_backends():
-    from covertreex import registry
+    from covertreex.backends import registry
 
     checks = []
     for info in registry.list_backends():
@@ -182,8 +182,9 @@ def check_arithmetic(seed=0):
     """
     import numpy as np
 
-    from covertreex import kernels, metrics, oracle
+    from covertreex import kernels, oracle
     from covertreex._core import canonical
+    from covertreex.data import metrics
 
     rng = np.random.default_rng(seed)
 

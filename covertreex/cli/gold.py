@@ -40,8 +40,9 @@ def gold(
 
     Exit code 1 if a recall is below 1, or bits or the counters of parity rows differ.
     """
-    from covertreex import compare, tables, workloads
+    from covertreex import compare, workloads
     from covertreex.cli import machine
+    from covertreex.io import tables
 
     to_stdout = str(json_file) == "-"
     for path in (None if to_stdout else json_file, telemetry):

@@ -4,7 +4,7 @@ import os
 import platform
 from importlib import metadata
 
-from covertreex import parallel
+from covertreex.base import parallel
 
 PACKAGES = ("covertreex", "numpy", "scipy", "numba")
 

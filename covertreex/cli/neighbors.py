@@ -165,8 +165,10 @@ def neighbors(
     """
     import numpy as np
 
-    from covertreex import compare, driver, tables
+    from covertreex import compare
     from covertreex.covertree import cover_tree
+    from covertreex.io import tables
+    from covertreex.search import driver
     from covertreex.settings import resolve_settings, settings_from_env
 
     if audit < 0:

@@ -62,8 +62,9 @@ def parity(
     Exit code 1 if bits, parity counters or a recall are not as they must be, or a counter is not zero though the
     settings switch off what it counts.
     """
-    from covertreex import compare, tables
+    from covertreex import compare
     from covertreex.cli import machine
+    from covertreex.io import tables
 
     to_stdout = str(json_file) == "-"
     if report is not None:
@@ -127,7 +128,7 @@ def parity(
 
 def machine_facts(contenders, threads, load):
     """What there is to know about the machine, as a dictionary that can become JSON; `load` is that before the runs."""
-    from covertreex import registry
+    from covertreex.backends import registry
     from covertreex.cli import doctor, machine
 
     wanted = {contender.backend for contender in contenders}

@@ -23,8 +23,8 @@ def report(
     Files of one suite are put together, so that a long suite can be run in parts (--n, --series); of two that have the
     same question in the same size, the one named later counts. Needs matplotlib.
     """
-    from covertreex import tables
     from covertreex.benchmarks import pictures
+    from covertreex.io import tables
 
     tables.check_output(output, (".md",))
     suites = merge([read(path) for path in files])

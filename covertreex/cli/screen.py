@@ -52,7 +52,7 @@ class _Step:
 
 def write_json(value, file, indent=2):
     """Write what can become JSON to a file, whole or not at all; ``-`` for stdout."""
-    from covertreex import tables
+    from covertreex.io import tables
 
     text = json.dumps(value, indent=indent) + "\n"
     if str(file) == "-":

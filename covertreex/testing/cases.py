@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from covertreex import kernels, metrics, oracle
-from covertreex.build import build_tree
-from covertreex.payload import PayloadStore
+from covertreex import kernels, oracle
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data import metrics
+from covertreex.data.build import build_tree
+from covertreex.data.payload import PayloadStore
+from covertreex.data.tree import Tree
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput
 from covertreex.settings import PARITY
-from covertreex.telemetry import COUNTERS
 from covertreex.testing.reference import ReferenceBackend, make_queries, sealed
-from covertreex.tree import Tree
 
 VERBS = ("search", "scan")
 
@@ -43,7 +44,7 @@ class Space:
     X : ndarray, shape (n, d)
     metric : Euclidean, Correlation or ResidualCorrelation
     payload : PayloadStore
-    projection : covertreex.metrics.Projection
+    projection : covertreex.data.metrics.Projection
     """
 
     label: str

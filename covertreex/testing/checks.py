@@ -12,10 +12,15 @@ from itertools import product
 
 import numpy as np
 
-from covertreex import covertree, driver, errors, kernels, metrics, oracle, parallel, registry
+from covertreex import covertree, errors, kernels, oracle
+from covertreex.backends import registry
+from covertreex.backends.telemetry import COUNTERS, UNEQUAL_FIELDS, check_line
+from covertreex.base import parallel
+from covertreex.data import metrics
+from covertreex.data.tree import Tree
 from covertreex.protocols import MECHANISMS, SearchOutput
+from covertreex.search import driver
 from covertreex.settings import EXACT, GOLD, PARITY
-from covertreex.telemetry import COUNTERS, UNEQUAL_FIELDS, check_line
 from covertreex.testing.cases import (
     VERBS,
     Space,
@@ -36,7 +41,6 @@ from covertreex.testing.cases import (
     whole_range,
 )
 from covertreex.testing.reference import ReferenceBackend, make_queries, sealed
-from covertreex.tree import Tree
 
 _EVALS = COUNTERS.index("distance_evals")
 

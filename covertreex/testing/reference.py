@@ -12,10 +12,10 @@ import math
 import numpy as np
 
 from covertreex import oracle
-from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.base.validation import read_only
+from covertreex.data.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore
 from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, Capabilities, QueryBlock
-from covertreex.telemetry import COUNTERS
-from covertreex.validation import read_only
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Data

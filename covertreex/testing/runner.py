@@ -5,7 +5,7 @@ import time
 import unittest
 from dataclasses import dataclass
 
-from covertreex import registry
+from covertreex.backends import registry
 from covertreex.errors import CovertreexError, InvalidInputError
 from covertreex.testing.checks import CHECKS
 

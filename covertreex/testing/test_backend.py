@@ -2,7 +2,7 @@
 
 import pytest
 
-from covertreex import registry
+from covertreex.backends import registry
 from covertreex.errors import BackendError
 from covertreex.testing.checks import CHECKS
 from covertreex.testing.conftest import PROPERTY

@@ -14,7 +14,8 @@ import sys
 import numpy as np
 
 import covertreex as cx
-from covertreex import _core, planner
+from covertreex import _core
+from covertreex.search import planner
 
 #: Words in the paths of those whose allocations fail, and the least bytes. NumPy's iterators have buffers of up to
 #: 8,192 numbers, and where one cannot be had NumPy (2.4) raises without holding the GIL, and crashes: not ours to mend.

@@ -19,8 +19,8 @@ import pytest
 from sizes import size
 
 import covertreex as cx
-from covertreex import persistence
-from covertreex.persistence import describe
+from covertreex.io import persistence
+from covertreex.io.persistence import describe
 
 #: Settled when this module is imported: tests see no COVERTREEX_* variable.
 DAMAGED, BLOCKS, HOSTILE, KILLS = size(60, 1000), size(60, 1000), size(120, 2000), size(8, 100)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from covertreex.tree import DUPLICATE_LEVEL
+from covertreex.data.tree import DUPLICATE_LEVEL
 
 WIDEST_TILE = 64
 
 
 class Payload(NamedTuple):
-    """See `covertreex.payload.PayloadStore`."""
+    """See `covertreex.data.payload.PayloadStore`."""
 
     metric: int
     kernel_code: int
@@ -29,7 +29,7 @@ class Payload(NamedTuple):
 
 
 class TreeArrays(NamedTuple):
-    """See `covertreex.tree.Tree`; `root` is an array of one node."""
+    """See `covertreex.data.tree.Tree`; `root` is an array of one node."""
 
     root: np.ndarray
     level: np.ndarray

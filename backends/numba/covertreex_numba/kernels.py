@@ -17,9 +17,9 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data.tree import DUPLICATE_LEVEL
 from covertreex.errors import BackendError
-from covertreex.telemetry import COUNTERS
-from covertreex.tree import DUPLICATE_LEVEL
 
 if config.DISABLE_JIT:
     raise BackendError(

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from covertreex.telemetry import COUNTERS
-from covertreex.tree import DUPLICATE_LEVEL
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.data.tree import DUPLICATE_LEVEL
 from covertreex_numba.kernels import (
     borrow,
     clear_best,

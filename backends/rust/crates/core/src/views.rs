@@ -281,7 +281,7 @@ impl Settings {
 /// Columns of a row of counters.
 pub const COUNTERS: usize = 16;
 
-/// What one query counted, in the order of `covertreex.telemetry.COUNTERS`.
+/// What one query counted, in the order of `covertreex.backends.telemetry.COUNTERS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Counters {

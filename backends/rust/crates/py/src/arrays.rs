@@ -30,7 +30,7 @@ fn table_mut<'a, T: Element>(array: &'a mut PyReadwriteArray2<'_, T>, name: &str
     }
 }
 
-/// A `covertreex.payload.PayloadStore`.
+/// A `covertreex.data.payload.PayloadStore`.
 #[derive(FromPyObject)]
 pub struct PayloadArrays<'py> {
     metric: i64,
@@ -72,7 +72,7 @@ impl PayloadArrays<'_> {
     }
 }
 
-/// A `covertreex.tree.Tree`.
+/// A `covertreex.data.tree.Tree`.
 #[derive(FromPyObject)]
 pub struct TreeArrays<'py> {
     root: usize,

@@ -9,11 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from covertreex.errors import InvalidInputError
-from covertreex.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
-from covertreex.payload import EUCLIDEAN, PayloadStore, empty_factors
-from covertreex.protocols import QueryBlock
-from covertreex.validation import (
+from covertreex.base.validation import (
     as_array,
     blaming_float32,
     check_flag,
@@ -24,6 +20,10 @@ from covertreex.validation import (
     has_tiny,
     read_only,
 )
+from covertreex.data.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
+from covertreex.data.payload import EUCLIDEAN, PayloadStore, empty_factors
+from covertreex.errors import InvalidInputError
+from covertreex.protocols import QueryBlock
 
 #: Rows of the data, and queries, whose residual correlations are checked when the caller supplies factors.
 SAMPLE, SAMPLE_QUERIES = 256, 32

@@ -1,12 +1,12 @@
 """The payload store: what a distance is computed from, once, shared by every backend without a copy."""
 
-import os
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from covertreex.base.kept import Kept
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 
@@ -65,48 +65,11 @@ class Room:
             return True
 
 
-class Kept:
-    """What is made of a payload once and shared by all its searches, such as screens; what is made stays as it is.
-
-    Searches on several threads may ask for the same at once: one makes it, under a lock, and the others wait.
-    """
-
-    def __init__(self):
-        self._lock, self._process, self._made = threading.RLock(), os.getpid(), {}
-
-    def __reduce__(self):
-        return Kept, ()  # it can be made again
-
-    def _locked(self):
-        """The lock; a new one in a forked process, whose copy may have been held by a thread that is not there."""
-        if self._process != os.getpid():
-            self._lock, self._process = threading.RLock(), os.getpid()
-        return self._lock
-
-    def get(self, name, make):
-        """What is kept under a name; `make`, which takes nothing, makes it at first."""
-        with self._locked():
-            if name not in self._made:
-                self._made[name] = make()
-            return self._made[name]
-
-    def held(self, name):
-        """What is kept under a name, or None."""
-        with self._locked():
-            return self._made.get(name)
-
-    def forget(self, *names):
-        """Make it anew when it is next wanted."""
-        with self._locked():
-            for name in names:
-                self._made.pop(name, None)
-
-
 @dataclass(frozen=True, eq=False)
 class PayloadStore:
     """Coordinates, factors and residual variances in *row* order, and the maps between rows and dataset indices.
 
-    Rows are sorted so that neighbours in space are neighbours in memory (`covertreex.ordering.leaf_order`). All arrays
+    Rows are sorted so that neighbours in space are neighbours in memory (`covertreex.data.leaf_order`). All arrays
     are C-contiguous and read-only; kernels borrow them.
 
     Attributes
@@ -197,14 +160,14 @@ class PayloadStore:
     @property
     def screen64(self):
         """Screen or None: in float64; shares the factors."""
-        from covertreex.screens import make_screen
+        from covertreex.search.screens.plain import make_screen
 
         return self.kept.get("screen64", lambda: make_screen(self, np.float64))
 
     @property
     def boxes(self):
         """BoxTree: boxes around all rows, for Euclidean neighbours; holds half a copy of the coordinates."""
-        from covertreex.euclid import box_tree
+        from covertreex.search.boxes import box_tree
 
         return self.kept.get("boxes", lambda: box_tree(self))
 

@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from covertreex import parallel, plans
-from covertreex.planner import Plan, ScanPlanner
+from covertreex.base import parallel
+from covertreex.search import plans
+from covertreex.search.planner import Plan, ScanPlanner
 
 #: Every row is within one of these ``|rho|`` of an anchor: the first for which that takes few enough anchors.
 NEAR = 0.95, 0.9
@@ -337,7 +338,7 @@ def _walk(halos, payload, queries, number, k, exact, n_threads, cancel):
 
 
 class HaloPlanner:
-    """Plans a scan by halos and answers its groups. Parameters and use as of `covertreex.planner.ScanPlanner`; `halos`
+    """Plans a scan by halos and answers its groups. Parameters and use as of `planner.ScanPlanner`; `halos`
     are those of the payload, and `exact` is the payload with the slack that external queries need.
     """
 

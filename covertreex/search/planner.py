@@ -10,9 +10,11 @@ from functools import partial
 
 import numpy as np
 
-from covertreex import parallel, plans, whitening
+from covertreex.base import parallel
 from covertreex.protocols import SearchOutput
-from covertreex.screens import WORTH_TURNING, make_mixed, make_screen
+from covertreex.search import plans
+from covertreex.search.screens import whitened as whitening
+from covertreex.search.screens.plain import WORTH_TURNING, make_mixed, make_screen
 
 #: Each ring of rows reaches so much farther that it would hold this many times more, were they spread evenly.
 GROWTH = 1.3

@@ -12,11 +12,12 @@ from functools import partial
 
 import numpy as np
 
-from covertreex import parallel, plans
-from covertreex.planner import meets, mixed_screen
+from covertreex.backends.telemetry import COUNTERS
+from covertreex.base import parallel
 from covertreex.protocols import SearchOutput
-from covertreex.screens import least_rho
-from covertreex.telemetry import COUNTERS
+from covertreex.search import plans
+from covertreex.search.planner import meets, mixed_screen
+from covertreex.search.screens.plain import least_rho
 
 #: Queries that share candidates: as many as a float64 screen compares at once.
 TOGETHER = plans.INNER
@@ -33,7 +34,7 @@ def second_pass(first, indices, distances):
 
     Parameters
     ----------
-    first : covertreex.planner.ScanPlanner
+    first : covertreex.search.planner.ScanPlanner
     indices, distances : ndarray, shape (q, k)
         What it found, in the caller's order.
 
@@ -72,11 +73,11 @@ def make_graph(payload, queries, indices, distances, n_threads, cancel):
 
 
 class GraphPlanner:
-    """Plans a second pass and answers its groups. Use as of `covertreex.planner.ScanPlanner`.
+    """Plans a second pass and answers its groups. Use as of `covertreex.search.planner.ScanPlanner`.
 
     Parameters
     ----------
-    first : covertreex.planner.ScanPlanner
+    first : covertreex.search.planner.ScanPlanner
         That of the first pass.
     indices, distances : ndarray, shape (q, k)
         What it found, in the caller's order; replaced by what is found, group after group.

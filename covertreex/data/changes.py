@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from covertreex import asking
-from covertreex.build import extend_tree
+from covertreex.base.validation import as_array, as_float64, check_names, check_points, check_rows, read_only
+from covertreex.data import questions as asking
+from covertreex.data.build import extend_tree
+from covertreex.data.leaf_order import leaf_order
+from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
-from covertreex.metrics import Correlation, Euclidean, ResidualCorrelation
-from covertreex.ordering import leaf_order
-from covertreex.validation import as_array, as_float64, check_names, check_points, check_rows, read_only
 
 #: Share of the rows that may stand behind the leaf order of the others, and share that may be those of deleted points.
 UNSORTED, DEAD = 1 / 8, 1 / 4

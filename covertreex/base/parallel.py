@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from math import ceil
 from numbers import Integral
 
+from covertreex.base.limits import cpu_quota
 from covertreex.errors import InvalidInputError
-from covertreex.limits import cpu_quota
 
 
 def thread_count(n_threads):

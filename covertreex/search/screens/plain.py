@@ -5,9 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from covertreex import parallel, plans
+from covertreex.base import parallel
+from covertreex.data.payload import EUCLIDEAN, PayloadStore, longest_square
 from covertreex.kernels import RationalQuadratic
-from covertreex.payload import EUCLIDEAN, PayloadStore, longest_square
+from covertreex.search import plans
 
 #: A query farther than this from all data, in lengthscales, is moved nearer: no kernel is above 1e-43 out there, except
 #: the rational quadratic.
@@ -94,7 +95,7 @@ class Screen:
     margin: float
     floor: float
 
-    #: Numbers of pivots that a `covertreex.whitening.WhitenedScreen` tried; others have none.
+    #: Numbers of pivots that a `covertreex.search.screens.whitened.WhitenedScreen` tried; others have none.
     tried = ()
 
     @property

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from covertreex import parallel
-from covertreex.progress import Progress
-from covertreex.tree import Tree
+from covertreex.base import parallel
+from covertreex.base.progress import Progress
+from covertreex.data.tree import Tree
 
 #: Points of a batch that one thread looks up. Within a batch all pairs are compared, so more is not better.
 PART = 64

@@ -12,14 +12,15 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from covertreex import parallel, plans
 from covertreex._core.boxes import Boxes
+from covertreex.base import parallel
+from covertreex.base.limits import available_memory
+from covertreex.base.progress import Progress
+from covertreex.data.payload import EUCLIDEAN
 from covertreex.errors import InvalidInputError
-from covertreex.limits import available_memory
-from covertreex.payload import EUCLIDEAN
-from covertreex.planner import choose_screen
-from covertreex.progress import Progress
 from covertreex.protocols import ScanPlan, SearchOutput
+from covertreex.search import plans
+from covertreex.search.planner import choose_screen
 
 #: Groups of queries that one task answers.
 GROUPS = 16

@@ -6,9 +6,10 @@ plan that a backend is given has one group per query, which holds hardly more th
 
 import numpy as np
 
-from covertreex import parallel, plans
-from covertreex.ordering import leaf_order
-from covertreex.planner import Plan
+from covertreex.base import parallel
+from covertreex.data.leaf_order import leaf_order
+from covertreex.search import plans
+from covertreex.search.planner import Plan
 
 #: Queries that are found at once, at most; rows found for them, about; and groups that there should be to share.
 GROUP, FOUND, SHARED = 1024, 2**17, 64
@@ -52,7 +53,7 @@ def box_tree(payload, rows=None):
 
 
 class BoxPlanner:
-    """Plans a Euclidean scan and answers its groups. Parameters and use as of `covertreex.planner.ScanPlanner`."""
+    """Plans a Euclidean scan and answers its groups. Parameters and use as of `planner.ScanPlanner`."""
 
     def __init__(self, payload, queries, k, settings, backend, n_threads, cancel):
         self.payload, self.k, self.settings, self.backend, self.cancel = payload, k, settings, backend, cancel

@@ -8,14 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from covertreex import parallel
-from covertreex.errors import FactorizationError, InvalidInputError
-from covertreex.kernels import Kernel
-from covertreex.oracle import canonical_covariance, dot16, kernel_values, squared_distances
-from covertreex.ordering import leaf_order
-from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, Room, empty_factors, longest_square, padded
-from covertreex.progress import Progress
-from covertreex.validation import (
+from covertreex.base import parallel
+from covertreex.base.progress import Progress
+from covertreex.base.validation import (
     as_array,
     as_float64,
     blaming_float32,
@@ -26,6 +21,20 @@ from covertreex.validation import (
     columns_of,
     read_only,
 )
+from covertreex.data.canonical import canonical_covariance, dot16, kernel_values, squared_distances
+from covertreex.data.leaf_order import leaf_order
+from covertreex.data.payload import (
+    EUCLIDEAN,
+    RESIDUAL,
+    ROUNDOFF,
+    PayloadStore,
+    Room,
+    empty_factors,
+    longest_square,
+    padded,
+)
+from covertreex.errors import FactorizationError, InvalidInputError
+from covertreex.kernels import Kernel
 
 #: Residual variances are raised to at least this share of k(x, x).
 P_FLOOR = 1e-9

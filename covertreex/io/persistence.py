@@ -19,11 +19,12 @@ from dataclasses import fields
 import numpy as np
 import xxhash
 
-from covertreex import parallel
-from covertreex.build import _distances, _farthest, _upper
-from covertreex.errors import FileFormatError, InvalidInputError
-from covertreex.kernels import KERNELS
-from covertreex.metrics import (
+from covertreex.base import parallel
+from covertreex.base.validation import LARGEST_COORDINATE, check_flag, read_only
+from covertreex.data.build import _distances, _farthest, _upper
+from covertreex.data.canonical import canonical_covariance
+from covertreex.data.changes import without_dead
+from covertreex.data.metrics import (
     P_FLOOR,
     Correlation,
     Euclidean,
@@ -34,11 +35,10 @@ from covertreex.metrics import (
     supplied_unit,
     unitless,
 )
-from covertreex.oracle import canonical_covariance
-from covertreex.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
-from covertreex.tree import DUPLICATE_LEVEL, Tree
-from covertreex.update import without_dead
-from covertreex.validation import LARGEST_COORDINATE, check_flag, read_only
+from covertreex.data.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
+from covertreex.data.tree import DUPLICATE_LEVEL, Tree
+from covertreex.errors import FileFormatError, InvalidInputError
+from covertreex.kernels import KERNELS
 
 FORMAT, VERSION = "covertreex", 2
 

@@ -10,16 +10,17 @@ from functools import partial
 
 import numpy as np
 
-from covertreex import parallel, plans
+from covertreex.backends.telemetry import COUNTERS, BlockRecord, Telemetry, merge_counters, merge_totals
+from covertreex.base import parallel
+from covertreex.base.progress import Progress
+from covertreex.data.payload import EUCLIDEAN
 from covertreex.errors import BackendError
-from covertreex.euclid import BoxPlanner
-from covertreex.graphs import second_pass
-from covertreex.halos import GivenUp, HaloPlanner
-from covertreex.payload import EUCLIDEAN
-from covertreex.planner import Plan, ScanPlanner
-from covertreex.progress import Progress
 from covertreex.protocols import SearchOutput
-from covertreex.telemetry import COUNTERS, BlockRecord, Telemetry, merge_counters, merge_totals
+from covertreex.search import plans
+from covertreex.search.boxes import BoxPlanner
+from covertreex.search.halos import GivenUp, HaloPlanner
+from covertreex.search.planner import Plan, ScanPlanner
+from covertreex.search.second_pass import second_pass
 
 #: Queries per block of a tree search, where the settings do not size blocks themselves.
 BLOCK = 64

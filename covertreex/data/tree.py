@@ -49,7 +49,7 @@ class Tree:
         Whether it is a cover tree in the payload's metric.
     farthest : ndarray, shape (n,), float64, or None
         What `si` is made from: the largest computed distance to a descendant, -1 without any. None in a tree from a
-        file; only `covertreex.build.extend_tree` needs it.
+        file; only `covertreex.data.build.extend_tree` needs it.
     """
 
     root: int
@@ -137,7 +137,7 @@ class Tree:
         InvariantError
             Naming the invariant and a node that breaks it.
         """
-        from covertreex.oracle import canonical_distances
+        from covertreex.data.canonical import canonical_distances
 
         order = self.topological()
         index = payload.index
@@ -177,7 +177,7 @@ class Tree:
             raise InvariantError(f"T5: the radius of node {np.argmax(expected != self.si)} is wrong.")
 
     def _check_separation(self, payload, pairs, seed):
-        from covertreex.oracle import canonical_distances
+        from covertreex.data.canonical import canonical_distances
 
         n = len(self)
         if pairs is None:

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from covertreex import parallel
-from covertreex.screens import LOOK, PRODUCT32, PRODUCT64, Screen, split_all
+from covertreex.base import parallel
+from covertreex.search.screens.plain import LOOK, PRODUCT32, PRODUCT64, Screen, split_all
 
 #: The most pivots there may be, as a multiple of the factors' own length.
 MOST = 1.5

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covertreex.ordering import leaf_order
+from covertreex.base.validation import read_only
+from covertreex.data.leaf_order import leaf_order
 from covertreex.protocols import QueryBlock, ScanPlan
-from covertreex.validation import read_only
 
 #: Bytes of query factors that a group may hold, so that they stay in a core's second-level cache.
 GROUP_BYTES = 2**18 + 2**17

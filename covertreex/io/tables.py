@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from covertreex.base.validation import LARGEST_COORDINATE, LARGEST_INTEGER, as_float64
 from covertreex.errors import InvalidInputError
-from covertreex.validation import LARGEST_COORDINATE, LARGEST_INTEGER, as_float64
 from covertreex.workloads import unit_vectors
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")

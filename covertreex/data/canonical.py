@@ -1,0 +1,262 @@
+"""Canonical arithmetic in NumPy (docs/mathematics.md, A1 to A7): what every kernel must compute, to the last bit.
+
+Compiled kernels do the same, faster; they are compared with this, and it serves where speed is no matter.
+"""
+
+import numpy as np
+
+from covertreex.data.payload import EUCLIDEAN, LANES
+
+
+def exp_neg(x):
+    """A2: ``exp(x)`` for ``x <= 0``, elementwise.
+
+    Examples
+    --------
+    >>> float(exp_neg(0.0))
+    1.0
+    """
+    x = np.asarray(x, dtype=np.float64)
+    magic = 6755399441055744.0
+    clamped = np.where(x < -708.0, -708.0, x)
+    shifted = clamped * 1.4426950408889634 + magic
+    n = shifted - magic
+    r = (clamped - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
+    r2 = r * r
+    e = 1.0 / 479001600.0 + r * (1.0 / 6227020800.0)
+    for even, odd in ((3628800.0, 39916800.0), (40320.0, 362880.0), (720.0, 5040.0), (24.0, 120.0), (2.0, 6.0)):
+        e = (1.0 / even + r * (1.0 / odd)) + r2 * e
+    e = (1.0 + r) + r2 * e
+    return np.where(x < -708.0, 0.0, e * np.ldexp(1.0, n.astype(np.int64)))
+
+
+def log(x):
+    """A3: ``log(x)`` for ``x >= 1``, elementwise.
+
+    Examples
+    --------
+    >>> float(log(1.0))
+    0.0
+    """
+    mantissa, exponent = np.frexp(np.asarray(x, dtype=np.float64))
+    m, n = mantissa * 2.0, exponent - 1
+    high = m > 1.4142135623730951
+    m = np.where(high, m * 0.5, m)
+    n = np.where(high, n + 1, n).astype(np.float64)
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    t = 1.0 / 21.0
+    for odd in (19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0):
+        t = 1.0 / odd + z * t
+    t = z * t
+    low = n * 1.90821492927058770002e-10 + 2.0 * (s * t)
+    return n * 0.693147180369123816490 + (2.0 * s + low)
+
+
+def kernel_values(code, variance, alpha, r2):
+    """A4: kernel values at squared scaled distances `r2`, elementwise.
+
+    Examples
+    --------
+    >>> float(kernel_values(0, 2.0, 1.0, np.float64(0.0)))
+    2.0
+    """
+    if code == 0:
+        return variance * exp_neg(-0.5 * r2)
+    if code == 1:
+        return variance * exp_neg(-np.sqrt(r2))
+    if code == 2:
+        a = 1.7320508075688772 * np.sqrt(r2)
+        return variance * ((1.0 + a) * exp_neg(-a))
+    if code == 3:
+        a = 2.23606797749979 * np.sqrt(r2)
+        return variance * (((1.0 + a) + (a * a) / 3.0) * exp_neg(-a))
+    return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
+
+
+def canonical_covariance(kernel, coords):
+    """A4: covariance matrix (n, n) of scaled coordinates (n, d) under a `covertreex.Kernel`.
+
+    Examples
+    --------
+    >>> from covertreex import Matern12
+    >>> canonical_covariance(Matern12(), np.zeros((2, 1))).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    r2 = squared_distances(coords[:, None, :], coords[None, :, :])
+    return kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
+
+
+def squared_distances(A, B):
+    """Squared coordinate differences summed in order of the axes; `A` and `B` broadcast to shape (..., d).
+
+    Examples
+    --------
+    >>> float(squared_distances(np.array([0.0, 3.0]), np.array([4.0, 0.0])))
+    25.0
+    """
+    total = 0.0
+    for axis in range(A.shape[-1]):
+        t = A[..., axis] - B[..., axis]
+        total = total + t * t
+    return total
+
+
+def dot16(A, B):
+    """A1: dot products over the last axis, whose length is a multiple of 16; `A` and `B` broadcast.
+
+    Examples
+    --------
+    >>> float(dot16(np.ones(32), np.ones(32)))
+    32.0
+    """
+    lanes = np.zeros((*np.broadcast_shapes(A.shape[:-1], B.shape[:-1]), LANES))
+    for start in range(0, A.shape[-1], LANES):
+        lanes = lanes + A[..., start : start + LANES] * B[..., start : start + LANES]
+    e = lanes[..., :8] + lanes[..., 8:]
+    f = e[..., :4] + e[..., 4:]
+    return (f[..., 0] + f[..., 2]) + (f[..., 1] + f[..., 3])
+
+
+def _nearness(payload, coords_a, factors_a, p_a, rows):
+    """A5: distances, and by what rows at one distance are told apart, each ascending (A7)."""
+    r2 = squared_distances(coords_a, payload.coords[rows])
+    if payload.metric == EUCLIDEAN:
+        return np.sqrt(r2), np.full_like(r2, -1.0), np.zeros_like(r2)
+    k = kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
+    rho = np.abs((k - dot16(factors_a, payload.factors[rows])) / np.sqrt(p_a * payload.p[rows]))
+    rho = np.minimum(rho, 1.0)
+    return np.sqrt(1.0 - rho), -rho, r2
+
+
+def canonical_nearness(payload, queries, q, rows):
+    """A5, A7: how near payload `rows` are to query `q`: what they are sorted by, before their dataset index.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    queries : covertreex.protocols.QueryBlock
+    q : int
+    rows : ndarray of int, shape (r,)
+
+    Returns
+    -------
+    distances : ndarray, shape (r,), float64
+    minus_rho : ndarray, shape (r,), float64
+        ``-|rho|``, which tells rows apart whose distances are equal; -1 under Euclidean distance.
+    r2 : ndarray, shape (r,), float64
+        Squared scaled distances, which tell apart what is left; 0 under Euclidean distance.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> from covertreex.testing.reference import make_queries
+    >>> payload = cx.cover_tree([[0.0], [30.0], [40.0]], kernel=cx.RBF()).payload
+    >>> rows = payload.row[[1, 2]]
+    >>> [column.tolist() for column in canonical_nearness(payload, make_queries(payload, [0]), 0, rows)]
+    [[1.0, 1.0], [-3.693883068487256e-196, -0.0], [900.0, 1600.0]]
+    """
+    row = queries.rows[q]
+    if row < 0:
+        e = -1 - row
+        p = 1.0 if payload.metric == EUCLIDEAN else queries.p[e]
+        return _nearness(payload, queries.coords[e], queries.factors[e], p, rows)
+    p = 1.0 if payload.metric == EUCLIDEAN else payload.p[row]
+    found = _nearness(payload, payload.coords[row], payload.factors[row], p, rows)
+    return tuple(np.where(rows == row, own, column) for own, column in zip((0.0, -1.0, 0.0), found, strict=True))
+
+
+def canonical_distances(payload, a, b):
+    """A5: canonical distances between payload rows `a` and `b`, which broadcast.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    a, b : array_like of int
+
+    Returns
+    -------
+    ndarray, float64
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> payload = cx.cover_tree([[0.0], [3.0]]).payload
+    >>> canonical_distances(payload, 0, [0, 1]).tolist()
+    [0.0, 3.0]
+    """
+    a, b = np.broadcast_arrays(np.asarray(a), np.asarray(b))
+    p_a = 1.0 if payload.metric == EUCLIDEAN else payload.p[a]
+    return np.where(a == b, 0.0, _nearness(payload, payload.coords[a], payload.factors[a], p_a, b)[0])
+
+
+def canonical(payload, queries, k):
+    """k nearest neighbours in canonical arithmetic, all candidates compared.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    queries : covertreex.protocols.QueryBlock
+    k : int
+
+    Returns
+    -------
+    indices : ndarray, shape (q, k), int64
+        Dataset indices, the nearest first (A7); -1 past the last.
+    distances : ndarray, shape (q, k), float64
+        inf past the last.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> from covertreex.testing.reference import make_queries
+    >>> payload = cx.cover_tree([[0.0], [1.0], [3.0]]).payload
+    >>> canonical(payload, make_queries(payload, [0, 2]), 1)[0].ravel().tolist()
+    [1, 1]
+    """
+    n = len(payload)
+    indices = np.full((len(queries), k), -1, dtype=np.int64)
+    distances = np.full((len(queries), k), np.inf)
+    for q in range(len(queries)):
+        allowed = queries.rank < queries.limit[q]
+        if queries.exclude[q] >= 0:
+            allowed[queries.exclude[q]] = False
+        rows = np.arange(n)[allowed]
+        found, minus_rho, r2 = canonical_nearness(payload, queries, q, rows)
+        best = np.lexsort((payload.index[rows], r2, minus_rho, found))[:k]
+        indices[q, : len(best)] = payload.index[rows[best]]
+        distances[q, : len(best)] = found[best]
+    return indices, distances
+
+
+def canonical_cholesky(K):
+    """A6: lower Cholesky factor, each entry by one 16-lane dot; columns padded with zeros to a multiple of 16.
+
+    Examples
+    --------
+    >>> canonical_cholesky(np.array([[4.0]]))[0, 0].item()
+    2.0
+    """
+    m = len(K)
+    L = np.zeros((m, -(-m // LANES) * LANES))
+    for j in range(m):
+        rest = K[j:, j] - dot16(L[j:], L[j])
+        pivot = np.sqrt(rest[0]) if rest[0] > 0.0 else np.nan
+        L[j, j] = pivot
+        L[j + 1 :, j] = rest[1:] / pivot
+    return L
+
+
+def canonical_solve(L, K):
+    """A6: rows ``v`` with ``L v = k`` for the rows k of `K` (n, m), by forward substitution; padded as `L`.
+
+    Examples
+    --------
+    >>> canonical_solve(canonical_cholesky(np.array([[4.0]])), np.array([[6.0]]))[0, 0].item()
+    3.0
+    """
+    V = np.zeros((len(K), L.shape[1]))
+    for j in range(len(L)):
+        V[:, j] = (K[:, j] - dot16(V, L[j])) / L[j, j]
+    return V
