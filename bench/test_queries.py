@@ -7,14 +7,14 @@ import pytest
 from covertreex import compare, errors
 from covertreex.backends import registry
 from covertreex.cli import screen
-from covertreex.search import driver
+from covertreex.search import choose_verb
 
 
 def test_queries(benchmark, question, row, note):
     """One call with all queries; factors, tree and compiled kernels are there before the clock starts."""
     (contender,) = compare.parse_contenders([row])
     settings, workload, tree = contender.settings, question.workload, question.tree
-    verb = driver.choose_verb(settings, tree.payload)
+    verb = choose_verb(settings, tree.payload)
     try:
         registry.choose_backend(settings, contender.backend, verb)
     except errors.BackendError as error:

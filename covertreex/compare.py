@@ -10,7 +10,7 @@ from covertreex.backends import registry
 from covertreex.backends.telemetry import UNEQUAL_FIELDS
 from covertreex.covertree import SearchResult, recall_interval
 from covertreex.errors import BackendError, InvalidInputError
-from covertreex.search import driver
+from covertreex.search import choose_verb
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 
 #: What is compared by default; a backend that is not installed is left out, unless it ships with covertreex.
@@ -394,7 +394,7 @@ def switches(backend, payload):
         flip("budget=32,64,96..", PARITY.replace(budget_schedule=even), shows="stop_budget")
         flip("budget=32,64,128..", PARITY.replace(budget_schedule=doubling), shows="stop_budget")
     sweep, scan = PARITY.replace(strategy="auto"), f"{backend}/scan"
-    if driver.choose_verb(sweep, payload) == "scan":
+    if choose_verb(sweep, payload) == "scan":
         flip(scan, sweep, to=scan)
         flip("gate=on", sweep.replace(gate=True), to=scan, shows="gate_rejects")
         flip("gemm=on", sweep.replace(gemm=True), to=scan, shows="gemm_tiles")
@@ -404,7 +404,7 @@ def switches(backend, payload):
     for switch in found:
         settings = switch.contender.settings
         missing = able.missing(settings) if switch.contender.backend == backend else []
-        if missing and driver.choose_verb(settings, payload) == "search":
+        if missing and choose_verb(settings, payload) == "search":
             notes.append(f"{switch.contender.name} is left out: {backend} lacks {', '.join(missing)}.")
         else:
             chosen.append(switch)
@@ -531,7 +531,7 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
         raise InvalidInputError(f"repeat must be a number of runs, at least 1, got {repeat!r}.")
     say = on_step or (lambda text: None)
     queries = np.asarray(queries)
-    verbs = [driver.choose_verb(contender.settings, tree.payload) for contender in contenders]
+    verbs = [choose_verb(contender.settings, tree.payload) for contender in contenders]
     for contender, verb in zip(contenders, verbs, strict=True):
         registry.choose_backend(contender.settings, contender.backend, verb)
 

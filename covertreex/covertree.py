@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from covertreex import search
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
@@ -10,13 +11,10 @@ from covertreex.data import changes as update
 from covertreex.data import questions as asking
 from covertreex.data.build import build_tree, in_metric
 from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
-from covertreex.data.payload import EUCLIDEAN
 from covertreex.errors import InvalidInputError
 from covertreex.io import persistence
 from covertreex.oracle import DenseOracle
 from covertreex.results import RadiusResult, SearchResult, recall_interval
-from covertreex.search import driver, radius
-from covertreex.search.halos import make_halos
 from covertreex.settings import resolve_settings, settings_from_env
 
 
@@ -255,12 +253,10 @@ class CoverTree:
             v_query=v_query,
             p_query=p_query,
         )
-        verb = driver.choose_verb(settings, self.payload)
-        chosen = registry.choose_backend(settings, backend, verb)
-        block, payload = asking.block_of(self, asked, n_threads)
-        prepared = None if self._halos is None else (self._halos, payload)
-        payload = payload if verb == "search" else self.payload  # whose screens are ready
-        answer = driver.run(lambda: self.tree, payload, block, k, settings, chosen, n_threads, prepared)
+        chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload))
+        block, _ = asking.block_of(self, asked, n_threads)
+        context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
+        answer = search.nearest(context, block, lambda: self.tree, self._halos)
         indices = asking.dataset_indices(self, answer.indices)
         recall = interval = None
         if audit:
@@ -389,7 +385,7 @@ class CoverTree:
         [(2, [1, 0, 2]), (1, [1])]
         """
         return self._radius_blocks(
-            r, queries, min_correlation, radius.check_batch_size(batch_size), max_bytes, settings, backend, n_threads,
+            r, queries, min_correlation, search.check_batch_size(batch_size), max_bytes, settings, backend, n_threads,
             include_self=include_self, predecessor_mode=predecessor_mode, order=order, limit=limit, v_query=v_query,
             p_query=p_query,
         )  # fmt: skip
@@ -398,19 +394,28 @@ class CoverTree:
         """Check everything; an iterator of answers to blocks of `size` queries, or to all at once."""
         settings = resolve_settings(settings, settings_from_env())
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
-        distance = radius.check_radius(self.payload, r, min_correlation)
-        max_bytes = radius.check_max_bytes(max_bytes)
+        distance = search.check_radius(self.payload, r, min_correlation)
+        max_bytes = search.check_max_bytes(max_bytes)
         asked = asking.check(self, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
         block, _ = asking.block_of(self, asked, n_threads)
 
         @standard_arithmetic  # batches are answered when they are asked for
         def answer(part):
-            found = radius.search(self.payload, part, distance, settings, chosen, n_threads, max_bytes)
-            rows = None if asked.external else asking.dataset_indices(self, self.payload.index[part.rows])
-            return RadiusResult(found[0], asking.dataset_indices(self, found[1]), found[2], distance, chosen.name, rows)
+            context = search.SearchContext(self.payload, 0, settings, chosen, n_threads)
+            found = search.within(context, part, distance, max_bytes)
+            return RadiusResult(
+                indptr=found.indptr,
+                indices=asking.dataset_indices(self, found.indices),
+                distances=found.distances,
+                radius=distance,
+                backend=chosen.name,
+                rows=None if asked.external else asking.dataset_indices(self, self.payload.index[part.rows]),
+                telemetry=found.telemetry,
+                plan=found.plan,
+            )
 
-        return map(answer, [block] if size is None else radius.batches(block, size))
+        return map(answer, [block] if size is None else search.batches(block, size))
 
     @standard_arithmetic
     def prepare(self, k, n_threads=None):
@@ -454,14 +459,11 @@ class CoverTree:
         """
         k = check_k(k, len(self), "the number of points")
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
-        payload = self.payload
-        if payload.metric == EUCLIDEAN:
-            payload.boxes  # noqa: B018
-            return self
         settings = resolve_settings("exact", settings_from_env())
         block, _ = asking.block_of(self, asking.check(self, include_self=True), n_threads)
         backend = registry.choose_backend(settings, None, "scan")
-        self._halos = make_halos(payload, block, k, settings, backend, n_threads)
+        context = search.SearchContext(self.payload, k, settings, backend, n_threads)
+        self._halos = search.prepare(context, block)
         return self
 
     @standard_arithmetic

@@ -84,6 +84,9 @@ class QueryBlock:
     prefix : bool
         Whether `rank` is the order of insertion (the dataset index): then a node whose index is at or past the limit
         has no descendant before it, and a tree search skips it and its later siblings (INVARIANT Q1).
+    slack_abs : float
+        The absolute slack that distances from these queries need (INVARIANT B1): the payload's, or more for external
+        queries.
 
     Examples
     --------
@@ -102,6 +105,7 @@ class QueryBlock:
     limit: np.ndarray
     rank: np.ndarray
     prefix: bool
+    slack_abs: float
 
     def __len__(self):
         return len(self.rows)
@@ -111,7 +115,7 @@ class QueryBlock:
         part = slice(start, stop)
         return QueryBlock(
             self.rows[part], self.coords, self.factors, self.p, self.exclude[part], self.limit[part], self.rank,
-            self.prefix,
+            self.prefix, self.slack_abs,
         )  # fmt: skip
 
 

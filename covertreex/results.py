@@ -1,13 +1,115 @@
 """What a search and a radius search return."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from covertreex.backends.telemetry import Telemetry
 from covertreex.errors import InvalidInputError
-from covertreex.search.planner import Plan
 from covertreex.settings import TraversalSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided, for people: ``print(result.plan)``.
+
+    Attributes
+    ----------
+    verb : {'search', 'scan'}
+        What the backend was asked to do.
+    reason : str
+        Why this verb.
+    screen : str
+        'float32', 'float64', 'none', 'float64, 368 components float32', or 'whitened float32, 320 components'.
+    least, patience : float or None, int
+        With a recall target: a group of queries looks at rows nearest in coordinates, ring after ring, until so many
+        rings in a row have each taken at most this share of its places. None: all rows are looked at.
+    alone : bool
+        Whether each query looks at rows of its own instead.
+    tried : tuple of tuple of (float, int, float, float)
+        For each rule tried on a sample: share, patience, the sample's recall, and the rows that a group (or a query
+        alone) looked at.
+    costs : tuple of (str, float, float)
+        Ways to go about it, what was chosen first: the nanoseconds of one core that a pair is expected to take, and the
+        pairs per query.
+    promise : float or None
+        With a second pass: neighbours of neighbours are looked at where the product of both ``|rho|`` is at least this,
+        the query's own k-th being 1. None: there is one pass.
+    promises : tuple of tuple of (float, float, float)
+        For each promise tried on a sample: the sample's recall, and the rows that eight queries looked at.
+    strategy : {'tree', 'sweep', 'rings', 'second pass', 'halos', 'boxes', 'radius'}
+        How it was answered (docs/architecture.md, "The strategies").
+    anchors, certified, looked : int, int and float, or None
+        Of halos: how many anchors there are, how many queries needed no sweep, and the rows that each looked at.
+    no_halos : str
+        Why `CoverTree.prepare` made no halos; empty if it was not called, or made them.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> plan = cx.cover_tree([[0.0], [1.0], [3.0]]).search(k=1).plan
+    >>> plan.verb, plan.strategy
+    ('scan', 'boxes')
+    """
+
+    verb: str
+    reason: str
+    screen: str = "none"
+    least: float | None = None
+    patience: int = 1
+    alone: bool = False
+    tried: tuple[tuple[float, int, float, float], ...] = field(default=(), repr=False)
+    costs: tuple[tuple[str, float, float], ...] = field(default=(), repr=False)
+    promise: float | None = None
+    promises: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
+    strategy: str = "sweep"
+    anchors: int | None = None
+    certified: int | None = None
+    looked: float | None = None
+    no_halos: str = ""
+
+    def __str__(self) -> str:
+        more = f"; no halos: {self.no_halos}" if self.no_halos else ""
+        lines = [f"{self.verb}: {self.reason}{more}"]
+        if self.strategy not in ("tree", "boxes"):
+            lines.append(f"screen: {self.screen}")
+        if self.strategy in ("sweep", "rings", "second pass"):
+            lines += [self._rows(), *self._samples(), *self._expected()]
+        return "\n".join(lines)
+
+    def _rows(self) -> str:
+        if self.least is None:
+            return "rows looked at: all"
+        whose = "each query's nearest" if self.alone else "the nearest to a group"
+        return (
+            f"rows looked at: {whose} in coordinates, in widening rings, until {_few(self.patience)} "
+            f"at most {self.least:.2%} of its places"
+        )
+
+    def _samples(self) -> list[str]:
+        lines = [
+            f"  sample: when {_few(patience)} {least:.2%}, recall is {recall:.5f} with {rows:,.0f} rows looked at"
+            for least, patience, recall, rows in self.tried
+        ]
+        if self.promise is not None:
+            lines.append(
+                "then: neighbours of neighbours, where the product of both |rho| is at least "
+                f"{self.promise:g} times a query's k-th"
+            )
+        return lines + [
+            f"  sample: at {promise:g} times, recall is {recall:.5f} with {rows:,.0f} rows more"
+            for promise, recall, rows in self.promises
+        ]
+
+    def _expected(self) -> list[str]:
+        return [
+            f"  expected: {way}: {cost:.1f} ns for each of {pairs:,.0f} pairs, {cost * pairs / 1e3:,.0f} us a query"
+            for way, cost, pairs in self.costs
+        ]
+
+
+def _few(rings: int) -> str:
+    return "a ring takes" if rings == 1 else f"{rings} rings in a row take"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +127,7 @@ class SearchResult:
         What was counted, and how long it took.
     backend : str
         The backend that answered.
-    plan : covertreex.search.planner.Plan
+    plan : Plan
         How it was answered, and why; ``print(result.plan)``.
     settings : TraversalSettings
     recall : float or None
@@ -130,9 +232,13 @@ class RadiusResult:
     radius : float
         What distances were compared with; ``sqrt(1 - min_correlation)`` if a correlation was given.
     backend : str
+        The backend that answered.
     rows : ndarray, shape (q,), int64, or None
         As of `SearchResult`.
-        The backend that answered.
+    telemetry : Telemetry or None
+        What was counted, and how long it took; `k` is 0 in its lines.
+    plan : Plan or None
+        How it was answered, and why.
 
     Examples
     --------
@@ -148,6 +254,8 @@ class RadiusResult:
     radius: float
     backend: str
     rows: np.ndarray | None = None
+    telemetry: Telemetry | None = None
+    plan: Plan | None = None
 
     def __len__(self):
         return len(self.indptr) - 1

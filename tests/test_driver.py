@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import workloads
+from covertreex import search, workloads
 from covertreex.backends.telemetry import COUNTERS
+from covertreex.base import tuning
 from covertreex.data import questions as asking
 from covertreex.protocols import Capabilities
-from covertreex.search import driver, plans
+from covertreex.search.tree_walk import dynamic_blocks
 
 N = 400
 
@@ -34,7 +35,8 @@ def block_of(tree, rows=None, predecessor_mode=False):
 
 def run(tree, backend, settings, queries=None, k=5, n_threads=2):
     queries = block_of(tree) if queries is None else queries
-    return driver.run(lambda: tree.tree, tree.payload, queries, k, settings, backend, n_threads)
+    context = search.SearchContext(tree.payload, k, settings, backend, n_threads)
+    return search.nearest(context, queries, lambda: tree.tree)
 
 
 def assert_equal_answers(found, expected):
@@ -63,7 +65,7 @@ def test_threads(tree, backend, settings, predecessors):
 @pytest.mark.parametrize("size", [1, 3, 64, 1000])
 def test_block_sizes_of_a_search(tree, backend, size, monkeypatch):
     expected = run(tree, cx.get_backend(backend), cx.PARITY)
-    monkeypatch.setattr(driver, "BLOCK", size)
+    monkeypatch.setattr(tuning, "BLOCK", size)
     found = run(tree, cx.get_backend(backend), cx.PARITY)
     assert_equal_answers(found, expected)
     full, rest = divmod(N, size)
@@ -75,7 +77,7 @@ def test_block_sizes_of_a_search(tree, backend, size, monkeypatch):
 def test_group_sizes_of_a_scan(tree, backend, size, predecessors, monkeypatch):
     queries = block_of(tree, predecessor_mode=predecessors)
     expected = run(tree, cx.get_backend(backend), cx.EXACT, queries)
-    monkeypatch.setattr(plans, "GROUP_BYTES", size)
+    monkeypatch.setattr(tuning, "GROUP_BYTES", size)
     found = run(tree, cx.get_backend(backend), cx.EXACT, queries)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.distances, expected.distances)
@@ -122,17 +124,17 @@ def test_no_queries_of_a_tree(tree):
 
 @pytest.mark.parametrize("active", [0, 1, 7, 8, 9, 100, 1024, 5000])
 def test_dynamic_blocks(active):
-    sizes = driver.dynamic_blocks(active)
+    sizes = dynamic_blocks(active)
     assert sum(sizes) == active
     assert sizes == sorted(sizes, reverse=True)
-    assert all(size <= driver.DYNAMIC_LARGEST for size in sizes)
-    assert all(size >= driver.DYNAMIC_SMALLEST for size in sizes[:-1])
+    assert all(size <= tuning.DYNAMIC_LARGEST for size in sizes)
+    assert all(size >= tuning.DYNAMIC_SMALLEST for size in sizes[:-1])
 
 
 def test_gold_sizes_its_blocks_by_the_queries_still_active(tree):
     result = tree.search(3, settings="gold", n_threads=1)
     sizes = result.telemetry.block_sizes
-    assert sizes == tuple(driver.dynamic_blocks(N))
+    assert sizes == tuple(dynamic_blocks(N))
     assert len(set(sizes)) > 3
     assert sizes[0] == N // 8
     parity = tree.search(3, settings="parity", backend="numba", n_threads=1)
@@ -195,7 +197,7 @@ def test_exceptions_get_through(tree, settings, n_threads, error):
 
 
 def test_no_block_starts_after_a_failure(tree, monkeypatch):
-    monkeypatch.setattr(driver, "BLOCK", 1)
+    monkeypatch.setattr(tuning, "BLOCK", 1)
     begun = []
 
     def action(queries, out):

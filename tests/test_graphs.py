@@ -12,8 +12,11 @@ from covertreex._core.canonical import PayloadView
 from covertreex._core.graph import Explorer, merge
 from covertreex._core.screen import Screener
 from covertreex.backends.telemetry import check_line, merge_totals
-from covertreex.search import planner
-from covertreex.search import second_pass as graphs
+from covertreex.base import tuning
+from covertreex.search import SearchContext
+from covertreex.search.calibration import meets
+from covertreex.search.screens.cache import sharp
+from covertreex.search.second_pass import make_graph
 from covertreex.testing.reference import make_queries
 
 USABLE = [info.name for info in cx.list_backends() if info.status == "ok"]
@@ -59,12 +62,13 @@ def test_scores_are_the_best_products(most, n_threads, rng):
         make_queries(payload, payload.index[rows]), rank=rng.permutation(n), limit=rng.integers(1, n, n)
     )
     indices, distances = lists_of(rng, n, k, most)
-    graph = graphs.make_graph(payload, queries, indices, distances, n_threads, np.zeros(1, np.int32))
+    context = SearchContext(payload, k, cx.EXACT, cx.get_backend("cython"), n_threads)
+    graph = make_graph(context, queries, indices, distances)
     near, rho = [[] for _ in range(n)], [[] for _ in range(n)]
     for place, row in enumerate(queries.rows):
         near[row] = payload.row[indices[place][indices[place] >= 0]]
         rho[row] = (1.0 - distances[place][indices[place] >= 0] ** 2).astype(np.float32)
-    lens = payload.screen64.lens(queries, 8)
+    lens = sharp(payload).lens(queries, 8)
     screener = Screener(lens, lens, None, queries, PayloadView(payload), k, 8, np.zeros(1, np.int32))
     explorer = Explorer(graph, screener, 8)
     for first, last in ((0, 8), (8, 27), (149, 150)):
@@ -111,8 +115,8 @@ def test_merge_is_a_sort(data):
 
 @pytest.fixture
 def two_passes(monkeypatch):
-    monkeypatch.setattr(planner, "WORTH_TWO_PASSES", 0.0)
-    monkeypatch.setattr(planner, "ALONE_MOST", 0.0)
+    monkeypatch.setattr(tuning, "WORTH_TWO_PASSES", 0.0)
+    monkeypatch.setattr(tuning, "ALONE_MOST", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +189,7 @@ def test_a_low_target_has_one_pass(tree):
 
 @pytest.mark.usefixtures("two_passes")
 def test_without_a_promise_that_meets_the_target_rings_do(tree, monkeypatch):
-    monkeypatch.setattr(graphs, "PROMISES", (np.inf,))
+    monkeypatch.setattr(tuning, "PROMISES", (np.inf,))
     result = tree.search(5, predecessor_mode=True, settings=FAST, audit=2000)
     assert result.plan.promise is None
     assert len(result.plan.tried) > 1
@@ -195,7 +199,7 @@ def test_without_a_promise_that_meets_the_target_rings_do(tree, monkeypatch):
 
 @pytest.mark.usefixtures("two_passes")
 def test_a_first_pass_that_meets_the_target_is_the_last(tree, monkeypatch):
-    monkeypatch.setattr(planner, "FIRST_PASS", 0.0)
+    monkeypatch.setattr(tuning, "FIRST_PASS", 0.0)
     result = tree.search(5, settings=cx.FAST.replace(recall_target=0.98), audit=2000)
     assert result.plan.promise is None
     assert result.plan.promises == ()
@@ -224,5 +228,5 @@ def test_few_misses_in_clusters_do_not_pass_for_a_target_met(excess, least, most
         size, group = rng.choice(sizes, clusters, p=shares), rng.integers(100, size=clusters)
         stage = rng.integers(4, size=clusters)  # each rule finds some of what the one before it misses
         tries = [np.bincount(group, size * found, 100) for found in (stage >= 0, stage >= 2, stage >= 3)]
-        passed += planner.meets(0.999, tries, wanted)
+        passed += meets(0.999, tries, wanted)
     assert least <= passed / 300 <= most

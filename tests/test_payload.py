@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import covertreex as cx
+from covertreex import search
 from covertreex.data import metrics
 from covertreex.data import questions as asking
 from covertreex.data.payload import RESIDUAL, PayloadStore, padded
-from covertreex.search import driver
 
 ARRAYS = ("coords", "factors", "p", "index", "row")
 TREE_ARRAYS = ("parent", "level", "child_ptr", "children", "parent_distance", "si")
@@ -152,7 +152,7 @@ def test_backends_share_the_store_without_a_copy(tree, backend, profile):
     payload, spy = tree.payload, Spy(cx.get_backend(backend))
     before = pointers(payload, ARRAYS)
     block = asking.block_of(tree, asking.check(tree), 1)[0]
-    driver.run(lambda: tree.tree, payload, block, 5, profile, spy, 2)
+    search.nearest(search.SearchContext(payload, 5, profile, spy, 2), block, lambda: tree.tree)
 
     assert spy.payloads
     for seen in spy.payloads:

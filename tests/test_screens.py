@@ -15,11 +15,15 @@ import covertreex as cx
 from covertreex import oracle
 from covertreex._core.nearest import Blocks, Finder, centred
 from covertreex._core.screen import dots
+from covertreex.base import tuning
 from covertreex.data import questions as asking
-from covertreex.search import plans
-from covertreex.search.planner import ScanPlanner, screen32
-from covertreex.search.screens import plain as screens
-from covertreex.search.screens.plain import make_mixed, make_screen
+from covertreex.search import SearchContext
+from covertreex.search import scan_plans as plans
+from covertreex.search.groups import group_queries
+from covertreex.search.screens.cache import sharp, single
+from covertreex.search.screens.mixed import make_mixed
+from covertreex.search.screens.plain import make_screen
+from covertreex.search.screens.view import View
 
 
 def hard_points(rng, n, d):
@@ -48,6 +52,17 @@ HARD = {
 }
 
 
+def view_of(payload, screen, queries, k=1, cancel=None):
+    """`screen` as these queries look through it."""
+    cancel = np.zeros(1, np.int32) if cancel is None else cancel
+    return View(SearchContext(payload, k, cx.EXACT, cx.get_backend("cython"), 1, cancel), screen, queries)
+
+
+def kept_whitened(tree):
+    """The whitened screen that a search has just used."""
+    return tree.payload.kept.held("whitened")[1]
+
+
 def block_of(tree, predecessor_mode=False):
     return make_queries(tree.payload, np.arange(len(tree)), predecessor_mode)
 
@@ -66,7 +81,7 @@ def test_shortlist_keeps_every_neighbour(tree, dtype, predecessors, k):
         pytest.skip("float32 is too coarse for this p; test_which_screens_there_are says where that is so")
     queries = block_of(tree, predecessors)
     truth, _ = oracle.canonical(tree.payload, queries, k)
-    short, counters = screen.shortlist(plans.whole_range(tree.payload, queries), k, np.zeros(1, np.int32))
+    short, counters = view_of(tree.payload, screen, queries).shortlist(plans.whole_range(tree.payload, queries), k)
     assert counters["canonical_rechecks"] == len(short.run_start)
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
@@ -85,9 +100,9 @@ def test_a_known_kth_distance_shortens_the_list_and_loses_nothing(tree):
     truth, distances = oracle.canonical(tree.payload, queries, k)
     plan = plans.whole_range(tree.payload, queries)
     plan.kth_upper[:] = distances[:, -1]
-    cancel = np.zeros(1, np.int32)
-    short, counters = tree.payload.screen64.shortlist(plan, k, cancel)
-    _, without = tree.payload.screen64.shortlist(plans.whole_range(tree.payload, queries), k, cancel)
+    view = view_of(tree.payload, sharp(tree.payload), queries)
+    short, counters = view.shortlist(plan, k)
+    _, without = view.shortlist(plans.whole_range(tree.payload, queries), k)
     assert counters["canonical_rechecks"] <= without["canonical_rechecks"]
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
@@ -115,9 +130,9 @@ def test_products_have_the_same_bits_in_all_registers(dtype, m, packs, rng):
 def test_float32_is_left_alone_where_it_would_be_noise(rng):
     X = rng.normal(size=(300, 2))
     noisy = cx.cover_tree(X, kernel=cx.RBF(3.0), inducing=60, jitter=1e-9)
-    assert screen32(noisy.payload) is None
-    assert noisy.payload.screen64 is not None
-    assert cx.cover_tree(X).payload.screen64 is None
+    assert single(noisy.payload) is None
+    assert sharp(noisy.payload) is not None
+    assert sharp(cx.cover_tree(X).payload) is None
 
 
 @pytest.mark.parametrize("kernel", ARD_KERNELS)
@@ -163,7 +178,7 @@ def long():
 
 
 def turned_screen(payload, monkeypatch, doubt=0.08):
-    monkeypatch.setattr(screens, "DOUBT", doubt)
+    monkeypatch.setattr(tuning, "DOUBT", doubt)
     screen = make_screen(payload, np.float32, turned=True)
     assert screen.basis is not None
     assert 0 < screen.head.shape[1] < payload.factors.shape[1]
@@ -197,11 +212,11 @@ def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
 @pytest.mark.parametrize("predecessors", [False, True])
 def test_a_turned_sweep_is_exact(long, k, predecessors, monkeypatch):
     for doubt in (0.08, 2.0, 1e9):  # with the last no component leads
-        monkeypatch.setattr(screens, "DOUBT", doubt)
+        monkeypatch.setattr(tuning, "DOUBT", doubt)
         long.payload.kept.forget("float32", "float32, turned")
         result = long.search(k, predecessor_mode=predecessors, settings="exact")
         assert result.plan.screen == "float32"
-        assert screen32(long.payload, turned=True).tail.shape[1] > 0
+        assert single(long.payload, turned=True).tail.shape[1] > 0
         indices, distances = oracle.canonical(long.payload, block_of(long, predecessors), k)
         np.testing.assert_array_equal(result.indices, indices)
         np.testing.assert_array_equal(result.distances, distances)
@@ -215,9 +230,9 @@ def test_fast_is_the_same_after_an_exact_search(monkeypatch):
         tree = cx.cover_tree(X, kernel=cx.Matern32(0.3), inducing=64, jitter=1e-4)
         if exact_first:
             tree.search(8, settings="exact")
-            assert screen32(tree.payload, turned=True).basis is not None
+            assert single(tree.payload, turned=True).basis is not None
         found.append(tree.search(8, settings=settings))
-        assert screen32(tree.payload).basis is None
+        assert single(tree.payload).basis is None
     assert found[0].plan.least is not None
     np.testing.assert_array_equal(found[0].indices, found[1].indices)
     assert found[0].telemetry.counters == found[1].telemetry.counters
@@ -263,8 +278,8 @@ def test_mixed_precision_bounds_every_pair(smooth, rng):
 def test_a_mixed_shortlist_keeps_every_neighbour(smooth, k, predecessors):
     queries = block_of(smooth, predecessors)
     truth, _ = oracle.canonical(smooth.payload, queries, k)
-    screen = make_mixed(smooth.payload)
-    short, counters = screen.shortlist(plans.whole_range(smooth.payload, queries), k, np.zeros(1, np.int32))
+    view = view_of(smooth.payload, make_mixed(sharp(smooth.payload)), queries)
+    short, counters = view.shortlist(plans.whole_range(smooth.payload, queries), k)
     assert counters["canonical_rechecks"] == len(short.run_start)
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
@@ -287,8 +302,8 @@ def test_a_mixed_sweep_is_exact(smooth, external, monkeypatch, backend):
 
 def test_nothing_is_mixed_where_that_does_not_pay(smooth, tree):
     large_last = np.ascontiguousarray(smooth.payload.factors[:, ::-1])
-    assert make_mixed(dataclasses.replace(smooth.payload, factors=large_last)) is None
-    assert make_mixed(tree.payload) is None  # few rows, few components
+    assert make_mixed(sharp(dataclasses.replace(smooth.payload, factors=large_last))) is None
+    assert make_mixed(sharp(tree.payload)) is None  # few rows, few components
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -298,17 +313,17 @@ def test_nothing_is_mixed_where_that_does_not_pay(smooth, tree):
 def whitened_search(tree, k, **arguments):
     tree.payload.kept.forget("whitened")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(screens, "KERNEL64", 1000.0)  # it would not pay for so few points
-        patch.setattr(screens, "WORTH_TURNING", 1)
+        patch.setattr(tuning, "KERNEL64", 1000.0)  # it would not pay for so few points
+        patch.setattr(tuning, "WORTH_TURNING", 1)
         result = tree.search(k, settings="exact", **arguments)
-    assert tree.payload.kept.held("whitened").tail.shape[1] > 0
+    assert kept_whitened(tree).tail.shape[1] > 0
     assert result.plan.screen.startswith("whitened float32, ")
     return result
 
 
 @pytest.mark.parametrize(("k", "predecessors"), [(1, False), (12, False), (12, True), (100, True)])
 def test_a_whitened_sweep_is_exact(smooth, k, predecessors):
-    assert screen32(smooth.payload) is None
+    assert single(smooth.payload) is None
     result = whitened_search(smooth, k, predecessor_mode=predecessors)
     indices, distances = oracle.canonical(smooth.payload, block_of(smooth, predecessors), k)
     np.testing.assert_array_equal(result.indices, indices)
@@ -318,7 +333,7 @@ def test_a_whitened_sweep_is_exact(smooth, k, predecessors):
 
 def test_a_whitened_screen_bounds_every_pair(smooth, rng):
     whitened_search(smooth, 5)
-    screen = smooth.payload.kept.held("whitened")
+    screen = kept_whitened(smooth)
     asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
     queries, payload = asking.block_of(smooth, asking.check(smooth, asked), 1)
     rows, distances = oracle.canonical(payload, queries, len(payload))
@@ -350,7 +365,7 @@ def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
     found = {}
     for cost in (1000.0, 0.0):  # of a pair's kernel in float64: whitening pays, or does not
         tree.payload.kept.forget("whitened")
-        monkeypatch.setattr(screens, "KERNEL64", cost)
+        monkeypatch.setattr(tuning, "KERNEL64", cost)
         settings = cx.FAST.replace(recall_target=0.97)
         found[cost] = tree.search(10, predecessor_mode=True, settings=settings, n_threads=1 + (cost > 0.0))
     white, plain = found[1000.0], found[0.0]
@@ -381,7 +396,7 @@ def test_groups_hold_each_query_once_and_levels_fit(n, seed, predecessors):
     rng = np.random.default_rng(seed)
     tree = cx.cover_tree(rng.normal(size=(n, 2)), n_threads=1)
     queries = block_of(tree, predecessors)
-    groups = plans.group_queries(tree.payload, queries, 36)
+    groups = group_queries(tree.payload, queries, 36)
     np.testing.assert_array_equal(np.sort(groups.order), np.arange(n))
     for group, level in enumerate(groups.level):
         members = groups.order[groups.ptr[group] : groups.ptr[group + 1]]
@@ -393,27 +408,25 @@ def test_groups_hold_each_query_once_and_levels_fit(n, seed, predecessors):
 
 
 def limited_queries(d, count, rng):
-    """A planner of queries of their own limits, these, all rows as a `Finder` wants them, and which may be found."""
+    """A view of queries of their own limits, these, all rows as a `Finder` wants them, and which may be found."""
     tree = cx.cover_tree(rng.normal(size=(1000, d)) ** 3, kernel=cx.Matern32())
     queries = make_queries(tree.payload, np.arange(100, 100 + count))
     queries = dataclasses.replace(queries, rank=rng.permutation(1000), limit=rng.integers(400, 900, size=count))
-    planner = ScanPlanner(
-        tree.payload, queries, 5, cx.EXACT.replace(gate=False), cx.get_backend("cython"), 1, np.zeros(1, np.int32)
-    )
+    view = view_of(tree.payload, sharp(tree.payload), queries, k=5)
     coords = tree.payload.coords
-    return planner, queries, centred(coords, coords.mean(axis=0)), np.flatnonzero(queries.rank < 900)
+    return tree.payload, view, queries, centred(coords, coords.mean(axis=0)), np.flatnonzero(queries.rank < 900)
 
 
 @pytest.mark.parametrize("d", [1, 3, 6])
 @pytest.mark.parametrize("unit", [1, 20, 300, 850])
 def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
-    planner, queries, near, rows = limited_queries(d, 16, rng)
-    coords, rank = planner.payload.coords, queries.rank
+    payload, view, queries, near, rows = limited_queries(d, 16, rng)
+    coords, rank = payload.coords, queries.rank
     finder = Finder(Blocks(near, rows, rank), 32)
     asked = coords[queries.rows]
     for rings in (1, 0):
         gained, looked, found = finder.narrow(
-            planner.new_screener(queries, 32), 0, near[queries.rows], queries.limit, unit, 1.5, 0.01, 1, rings,
+            view.screener(queries, 32), 0, near[queries.rows], queries.limit, unit, 1.5, 0.01, 1, rings,
             np.empty(16), np.empty(16, dtype=np.int64),
         )  # fmt: skip
         assert looked == sorted(looked)
@@ -432,9 +445,9 @@ def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
 @pytest.mark.parametrize("d", [1, 3, 6])
 @pytest.mark.parametrize("unit", [1, 20, 300])
 def test_a_query_alone_looks_at_the_nearest_rows_first(d, unit, rng):
-    planner, queries, near, rows = limited_queries(d, 30, rng)
-    coords, rank = planner.payload.coords, queries.rank
-    finder, screener = Finder(Blocks(near, rows, rank), 32), planner.new_screener(queries, 32)
+    payload, view, queries, near, rows = limited_queries(d, 30, rng)
+    coords, rank = payload.coords, queries.rank
+    finder, screener = Finder(Blocks(near, rows, rank), 32), view.screener(queries, 32)
     told = screener, 0, near[queries.rows], queries.limit, unit, 1.5
     members = rng.permutation(30)[:20]
     logs = finder.log(*told, 2, members)
@@ -535,7 +548,7 @@ def test_plan_tells_what_was_decided(rng):
 def test_a_cancelled_scan_ends_soon(rng):
     tree = cx.cover_tree(rng.normal(size=(2000, 3)), kernel=cx.RBF(), inducing=30)
     queries, cancel = block_of(tree), np.ones(1, np.int32)
-    planner = ScanPlanner(tree.payload, queries, 5, cx.EXACT, cx.get_backend("cython"), 1, cancel)
-    short, counters = planner.screen.shortlist(plans.whole_range(tree.payload, queries), 5, cancel)
+    view = view_of(tree.payload, single(tree.payload), queries, cancel=cancel)
+    short, counters = view.shortlist(plans.whole_range(tree.payload, queries), 5)
     assert counters["canonical_rechecks"] < 2000 * 2000 / 10
     assert len(short.run_ptr) == 2001

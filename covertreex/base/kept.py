@@ -34,6 +34,11 @@ class Kept:
         with self._locked():
             return self._made.get(name)
 
+    def put(self, name, made):
+        """Keep `made` under a name, in place of what was there."""
+        with self._locked():
+            self._made[name] = made
+
     def forget(self, *names):
         """Make it anew when it is next wanted."""
         with self._locked():

@@ -118,6 +118,19 @@ def _start(work, count, threads):
             break
 
 
+class PerThread:
+    """One of something for each thread, made when the thread first asks for it."""
+
+    def __init__(self, make):
+        self._make, self._local = make, threading.local()
+
+    def get(self):
+        """What belongs to this thread."""
+        if not hasattr(self._local, "made"):
+            self._local.made = self._make()
+        return self._local.made
+
+
 def spans(total, size):
     """Consecutive (start, stop) of at most `size` that cover ``range(total)``."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]

@@ -168,7 +168,7 @@ def neighbors(
     from covertreex import compare
     from covertreex.covertree import cover_tree
     from covertreex.io import tables
-    from covertreex.search import driver
+    from covertreex.search import choose_verb
     from covertreex.settings import resolve_settings, settings_from_env
 
     if audit < 0:
@@ -201,7 +201,7 @@ def neighbors(
     place = np.random.default_rng(seed).permutation(n) if order is Order.random else np.arange(n)
     with steps.timed("factors", f"preparing {n:,} points"):
         tree = cover_tree(table.X[place], **arguments, n_threads=threads)
-    if driver.choose_verb(chosen, tree.payload) == "search":
+    if choose_verb(chosen, tree.payload) == "search":
         with steps.timed("tree", "building the cover tree"):
             _ = tree.tree
     with steps.timed("search", f"searching {k} neighbours of {n:,} points"):

@@ -157,20 +157,6 @@ class PayloadStore:
         """float: the rational quadratic kernel's alpha; 1 for others."""
         return getattr(self.kernel, "alpha", 1.0)
 
-    @property
-    def screen64(self):
-        """Screen or None: in float64; shares the factors."""
-        from covertreex.search.screens.plain import make_screen
-
-        return self.kept.get("screen64", lambda: make_screen(self, np.float64))
-
-    @property
-    def boxes(self):
-        """BoxTree: boxes around all rows, for Euclidean neighbours; holds half a copy of the coordinates."""
-        from covertreex.search.boxes import box_tree
-
-        return self.kept.get("boxes", lambda: box_tree(self))
-
     def lower(self, distance):
         """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise)."""
         distance = np.asarray(distance, dtype=np.float64)

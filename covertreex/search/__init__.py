@@ -1,1 +1,98 @@
-"""How it is answered: strategies, the screens that shorten their work, and the driver that runs them."""
+"""How it is answered: strategies, the screens that shorten their work, and the driver that runs them.
+
+What others use of it is here; nothing outside imports its inside.
+"""
+
+import time
+from collections.abc import Callable
+
+from covertreex.data.tree import Tree
+from covertreex.protocols import QueryBlock
+from covertreex.search import driver
+from covertreex.search.choose import choose_scan, choose_verb
+from covertreex.search.context import SearchContext
+from covertreex.search.driver import Answer
+from covertreex.search.halos import GivenUp, Halos
+from covertreex.search.prepare import prepare
+from covertreex.search.radius import Radius, Tally, batches, check_batch_size, check_max_bytes, check_radius
+from covertreex.search.tree_walk import TreeWalk
+
+__all__ = [
+    "Answer",
+    "GivenUp",
+    "Halos",
+    "SearchContext",
+    "batches",
+    "check_batch_size",
+    "check_max_bytes",
+    "check_radius",
+    "choose_verb",
+    "nearest",
+    "prepare",
+    "within",
+]
+
+
+def nearest(
+    context: SearchContext,
+    queries: QueryBlock,
+    tree: Callable[[], Tree],
+    halos: Halos | GivenUp | None = None,
+) -> Answer:
+    """The ``context.k`` nearest neighbours of each query of a block.
+
+    Parameters
+    ----------
+    context : SearchContext
+    queries : QueryBlock
+    tree : callable
+        Returns the cover tree; called only if the settings need one.
+    halos : Halos or GivenUp, optional
+        What `prepare` made of the payload.
+
+    Returns
+    -------
+    Answer
+
+    Raises
+    ------
+    BackendError
+        If the backend gave a query no stop reason, or more than one.
+    """
+    if choose_verb(context.settings, context.payload) == "search":
+        structure = tree()
+        begin = time.perf_counter()
+        strategy = TreeWalk(context, queries, structure)
+    else:
+        begin = time.perf_counter()
+        strategy = choose_scan(context, queries, halos)
+    return driver.run(context, strategy, driver.NearestResults(len(queries), context.k), begin)
+
+
+def within(context: SearchContext, queries: QueryBlock, radius: float, max_bytes: float = float("inf")) -> Answer:
+    """All rows within `radius` of each query of a block, the nearest first (A7).
+
+    Parameters
+    ----------
+    context : SearchContext
+        Its k is 0.
+    queries : QueryBlock
+    radius : float
+    max_bytes : float
+        Memory that the neighbours may take, `covertreex.search.radius.BYTES` each.
+
+    Returns
+    -------
+    Answer
+        With `indptr`.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are more neighbours than `max_bytes` has room for: they are counted as they are found.
+    BackendError
+        As `nearest`.
+    """
+    begin = time.perf_counter()
+    strategy = Radius(context, queries, radius, Tally(len(queries), radius, max_bytes))
+    return driver.run(context, strategy, driver.RadiusResults(len(queries)), begin)

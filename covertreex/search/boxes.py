@@ -4,29 +4,37 @@ The boxes lose no neighbour, ties included (docs/mathematics.md, E1 to E3), and 
 plan that a backend is given has one group per query, which holds hardly more than the answer.
 """
 
+from functools import partial
+
 import numpy as np
+from numpy.typing import NDArray
 
-from covertreex.base import parallel
+from covertreex._core.euclid import BoxTree, leaf_starts, nearest
+from covertreex.base import tuning
 from covertreex.data.leaf_order import leaf_order
-from covertreex.search import plans
-from covertreex.search.planner import Plan
+from covertreex.data.payload import PayloadStore
+from covertreex.protocols import QueryBlock
+from covertreex.results import Plan
+from covertreex.search import scan_plans
+from covertreex.search.context import SearchContext
+from covertreex.search.groups import Groups, permuted, query_coords
+from covertreex.search.strategy import Found, LastPass
 
-#: Queries that are found at once, at most; rows found for them, about; and groups that there should be to share.
-GROUP, FOUND, SHARED = 1024, 2**17, 64
-
-#: Queries restricted to the first so many rows have boxes of these rows alone, if they are this share of the rows; the
-#: smallest such prefix.
-SHARE, SMALLEST_PREFIX = 1 / 16, 1024
-
-
-class BoxPlan(Plan):
-    """A `Plan` of boxes."""
-
-    def __str__(self):
-        return f"{self.verb}: {self.reason}"
+#: What people are told of boxes.
+PLAN = Plan(
+    verb="scan",
+    reason="Euclidean: boxes around rows leave each query hardly more than its answer",
+    screen="float32",
+    strategy="boxes",
+)
 
 
-def box_tree(payload, rows=None):
+def boxes_of(payload: PayloadStore) -> BoxTree:
+    """Boxes around all rows of a payload, which keeps them; they hold half a copy of the coordinates."""
+    return payload.kept.get("boxes", lambda: box_tree(payload))
+
+
+def box_tree(payload: PayloadStore, rows: NDArray[np.int64] | None = None) -> BoxTree:
     """A tree of boxes around payload rows.
 
     Parameters
@@ -39,8 +47,6 @@ def box_tree(payload, rows=None):
     -------
     covertreex._core.euclid.BoxTree
     """
-    from covertreex._core.euclid import BoxTree, leaf_starts
-
     if rows is None:
         rows = np.arange(len(payload))
         # Payload rows are in leaf order, but for points that were inserted later.
@@ -52,69 +58,57 @@ def box_tree(payload, rows=None):
     return BoxTree(payload.coords, payload.index, rows, payload.slack_rel, payload.slack_abs)
 
 
-class BoxPlanner:
-    """Plans a Euclidean scan and answers its groups. Parameters and use as of `planner.ScanPlanner`."""
+class Boxes(LastPass):
+    """Each query finds its own few rows by boxes; groups share a walk."""
 
-    def __init__(self, payload, queries, k, settings, backend, n_threads, cancel):
-        self.payload, self.k, self.settings, self.backend, self.cancel = payload, k, settings, backend, cancel
+    plan = PLAN
+
+    def __init__(self, context: SearchContext, queries: QueryBlock) -> None:
+        self.context, payload, rank = context, context.payload, queries.rank
         prefixes, level = _levels(queries.limit, len(payload))
-        rank = queries.rank
-        trees = parallel.run(
-            [lambda p=p: box_tree(payload, np.flatnonzero(rank < p)) for p in prefixes], n_threads, cancel
-        )
-        self.trees = [*trees, payload.boxes]
-        self.least = [tree.least(rank) for tree in self.trees]
-        most = max(16, min(GROUP, FOUND // k, len(queries) // SHARED))
+        trees = context.run([partial(box_tree, payload, np.flatnonzero(rank < prefix)) for prefix in prefixes])
+        self._trees = [*trees, boxes_of(payload)]
+        self._least = [tree.least(rank) for tree in self._trees]
+        most = max(16, min(tuning.BOX_GROUP, tuning.BOX_FOUND // context.k, len(queries) // tuning.BOX_SHARED))
         self.groups = _groups(payload, queries, prefixes, level, most)
-        self.queries = plans.permuted(queries, self.groups.order)
-        self.plan = BoxPlan(
-            verb="scan",
-            reason="Euclidean: boxes around rows leave each query hardly more than its answer",
-            screen="float32",
-        )
+        self.queries = permuted(queries, self.groups.order)
 
-    def answer(self, first, last, out):
-        """Answer groups `first` to `last` (exclusive) into `out`; return what was counted."""
-        ptr, counters = self.groups.ptr, {"canonical_rechecks": 0, "gate_rejects": 0}
-        for group in range(first, last):
-            part = slice(ptr[group] - ptr[first], ptr[group + 1] - ptr[first])
-            found, compared = self._answer(group, out.slice(part.start, part.stop))
-            counters["canonical_rechecks"] += found
-            counters["gate_rejects"] += compared - found
-        return counters
-
-    def _answer(self, group, out):
-        from covertreex._core.euclid import nearest
-
-        start, stop = self.groups.ptr[group], self.groups.ptr[group + 1]
-        queries, level = self.queries.slice(start, stop), self.groups.level[group]
-        ptr, rows, compared = nearest(
-            self.trees[level], plans.query_coords(self.payload, queries), queries.limit, queries.exclude, queries.rank,
-            self.least[level], self.k, self.cancel,
-        )  # fmt: skip
-        plan = plans.plan_of_lists(queries, np.diff(ptr), rows)
-        self.backend.scan(self.payload, plan, self.k, self.settings, out)
-        return len(rows), compared
+    def answer(self, first: int, last: int) -> Found:
+        """As `Strategy.answer`."""
+        begin, end = self.groups.span(first, last)
+        out, screened = self.context.output(end - begin, self.context.k), {"canonical_rechecks": 0, "gate_rejects": 0}
+        for group in range(first, last):  # each is decided while its rows are in cache
+            start, stop = self.groups.span(group, group + 1)
+            level, queries = self.groups.level[group], self.queries.slice(start, stop)
+            ptr, rows, compared = nearest(
+                self._trees[level], query_coords(self.context.payload, queries), queries.limit, queries.exclude,
+                queries.rank, self._least[level], self.context.k, self.context.cancel,
+            )  # fmt: skip
+            plan = scan_plans.plan_of_lists(queries, np.diff(ptr), rows)
+            self.context.scan(plan, out=out.slice(start - begin, stop - begin))
+            screened["canonical_rechecks"] += len(rows)
+            screened["gate_rejects"] += compared - len(rows)
+        return Found.of(out, screened)
 
 
-def _levels(limit, n):
+def _levels(limit: NDArray[np.int64], n: int) -> tuple[list[int], NDArray[np.int64]]:
     """Prefixes of the rows that have boxes of their own, ascending, and for each query the first that will do.
 
     Query i of n, restricted to predecessors, has a neighbourhood n / i times wider than the last: among all rows it
     would look at n / i times more of them.
     """
-    halves = [n // 2**i for i in range(1, n.bit_length()) if n // 2**i >= SMALLEST_PREFIX]
+    halves = [n // 2**i for i in range(1, n.bit_length()) if n // 2**i >= tuning.BOX_PREFIX]
     prefixes, level = [], np.full(len(limit), -1)
     for prefix in reversed(halves):
         members = (level < 0) & (limit <= prefix)
-        if np.count_nonzero(members) >= SHARE * prefix:
+        if np.count_nonzero(members) >= tuning.BOX_SHARE * prefix:
             level[members] = len(prefixes)
             prefixes.append(prefix)
     level[level < 0] = len(prefixes)
     return prefixes, level
 
 
-def _by_place(order, rows):
+def _by_place(order: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The order that brings `rows` into that of `order`, a permutation."""
     place, at = np.empty((2, len(order)), dtype=np.int64)
     place[order] = np.arange(len(order))
@@ -126,16 +120,18 @@ def _by_place(order, rows):
     return np.argsort(place[rows], kind="stable")
 
 
-def _groups(payload, queries, prefixes, level, most):
+def _groups(
+    payload: PayloadStore, queries: QueryBlock, prefixes: list[int], level: NDArray[np.int64], most: int
+) -> Groups:
     """Queries of a level that are near each other, `most` at most together."""
     if (queries.rows >= 0).all():
-        near = _by_place(payload.boxes.rows, queries.rows)
+        near = _by_place(boxes_of(payload).rows, queries.rows)
     else:
-        near = leaf_order(plans.query_coords(payload, queries))[0]
+        near = leaf_order(query_coords(payload, queries))[0]
     order = near[np.argsort(level[near], kind="stable")] if prefixes else near
     counts = np.bincount(level, minlength=len(prefixes) + 1)
     sizes = [np.diff([*range(0, count, most), count]) for count in counts]
-    return plans.Groups(
+    return Groups(
         order=order,
         ptr=np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64),
         level=np.repeat(np.arange(len(counts)), [len(size) for size in sizes]),

@@ -1,114 +1,102 @@
-"""The query driver: validate, plan, cut into blocks, dispatch to a backend on threads, merge.
+"""The query driver: runs a strategy, pass after pass, block after block on threads, and merges what is found.
 
-There is one, for every backend and profile. Results do not depend on how it cuts or shares (R1, R2).
+There is one, for every backend, profile and question. Results do not depend on how it cuts or shares (R1, R2).
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covertreex.backends.telemetry import COUNTERS, BlockRecord, Telemetry, merge_counters, merge_totals
-from covertreex.base import parallel
 from covertreex.base.progress import Progress
-from covertreex.data.payload import EUCLIDEAN
 from covertreex.errors import BackendError
-from covertreex.protocols import SearchOutput
-from covertreex.search import plans
-from covertreex.search.boxes import BoxPlanner
-from covertreex.search.halos import GivenUp, HaloPlanner
-from covertreex.search.planner import Plan, ScanPlanner
-from covertreex.search.second_pass import second_pass
-
-#: Queries per block of a tree search, where the settings do not size blocks themselves.
-BLOCK = 64
+from covertreex.results import Plan
+from covertreex.search.context import SearchContext
+from covertreex.search.strategy import Found, Strategy
 
 #: Columns of the counters of which each query has one, equal to 1, when it was answered.
 STOPS = [column for column, name in enumerate(COUNTERS) if name.startswith("stop_")]
 
-#: Groups of a scan that one block holds at most, and the share of all groups that it may.
-GROUPS_MOST, GROUPS_SHARE = 8, 64
-
-#: Bounds of a dynamic query block, and the share of the active queries that it takes.
-DYNAMIC_SMALLEST, DYNAMIC_LARGEST, DYNAMIC_SHARE = 8, 256, 8
-
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the driver returns: results in query order, and what was counted."""
-
-    indices: np.ndarray
-    distances: np.ndarray
-    telemetry: Telemetry
-    plan: Plan
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """One pass over all queries.
+    """What the driver returns: results in query order, and what was counted.
 
     Attributes
     ----------
-    order : ndarray, shape (q,), int64
-        The queries' places in the caller's order.
-    sizes : list of int
-        Of the blocks.
-    answer : callable
-        Answers block `number`, queries `start` to `stop`, into an output; returns what was counted beyond.
-    plan : callable
-        Tells the plan in the end.
-    following : callable
-        The next pass, given what this one found; None if it is the last.
+    indices, distances : ndarray, int64 and float64
+        Of shape (q, k), or one query's after the other's where there is `indptr`.
+    telemetry : Telemetry
+    plan : Plan
+    indptr : ndarray, shape (q + 1,), int64, or None
     """
 
-    order: np.ndarray
-    sizes: list
-    answer: Callable
-    plan: Callable
-    following: Callable = lambda indices, distances: None
+    indices: NDArray[np.int64]
+    distances: NDArray[np.float64]
+    telemetry: Telemetry
+    plan: Plan
+    indptr: NDArray[np.int64] | None = None
 
 
-def choose_verb(settings, payload):
-    """How `settings` are carried out on `payload`: 'search' (the tree) or 'scan'.
+class Results(Protocol):
+    """Where blocks put what they have found; several threads do so at once, each for queries of its own."""
 
-    Under residual correlation most points are nearly uncorrelated, and a blocked scan, which loads each row once for
-    many queries, is faster than a tree that visits a third of them. Under Euclidean distance boxes around rows are
-    built in a moment and prune as well as a cover tree; but only the tree knows budgets and caps.
-    """
-    if settings.strategy == "tree":
-        return "search"
-    if payload.metric == EUCLIDEAN:
-        return "scan" if settings.gate and not (settings.budget_schedule or settings.level_cap) else "search"
-    return "scan"
+    def put(self, places: NDArray[np.int64], found: Found) -> None:
+        """Take what the queries at some places of the caller's order have found."""
+        ...
 
 
-def dynamic_blocks(active):
-    """Block sizes for `active` queries: an eighth of those still active, so that the last blocks are small."""
-    sizes = []
-    while active:
-        size = min(active, max(DYNAMIC_SMALLEST, min(DYNAMIC_LARGEST, -(-active // DYNAMIC_SHARE))))
-        sizes.append(size)
-        active -= size
-    return sizes
+class NearestResults:
+    """The k nearest of each query."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.indices, self.distances = np.empty((queries, k), dtype=np.int64), np.empty((queries, k))
+
+    def put(self, places: NDArray[np.int64], found: Found) -> None:
+        """As `Results.put`; what a later pass finds takes the place of what was there."""
+        self.indices[places], self.distances[places] = found.indices, found.distances
 
 
-def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
-    """Answer `queries`.
+class RadiusResults:
+    """Any number of neighbours of each query."""
+
+    def __init__(self, queries: int) -> None:
+        self._queries, self._parts = queries, list[tuple[NDArray[np.int64], Found]]()
+
+    def put(self, places: NDArray[np.int64], found: Found) -> None:
+        """As `Results.put`."""
+        self._parts.append((places, found))
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """`indptr`, `indices` and `distances`, in the order of the queries; to be asked for once."""
+        indptr = np.zeros(self._queries + 1, dtype=np.int64)
+        for places, found in self._parts:
+            indptr[1 + places] = found.counts
+        np.cumsum(indptr, out=indptr)
+        indices, distances = np.empty(indptr[-1], dtype=np.int64), np.empty(indptr[-1])
+        while self._parts:  # a part is let go when it is in its place
+            places, found = self._parts.pop()
+            counts = found.counts
+            to = np.arange(len(found.indices)) + np.repeat(indptr[places] - (np.cumsum(counts) - counts), counts)
+            indices[to], distances[to] = found.indices, found.distances
+        return indptr, indices, distances
+
+
+def run(context: SearchContext, strategy: Strategy, results: NearestResults | RadiusResults, begin: float) -> Answer:
+    """Answer all queries of a strategy and of those that follow it.
 
     Parameters
     ----------
-    tree : callable
-        Returns the `Tree`; called only if the settings need one.
-    payload : PayloadStore
-    queries : QueryBlock
-    k : int
-    settings : TraversalSettings
-    backend : Traversal
-    n_threads : int
-    prepared : tuple of (Halos or GivenUp, PayloadStore), optional
-        Halos of the payload, or why there are none; and the payload with the slack that the queries need.
+    context : SearchContext
+    strategy : Strategy
+    results : NearestResults or RadiusResults
+    begin : float
+        When the search began, by ``time.perf_counter()``.
 
     Returns
     -------
@@ -119,110 +107,67 @@ def run(tree, payload, queries, k, settings, backend, n_threads, prepared=None):
     BackendError
         If the backend gave a query no stop reason, or more than one.
     """
-    cancel = np.zeros(1, dtype=np.int32)
-    verb = choose_verb(settings, payload)
-    structure = tree() if verb == "search" else None
-    begin = time.perf_counter()
-    if verb == "search":
-        work = _plan_search(structure, payload, queries, k, settings, backend)
-    else:
-        work = _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared)
-    indices, distances = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k))
-    unfit, records, passes = 0, [], 0
-
-    def answer_block(work, before, number, start, stop):
-        clock = time.perf_counter()
-        # A block's own output stays in cache, and the threads share the work of bringing it into the caller's order.
-        out = replace(SearchOutput.empty(stop - start, k), cancel=cancel)
-        extra = work.answer(number, start, stop, out)
-        place = work.order[start:stop]
-        indices[place], distances[place] = out.indices, out.distances
-        unfit = int(np.sum(out.counters[:, STOPS].sum(axis=1) != 1))
-        if passes:  # a query stops once
-            out.counters[:, STOPS] = 0
-        counters = merge_counters(out.counters)
-        for name, value in extra.items():
-            counters[name] += value
-        return unfit, BlockRecord(
-            backend=backend.name,
-            profile=settings.profile,
-            verb=verb,
-            block=before + number,
-            queries=stop - start,
-            k=k,
-            seconds=time.perf_counter() - clock,
-            counters=counters,
-            pass_number=passes + 1,
-        )
-
-    while work is not None:
-        ends = [int(end) for end in np.cumsum(work.sizes, dtype=np.int64)]
-        spans = zip([0, *ends], ends, strict=False)
-        tasks = [partial(answer_block, work, len(records), i, *span) for i, span in enumerate(spans)]
-        with Progress("second pass" if passes else "queries", len(queries)) as progress:
-            done = parallel.run(tasks, n_threads, cancel, on_done=lambda one, p=progress: p.advance(one[1].queries))
-        unfit += sum(bad for bad, _ in done)
-        records += [record for _, record in done]
-        passes, plan = passes + 1, work.plan
-        work = work.following(indices, distances)
-    totals = merge_totals(record.counters for record in records)
+    records: list[BlockRecord] = []
+    unfit, passes, total = 0, 0, len(strategy.queries)
+    following: Strategy | None = strategy
+    while following is not None:
+        strategy, passes = following, passes + 1
+        bad, more = _run_pass(context, strategy, results, passes, len(records))
+        unfit += bad
+        records += more
+        following = None
+        if isinstance(results, NearestResults):
+            following = strategy.following(results.indices, results.distances)
     if unfit:
         raise BackendError(
-            f"backend {backend.name!r} gave {unfit} of {len(queries)} queries no stop reason, or more than one; its "
+            f"backend {context.backend.name!r} gave {unfit} of {total} queries no stop reason, or more than one; its "
             "answer cannot be trusted. Run the conformance checks on it."
         )
+    indptr = None
+    if isinstance(results, RadiusResults):
+        indptr, indices, distances = results.arrays()
+    else:
+        indices, distances = results.indices, results.distances
     telemetry = Telemetry(
-        counters=totals,
+        counters=merge_totals(record.counters for record in records),
         seconds=time.perf_counter() - begin,
-        n_threads=n_threads,
-        blocks=tuple(records) if settings.telemetry else (),
+        n_threads=context.n_threads,
+        blocks=tuple(records) if context.settings.telemetry else (),
     )
-    return Answer(indices, distances, telemetry, plan())
+    return Answer(indices, distances, telemetry, strategy.plan, indptr)
 
 
-def _plan_search(tree, payload, queries, k, settings, backend):
-    """The `Work` of a tree search."""
-    # Queries that are near each other go together: they walk the same part of the tree.
-    order = np.lexsort((queries.limit, queries.rows))
-    queries = plans.permuted(queries, order)
-    if settings.dynamic_query_block:
-        sizes = dynamic_blocks(len(queries))
-    else:
-        sizes = [stop - start for start, stop in parallel.spans(len(queries), BLOCK)]
+def _run_pass(
+    context: SearchContext, strategy: Strategy, results: Results, number: int, before: int
+) -> tuple[int, list[BlockRecord]]:
+    """One pass, the `number`-th: how many queries the backend gave no stop reason or more than one, and the records of
+    blocks, which are numbered from `before`.
+    """
+    groups, queries = strategy.groups, strategy.queries
 
-    def answer(number, start, stop, out):
-        backend.search(tree, payload, queries.slice(start, stop), k, settings, out)
-        return {}
+    def answer(block: int, first: int, last: int) -> tuple[int, BlockRecord]:
+        clock, (start, stop) = time.perf_counter(), groups.span(first, last)
+        found = strategy.answer(first, last)
+        results.put(groups.order[start:stop], found)
+        unfit = int(np.sum(found.counters[:, STOPS].sum(axis=1) != 1))
+        if number > 1:  # a query stops once
+            found.counters[:, STOPS] = 0
+        counters = merge_counters(found.counters)
+        for name, value in found.screened.items():
+            counters[name] += value
+        return unfit, BlockRecord(
+            backend=context.backend.name,
+            profile=context.settings.profile,
+            verb=strategy.plan.verb,
+            block=block,
+            queries=stop - start,
+            k=context.k,
+            seconds=time.perf_counter() - clock,
+            counters=counters,
+            pass_number=number,
+        )
 
-    why = "the settings ask for the tree" if settings.strategy == "tree" else "a tree prunes well under this metric"
-    return Work(order, sizes, answer, lambda: Plan("search", why))
-
-
-def _plan_scan(payload, queries, k, settings, backend, n_threads, cancel, prepared):
-    """The `Work` of a scan."""
-    arguments = (payload, queries, k, settings, backend, n_threads, cancel)
-    if payload.metric == EUCLIDEAN:
-        planner = BoxPlanner(*arguments)
-    elif prepared is not None and prepared[0].serve(queries, k, settings):
-        planner = HaloPlanner(*arguments, *prepared)
-    else:
-        planner = ScanPlanner(*arguments)
-        if prepared is not None and isinstance(prepared[0], GivenUp):
-            planner.plan = replace(planner.plan, reason=f"{planner.plan.reason}; no halos: {prepared[0].reason}")
-    return _work_of_groups(planner)
-
-
-def _work_of_groups(planner):
-    """The `Work` of a planner: a block is some groups of queries."""
-    spans = parallel.spans(len(planner.groups), max(1, min(GROUPS_MOST, len(planner.groups) // GROUPS_SHARE)))
-    ptr = planner.groups.ptr
-
-    def answer(number, start, stop, out):
-        return planner.answer(*spans[number], out)
-
-    def following(indices, distances):
-        second = second_pass(planner, indices, distances) if isinstance(planner, ScanPlanner) else None
-        return None if second is None else _work_of_groups(second)
-
-    sizes = [ptr[last] - ptr[first] for first, last in spans]
-    return Work(planner.groups.order, sizes, answer, lambda: planner.plan, following)
+    tasks = [partial(answer, before + i, *span) for i, span in enumerate(groups.blocks)]
+    with Progress("second pass" if number > 1 else "queries", len(queries)) as progress:
+        done: Iterable[tuple[int, BlockRecord]] = context.run(tasks, lambda one: progress.advance(one[1].queries))
+    return sum(bad for bad, _ in done), [record for _, record in done]

@@ -3,37 +3,30 @@
 ``arccos |rho|`` is a metric on lines. Every row has an anchor near it, and a query that walks through the rows around
 its anchor, nearest first, may stop where the triangle inequality leaves all others behind (docs/mathematics.md, H1). A
 query whose walk reaches the end of the halo is swept as ever. In either case a scan decides, so bits are the same.
+`covertreex.search.prepare` makes them.
 """
 
-import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from covertreex.base import parallel
-from covertreex.search import plans
-from covertreex.search.planner import Plan, ScanPlanner
-
-#: Every row is within one of these ``|rho|`` of an anchor: the first for which that takes few enough anchors.
-NEAR = 0.95, 0.9
-
-#: Halos reach no farther than this angle, unless an anchor's own neighbours are farther; and a little beyond these.
-WIDEST, SPARE = 1.4, 0.02
-
-#: Consecutive rows that share anchors.
-BLOCK = 256
-
-#: Halos are given up if more than this share of a sample of rows are anchors, or less than that one of its queries are
-#: certified; blocks and anchors of these samples.
-MOST_ANCHORS, LEAST_CERTIFIED = 0.4, 0.5
-SAMPLE_BLOCKS, SAMPLE_ANCHORS = 8, 192
-
-#: Rows in a halo, at most, but for large k.
-MOST_ROWS = 1024
-
-#: Queries that walk in one task, at most; tasks for each thread, at least; and queries that are swept together.
-TOGETHER, SHARED, SWEPT = 256, 4, 16
+from covertreex._core.euclid import nearest
+from covertreex._core.halos import walk
+from covertreex._core.screen import Screener
+from covertreex.base import parallel, tuning
+from covertreex.protocols import QueryBlock
+from covertreex.results import Plan
+from covertreex.search import scan_plans
+from covertreex.search.boxes import boxes_of
+from covertreex.search.context import SearchContext
+from covertreex.search.groups import Groups, permuted, query_coords
+from covertreex.search.screens.cache import sharp
+from covertreex.search.screens.view import View
+from covertreex.search.strategy import Found, LastPass
+from covertreex.settings import TraversalSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,21 +52,21 @@ class Halos:
     """
 
     k: int
-    anchors: np.ndarray
-    ptr: np.ndarray
-    rows: np.ndarray
-    angles: np.ndarray
-    radii: np.ndarray
-    number: np.ndarray
+    anchors: NDArray[np.int64]
+    ptr: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    angles: NDArray[np.float32]
+    radii: NDArray[np.float64]
+    number: NDArray[np.int64]
     slack_abs: float
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """int: bytes held by the arrays."""
         return sum(a.nbytes for a in (self.anchors, self.ptr, self.rows, self.angles, self.radii, self.number))
 
-    def serve(self, queries, k, settings):
-        """Whether a `HaloPlanner` can answer these queries."""
+    def serve(self, queries: QueryBlock, k: int, settings: TraversalSettings) -> bool:
+        """Whether a `HaloWalk` can answer these queries."""
         return (
             k <= self.k
             and settings.gemm
@@ -89,330 +82,111 @@ class GivenUp:
 
     reason: str
 
-    def serve(self, queries, k, settings):
-        """As `Halos.serve`: no."""
-        return False
 
+class Walked(NamedTuple):
+    """What walks found; arrays are by query, `rows` of one query after the other.
 
-class HaloPlan(Plan):
-    """A `Plan` of halos."""
-
-    def __str__(self):
-        return f"{self.verb}: {self.reason}\nscreen: {self.screen}"
-
-
-def make_halos(payload, block, k, settings, backend, n_threads):
-    """Choose anchors and sort the rows around them.
-
-    Parameters
-    ----------
-    payload : PayloadStore
-    block : QueryBlock
-        All rows that may be asked for, each of which may be its own neighbour.
-    k : int
-        Neighbours that queries will want.
-    settings : TraversalSettings
-    backend : Traversal
-    n_threads : int
-
-    Returns
-    -------
-    Halos or GivenUp
+    `counts` are the rows that survive, `thresholds` what the k-th best ``|rho|`` is sure to reach, `certified` whether
+    all others are left behind, and `looked` how many rows were looked at in all.
     """
-    cancel = np.zeros(1, dtype=np.int32)
-    block = plans.permuted(block, np.argsort(block.rows))  # near each other in space
-    if payload.screen64 is None:
-        return GivenUp("residual variances are too small for a screen")
-    for near in NEAR:
-        net = _net(payload, block.rows, near, n_threads, cancel)
-        if net is not None:
-            break
-    else:
-        return GivenUp(
-            f"more than {MOST_ANCHORS:.0%} of a sample of rows would be anchors, hardly any row being near another"
-        )
-    anchors, reach = _reach(*net)
-    queries = plans.permuted(block, anchors)
-    # Angles are wanted in float64; a halo holds its anchor too.
-    planner = ScanPlanner(
-        payload, queries, min(k + 1, len(block)), settings.replace(gate=False), backend, n_threads, cancel
-    )
-    if planner.screen is None:
-        return GivenUp("no screen would drop enough rows")
-    kth = np.full(len(anchors), np.pi)
-    if planner.start is not None:
-        kth = np.arccos(np.clip(planner.start, -1.0, 1.0))
-    # A row within `reach` of its anchor has its k nearest within the anchor's own k-th angle and twice `reach`.
-    far = np.maximum(np.minimum(kth + 2.0 * reach[planner.groups.order], WIDEST), kth) + SPARE
-    most = min(max(MOST_ROWS, 4 * k), len(block))
-    builder = _Builder(payload, planner.queries, planner.groups, np.cos(np.minimum(far, np.pi)), most, cancel)
-    sample = builder.sample(SAMPLE_ANCHORS)
-    if len(sample) < len(planner.groups):
-        halos = _halos(payload, k, near, builder.parts(sample, n_threads))
-        probe = plans.permuted(block, np.flatnonzero(halos.number[block.rows] >= 0))
-        walked = _walk(halos, payload, probe, halos.number[probe.rows], k, payload, n_threads, cancel)
-        share = float(np.mean(walked.certified))
-        if share < LEAST_CERTIFIED:
-            return GivenUp(f"they would certify {share:.0%} of a sample of queries")
-    parts = builder.parts(range(len(planner.groups)), n_threads)
-    halos = _halos(payload, k, near, parts)
-    # Rows that leave their halo become anchors themselves: those so far from all others that no halo is wide enough.
-    asked = plans.permuted(replace(block, exclude=block.rows), np.argsort(halos.anchors[halos.number[block.rows]]))
-    walked = _walk(halos, payload, asked, halos.number[asked.rows], k, payload, n_threads, cancel)
-    left = np.flatnonzero(~walked.certified)
-    if 0 < len(left) <= len(anchors):
-        far = np.arccos(np.clip(walked.thresholds[left], -1.0, 1.0)) + SPARE
-        left = plans.permuted(asked, left)
-        groups = plans.group_queries(payload, left, plans.SWEEP_MOST, plans.SWEEP_SHARE)
-        left = plans.permuted(replace(left, exclude=np.full(len(left), -1)), groups.order)
-        builder = _Builder(payload, left, groups, np.cos(np.minimum(far, np.pi))[groups.order], most, cancel)
-        halos = _halos(payload, k, near, parts, builder.parts(range(len(groups)), n_threads))
-    return halos
 
-
-def _reach(own, angle):
-    """Anchors, and the angle of the farthest row of each, if row i is at ``angle[i]`` from its anchor ``own[i]``."""
-    anchors, number = np.unique(own, return_inverse=True)
-    reach = np.zeros(len(anchors))
-    np.maximum.at(reach, number, angle)
-    return anchors, reach
-
-
-def _net(payload, rows, near, n_threads, cancel):
-    """For each of these rows the place of its anchor among them, and the angle to it; None if a sample says that too
-    many rows would be anchors.
-    """
-    spans = parallel.spans(len(rows), BLOCK)
-    sample = np.unique(np.linspace(0, len(spans) - 1, min(SAMPLE_BLOCKS, len(spans))).astype(np.int64)).tolist()
-
-    def cover(numbers):
-        with parallel.one_blas_thread():
-            tasks = [partial(_cover, payload, rows[slice(*spans[number])], near) for number in numbers]
-            return dict(zip(numbers, parallel.run(tasks, n_threads, cancel), strict=True))
-
-    found = cover(sample)
-    share = sum(len(np.unique(own)) for own, _ in found.values()) / sum(len(own) for own, _ in found.values())
-    if share > MOST_ANCHORS:
-        return None
-    found |= cover([number for number in range(len(spans)) if number not in found])
-    parts = [found[number] for number in range(len(spans))]
-    own = np.concatenate([own + begin for (own, _), (begin, _) in zip(parts, spans, strict=True)])
-    return own, np.concatenate([angle for _, angle in parts])
-
-
-def _cover(payload, rows, near):
-    """Of some rows, the place of each one's anchor among them, within ``|rho|`` of `near`, and the angle to it.
-
-    Anchors are chosen one after the other: that to which the most rows without an anchor are near.
-    """
-    inverse = 1.0 / np.sqrt(payload.p[rows])
-    factors, coords = payload.factors[rows] * inverse[:, None], payload.coords[rows]
-    rho = payload.kernel._of_scaled(coords, coords)
-    rho *= inverse
-    rho *= inverse[:, None]
-    rho -= factors @ factors.T
-    np.abs(rho, out=rho)
-    np.fill_diagonal(rho, 1.0)
-    linked = (rho >= near) | (rho.T >= near)  # rounding may tell them apart
-    left, chosen = linked.sum(axis=0), []
-    open_rows = np.ones(len(rows), dtype=bool)
-    while open_rows.any():
-        best = int(np.argmax(left))
-        chosen.append(best)
-        new = np.flatnonzero(linked[best] & open_rows)
-        open_rows[new] = False
-        left -= linked[new].sum(axis=0)
-    chosen = np.sort(chosen)
-    own = chosen[np.argmax(rho[chosen], axis=0)]
-    return own, np.arccos(np.minimum(rho[own, np.arange(len(rows))], 1.0))
-
-
-class _Builder:
-    """Makes halos of groups of anchors, of at most `most` rows, within the ``|rho|`` that `start` has for each."""
-
-    def __init__(self, payload, queries, groups, start, most, cancel):
-        self.payload, self.queries, self.groups, self.start = payload, queries, groups, np.ascontiguousarray(start)
-        self.most, self.cancel = most, cancel
-        self._scratch = threading.local()
-
-    def sample(self, anchors):
-        """Some groups, of about so many anchors."""
-        count = -(-anchors // max(1, self.groups.most))
-        return np.unique(np.linspace(0, len(self.groups) - 1, count).astype(np.int64)).tolist()
-
-    def parts(self, groups, n_threads):
-        """For each of some groups, its anchors and what `covertreex._core.halos.surround` returns."""
-        return parallel.run([partial(self._surround, group) for group in groups], n_threads, self.cancel)
-
-    def _surround(self, group):
-        from covertreex._core.halos import surround
-
-        payload, most, scratch = self.payload, self.groups.most, self._scratch.__dict__
-        if "screener" not in scratch:
-            lens = payload.screen64.lens(self.queries, most)
-            scratch["screener"] = _screener(payload, lens, None, self.queries, self.most, most, self.cancel)
-        first, last = self.groups.ptr[group], self.groups.ptr[group + 1]
-        found = surround(
-            scratch["screener"], first, last - first, self.start[first:last], len(payload), payload.slack_rel,
-            payload.slack_abs,
-        )  # fmt: skip
-        return self.queries.rows[first:last], *found
-
-
-def _halos(payload, k, near, parts, more=()):
-    """`Halos` of the parts that a `_Builder` made; of the anchors around a row the nearest is its own, if it is `near`.
-
-    Those of `more` serve no row but themselves.
-    """
-    both = zip(*parts, *more, strict=True)
-    anchors, counts, radii, rows, angles = (np.concatenate(arrays) for arrays in both)
-    shared = sum(len(part[3]) for part in parts)
-    best = np.full(len(payload), np.inf, dtype=np.float32)
-    np.minimum.at(best, rows[:shared], angles[:shared])
-    nearest = np.flatnonzero((angles[:shared] == best[rows[:shared]]) & (angles[:shared] <= np.arccos(near)))
-    number = np.full(len(payload), -1)
-    number[rows[nearest]] = np.searchsorted(np.cumsum(counts), nearest, side="right")
-    number[anchors] = np.arange(len(anchors))
-    return Halos(
-        k=k,
-        anchors=anchors,
-        ptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        rows=rows,
-        angles=angles,
-        radii=radii,
-        number=number,
-        slack_abs=payload.slack_abs,
-    )
-
-
-def _screener(payload, lens, sharp, queries, k, most, cancel):
-    from covertreex._core.canonical import PayloadView
-    from covertreex._core.screen import Screener
-
-    return Screener(lens, lens, sharp, queries, PayloadView(payload), k, most, cancel)
-
-
-class _Walker:
-    """Queries that walk; `exact` is the payload with the slack that they need."""
-
-    def __init__(self, halos, payload, queries, number, k, exact, cancel):
-        self.halos, self.payload, self.queries, self.number, self.k = halos, payload, queries, number, k
-        self.exact, self.cancel = exact, cancel
-        self._external = payload.screen64.of_queries(queries)
-        self._scratch = threading.local()
-
-    def walk(self, first, stop):
-        """What `covertreex._core.halos.walk` finds for some queries; the rows that survive; how many were looked at."""
-        from covertreex._core.halos import walk
-
-        scratch = self._scratch.__dict__
-        if "screener" not in scratch:
-            lens = self.payload.screen64.lens(self.queries, 1, self._external)
-            scratch["screener"] = _screener(self.payload, lens, None, self.queries, self.k, 1, self.cancel)
-        screener = scratch["screener"]
-        exact = self.exact
-        found = walk(screener, self.halos, self.number, exact.slack_abs, exact.slack_rel, first, stop)
-        rows = screener.take()
-        return *found, rows, screener.counted()[0]
-
-
-@dataclass(frozen=True, eq=False)
-class _Walked:
-    """What walks found; arrays are by query, `rows` of one query after the other."""
-
-    counts: np.ndarray
-    rows: np.ndarray
-    thresholds: np.ndarray
-    certified: np.ndarray
+    counts: NDArray[np.int64]
+    thresholds: NDArray[np.float64]
+    certified: NDArray[np.bool_]
+    rows: NDArray[np.int64]
     looked: int
 
 
-def _walk(halos, payload, queries, number, k, exact, n_threads, cancel):
-    """All queries walk."""
-    walker = _Walker(halos, payload, queries, number, k, exact, cancel)
-    spans = parallel.spans(len(queries), TOGETHER)
-    found = parallel.run([partial(walker.walk, *span) for span in spans], n_threads, cancel)
-    *arrays, looked = zip(*found, strict=True)
-    counts, thresholds, certified, rows = map(np.concatenate, arrays)
-    return _Walked(counts, rows, thresholds, certified, sum(looked))
+class Walker:
+    """Queries that walk, each from the anchor that `number` names for it."""
 
+    def __init__(self, context: SearchContext, halos: Halos, queries: QueryBlock, number: NDArray[np.int64]) -> None:
+        self._context, self.halos, self._queries, self._number = context, halos, queries, number
+        view = View(context, sharp(context.payload), queries)
+        self._screener = parallel.PerThread(lambda: context.screener(view.lens(queries, 1), queries, 1))
 
-class HaloPlanner:
-    """Plans a scan by halos and answers its groups. Parameters and use as of `planner.ScanPlanner`; `halos`
-    are those of the payload, and `exact` is the payload with the slack that external queries need.
-    """
-
-    def __init__(self, payload, queries, k, settings, backend, n_threads, cancel, halos, exact):
-        self.payload, self.k, self.settings, self.backend, self.cancel = payload, k, settings, backend, cancel
-        number, at = _starts(halos, payload, queries, cancel)
-        order = np.argsort(at, kind="stable")
-        together = min(TOGETHER, -(-len(queries) // (SHARED * n_threads)))
-        ptr = np.append(np.arange(0, len(queries), together), len(queries))
-        self.groups = plans.Groups(
-            order=order,
-            ptr=ptr,
-            level=np.zeros(len(ptr) - 1, dtype=np.int64),
-            prefix=np.array([len(payload)]),
+    def walk(self, first: int, stop: int) -> Walked:
+        """Queries `first` to `stop` (exclusive) walk, on the thread that calls."""
+        screener: Screener = self._screener.get()
+        found = walk(
+            screener, self.halos, self._number, self._queries.slack_abs, self._context.payload.slack_rel, first, stop
         )
-        self.queries = plans.permuted(queries, order)
-        self._walker = _Walker(halos, payload, self.queries, number[order], k, exact, cancel)
-        self.screen = payload.kept.held("whitened")
-        if self.screen is None or not settings.gate:
-            self.screen = payload.screen64
-        self._done = []  # of each part, how many were certified, and how many rows were looked at
+        rows = screener.take()
+        return Walked(*found, rows, screener.counted()[0])
+
+    def walk_all(self) -> Walked:
+        """All queries walk, on all threads."""
+        spans = parallel.spans(len(self._queries), tuning.WALKED_TOGETHER)
+        *arrays, looked = zip(*self._context.run([partial(self.walk, *span) for span in spans]), strict=True)
+        return Walked(*map(np.concatenate, arrays), sum(looked))
+
+
+class HaloWalk(LastPass):
+    """Queries walk through `halos`, which serve them, and those without a certificate are swept."""
+
+    def __init__(self, context: SearchContext, queries: QueryBlock, halos: Halos) -> None:
+        self.context = context
+        number, at = _starts(context, halos, queries)
+        order = np.argsort(at, kind="stable")
+        most = -(-len(queries) // (tuning.WALKS_SHARED * context.n_threads))
+        sizes = [stop - start for start, stop in parallel.spans(len(queries), min(tuning.WALKED_TOGETHER, most))]
+        self.groups = Groups.of_sizes(order, sizes, len(context.payload))
+        self.queries = permuted(queries, order)
+        self._walker = Walker(context, halos, self.queries, number[order])
+        self._done: list[tuple[int, int]] = []  # of each part, how many were certified, and the rows looked at
 
     @property
-    def plan(self):
-        """HaloPlan: with what was certified so far."""
+    def plan(self) -> Plan:
+        """Plan: with what was certified so far."""
         certified, looked = np.sum(self._done, axis=0, dtype=np.int64) if self._done else (0, 0)
-        count = len(self.queries)
-        return HaloPlan(
+        count, anchors = len(self.queries), len(self._walker.halos.anchors)
+        return Plan(
             verb="scan",
-            reason=f"halos: {len(self._walker.halos.anchors):,} anchors, certified {certified:,} of {count:,} "
+            reason=f"halos: {anchors:,} anchors, certified {certified:,} of {count:,} "
             f"queries, which looked at {looked / count:,.0f} rows each; the others sweep all rows",
-            screen=self.screen.name,
+            screen=sharp(self.context.payload).name,
+            strategy="halos",
+            anchors=anchors,
+            certified=int(certified),
+            looked=float(looked / count),
         )
 
-    def answer(self, first, last, out):
-        """Answer groups `first` to `last` (exclusive) into `out`; return what was counted."""
-        start, stop = self.groups.ptr[first], self.groups.ptr[last]
-        block = self.queries.slice(start, stop)
-        counts, thresholds, certified, rows, looked = self._walker.walk(start, stop)
-        counters = {"canonical_rechecks": len(rows), "gemm_tiles": 0}
-        self._done.append((np.sum(certified), looked))
-        left = np.flatnonzero(~certified)
+    def answer(self, first: int, last: int) -> Found:
+        """As `Strategy.answer`."""
+        start, stop = self.groups.span(first, last)
+        block, walked = self.queries.slice(start, stop), self._walker.walk(start, stop)
+        counts, rows, screened = walked.counts, walked.rows, {"canonical_rechecks": len(walked.rows), "gemm_tiles": 0}
+        self._done.append((int(np.sum(walked.certified)), walked.looked))
+        left = np.flatnonzero(~walked.certified)
         if len(left):
-            counts[left], swept = self._sweep(plans.permuted(block, left), thresholds[left], counters)
-            merged, own = np.empty(len(rows) + len(swept), dtype=np.int64), np.repeat(certified, counts)
+            swept_counts, swept, more = self._sweep(permuted(block, left), walked.thresholds[left])
+            counts[left] = swept_counts
+            merged, own = np.empty(len(rows) + len(swept), dtype=np.int64), np.repeat(walked.certified, counts)
             merged[own], merged[~own] = rows, swept
-            rows = merged
-        plan = plans.plan_of_lists(block, counts, rows)
-        self.backend.scan(self.payload, plan, self.k, self.settings, out)
-        return counters
+            rows, screened = merged, {name: screened[name] + more[name] for name in screened}
+        return Found.of(self.context.scan(scan_plans.plan_of_lists(block, counts, rows)), screened)
 
-    def _sweep(self, block, start, counters):
-        sharp = None if self.screen.dtype is np.float64 else self.payload.screen64.lens(block, SWEPT)
-        lens = self.screen.lens(block, SWEPT)
-        screener = _screener(self.payload, lens, sharp, block, self.k, SWEPT, self.cancel)
-        ptr = np.append(np.arange(0, len(block), SWEPT), len(block))
-        _, counts = screener.sweep(plans.whole_range(self.payload, block, ptr), 0, start)
+    def _sweep(
+        self, block: QueryBlock, start: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
+        """Short lists of queries without a certificate, of all rows, and what the screen counted."""
+        view = View(self.context, sharp(self.context.payload), block)
+        screener = view.screener(block, tuning.SWEPT_TOGETHER)
+        ptr = np.append(np.arange(0, len(block), tuning.SWEPT_TOGETHER), len(block))
+        _, counts = screener.sweep(scan_plans.whole_range(self.context.payload, block, ptr), 0, start)
         rows = screener.take()
-        for name, value in self.screen.counters(screener, len(rows)).items():
-            counters[name] = counters.get(name, 0) + value
-        return counts, rows
+        return counts, rows, view.screen.counters(screener, len(rows))
 
 
-def _starts(halos, payload, queries, cancel):
+def _starts(context: SearchContext, halos: Halos, queries: QueryBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The anchor of each query, -1 for none, and a row that it is near to."""
     at = queries.rows.copy()
     outside = np.flatnonzero(at < 0)
     if len(outside):
-        from covertreex._core.euclid import nearest
-
-        tree, block = payload.boxes, plans.permuted(queries, outside)
+        tree, block = boxes_of(context.payload), permuted(queries, outside)
         ptr, rows, _ = nearest(
-            tree, plans.query_coords(payload, block), block.limit, block.exclude, block.rank, tree.least(block.rank),
-            1, cancel,
+            tree, query_coords(context.payload, block), block.limit, block.exclude, block.rank, tree.least(block.rank),
+            1, context.cancel,
         )  # fmt: skip
         at[outside] = rows[ptr[:-1]]
     return halos.number[at], at

@@ -6,33 +6,34 @@ if its computed distance is at most the radius, so backends and threads have no 
 """
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covertreex._core.boxes import Boxes
-from covertreex.base import parallel
+from covertreex.base import parallel, tuning
 from covertreex.base.limits import available_memory
-from covertreex.base.progress import Progress
-from covertreex.data.payload import EUCLIDEAN
+from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.errors import InvalidInputError
-from covertreex.protocols import ScanPlan, SearchOutput
-from covertreex.search import plans
-from covertreex.search.planner import choose_screen
-
-#: Groups of queries that one task answers.
-GROUPS = 16
-
-#: Neighbours that one scan has room for: queries of a scan times candidates of the query that has most.
-ROOM = 2**20
+from covertreex.protocols import QueryBlock, ScanPlan
+from covertreex.results import Plan
+from covertreex.search.context import SearchContext
+from covertreex.search.groups import group_queries, permuted, query_coords
+from covertreex.search.scan_plans import plan_of_lists, whole_range
+from covertreex.search.screens.cache import first_choice
+from covertreex.search.screens.view import View
+from covertreex.search.strategy import Found, LastPass
 
 #: Bytes that each neighbour takes: index and distance, as they are found and in the order of the queries.
 BYTES = 32
 
 
-def check_radius(payload, radius, min_correlation):
+def check_radius(payload: PayloadStore, radius: Any, min_correlation: Any) -> float:
     """The radius as a distance.
 
     Raises
@@ -54,7 +55,7 @@ def check_radius(payload, radius, min_correlation):
     return float(np.sqrt(1.0 - min_correlation))
 
 
-def check_max_bytes(max_bytes):
+def check_max_bytes(max_bytes: Any) -> float:
     """`max_bytes`, or half of the memory that is available for None.
 
     Raises
@@ -73,7 +74,7 @@ def check_max_bytes(max_bytes):
     return float(max_bytes)
 
 
-def check_batch_size(batch_size):
+def check_batch_size(batch_size: Any) -> int:
     """`batch_size`.
 
     Raises
@@ -86,7 +87,7 @@ def check_batch_size(batch_size):
     return int(batch_size)
 
 
-def batches(queries, size):
+def batches(queries: QueryBlock, size: int) -> Iterator[QueryBlock]:
     """Blocks of `size` consecutive queries at most, each with its own external data alone."""
     for start, stop in parallel.spans(len(queries), size):
         block = queries.slice(start, stop)
@@ -97,15 +98,22 @@ def batches(queries, size):
         yield block
 
 
-class _Tally:
+class Tally:
     """Neighbours found so far, and the refusal once they are more than there is memory for."""
 
-    def __init__(self, queries, radius, max_bytes):
+    def __init__(self, queries: int, radius: float, max_bytes: float) -> None:
         self.queries, self.radius, self.max_bytes = queries, radius, max_bytes
         self.answered = self.found = 0
         self._lock = threading.Lock()
 
-    def add(self, queries, neighbours):
+    def add(self, queries: int, neighbours: int) -> None:
+        """Count them.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are too many by now.
+        """
         with self._lock:
             self.answered += queries
             self.found += neighbours
@@ -122,7 +130,7 @@ class _Tally:
         )
 
 
-def _size(count):
+def _size(count: float) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000.0:
             return f"{count:.3g} {unit}"
@@ -130,139 +138,94 @@ def _size(count):
     return f"{count:,.3g} TB"
 
 
-def search(payload, queries, radius, settings, backend, n_threads, max_bytes=np.inf):
-    """All rows within `radius` of each query of a block.
+class Radius(LastPass):
+    """All rows within a radius of each query: candidates, which a scan decides.
 
     Parameters
     ----------
-    payload : PayloadStore
+    context : SearchContext
+        Its k is 0.
     queries : QueryBlock
     radius : float
-    settings : TraversalSettings
-        Which screens may be used.
-    backend : Traversal
-    n_threads : int
-    max_bytes : float
-        Memory that the neighbours may take, `BYTES` each.
-
-    Returns
-    -------
-    indptr : ndarray, shape (q + 1,), int64
-    indices : ndarray, shape (total,), int64
-        Payload indices; those of query i, the nearest first (A7), are ``indices[indptr[i]:indptr[i + 1]]``.
-    distances : ndarray, shape (total,), float64
-
-    Raises
-    ------
-    InvalidInputError
-        If there are more neighbours than `max_bytes` has room for: they are counted as they are found.
+    tally : Tally
     """
-    tally = _Tally(len(queries), radius, max_bytes)
-    cancel = np.zeros(1, dtype=np.int32)
-    screen = choose_screen(payload, settings, len(queries))
-    groups = plans.group_queries(payload, queries, plans.SWEEP_MOST if screen is not None else plans.NEAR_MOST)
-    queries = plans.permuted(queries, groups.order)
-    if payload.metric == EUCLIDEAN:
-        shortlists = _near(payload, queries, radius, cancel)
-    elif screen is not None:
-        shortlists = _screened(screen, queries, radius, cancel)
-    else:
-        shortlists = _all_rows(payload, queries, radius)
 
-    def answer(first, last):
+    def __init__(self, context: SearchContext, queries: QueryBlock, radius: float, tally: Tally) -> None:
+        payload = context.payload
+        self.context, self.radius, self._tally = context, radius, tally
+        screen = first_choice(payload, context.settings, len(queries), context.n_threads)
+        most = tuning.NEAR_MOST if screen is None else tuning.SWEEP_MOST
+        self.groups = group_queries(payload, queries, most, n_threads=context.n_threads)
+        self.queries = permuted(queries, self.groups.order)
+        self._view = None if screen is None else View(context, screen, queries)
+        if payload.metric == EUCLIDEAN:
+            why, self._candidates = "boxes around blocks of rows leave few that may be within", self._by_boxes
+            self._boxes = payload.kept.get("radius boxes", lambda: Boxes(payload.coords))
+        elif screen is not None:
+            why, self._candidates = "a screen whose threshold is the radius leaves few", self._by_screen
+        else:
+            why, self._candidates = "every pair is compared", self._all_rows
+        self.plan = Plan("scan", f"radius: {why}", "none" if screen is None else screen.name, strategy="radius")
+
+    def answer(self, first: int, last: int) -> Found:
+        """As `Strategy.answer`; how many neighbours each query has is in `Found.counts`."""
         parts = []
-        for plan in shortlists(groups.ptr[first : last + 1]):
-            for part in _packed(plan):
-                parts.append(_scan(payload, part, settings, backend, cancel))
-                tally.add(len(parts[-1][0]), len(parts[-1][1]))
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        for plan in self._candidates(self.groups.ptr[first : last + 1]):
+            for part, most in _packed(plan):
+                out = self.context.scan(part, most)
+                found = out.indices >= 0
+                parts.append((out.indices[found], out.distances[found], out.counters, found.sum(axis=1)))
+                self._tally.add(len(found), len(parts[-1][0]))
+        indices, distances, counters, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Found(indices, distances, counters, counts=counts)
 
-    tasks = [lambda span=span: answer(*span) for span in parallel.spans(len(groups), GROUPS)]
-    with Progress("queries", len(queries)) as progress:
-        found = parallel.run(tasks, n_threads, cancel, on_done=lambda part: progress.advance(len(part[0])))
-    if not found:
-        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
+    # Each of these yields plans with one group per query, for the places between bounds of groups: the rows that may be
+    # within its radius.
 
-    # From the order of groups to that of the queries; a part is let go when it is in its place.
-    indptr = np.zeros(len(queries) + 1, dtype=np.int64)
-    indptr[1 + groups.order] = np.concatenate([counts for counts, _, _ in found])
-    np.cumsum(indptr, out=indptr)
-    answers = np.empty(indptr[-1], dtype=np.int64), np.empty(indptr[-1])
-    begin = 0
-    for number, (counts, indices, distances) in enumerate(found):
-        found[number] = None
-        starts = indptr[groups.order[begin : begin + len(counts)]]
-        to = np.arange(len(indices)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        answers[0][to], answers[1][to] = indices, distances
-        begin += len(counts)
-    return indptr, *answers
-
-
-# Each of these makes a function of the bounds of some groups, which yields plans with one group per query: the rows
-# that may be within its radius.
-
-
-def _boxes(payload):
-    """Boxes around the rows of a payload, which are made once."""
-    return payload.kept.get("radius boxes", lambda: Boxes(payload.coords))
-
-
-def _near(payload, queries, radius, cancel):
-    boxes, coords = _boxes(payload), plans.query_coords(payload, queries)
-    # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a row.
-    # Beyond this no row of a box computes as within the radius.
-    reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
-
-    def shortlists(ptr):
-        start, stop = ptr[0], ptr[-1]
+    def _by_boxes(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
+        payload, queries, radius = self.context.payload, self.queries, self.radius
+        # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a
+        # row. Beyond this no row of a box computes as within the radius.
+        reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
+        start, stop = int(ptr[0]), int(ptr[-1])
         while start < stop:
-            ptr, rows = boxes.within(coords[start:stop], queries.limit[start:stop], queries.rank, reach, ROOM, cancel)
-            if cancel[0]:
+            block = queries.slice(start, stop)
+            ends, rows = self._boxes.within(
+                query_coords(payload, block), block.limit, block.rank, reach, tuning.RADIUS_ROOM, self.context.cancel
+            )
+            if self.context.cancel[0]:
                 return
-            block = queries.slice(start, start + len(ptr) - 1)
-            yield plans.plan_of_lists(block, np.diff(ptr), rows, np.full(len(block), radius))
-            start += len(ptr) - 1
+            block = queries.slice(start, start + len(ends) - 1)
+            yield plan_of_lists(block, np.diff(ends), rows, np.full(len(block), radius))
+            start += len(block)
 
-    return shortlists
-
-
-def _screened(screen, queries, radius, cancel):
-    external = screen.of_queries(queries)
-
-    def shortlists(ptr):
+    def _by_screen(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
         for start, stop in pairwise(ptr):
-            plan = plans.whole_range(screen.payload, queries.slice(start, stop))
-            yield screen.shortlist(replace(plan, kth_upper=np.full(stop - start, radius)), 0, cancel, external)[0]
+            plan = whole_range(self.context.payload, self.queries.slice(start, stop))
+            yield self._view.shortlist(replace(plan, kth_upper=np.full(stop - start, self.radius)), 0)[0]
 
-    return shortlists
-
-
-def _all_rows(payload, queries, radius):
-    step = max(1, ROOM // len(payload))
-
-    def shortlists(ptr):
+    def _all_rows(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
+        step = max(1, tuning.RADIUS_ROOM // len(self.context.payload))
         for start in range(ptr[0], ptr[-1], step):
             stop = min(start + step, ptr[-1])
-            plan = plans.whole_range(payload, queries.slice(start, stop), np.arange(stop - start + 1))
-            yield replace(plan, kth_upper=np.full(stop - start, radius))
-
-    return shortlists
+            plan = whole_range(self.context.payload, self.queries.slice(start, stop), np.arange(stop - start + 1))
+            yield replace(plan, kth_upper=np.full(stop - start, self.radius))
 
 
-def _packed(plan):
+def _packed(plan: ScanPlan) -> Iterator[tuple[ScanPlan, int]]:
     """A plan with one group per query in parts that there is room for."""
     ends = np.concatenate([[0], np.cumsum(plan.run_stop - plan.run_start)])[plan.run_ptr]
     counts = np.diff(ends)
     start, widest = 0, 1
-    for i in range(len(counts) if max(1, counts.max(initial=0)) * len(counts) > ROOM else 0):
-        if i > start and max(widest, counts[i]) * (i + 1 - start) > ROOM:
+    for i in range(len(counts) if max(1, counts.max(initial=0)) * len(counts) > tuning.RADIUS_ROOM else 0):
+        if i > start and max(widest, counts[i]) * (i + 1 - start) > tuning.RADIUS_ROOM:
             yield _part(plan, start, i), widest
             start, widest = i, 1
         widest = max(widest, int(counts[i]))
     yield _part(plan, start, len(counts)), max(1, int(counts[start:].max(initial=0)))
 
 
-def _part(plan, start, stop):
+def _part(plan: ScanPlan, start: int, stop: int) -> ScanPlan:
     if (start, stop) == (0, len(plan.queries)):
         return plan
     runs = slice(plan.run_ptr[start], plan.run_ptr[stop])
@@ -275,12 +238,3 @@ def _part(plan, start, stop):
         run_lower=plan.run_lower[runs],
         kth_upper=plan.kth_upper[start:stop],
     )
-
-
-def _scan(payload, part, settings, backend, cancel):
-    """How many rows each query has within the radius, and which, one query after the other."""
-    plan, most = part
-    out = replace(SearchOutput.empty(len(plan.queries), most), cancel=cancel)
-    backend.scan(payload, plan, most, settings, out)
-    found = out.indices >= 0
-    return found.sum(axis=1), out.indices[found], out.distances[found]

@@ -1,173 +1,186 @@
-"""The second pass of a scan with a recall target: neighbours of neighbours.
+"""Two passes (`fast`): rings first, and then neighbours of neighbours.
 
-A first pass looks at the rows nearest in coordinates. What it misses is correlated but not near, and most of that has
+The first pass looks at the rows nearest in coordinates. What it misses is correlated but not near, and most of that has
 neighbours in common with the query: it is found by a look at the neighbours of the neighbours found so far (source:
 Dong, Charikar, Li, "Efficient k-nearest neighbor graph construction for generic similarity measures", WWW 2011), those
 whose product of correlations promises enough. How much is enough is calibrated on a sample, solved exactly.
 """
 
-import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
+from covertreex._core.graph import Explorer, Graph, merge
+from covertreex._core.screen import Screener
 from covertreex.backends.telemetry import COUNTERS
-from covertreex.base import parallel
-from covertreex.protocols import SearchOutput
-from covertreex.search import plans
-from covertreex.search.planner import meets, mixed_screen
+from covertreex.base import parallel, tuning
+from covertreex.protocols import QueryBlock, SearchOutput
+from covertreex.results import Plan
+from covertreex.search import scan_plans
+from covertreex.search.calibration import Rule, Sample, meets
+from covertreex.search.context import SearchContext
+from covertreex.search.groups import permuted
+from covertreex.search.near import Near
+from covertreex.search.rings import Rings
+from covertreex.search.screens.cache import mixed_or_sharp
 from covertreex.search.screens.plain import least_rho
+from covertreex.search.screens.view import View
+from covertreex.search.strategy import Found, LastPass, Strategy
 
 #: Queries that share candidates: as many as a float64 screen compares at once.
-TOGETHER = plans.INNER
-
-#: Lists that a graph takes in one task.
-TAKEN = 8192
-
-#: Products tried, in units of a query's own k-th; the last lets nearly all neighbours of neighbours through.
-PROMISES = (np.inf, 1.1, 1.05, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3)
+TOGETHER = tuning.INNER
 
 
-def second_pass(first, indices, distances):
-    """What follows the first pass of a scan.
+class FirstPass(Rings):
+    """Rings that remember which rows each group has looked at.
 
     Parameters
     ----------
-    first : covertreex.search.planner.ScanPlanner
-    indices, distances : ndarray, shape (q, k)
-        What it found, in the caller's order.
-
-    Returns
-    -------
-    GraphPlanner, ScanPlanner or None
-        A `ScanPlanner` starts anew: neighbours of neighbours do not meet the target. None: there is nothing more to do.
+    near : Near
+    asked : QueryBlock
+        The queries in the caller's order.
+    sample : Sample
+        Of the queries.
+    plan : Plan
+    otherwise : callable
+        Takes nothing and returns what is to be done instead, where neighbours of neighbours do not meet the target.
     """
-    if first.seen is None:
+
+    def __init__(
+        self, near: Near, asked: QueryBlock, sample: Sample, plan: Plan, otherwise: Callable[[], Strategy]
+    ) -> None:
+        super().__init__(near, Rule(tuning.FIRST_PASS), plan)
+        self.asked, self.sample, self._otherwise = asked, sample, otherwise
+        self.seen: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(near.groups)
+
+    def _look(self, group: int, thresholds: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+        *_, rows = self.near.look(group, tuning.FIRST_PASS, 1, thresholds, counts)
+        self.seen[group] = rows
+
+    def following(self, indices: NDArray[np.int64], distances: NDArray[np.float64]) -> Strategy | None:
+        """A `SecondPass`; None if the first has met the target; something else where no second one would."""
+        second = SecondPass(self, indices, distances)
+        if second.promise is None:
+            return self._otherwise()
+        if second.promise < np.inf:
+            return second
+        self.plan = replace(second.plan, promise=None)
         return None
-    planner = GraphPlanner(first, indices, distances)
-    if planner.plan.promise is None:
-        return first.in_one_pass()
-    if planner.plan.promise < np.inf:
-        return planner
-    first.plan = replace(planner.plan, promise=None)
-    return None
 
 
-def make_graph(payload, queries, indices, distances, n_threads, cancel):
-    """A `covertreex._core.graph.Graph` of what the queries found: all payload rows, each once."""
-    from covertreex._core.graph import Graph
-
-    n = len(payload)
-    graph = Graph(n, indices.shape[1])
-
-    def take(begin, end):
-        graph.take(queries.rows[begin:end], payload.row, indices[begin:end], distances[begin:end])
-
-    parallel.run([partial(take, *span) for span in parallel.spans(n, TAKEN)], n_threads, cancel)
-    spans = parallel.spans(n, -(-n // n_threads))
-    parallel.run([partial(graph.count, *span) for span in spans], n_threads, cancel)
-    graph.make_room()
-    parallel.run([partial(graph.link, *span) for span in spans], n_threads, cancel)
-    return graph
-
-
-class GraphPlanner:
-    """Plans a second pass and answers its groups. Use as of `covertreex.search.planner.ScanPlanner`.
+class SecondPass(LastPass):
+    """Groups of eight queries look at the neighbours of their neighbours.
 
     Parameters
     ----------
-    first : covertreex.search.planner.ScanPlanner
-        That of the first pass.
+    first : FirstPass
     indices, distances : ndarray, shape (q, k)
         What it found, in the caller's order; replaced by what is found, group after group.
     """
 
-    def __init__(self, first, indices, distances):
-        self.payload, self.k, self.settings, self.backend = first.payload, first.k, first.settings, first.backend
-        self.cancel, self.groups, self.queries, self.seen = first.cancel, first.groups, first.queries, first.seen
-        self.indices, self.distances = indices, distances
-        self.screen = mixed_screen(self.payload, self.settings, len(self.queries), first.n_threads)
-        self._graph = make_graph(self.payload, first.asked, indices, distances, first.n_threads, self.cancel)
-        self._scratch = threading.local()
-        promise, tried = self._calibrate(first, first.n_threads)
+    def __init__(self, first: FirstPass, indices: NDArray[np.int64], distances: NDArray[np.float64]) -> None:
+        self.context, self.groups, self.queries, self.seen = first.context, first.groups, first.queries, first.seen
+        self._indices, self._distances = indices, distances
+        context = self.context
+        screen = mixed_or_sharp(context.payload, context.settings, len(self.queries), context.n_threads)
+        self._view = View(context, screen, self.queries)
+        self._graph = make_graph(context, first.asked, indices, distances)
+        self._tools = parallel.PerThread(self._make_tools)
+        self.promise, tried = self._calibrate(first)
         seen = float(np.mean([len(rows) for rows in self.seen]))
-        self.plan = replace(
-            first.plan, tried=((first.least, 1, tried[0][1], seen),), promise=promise, promises=tried[1:]
+        self.plan: Plan = replace(
+            first.plan,
+            strategy="second pass",
+            tried=((first.rule.least, 1, tried[0][1], seen),),
+            promise=self.promise,
+            promises=tried[1:],
         )
 
-    def _explorer(self):
-        """This thread's `covertreex._core.graph.Explorer` and its `Screener`."""
-        from covertreex._core.canonical import PayloadView
-        from covertreex._core.graph import Explorer
-        from covertreex._core.screen import Screener
+    def _make_tools(self) -> tuple[Explorer, Screener]:
+        lens = self._view.lens(self.queries, TOGETHER)
+        screener = self.context.screener(lens, self.queries, TOGETHER)
+        return Explorer(self._graph, screener, TOGETHER), screener
 
-        scratch = self._scratch.__dict__
-        if not scratch:
-            lens = self.screen.lens(self.queries, TOGETHER)
-            view = PayloadView(self.payload)
-            scratch["screener"] = Screener(lens, lens, None, self.queries, view, self.k, TOGETHER, self.cancel)
-            scratch["explorer"] = Explorer(self._graph, scratch["screener"], TOGETHER)
-        return scratch["explorer"], scratch["screener"]
-
-    def _calibrate(self, first, n_threads):
+    def _calibrate(self, first: FirstPass) -> tuple[float | None, tuple[tuple[float, float, float], ...]]:
         """The largest promise at which a sample has its neighbours, None if there is none; and what was tried."""
         sample, ptr, order = first.sample, self.groups.ptr, self.groups.order
-        if sample is None:
-            groups = first.near.sample()
-            members = first.near.members(groups)
-            sample = first.near.solve(groups, members, [least_rho(self.distances[order[own], -1]) for own in members])
+        solved = sample.solve(first.near, [least_rho(self._distances[order[own], -1]) for own in sample.members])
         groups = sample.groups
-        shape = len(groups), len(PROMISES)
+        shape = len(groups), len(tuning.PROMISES)
         missed, looked = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
+        promises = np.array(tuning.PROMISES, dtype=np.float32)
 
-        def trial(i):
+        def trial(i: int) -> int:
             begin, end = ptr[groups[i]], ptr[groups[i] + 1]
-            seen, members, rows = self.seen[groups[i]], sample.members[i], sample.rows[i]
-            self._explorer()[0].trial(begin, end, seen, members, rows, promises, missed[i], looked[i])
+            explorer, _ = self._tools.get()
+            explorer.trial(
+                begin, end, self.seen[groups[i]], sample.members[i], solved[i], promises, missed[i], looked[i]
+            )
             return -(-(end - begin) // TOGETHER)
 
-        promises = np.array(PROMISES, dtype=np.float32)
-        parts = sum(parallel.run([partial(trial, i) for i in range(len(groups))], n_threads, self.cancel))
-        wanted, tried = np.array([np.sum(rows >= 0) for rows in sample.rows]), []
-        for promise, tries, rows in zip(PROMISES, missed.T, looked.sum(axis=0), strict=True):
+        parts = sum(self.context.run([partial(trial, i) for i in range(len(groups))]))
+        wanted = np.array([np.sum(rows >= 0) for rows in solved])
+        tried: list[tuple[float, float, float]] = []
+        for promise, tries, rows in zip(tuning.PROMISES, missed.T, looked.sum(axis=0), strict=True):
             tried.append((promise, float(1.0 - tries.sum() / max(1, wanted.sum())), rows / parts))
-            if meets(self.settings.recall_target, missed.T[: len(tried)], wanted):
+            if meets(self.context.settings.recall_target, missed.T[: len(tried)], wanted):
                 return promise, tuple(tried)
         return None, tuple(tried)
 
-    def answer(self, first, last, out):
-        """Answer groups `first` to `last` (exclusive) into `out`; return what was counted."""
-        from covertreex._core.graph import merge
-
-        ptr = self.groups.ptr
-        block = self.queries.slice(ptr[first], ptr[last])
-        place = self.groups.order[ptr[first] : ptr[last]]
-        indices, distances = self.indices[place], self.distances[place]
+    def answer(self, first: int, last: int) -> Found:
+        """As `Strategy.answer`."""
+        ptr, (begin, end) = self.groups.ptr, self.groups.span(first, last)
+        block, place = self.queries.slice(begin, end), self.groups.order[begin:end]
+        indices, distances = self._indices[place], self._distances[place]
         kth, counts = distances[:, -1].copy(), np.zeros(len(block), dtype=np.int64)
         start = least_rho(kth)
-        explorer, screener = self._explorer()
+        explorer, screener = self._tools.get()
         for group in range(first, last):
-            part = slice(ptr[group] - ptr[first], ptr[group + 1] - ptr[first])
-            explorer.look(ptr[group], ptr[group + 1], self.seen[group], self.plan.promise, start[part], counts[part])
+            part = slice(ptr[group] - begin, ptr[group + 1] - begin)
+            explorer.look(ptr[group], ptr[group + 1], self.seen[group], self.promise, start[part], counts[part])
         rows = screener.take()
-        plan = plans.plan_of_lists(block, counts, rows, kth)
-        self.backend.scan(self.payload, plan, self.k, self.settings, out)
+        out = self.context.scan(scan_plans.plan_of_lists(block, counts, rows, kth))
         tied = np.empty(len(block), dtype=np.uint8)
         found = out.indices.copy()
         merge(indices, distances, out.indices, out.distances, tied)
         tied = np.flatnonzero(tied)
         if len(tied):
-            self._decide(plans.permuted(block, tied), (indices[tied], found[tied]), tied, out)
-        return self.screen.counters(screener, len(rows))
+            self._decide(permuted(block, tied), (indices[tied], found[tied]), tied, out)
+        return Found.of(out, self._view.screen.counters(screener, len(rows)))
 
-    def _decide(self, block, lists, places, out):
+    def _decide(
+        self,
+        block: QueryBlock,
+        lists: tuple[NDArray[np.int64], NDArray[np.int64]],
+        places: NDArray[np.int64],
+        out: SearchOutput,
+    ) -> None:
         """Let the backend choose from both lists of some queries, where distances alone do not tell (A7)."""
         both = np.concatenate(lists, axis=1)
-        rows = [self.payload.row[one[one >= 0]] for one in both]
-        plan = plans.plan_of_lists(block, np.array([len(one) for one in rows]), np.concatenate(rows))
-        decided = replace(SearchOutput.empty(len(block), self.k), cancel=self.cancel)
-        self.backend.scan(self.payload, plan, self.k, self.settings, decided)
+        rows = [self.context.payload.row[one[one >= 0]] for one in both]
+        counts = np.array([len(one) for one in rows])
+        decided = self.context.scan(scan_plans.plan_of_lists(block, counts, np.concatenate(rows)))
         out.indices[places], out.distances[places] = decided.indices, decided.distances
         for name in ("distance_evals", "nodes_visited", "yields"):
             out.counters[places, COUNTERS.index(name)] += decided.counters[:, COUNTERS.index(name)]
+
+
+def make_graph(
+    context: SearchContext, queries: QueryBlock, indices: NDArray[np.int64], distances: NDArray[np.float64]
+) -> Graph:
+    """A graph of what the queries found: all payload rows, each once."""
+    n, n_threads = len(context.payload), context.n_threads
+    graph = Graph(n, indices.shape[1])
+
+    def take(begin: int, end: int) -> None:
+        graph.take(queries.rows[begin:end], context.payload.row, indices[begin:end], distances[begin:end])
+
+    context.run([partial(take, *span) for span in parallel.spans(n, tuning.LISTS_TAKEN)])
+    spans = parallel.spans(n, -(-n // n_threads))
+    context.run([partial(graph.count, *span) for span in spans])
+    graph.make_room()
+    context.run([partial(graph.link, *span) for span in spans])
+    return graph

@@ -19,7 +19,7 @@ from covertreex.base import parallel
 from covertreex.data import metrics
 from covertreex.data.tree import Tree
 from covertreex.protocols import MECHANISMS, SearchOutput
-from covertreex.search import driver
+from covertreex.search import SearchContext, choose_verb, nearest
 from covertreex.settings import EXACT, GOLD, PARITY
 from covertreex.testing.cases import (
     VERBS,
@@ -162,7 +162,7 @@ def check_dense_oracle(backend):
         for predecessors in (False, True):
             rows = np.arange(10, 120, 5)
             block = space.queries(rows, predecessor_mode=predecessors)
-            found = driver.run(lambda s=space: s.tree, space.payload, block, 8, PARITY, backend, 1)
+            found = _drive(backend, space, block, 8, PARITY)
             recall = space.oracle().recall(found.indices, rows, predecessor_mode=predecessors)
             if recall != 1.0:
                 fail(f"recall against the dense oracle is {recall} ({space.label}, predecessors {predecessors}).")
@@ -480,7 +480,7 @@ def check_mechanisms_together(backend):
 
 
 def _drive(backend, space, block, k, settings, n_threads=1):
-    return driver.run(lambda: space.tree, space.payload, block, k, settings, backend, n_threads)
+    return nearest(SearchContext(space.payload, k, settings, backend, n_threads), block, lambda: space.tree)
 
 
 def _driver_settings(backend):
@@ -489,7 +489,7 @@ def _driver_settings(backend):
 
 
 def _is_able(backend, space, settings):
-    return driver.choose_verb(settings, space.payload) == "scan" or not backend.capabilities.missing(settings)
+    return choose_verb(settings, space.payload) == "scan" or not backend.capabilities.missing(settings)
 
 
 @_check

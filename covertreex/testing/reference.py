@@ -129,7 +129,7 @@ def make_queries(payload, dataset_indices, predecessor_mode=False, include_self=
     limit = row_rank[rows] + include_self if predecessor_mode else np.full(q, n)
     return QueryBlock(
         rows, np.zeros((0, payload.coords.shape[1])), np.zeros((0, payload.factors.shape[1])), np.zeros(0),
-        np.full(q, -1) if include_self else rows.copy(), limit, row_rank, rank is None,
+        np.full(q, -1) if include_self else rows.copy(), limit, row_rank, rank is None, payload.slack_abs,
     )  # fmt: skip
 
 

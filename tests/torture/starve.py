@@ -15,7 +15,7 @@ import numpy as np
 
 import covertreex as cx
 from covertreex import _core
-from covertreex.search import planner
+from covertreex.base import tuning
 
 #: Words in the paths of those whose allocations fail, and the least bytes. NumPy's iterators have buffers of up to
 #: 8,192 numbers, and where one cannot be had NumPy (2.4) raises without holding the GIL, and crashes: not ours to mend.
@@ -42,7 +42,7 @@ def answer(tree, **asked):
 
 def two_passes():
     """Where neighbours of neighbours are looked at, however little that saves."""
-    planner.WORTH_TWO_PASSES, planner.ALONE_MOST = 0.0, 0.0
+    tuning.WORTH_TWO_PASSES, tuning.ALONE_MOST = 0.0, 0.0
     return cx.cover_tree(points(4000, 3), kernel=cx.RBF(0.7), inducing=100, n_threads=1)
 
 

@@ -5,35 +5,23 @@ The Cholesky factorization goes on where the inducing points left it, on the res
 by at most ``sqrt(q_i q_j)``, q being what is left of the unit norm (docs/mathematics.md, C3).
 """
 
-import dataclasses
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
+import xxhash
+from numpy.typing import NDArray
 
-from covertreex.base import parallel
-from covertreex.search.screens.plain import LOOK, PRODUCT32, PRODUCT64, Screen, split_all
-
-#: The most pivots there may be, as a multiple of the factors' own length.
-MOST = 1.5
-
-#: Rows handled at once.
-PART = 1024
-
-#: More pivots are drawn while the last ones have made a pair cheaper by this share, and it does not cost so many times
-#: what it would in float64.
-WORTH, HOPELESS = 0.12, 4.0
-
-#: What a component costs once all are turned, and only the leading ones are of all pairs.
-TURNED = 0.6
-
-#: Nanoseconds of one core that a float64 pair on its own takes, per component.
-PAIR64 = 0.25
-
-#: Nanoseconds of one core that a component of a row takes besides the products.
-STEP = 10.0
+from covertreex._core.whiten import PIVOTS, Pivots
+from covertreex.base import parallel, tuning
+from covertreex.data.payload import PayloadStore
+from covertreex.protocols import QueryBlock
+from covertreex.search.screens.cache import sharp as sharp_screen
+from covertreex.search.screens.plain import Outside, Screen, split_all
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class WhitenedScreen(Screen):
     """See `make_whitened`. `factors` are the w, (n, r); no coordinates, no kernel.
 
@@ -47,27 +35,34 @@ class WhitenedScreen(Screen):
         L.
     shift : float
         C3: what the rounding of all parts may add to q.
-    tried : tuple of (int, float)
+    trials : tuple of (int, float)
         Numbers of pivots, and the nanoseconds that a pair was expected to take with each.
     """
 
     sharp: Screen
-    pivots: np.ndarray
-    lower: np.ndarray
+    pivots: NDArray[np.int64]
+    lower: NDArray[np.float64]
     shift: float
-    tried: tuple
+    trials: tuple[tuple[int, float], ...]
+
+    needs_thresholds: ClassVar[bool] = True
 
     @property
-    def pair_cost(self):
+    def tried(self) -> tuple[tuple[int, float], ...]:
+        """tuple of (int, float): as `trials`."""
+        return self.trials
+
+    @property
+    def pair_cost(self) -> float:
         """float: nanoseconds of one core that a pair is expected to take."""
-        return dict(self.tried)[len(self.pivots)]
+        return dict(self.trials)[len(self.pivots)]
 
     @property
-    def name(self):
+    def name(self) -> str:
         """str: how people call it."""
         return f"whitened float32, {len(self.pivots)} components"
 
-    def of_queries(self, queries):
+    def of_queries(self, queries: QueryBlock) -> Outside:
         """As `Screen.of_queries`."""
         none, ones = np.zeros((len(queries.p), 0)), np.ones(len(queries.p))
         if len(ones) == 0:
@@ -84,7 +79,7 @@ class WhitenedScreen(Screen):
         return self._outside(w, none, ones, 1.0, spread)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Look:
     """Pairs of a sample, each of some queries with each of some rows, that tells what a screen would leave.
 
@@ -98,28 +93,38 @@ class Look:
         Pairs that are looked at.
     """
 
-    queries: np.ndarray
-    rows: np.ndarray
-    thresholds: np.ndarray
-    allowed: np.ndarray
+    queries: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    thresholds: NDArray[np.float64]
+    allowed: NDArray[np.bool_]
+
+    @property
+    def digest(self) -> str:
+        """str: of all of it."""
+        arrays = (self.queries, self.rows, self.thresholds, self.allowed)
+        return " ".join(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array)) for array in arrays)
 
 
-def whitened(payload, looks, pairs, n_threads):
-    """The screen that `make_whitened` made of a payload before, or makes now; a payload keeps the first it has."""
-    made = payload.kept.held("whitened")
-    if made is None:  # where it did not pay for some, it may for more
-        with parallel.one_blas_thread():
-            made = make_whitened(payload, looks, pairs, n_threads)
-        if made is not None:
-            made = payload.kept.get("whitened", lambda: made)
+def whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_threads: int) -> WhitenedScreen | None:
+    """What `make_whitened` makes of a payload, which keeps the latest: the same question asked again finds it there.
+
+    Another question does not: how many pivots pay, and whether any do, depends on its pairs.
+    """
+    question = (pairs, *(look.digest for look in looks))
+    held = payload.kept.held("whitened")
+    if held is not None and held[0] == question:
+        return held[1]
+    with parallel.one_blas_thread():
+        made = make_whitened(payload, looks, pairs, n_threads)
+    payload.kept.put("whitened", (question, made))
     return made
 
 
-def make_whitened(payload, looks, pairs, n_threads):
+def make_whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_threads: int) -> WhitenedScreen | None:
     """A `WhitenedScreen` of a payload, or None where it would not be faster than float64.
 
-    Pivots are drawn at random in proportion to q (source: Chen, Epperly, Tropp, Webber, arXiv 2207.06503), until
-    more of them would cost more than they save.
+    Pivots are drawn by randomly pivoted Cholesky, that is at random in proportion to q (source: Chen, Epperly, Tropp,
+    Webber, arXiv 2207.06503), until more of them would cost more than they save.
 
     Parameters
     ----------
@@ -130,58 +135,27 @@ def make_whitened(payload, looks, pairs, n_threads):
         How many these are.
     n_threads : int
     """
-    from covertreex._core.whiten import PIVOTS, Pivots
-
-    sharp, n, m = payload.screen64, len(payload), payload.factors.shape[1]
-    most = int(MOST * m) // PIVOTS * PIVOTS
+    sharp, n, m = sharp_screen(payload), len(payload), payload.factors.shape[1]
+    most = int(tuning.WHITE_MOST * m) // PIVOTS * PIVOTS
     if sharp is None or not looks or most < 2 * PIVOTS or n < 4 * most:
         return None
     shift = _shift(payload, sharp, most)
-    plain = sharp.pair_cost
-    if shift > 0.05 or _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * plain:
+    if shift > 0.05 or _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * sharp.pair_cost:
         return None
-    random = np.random.default_rng(0)
-    w, q = np.empty((most // PIVOTS, n, PIVOTS), dtype=np.float32), np.ones(n)  # what is not written costs nothing
-    lower, pivots = np.zeros((most, most)), np.zeros(0, dtype=np.int64)
-    products = [np.zeros(look.allowed.shape) for look in looks]
-    best, best_cost, best_q, tried = 0, plain, q, []
-    for step in range(most // PIVOTS):
-        old, size = step * PIVOTS, (step + 1) * PIVOTS
-        weight = np.maximum(q, 1e-12)
-        weight[pivots] = 0.0
-        new = np.sort(random.choice(n, PIVOTS, replace=False, p=weight / weight.sum()))
-        block = _correlations(payload, new, payload.coords[new], payload.factors[new], payload.p[new])
-        block[np.diag_indices(PIVOTS)] = 1.0 + shift
-        known = w[:step, new]
-        flat = _flat(known).astype(np.float64)
-        try:
-            corner = np.linalg.cholesky(block - flat @ flat.T)
-        except np.linalg.LinAlgError:
-            break
-        lower[old:size, :old], lower[old:size, old:size] = flat, corner
-        kernel = Pivots(sharp, new, known, corner)
-        parallel.run([partial(kernel.extend, w, q, *part) for part in parallel.spans(n, PART)], n_threads)
-        pivots = np.concatenate([pivots, new])
-        spread = np.sqrt(np.maximum(q, 0.0) + shift)
-        left = looked = 0
-        for look, product in zip(looks, products, strict=True):
-            product += w[step, look.queries] @ w[step, look.rows].T
-            bound = np.abs(product) + spread[look.queries, None] * spread[look.rows]
-            left += np.sum((bound >= look.thresholds[:, None]) & look.allowed)
-            looked += np.sum(look.allowed)
-        cost = TURNED * size * PRODUCT32 + LOOK + left / max(1, looked) * m * PAIR64 + _cost(n, size, m) / pairs
-        before = tried[-1][1] if tried else np.inf
-        tried.append((size, float(cost)))
-        if cost < best_cost:
-            best, best_cost, best_q = size, cost, q.copy()
-        if size >= 2 * PIVOTS and (cost > (1.0 - WORTH) * before or cost > HOPELESS * plain):
+    factorization = _Factorization(payload, sharp, most, shift, n_threads)
+    judge = _Judge(looks, pairs, n, m, shift, sharp.pair_cost)
+    best, best_q = 0, factorization.q
+    while factorization.grow():
+        judge.look(factorization)
+        if judge.improved:
+            best, best_q = factorization.size, factorization.q.copy()
+        if judge.enough:
             break
     if not best:
         return None
     scale, spread = np.ones(n, dtype=np.float32), _spread(best_q, shift)
-    basis, head, tail, blunt = split_all(
-        n, lambda rows: _flat(w[: best // PIVOTS, rows]), scale, spread, 1.0, np.float32, n_threads
-    )
+    w = factorization.w[: best // PIVOTS]
+    basis, head, tail, blunt = split_all(n, lambda rows: _flat(w[:, rows]), scale, spread, 1.0, np.float32, n_threads)
     return WhitenedScreen(
         payload=payload,
         dtype=np.float32,
@@ -194,41 +168,137 @@ def make_whitened(payload, looks, pairs, n_threads):
         spread=spread,
         blunt=blunt,
         basis=basis,
-        turned=True,
         length=1.0,
         margin=1.0,
         floor=(best + 8.0 + 1.5 * best**1.5) * float(np.finfo(np.float32).eps),
         sharp=sharp,
-        pivots=pivots[:best],
-        lower=lower[:best, :best].copy(),
+        pivots=factorization.pivots[:best],
+        lower=factorization.lower[:best, :best].copy(),
         shift=shift,
-        tried=tuple(tried),
+        trials=tuple(judge.tried),
     )
 
 
-def _flat(w):
+class _Factorization:
+    """The Cholesky factorization of the residual correlation, some pivots at a time.
+
+    Attributes
+    ----------
+    w : ndarray, shape (steps, n, PIVOTS), float32
+        Components of all rows, by steps.
+    q : ndarray, shape (n,), float64
+        What is left of unit norms.
+    lower : ndarray, shape (most, most), float64
+        L.
+    pivots : ndarray, shape (size,), int64
+    """
+
+    def __init__(self, payload: PayloadStore, sharp: Screen, most: int, shift: float, n_threads: int) -> None:
+        n = len(payload)
+        self.payload, self.sharp, self.most, self.shift, self.n_threads = payload, sharp, most, shift, n_threads
+        self.w = np.empty((most // PIVOTS, n, PIVOTS), dtype=np.float32)  # what is not written costs nothing
+        self.q = np.ones(n)
+        self.lower, self.pivots = np.zeros((most, most)), np.zeros(0, dtype=np.int64)
+        self._random = np.random.default_rng(0)
+
+    @property
+    def size(self) -> int:
+        """int: pivots so far."""
+        return len(self.pivots)
+
+    def grow(self) -> bool:
+        """Draw more pivots; False where there are enough, or rounding leaves none."""
+        payload, n, old = self.payload, len(self.payload), self.size
+        size, step = old + PIVOTS, old // PIVOTS
+        if size > self.most:
+            return False
+        weight = np.maximum(self.q, 1e-12)
+        weight[self.pivots] = 0.0
+        new = np.sort(self._random.choice(n, PIVOTS, replace=False, p=weight / weight.sum()))
+        block = _correlations(payload, new, payload.coords[new], payload.factors[new], payload.p[new])
+        block[np.diag_indices(PIVOTS)] = 1.0 + self.shift
+        known = self.w[:step, new]
+        flat = _flat(known).astype(np.float64)
+        try:
+            corner = np.linalg.cholesky(block - flat @ flat.T)
+        except np.linalg.LinAlgError:
+            return False
+        self.lower[old:size, :old], self.lower[old:size, old:size] = flat, corner
+        kernel = Pivots(self.sharp, new, known, corner)
+        tasks = [partial(kernel.extend, self.w, self.q, *part) for part in parallel.spans(n, tuning.WHITE_PART)]
+        parallel.run(tasks, self.n_threads)
+        self.pivots = np.concatenate([self.pivots, new])
+        return True
+
+
+class _Judge:
+    """Tells from a sample of pairs what a pair would cost with the pivots so far.
+
+    Attributes
+    ----------
+    tried : list of (int, float)
+        Numbers of pivots, and nanoseconds of one core that a pair is expected to take, what they took to draw counted.
+    improved, enough : bool
+        Whether the last pivots made the least cost so far; whether more are not worth a try.
+    """
+
+    def __init__(self, looks: list[Look], pairs: float, n: int, m: int, shift: float, plain: float) -> None:
+        self.looks, self.pairs, self.n, self.m, self.shift = looks, pairs, n, m, shift
+        self.tried: list[tuple[int, float]] = []
+        self.improved = self.enough = False
+        self._plain = self._best = plain
+        self._products = [np.zeros(look.allowed.shape) for look in looks]
+
+    def look(self, factorization: _Factorization) -> None:
+        """Judge pivots to which some were added."""
+        size, w = factorization.size, factorization.w[factorization.size // PIVOTS - 1]
+        spread = np.sqrt(np.maximum(factorization.q, 0.0) + self.shift)
+        left = looked = 0
+        for look, product in zip(self.looks, self._products, strict=True):
+            product += w[look.queries] @ w[look.rows].T
+            bound = np.abs(product) + spread[look.queries, None] * spread[look.rows]
+            left += np.sum((bound >= look.thresholds[:, None]) & look.allowed)
+            looked += np.sum(look.allowed)
+        screened = tuning.WHITE_TURNED * size * tuning.PRODUCT32 + tuning.LOOK
+        again = left / max(1, looked) * self.m * tuning.WHITE_PAIR64
+        cost = screened + again + _cost(self.n, size, self.m) / self.pairs
+        before = self.tried[-1][1] if self.tried else np.inf
+        self.tried.append((size, float(cost)))
+        self.improved = bool(cost < self._best)
+        self._best = min(self._best, cost)
+        poor = cost > (1.0 - tuning.WHITE_WORTH) * before or cost > tuning.WHITE_HOPELESS * self._plain
+        self.enough = size >= 2 * PIVOTS and bool(poor)
+
+
+def _flat(w: NDArray[np.float32]) -> NDArray[np.float32]:
     """Components by steps, (steps, n, 64), as rows (n, r)."""
     return w.transpose(1, 0, 2).reshape(w.shape[1], len(w) * w.shape[2])
 
 
-def _cost(n, size, m):
+def _cost(n: int, size: int, m: int) -> float:
     """Nanoseconds of one core that `size` pivots take."""
-    return n * size * ((m + 0.5 * size) * PRODUCT64 + STEP)
+    return n * size * ((m + 0.5 * size) * tuning.PRODUCT64 + tuning.WHITE_STEP)
 
 
-def _shift(payload, sharp, most):
+def _shift(payload: PayloadStore, sharp: Screen, most: int) -> float:
     """C3: entries of the correlation matrix are off by at most e; (r + 2) e on the diagonal keeps it positive."""
     entry = payload.slack_abs + sharp.margin / float(payload.p.min()) + sharp.floor + float(np.finfo(np.float32).eps)
     return (most + 2) * (entry + 4.0 * (most + 16) * np.finfo(np.float64).eps)
 
 
-def _spread(q, shift):
+def _spread(q: NDArray[np.float64], shift: float) -> NDArray[np.float32]:
     """C3: the square root of what is left of unit norms, never less, in float32."""
     left = np.maximum(q + shift, 0.0) + shift
     return np.nextafter(np.sqrt(left).astype(np.float32), np.float32(2.0))
 
 
-def _correlations(payload, pivots, coords, factors, p):
+def _correlations(
+    payload: PayloadStore,
+    pivots: NDArray[np.int64],
+    coords: NDArray[np.float64],
+    factors: NDArray[np.float64],
+    p: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Residual correlations of some payload rows with other points, (pivots, points), in float64."""
     values = payload.kernel._of_scaled(payload.coords[pivots], coords) - payload.factors[pivots] @ factors.T
     values /= np.sqrt(payload.p[pivots])[:, None]

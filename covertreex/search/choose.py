@@ -1,0 +1,189 @@
+"""Which strategy a search has. What is chosen depends on its question alone."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covertreex.base import tuning
+from covertreex.data.payload import EUCLIDEAN, PayloadStore
+from covertreex.protocols import QueryBlock
+from covertreex.results import Plan
+from covertreex.search.boxes import Boxes
+from covertreex.search.calibration import (
+    Rule,
+    Sample,
+    hopeless,
+    logs_of_groups,
+    looks_of_groups,
+    rows_of_first_pass,
+    rule_alone,
+    rule_of_groups,
+)
+from covertreex.search.context import SearchContext
+from covertreex.search.groups import permuted
+from covertreex.search.halos import GivenUp, Halos, HaloWalk
+from covertreex.search.near import Near, exactly
+from covertreex.search.rings import Rings
+from covertreex.search.screens.cache import first_choice, mixed_or_sharp, sharp
+from covertreex.search.screens.plain import Screen
+from covertreex.search.screens.view import View
+from covertreex.search.screens.whitened import Look, whitened
+from covertreex.search.second_pass import FirstPass
+from covertreex.search.strategy import Strategy
+from covertreex.search.sweep import Sweep, sweep_groups
+from covertreex.settings import TraversalSettings
+
+#: Why residual correlation is scanned.
+WHY = "residual correlation: most pairs are nearly uncorrelated, and blocks of rows are shared by queries"
+
+
+def choose_verb(settings: TraversalSettings, payload: PayloadStore) -> str:
+    """How `settings` are carried out on `payload`: 'search' (the tree) or 'scan'.
+
+    Under residual correlation most points are nearly uncorrelated, and a blocked scan, which loads each row once for
+    many queries, is faster than a tree that visits a third of them. Under Euclidean distance boxes around rows are
+    built in a moment and prune as well as a cover tree; but only the tree knows budgets and caps.
+    """
+    if settings.strategy == "tree":
+        return "search"
+    if payload.metric == EUCLIDEAN:
+        return "scan" if settings.gate and not (settings.budget_schedule or settings.level_cap) else "search"
+    return "scan"
+
+
+def choose_scan(context: SearchContext, queries: QueryBlock, halos: Halos | GivenUp | None = None) -> Strategy:
+    """The strategy of a scan for the nearest neighbours of a block of queries."""
+    if context.payload.metric == EUCLIDEAN:
+        return Boxes(context, queries)
+    if isinstance(halos, Halos) and halos.serve(queries, context.k, context.settings):
+        return HaloWalk(context, queries, halos)
+    return choose_residual(context, queries, halos.reason if isinstance(halos, GivenUp) else "")
+
+
+def choose_residual(
+    context: SearchContext, queries: QueryBlock, no_halos: str = "", two_passes: bool = True
+) -> Strategy:
+    """As `choose_scan` under correlation, without halos (`no_halos` says why), and perhaps in one pass."""
+    payload, settings, total = context.payload, context.settings, len(queries)
+    plan = Plan("scan", WHY, no_halos=no_halos)
+    worth = context.k * tuning.WORTH_SCREENING < len(payload)
+    screen = first_choice(payload, settings, total, context.n_threads) if worth else None
+    view = None if screen is None else View(context, screen, queries)
+    if view is None or total < tuning.WORTH_BLOCKS:
+        groups = sweep_groups(context, queries)
+        plan = replace(plan, **_screened(queries, sharp(payload), view, None, Rule(None)))
+        return Sweep(exactly(context), groups, permuted(queries, groups.order), view, None, plan)
+    near = Near(context, queries, view)
+    calibrated: tuple[Rule, Screen | None] = Rule(None), None
+    if settings.recall_target < 1.0:
+        found = _choose_rings(near, queries, plan, two_passes)
+        if not isinstance(found, tuple):
+            return found
+        calibrated = found
+    return _choose_sweep(near, queries, plan, *calibrated)
+
+
+def _choose_rings(
+    near: Near, queries: QueryBlock, plan: Plan, two_passes: bool
+) -> Strategy | tuple[Rule, Screen | None]:
+    """Rings that meet the recall target; where none do, what was tried, and a whitened screen if one was made."""
+    context, screen, sample = near.context, near.view.screen, Sample.draw(near)
+    float64 = sharp(context.payload)
+
+    def told(near: Near, rule: Rule, rows: float, strategy: str = "rings") -> Plan:
+        more = _screened(queries, float64, near.view, rule.least, rule, rows)
+        return replace(plan, strategy=strategy, **more)
+
+    alone = rule_alone(near, sample) if screen.dtype is np.float32 else None
+    if alone is not None:
+        return Rings(near, alone[0], told(near, alone[0], alone[0].rows))
+    rows = rows_of_first_pass(near, sample) if two_passes else np.inf
+    if sample is not None and rows < tuning.WORTH_FIRST * np.mean(queries.limit):
+        if screen is float64:
+            mixed = mixed_or_sharp(context.payload, context.settings, len(queries), context.n_threads)
+            near = near.through(View(context, mixed, queries))
+        otherwise = partial(choose_residual, context, queries, plan.no_halos, two_passes=False)
+        return FirstPass(near, queries, sample, told(near, Rule(tuning.FIRST_PASS), rows), otherwise)
+    if sample is None:
+        return Rule(None), None
+    logs = logs_of_groups(near, sample, 0.0, 1)
+    if hopeless(near, logs):
+        return Rule(None), None
+    white = None
+    if _may_whiten(near):
+        white = whitened(context.payload, *looks_of_groups(near, sample, logs), context.n_threads)
+        if white is not None:
+            near = near.through(View(context, white, queries))
+    rule, _ = rule_of_groups(near, sample, logs, None)
+    if rule.least is None:
+        return rule, white
+    return Rings(near, rule, told(near, rule, rule.rows))
+
+
+def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white: Screen | None) -> Sweep:
+    """A sweep that begins with what the first ring of near rows tells; `rule` has missed the recall target."""
+    context, payload, total = exactly(near.context), near.context.payload, len(queries)
+    may_whiten = _may_whiten(near)
+    if near.context.settings.recall_target < 1.0:
+        screen = first_choice(payload, context.settings, total, context.n_threads)
+        near = near.through(View(context, screen or near.view.screen, queries), context)
+    groups = sweep_groups(context, queries)
+    block, view = permuted(queries, groups.order), near.view
+    start, left = near.first_thresholds()
+    start = start[groups.order]
+    if left > tuning.WORTH_A_SCREEN * len(payload):  # so many are equally near
+        view = None
+    elif may_whiten:
+        if white is None:
+            white = whitened(payload, _looks_of_sweep(context, block, start), float(np.sum(block.limit)),
+                             context.n_threads)  # fmt: skip
+        screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
+        view = View(context, screen, queries)
+    plan = replace(plan, **_screened(queries, sharp(payload), view, None, rule, rule.rows))
+    return Sweep(context, groups, block, view, start, plan)
+
+
+def _may_whiten(near: Near) -> bool:
+    return near.context.settings.gate and near.view.screen.dtype is np.float64
+
+
+def _looks_of_sweep(context: SearchContext, queries: QueryBlock, start: NDArray[np.float64]) -> list[Look]:
+    """A sample of the pairs of a sweep."""
+    inside = np.flatnonzero((queries.rows >= 0) & np.isfinite(start))
+    if len(inside) < tuning.WHITE_QUERIES:
+        return []
+    sample = inside[np.linspace(0, len(inside) - 1, tuning.WHITE_QUERIES).astype(np.int64)]
+    rows = np.linspace(0, len(context.payload) - 1, tuning.WHITE_ROWS).astype(np.int64)
+    allowed = queries.rank[rows] < queries.limit[sample][:, None]
+    return [Look(queries.rows[sample], rows, start[sample], allowed)]
+
+
+def _screened(
+    queries: QueryBlock, float64: Screen | None, view: View | None, least: float | None, rule: Rule, rows: float = 0.0
+) -> dict:
+    """What a `Plan` says of a screen and a rule, where `rows` near each group are looked at, or would have been."""
+    told = {
+        "screen": "none" if view is None else view.screen.name,
+        "least": least,
+        "patience": rule.patience,
+        "alone": rule.alone,
+        "tried": rule.tried,
+    }
+    if view is None or len(queries) == 0:
+        return told
+    screen, every = view.screen, float(np.mean(queries.limit))
+    plain = float64 if screen.tried else screen
+    where, pairs = ("all rows", every) if least is None else ("near rows", rows)
+    if rule.alone:
+        ways = [(f"{where} alone, {screen.name}", tuning.ALONE_COST * screen.pair_cost, pairs)]
+        return told | {"costs": (*ways, (f"all rows, {plain.name}", plain.pair_cost, every))}
+    ways = [(f"{where}, {screen.name}", screen.pair_cost, pairs)]
+    ways += [(f"{where}, whitened float32, {r} components", cost, pairs) for r, cost in screen.tried]
+    ways.append((f"{where}, float64", float64.pair_cost, pairs))
+    if least is not None:
+        ways.append((f"all rows, {plain.name}", plain.pair_cost, every))
+    elif rows:
+        ways.append((f"near rows, {plain.name}", plain.pair_cost, rows))
+    return told | {"costs": tuple(dict.fromkeys(ways))}

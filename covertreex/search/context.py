@@ -1,0 +1,97 @@
+"""What one search is about: the same for all of its strategies, and never changed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covertreex._core.canonical import PayloadView
+from covertreex._core.screen import Lens, Screener
+from covertreex.base import parallel
+from covertreex.data.payload import PayloadStore
+from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput, Traversal
+from covertreex.settings import TraversalSettings
+
+
+@dataclass(frozen=True, eq=False)
+class SearchContext:
+    """The data, what is wanted of it, and who finds it.
+
+    Attributes
+    ----------
+    payload : PayloadStore
+    k : int
+        Neighbours wanted; 0 where all within a radius are.
+    settings : TraversalSettings
+    backend : Traversal
+    n_threads : int
+    cancel : ndarray, shape (1,), int32
+        Kernels that see 1 in it return soon (`SearchOutput`).
+    """
+
+    payload: PayloadStore
+    k: int
+    settings: TraversalSettings
+    backend: Traversal
+    n_threads: int = 1
+    cancel: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1, dtype=np.int32))
+
+    def with_settings(self, **changes: Any) -> "SearchContext":
+        """The same search under other settings."""
+        return replace(self, settings=self.settings.replace(**changes))
+
+    def run(self, tasks: Sequence[Callable[[], Any]], on_done: Callable[[Any], None] | None = None) -> list[Any]:
+        """`parallel.run` on this search's threads."""
+        return parallel.run(tasks, self.n_threads, self.cancel, on_done)
+
+    def scan(self, plan: ScanPlan, k: int | None = None, out: SearchOutput | None = None) -> SearchOutput:
+        """Let the backend decide a plan, on this thread.
+
+        Parameters
+        ----------
+        plan : ScanPlan
+        k : int, optional
+            Neighbours that there is room for; by default those wanted.
+        out : SearchOutput, optional
+            Where to write; by default new room.
+        """
+        k = self.k if k is None else k
+        out = self.output(len(plan.queries), k) if out is None else out
+        self.backend.scan(self.payload, plan, k, self.settings, out)
+        return out
+
+    def output(self, q: int, k: int) -> SearchOutput:
+        """Room for the answers to `q` queries, whose kernels hear of this search's end."""
+        return replace(SearchOutput.empty(q, k), cancel=self.cancel)
+
+    def screener(
+        self,
+        lens: Lens,
+        queries: QueryBlock,
+        most: int,
+        *,
+        first: Lens | None = None,
+        again: Lens | None = None,
+        k: int | None = None,
+    ) -> Screener:
+        """One thread's screener of groups of at most `most` queries.
+
+        Parameters
+        ----------
+        lens : Lens
+            What all pairs are looked at through.
+        queries : QueryBlock
+            What the lens was made for.
+        most : int
+        first : Lens, optional
+            Serves while a query has no threshold yet; `lens` by default.
+        again : Lens, optional
+            A sharper one, for pairs that `lens` leaves in doubt.
+        k : int, optional
+            As in `scan`.
+        """
+        k = self.k if k is None else k
+        return Screener(lens if first is None else first, lens, again, queries, PayloadView(self.payload), k, most,
+                        self.cancel)  # fmt: skip

@@ -1,0 +1,68 @@
+"""The screens of a payload, each made once; and which of them a search should use.
+
+What is chosen depends on the payload, the settings and the number of queries alone, never on what was asked before.
+"""
+
+import numpy as np
+
+from covertreex.base import tuning
+from covertreex.data.payload import PayloadStore
+from covertreex.search.screens.mixed import make_mixed
+from covertreex.search.screens.plain import Screen, make_screen
+from covertreex.settings import TraversalSettings
+
+
+def sharp(payload: PayloadStore) -> Screen | None:
+    """The screen in float64, which shares the factors; None where p is too small for that, and for Euclidean."""
+    return payload.kept.get("float64", lambda: make_screen(payload, np.float64))
+
+
+def single(payload: PayloadStore, n_threads: int = 1, turned: bool = False) -> Screen | None:
+    """The screen in float32; None where that is too coarse.
+
+    Parameters
+    ----------
+    payload : PayloadStore
+    n_threads : int
+    turned : bool
+        Whether its factors may be turned (C4), which a search with a recall target must not have.
+    """
+    plain, name = "float32", "float32, turned"
+
+    def make() -> Screen | None:
+        other = payload.kept.held(plain)
+        made = make_screen(payload, np.float32, n_threads, turned)
+        # One copy where both are the same.
+        return other if other is not None and made is not None and made.basis is None else made
+
+    screen = payload.kept.get(name if turned else plain, make)
+    if turned and (screen is None or screen.basis is None):
+        payload.kept.get(plain, lambda: screen)
+    return screen
+
+
+def first_choice(payload: PayloadStore, settings: TraversalSettings, total: int, n_threads: int = 1) -> Screen | None:
+    """The screen that a search for `total` queries begins with; None for none."""
+    if settings.gate and total >= tuning.WORTH_COPYING:
+        turned = settings.recall_target == 1.0 and total >= tuning.WORTH_TURNING * payload.factors.shape[1]
+        screen = single(payload, n_threads, turned)
+        if screen is not None:
+            return screen
+    return sharp(payload) if settings.gemm else None
+
+
+def mixed_or_sharp(payload: PayloadStore, settings: TraversalSettings, total: int, n_threads: int = 1) -> Screen | None:
+    """A mixed screen (C5) where it pays for `total` queries, else the one in float64.
+
+    Not for one pass with a recall target: where that stops must not depend on whether it whitens.
+    """
+    if settings.gate and total >= tuning.WORTH_MIXING:
+        made = payload.kept.get("mixed", lambda: _mixed(payload, n_threads))
+        if made is not None:
+            return made
+    return sharp(payload)
+
+
+def _mixed(payload: PayloadStore, n_threads: int) -> Screen | None:
+    float64 = sharp(payload)
+    return None if float64 is None else make_mixed(float64, n_threads)
