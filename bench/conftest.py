@@ -5,9 +5,10 @@ from functools import cached_property
 
 import pytest
 
-from covertreex import CoverTree, compare, registry
+from covertreex import CoverTree, registry
 from covertreex.settings import PROFILES
-from covertreex.workloads import Workload
+from covertreex_bench import compare
+from covertreex_bench.workloads import Workload
 
 #: Rows of the closing table, in the order in which they ran.
 _FIGURES = pytest.StashKey[list]()

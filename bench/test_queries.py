@@ -4,8 +4,9 @@ import hashlib
 
 import pytest
 
-from covertreex import compare, driver, errors, registry
-from covertreex.cli import screen
+from covertreex import driver, errors, registry
+from covertreex.cli import display
+from covertreex_bench import compare
 
 
 def test_queries(benchmark, question, row, note):
@@ -47,5 +48,5 @@ def test_queries(benchmark, question, row, note):
     )
     median = benchmark.stats.stats.median if benchmark.stats else None
     rate = "-" if median is None else f"{len(workload.queries) / median:,.0f}"
-    note((workload.name, row, screen.duration(median), rate, screen.share(recall), f"{evals:,.0f}"))
+    note((workload.name, row, display.duration(median), rate, display.share(recall), f"{evals:,.0f}"))
     assert recall >= settings.recall_target

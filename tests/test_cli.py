@@ -12,9 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 import covertreex as cx
-from covertreex import compare, oracle, registry, tables, telemetry, workloads
-from covertreex.cli import app, screen
+from covertreex import oracle, registry, tables, telemetry
+from covertreex.cli import app, display
+from covertreex.cli.neighbors import audit_answers
 from covertreex.protocols import Capabilities
+from covertreex_bench import compare, workloads
 
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 
@@ -239,8 +241,8 @@ def test_a_row_that_cannot_run_is_refused_before_any_work():
 def test_audit_sees_wrong_neighbors(points):
     tree = cx.cover_tree(points)
     indices = tree.knn(3)
-    assert compare.audit(tree, indices, np.arange(80), sample=20)[::2] == (1.0, 20)
-    recall, (low, high), checked = compare.audit(tree, np.roll(indices, 1, axis=0), np.arange(80))
+    assert audit_answers(tree, indices, np.arange(80), sample=20)[::2] == (1.0, 20)
+    recall, (low, high), checked = audit_answers(tree, np.roll(indices, 1, axis=0), np.arange(80))
     assert low < recall < high < 1.0
     assert checked == 80
 
@@ -353,7 +355,7 @@ def test_neighbors_of_cities(here):
 
     found = workloads.load_cities()
     order = np.random.default_rng(0).permutation(300)
-    X = workloads.unit_vectors(found.latitude[:300], found.longitude[:300])[order]
+    X = tables.unit_vectors(found.latitude[:300], found.longitude[:300])[order]
     kernel = cx.Matern32(lengthscale=0.05)
     indices = cx.cover_tree(X, kernel=kernel, inducing=75).knn(7, predecessor_mode=True)
     with np.load("some.neighbors.npz") as file:
@@ -462,7 +464,7 @@ n,-90,360
     first = {r.reason: (r.first_row, r.example) for r in table.rejections}
     assert first[tables.NOT_A_NUMBER] == (3, "lat = 'x1'")
     assert first[tables.BAD_LONGITUDE] == (9, "lon = 361")
-    np.testing.assert_allclose(table.X, workloads.unit_vectors([1, 7, -90], [2, 8, 360]))
+    np.testing.assert_allclose(table.X, tables.unit_vectors([1, 7, -90], [2, 8, 360]))
 
 
 @pytest.mark.parametrize(
@@ -667,7 +669,7 @@ def test_devices_are_written_to_and_not_replaced():
 
 @pytest.mark.parametrize(("recall", "shown"), [(1.0, "1.0"), (1.0 - 1e-12, "0.999999"), (0.5, "0.500000")])
 def test_a_recall_below_one_never_looks_like_one(recall, shown):
-    assert screen.share(recall) == shown
+    assert display.share(recall) == shown
 
 
 def test_approximate_rows_may_have_a_recall_below_one():

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import asking, driver, plans, workloads
+from covertreex import asking, driver, plans
 from covertreex.protocols import Capabilities
 from covertreex.telemetry import COUNTERS
+from covertreex_bench import workloads
 
 N = 400
 

@@ -77,7 +77,7 @@ def judge(wanted, sizes, cases):
 
     Parameters
     ----------
-    wanted : covertreex.benchmarks.suites.Wanted
+    wanted : covertreex_bench.speed.suites.Wanted
     sizes : tuple of int
         The sizes of its series; the figure is meant for the largest, or for all.
     cases : list of dict

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from covertreex.cli import screen
-from covertreex.cli.screen import KERNEL_LIST, KernelName
+from covertreex.cli import display
+from covertreex.cli.display import KERNEL_LIST, KernelName
 
 
 def gold(
@@ -40,8 +40,9 @@ def gold(
 
     Exit code 1 if a recall is below 1, or bits or the counters of parity rows differ.
     """
-    from covertreex import compare, tables, workloads
+    from covertreex import tables
     from covertreex.cli import machine
+    from covertreex_bench import compare, workloads
 
     to_stdout = str(json_file) == "-"
     for path in (None if to_stdout else json_file, telemetry):
@@ -49,15 +50,15 @@ def gold(
             tables.check_output(path)
     contenders, notes = compare.default_contenders()
     if rows is not None:
-        contenders, notes = compare.parse_contenders(screen.names(rows)), []
+        contenders, notes = compare.parse_contenders(display.names(rows)), []
 
-    steps = screen.Steps()
-    out = screen.console(stderr=to_stdout)
+    steps = display.Steps()
+    out = display.console(stderr=to_stdout)
     workload = workloads.gold(
         n,
         k=k,
         queries=queries,
-        kernel=screen.make_kernel(kernel.value, screen.numbers(lengthscale, "lengthscale")),
+        kernel=display.make_kernel(kernel.value, display.numbers(lengthscale, "lengthscale")),
         inducing=inducing,
         predecessors=predecessors,
     )
@@ -97,7 +98,7 @@ def gold(
         out.print("All rows agree: " + comparison.verdict, style="green")
 
     if json_file is not None:
-        screen.write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
+        display.write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
     if telemetry is not None:
         with tables.replacing(telemetry) as file:
             file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)
@@ -107,7 +108,7 @@ def gold(
 
 def _table(comparison, factors_seconds):
     right = "right"
-    table = screen.plain_table(
+    table = display.plain_table(
         ("backend/\nprofile", "left"),
         ("factors\ns", right),
         ("tree\ns", right),
@@ -125,11 +126,11 @@ def _table(comparison, factors_seconds):
             counters, seen_parity = "first", True
         table.add_row(
             run.contender.name,
-            screen.duration(factors_seconds),
-            screen.duration(comparison.tree_seconds if run.result.plan.verb == "search" else None),
-            screen.duration(run.median_seconds),
+            display.duration(factors_seconds),
+            display.duration(comparison.tree_seconds if run.result.plan.verb == "search" else None),
+            display.duration(run.median_seconds),
             f"{run.queries_per_second:,.0f}",
-            screen.share(run.recall),
+            display.share(run.recall),
             f"{run.evals_per_query:,.0f}",
             "first" if number == 0 else "same" if run.same_bits else "DIFFER",
             counters,
@@ -143,7 +144,7 @@ def _remarks(comparison, tree, repeat):
         yield f"Query times are medians of {repeat} runs, taken in turns."
     slow = [run for run in comparison.runs if run.first_call_seconds > 1.0]
     if slow:
-        listed = ", ".join(f"{run.contender.name} {screen.duration(run.first_call_seconds)} s" for run in slow)
+        listed = ", ".join(f"{run.contender.name} {display.duration(run.first_call_seconds)} s" for run in slow)
         yield f"Loading and compiling, off the clock: {listed}."
     if tree.payload.floored:
         yield f"{tree.payload.floored:,} points have a residual variance at its floor, 1e-9 of the variance."

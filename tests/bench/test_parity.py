@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 import covertreex as cx
-from covertreex import compare, registry
+from covertreex import registry
 from covertreex.cli import app
-from covertreex.cli.screen import Grid
+from covertreex.cli.display import Grid
 from covertreex.protocols import Capabilities
 from covertreex.telemetry import COUNTERS
+from covertreex_bench import compare
 
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 
@@ -143,7 +144,7 @@ def test_workloads(name, shown):
 
 
 def test_gold_has_the_queries_of_the_gold_workload():
-    from covertreex import workloads
+    from covertreex_bench import workloads
 
     ours, gold = compare.make_workload("gold", n=500, queries=70), workloads.gold(500, queries=70)
     assert np.array_equal(ours.queries, gold.queries)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from covertreex import compare, kernels, workloads
-from covertreex.benchmarks import measure, peers, pictures, suites, verdicts
-from covertreex.benchmarks.entrants import DenseLimit, Entrant, Question, Run
-from covertreex.cli import app, bench, doctor
+from covertreex import kernels
+from covertreex.cli import app, doctor
+from covertreex_bench import compare, workloads
+from covertreex_bench.commands import bench
+from covertreex_bench.speed import measure, peers, pictures, suites, verdicts
+from covertreex_bench.speed.entrants import DenseLimit, Entrant, Question, Run
 
 SMALL = ["--n", "200,400", "--k", "5", "--repeat", "1", "--threads", "2"]
 

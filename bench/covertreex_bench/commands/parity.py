@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from covertreex.cli import screen
+from covertreex.cli import display
 from covertreex.errors import InvalidInputError
 
 WorkloadName = enum.Enum(
@@ -62,8 +62,9 @@ def parity(
     Exit code 1 if bits, parity counters or a recall are not as they must be, or a counter is not zero though the
     settings switch off what it counts.
     """
-    from covertreex import compare, tables
+    from covertreex import tables
     from covertreex.cli import machine
+    from covertreex_bench import compare
 
     to_stdout = str(json_file) == "-"
     if report is not None:
@@ -78,12 +79,12 @@ def parity(
         workload.value, n=n, k=k, queries=queries, predecessors=predecessors, inducing=inducing
     )
     if rows is not None:
-        contenders, notes = compare.parse_contenders(screen.names(rows)), []
+        contenders, notes = compare.parse_contenders(display.names(rows)), []
     elif not matrix:
         contenders, notes = compare.parity_contenders()
 
     load = machine.load_average()
-    steps = screen.Steps()
+    steps = display.Steps()
     with steps.timed("factors", f"making the factors of {len(question.X):,} points"):
         tree = question.tree(threads)
     switches = None
@@ -108,15 +109,15 @@ def parity(
         workload=question,
         notes=notes,
         machine=machine_facts(contenders, threads, load),
-        command=screen.command_line(context),
+        command=display.command_line(context),
         factors_seconds=steps.took["factors"],
     )
-    audit.show(screen.console(stderr=to_stdout))
+    audit.show(display.console(stderr=to_stdout))
     if report is not None:
         with tables.replacing(report) as file:
             file.write(audit.markdown())
     if json_file is not None:
-        screen.write_json(audit.as_dict(), json_file)
+        display.write_json(audit.as_dict(), json_file)
     if comparison.problems:
         raise typer.Exit(1)
 
@@ -149,10 +150,10 @@ class Audit:
 
     Attributes
     ----------
-    comparison : covertreex.compare.Comparison
-    switches : list of covertreex.compare.Switch, or None
+    comparison : covertreex_bench.compare.Comparison
+    switches : list of covertreex_bench.compare.Switch, or None
         One for each run of a matrix; None for backends side by side.
-    workload : covertreex.workloads.Workload
+    workload : covertreex_bench.workloads.Workload
     notes : list of str
         What is left out, and why.
     machine : dict
@@ -179,14 +180,14 @@ class Audit:
             out.print(note)
         out.print()
         grid = self.results() if self.switches is None else self.matrix()
-        out.print(grid.on_screen(None if out.width >= screen.WIDE else -1))
+        out.print(grid.on_terminal(None if out.width >= display.WIDE else -1))
         out.print()
         for line in self.legend():
             out.print(line)
         for title, grid in self.disagreements():
             out.print()
             out.print(title, style="bold red")
-            out.print(grid.on_screen())
+            out.print(grid.on_terminal())
         if self.comparison.problems:
             out.print()
         for problem in self.comparison.problems:
@@ -287,12 +288,12 @@ class Audit:
 
     def legend(self):
         """Lines that say how to read the results."""
-        from covertreex.compare import SWITCHED_COUNTERS
+        from covertreex_bench.compare import SWITCHED_COUNTERS
 
         comparison = self.comparison
-        tree = screen.duration(comparison.tree_seconds)
+        tree = display.duration(comparison.tree_seconds)
         yield (
-            f"Off the clock: factors {screen.duration(self.factors_seconds)} s"
+            f"Off the clock: factors {display.duration(self.factors_seconds)} s"
             + (f", tree {tree} s" if comparison.tree_seconds is not None else "")
             + ", shared by all rows; loading and compiling."
         )
@@ -341,17 +342,17 @@ class Audit:
             rows.append(
                 [
                     run.contender.name,
-                    screen.duration(run.median_seconds),
+                    display.duration(run.median_seconds),
                     f"{run.median_seconds / comparison.gold.median_seconds:.2f}",
                     f"{run.queries_per_second:,.0f}",
-                    screen.share(run.recall),
+                    display.share(run.recall),
                     f"{run.evals_per_query:,.0f}",
                     "first" if run is comparison.reference else _sameness(run),
                     "first" if run is first_parity else counts,
-                    ", ".join(map(screen.duration, run.seconds)),
+                    ", ".join(map(display.duration, run.seconds)),
                 ]
             )
-        return screen.Grid(columns, rows)
+        return display.Grid(columns, rows)
 
     def matrix(self):
         """One row per switch."""
@@ -373,14 +374,14 @@ class Audit:
                     run.contender.name,
                     f"{run.evals_per_query:,.0f}",
                     f"{run.evals_per_query / base.evals_per_query:.2f}" if base.evals_per_query else "-",
-                    screen.duration(run.median_seconds),
+                    display.duration(run.median_seconds),
                     f"{run.median_seconds / base.median_seconds:.2f}",
                     "first" if run is self.comparison.reference else _sameness(run),
-                    screen.share(run.recall),
+                    display.share(run.recall),
                     _at_work(switch, run, base),
                 ]
             )
-        return screen.Grid(columns, rows)
+        return display.Grid(columns, rows)
 
     def disagreements(self):
         """(title, grid) for each run whose bits or counters are not as they must be."""
@@ -395,18 +396,18 @@ class Audit:
                 ["its distance", *map(repr, (*found.distances, found.oracle_distance))],
                 ["by the oracle", *map(repr, (*found.oracle_distances, found.oracle_distance))],
             ]
-            yield title, screen.Grid(columns, rows)
+            yield title, display.Grid(columns, rows)
         runs = {run.contender.name: run for run in self.comparison.runs}
         for found in self.comparison.counter_differences:
             one, other = (runs[name].result.telemetry.counters for name in (found.first, found.other))
             rows = [[name, f"{one[name]:,}", f"{other[name]:,}"] for name in one if one[name] != other[name]]
             rows.append([f"block {found.block}: {found.field}", *map(str, found.values)])
             columns = [("counter", "left"), (found.first, "right"), (found.other, "right")]
-            yield f"{found.other} and {found.first} count differently", screen.Grid(columns, rows)
+            yield f"{found.other} and {found.first} count differently", display.Grid(columns, rows)
 
     def counters(self):
         """Every counter of every row; in a matrix, of the rows of a named profile."""
-        from covertreex.compare import SWITCHED_COUNTERS
+        from covertreex_bench.compare import SWITCHED_COUNTERS
 
         runs = [
             run
@@ -421,7 +422,7 @@ class Audit:
 
         columns = [("counter", "left"), *((run.contender.name, "right") for run in runs)]
         names = runs[0].result.telemetry.counters
-        return screen.Grid(columns, [[name, *(cell(name, run) for run in runs)] for name in names])
+        return display.Grid(columns, [[name, *(cell(name, run) for run in runs)] for name in names])
 
     def settings(self):
         """The settings of each profile that took part."""
@@ -429,7 +430,7 @@ class Audit:
         profiles.pop("custom", None)
         fields = [name for name in next(iter(profiles.values())) if name != "profile"]
         columns = [("setting", "left"), *((name, "left") for name in profiles)]
-        return screen.Grid(
+        return display.Grid(
             columns, [[name, *(_plain(settings[name]) for settings in profiles.values())] for name in fields]
         )
 
@@ -443,7 +444,7 @@ class Audit:
             ["load", f"{here['load_before']} before the first run, {here['load_after']} after the last"],
             *([name, version] for name, version in here["versions"].items()),
         ]
-        return screen.Grid([("what", "left"), ("found", "left")], rows)
+        return display.Grid([("what", "left"), ("found", "left")], rows)
 
 
 def _sameness(run):

@@ -87,7 +87,7 @@ class Grid:
     columns: list
     rows: list
 
-    def on_screen(self, width=None):
+    def on_terminal(self, width=None):
         """A rich table of the first `width` columns."""
         table = plain_table(*self.columns[:width])
         for row in self.rows:

@@ -44,7 +44,7 @@ class Question:
 
     Attributes
     ----------
-    workload : covertreex.workloads.Workload
+    workload : covertreex_bench.workloads.Workload
     threads : int
     smaller : callable, optional
         Makes the same question in another n, from which the time of a slow entrant is foreseen.
@@ -219,7 +219,7 @@ class Engine(Entrant):
 
     Parameters
     ----------
-    contender : covertreex.compare.Contender
+    contender : covertreex_bench.compare.Contender
     counts : {'search', 'prepared', 'build'}
         What is timed: the first search of a tree whose factors are made, and all else not; a later search of the same
         tree, after `CoverTree.prepare`; or building and searching.

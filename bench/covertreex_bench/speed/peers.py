@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from covertreex import kernels
-from covertreex.benchmarks.entrants import BLOCK, Entrant, Run, on_pool
+from covertreex_bench.speed.entrants import BLOCK, Entrant, Run, on_pool
 
 _INSTALL = 'pip install "covertreex[bench]"'
 

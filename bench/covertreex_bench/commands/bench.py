@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from covertreex.cli import screen
+from covertreex.cli import display
 from covertreex.errors import InvalidInputError
 
 #: Version of the JSON files; a reader refuses others.
@@ -86,9 +86,9 @@ def bench(
     Exit code 1 if an exact row's recall is below 1, or a fast one's surely below its target.
     """
     from covertreex import parallel, tables
-    from covertreex.benchmarks import measure, pictures, suites
-    from covertreex.benchmarks.entrants import blas_threads
     from covertreex.cli import doctor, machine
+    from covertreex_bench.speed import measure, pictures, suites
+    from covertreex_bench.speed.entrants import blas_threads
 
     if name is None:
         _list_suites()
@@ -104,10 +104,10 @@ def bench(
     n_threads = parallel.thread_count(threads)
     chosen = _choose_series(suite, series)
     sizes = {one.name: _sizes(n, one, quick, k, inducing) for one in chosen}
-    contenders, taking_part, notes = suites.rows(suite, screen.names(rows), peers, quick)
+    contenders, taking_part, notes = suites.rows(suite, display.names(rows), peers, quick)
     small = suites.QUICK_INDUCING if quick and inducing is None else inducing
 
-    out, steps = screen.console(stderr=to_stdout), screen.Steps()
+    out, steps = display.console(stderr=to_stdout), display.Steps()
     load = machine.load_average()
     out.print(f"{suite.name}: {suite.summary}")
     here = machine.describe(threads)
@@ -147,7 +147,7 @@ def bench(
         "covertreex_bench": SCHEMA,
         "suite": suite.name,
         "summary": suite.summary,
-        "command": screen.command_line(context),
+        "command": display.command_line(context),
         "date": date.today().isoformat(),
         "machine": here,
         "options": {"repeat": repeat, "patience": patience, "audit": audit, "quick": quick, "k": k, "inducing": small},
@@ -158,14 +158,14 @@ def bench(
     result["problems"] = problems(result)
     out.print()
     if result["wanted"]:
-        out.print(wanted_grid(result["wanted"]).on_screen())
+        out.print(wanted_grid(result["wanted"]).on_terminal())
     for line in warnings(result):
         out.print(line)
     for problem in result["problems"]:
         out.print(f"FAILED: {problem}", style="bold red")
 
     if json_file is not None:
-        screen.write_json(result, json_file, indent=1)
+        display.write_json(result, json_file, indent=1)
     if png is not None:
         with tables.replacing(png, "wb") as file:
             pictures.draw(result, file)
@@ -182,12 +182,12 @@ PEER_PACKAGES = ("gpboost", "pynndescent", "scikit-learn", "pykdtree", "threadpo
 
 
 def _list_suites():
-    from covertreex.benchmarks import suites
+    from covertreex_bench.speed import suites
 
-    table = screen.plain_table(("suite", "left"), ("what it asks", "left"), ("on two cores,\nan estimate", "left"))
+    table = display.plain_table(("suite", "left"), ("what it asks", "left"), ("on two cores,\nan estimate", "left"))
     for suite in suites.SUITES.values():
         table.add_row(suite.name, suite.summary, suite.minutes)
-    out = screen.console()
+    out = display.console()
     out.print(table)
     out.print()
     out.print('Run one with "covertreex bench NAME", or in half a minute with "covertreex bench NAME --quick".')
@@ -240,7 +240,7 @@ def show_case(out, name, counts, case):
     """Print one case to the console `out`: a title, a table, and remarks."""
     out.print(case_title(name, case), style="bold")
     grid = case_grid(case, counts)
-    out.print(grid.on_screen(None if out.width >= screen.WIDE else -1))
+    out.print(grid.on_terminal(None if out.width >= display.WIDE else -1))
     for line in case_remarks(case):
         out.print(line)
 
@@ -254,7 +254,7 @@ def case_title(name, case):
 
 def case_grid(case, counts):
     """One row per entrant; the last column is for wide screens."""
-    from covertreex.benchmarks import verdicts
+    from covertreex_bench.speed import verdicts
 
     found = [verdicts.ratios(case, row) for row in case["rows"]]
     wanted = ("peer",) if counts == "build" else ("numpy", "gpboost")
@@ -278,16 +278,16 @@ def case_grid(case, counts):
         rows.append(
             [
                 row["row"],
-                screen.duration(row["prepare_seconds"]),
-                part + screen.duration(row["seconds"]),
+                display.duration(row["prepare_seconds"]),
+                part + display.duration(row["seconds"]),
                 _ratio(one["dense"]),
                 *("" if row["kind"] == "limit" else _ratio(one[key]) for key, _ in compared),
-                screen.share(row["recall"])[:7] if known else none,
-                screen.share(row["recall_interval"][0])[:7] if known else "",
-                ", ".join(map(screen.duration, row["all_seconds"])),
+                display.share(row["recall"])[:7] if known else none,
+                display.share(row["recall_interval"][0])[:7] if known else "",
+                ", ".join(map(display.duration, row["all_seconds"])),
             ]
         )
-    return screen.Grid(columns, rows)
+    return display.Grid(columns, rows)
 
 
 def _ratio(value):
@@ -307,7 +307,7 @@ def case_remarks(case):
 
 def judge(result):
     """What is wanted of the suite of `result`, beside what it measured."""
-    from covertreex.benchmarks import suites, verdicts
+    from covertreex_bench.speed import suites, verdicts
 
     suite = suites.SUITES[result["suite"]]
     series = {one.name: one for one in suite.series}
@@ -328,10 +328,10 @@ def wanted_grid(wanted):
     for one in wanted:
         measured = one["measured_text"]
         if measured and one["recall"] is not None:
-            measured += f", recall {screen.share(one['recall'])}"
+            measured += f", recall {display.share(one['recall'])}"
         measured += f"; {one['why']}" if measured and one["why"] else one["why"]
         rows.append([one["verdict"], f"{one['series']}, {one['row']}", one["wanted"], measured])
-    return screen.Grid(columns, rows)
+    return display.Grid(columns, rows)
 
 
 def warnings(result):
@@ -353,7 +353,7 @@ def problems(result):
             for row in case["rows"]:
                 if row["kind"] != "engine" or row["recall"] is None:
                     continue
-                where = f"{row['row']}, {series['name']}, n = {case['n']:,}: recall {screen.share(row['recall'])}"
+                where = f"{row['row']}, {series['name']}, n = {case['n']:,}: recall {display.share(row['recall'])}"
                 target = row["recall_target"]
                 if target == 1.0 and row["recall"] < 1.0:
                     found.append(f"{where}, and must be 1.")

@@ -4,9 +4,9 @@ import time
 
 import numpy as np
 
-from covertreex.benchmarks.entrants import BLOCK
 from covertreex.oracle import DenseOracle
 from covertreex.results import recall_interval
+from covertreex_bench.speed.entrants import BLOCK
 
 #: Seconds that one run of brute force, or of the dense limit, may take by default.
 SAMPLE_SECONDS = 4.0

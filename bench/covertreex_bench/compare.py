@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from covertreex import driver, registry, workloads
-from covertreex.covertree import SearchResult, recall_interval
+from covertreex import driver, registry
+from covertreex.covertree import SearchResult
 from covertreex.errors import BackendError, InvalidInputError
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 from covertreex.telemetry import UNEQUAL_FIELDS
+from covertreex_bench import workloads
 
 #: What is compared by default; a backend that is not installed is left out, unless it ships with covertreex.
 DEFAULT_ROWS = ("numba/gold", "numba/parity", "cython/parity", "cython/exact", "rust/parity", "rust/exact")
@@ -415,7 +416,7 @@ def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, ind
     Parameters
     ----------
     name : {'gold', 'vif', 'cities', 'rough', 'euclidean'}
-        'euclidean' has gold's points without a kernel; the others are those of `covertreex.workloads`.
+        'euclidean' has gold's points without a kernel; the others are those of `covertreex_bench.workloads`.
     n, k, inducing : int, optional
         By default the workload's own; of the cities, the first n.
     queries : int
@@ -466,32 +467,6 @@ def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, ind
         queries=np.random.default_rng(43).integers(0, len(found.X), size=queries),
         predecessors=found.predecessors if predecessors is None else predecessors,
     )
-
-
-def audit(tree, indices, rows, *, predecessor_mode=False, sample=1000):
-    """Recall of a random sample of answered rows against the dense oracle.
-
-    Parameters
-    ----------
-    tree : CoverTree
-    indices : ndarray, shape (q, k), int64
-    rows : ndarray, shape (q,), int64
-        The rows of X that were asked about.
-    predecessor_mode : bool
-    sample : int
-        How many are checked; drawn by ``default_rng(0)``.
-
-    Returns
-    -------
-    recall : float
-    interval : tuple of float
-        95 %, as of `covertreex.results.recall_interval`.
-    checked : int
-        Rows in the sample.
-    """
-    draw = np.random.default_rng(0).permutation(len(rows))[:sample]
-    hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
-    return *recall_interval(*hits), len(draw)
 
 
 def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=None, repeat=1, on_step=None):

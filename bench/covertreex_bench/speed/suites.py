@@ -4,10 +4,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from covertreex import compare, registry, workloads
-from covertreex.benchmarks.entrants import Change, DenseLimit, Engine, FirstSolve, Question, Steps
-from covertreex.benchmarks.peers import PEERS
+from covertreex import registry
 from covertreex.errors import InvalidInputError
+from covertreex_bench import compare, workloads
+from covertreex_bench.speed.entrants import Change, DenseLimit, Engine, FirstSolve, Question, Steps
+from covertreex_bench.speed.peers import PEERS
 
 #: Changes of kernel parameters in the suite `optimiser`, and their size in the logarithm of the lengthscale.
 CHANGES, CHANGE = 20, 0.03
@@ -295,7 +296,7 @@ def rows(suite, names=None, with_peers=True, quick=False):
 
     Returns
     -------
-    contenders : list of covertreex.compare.Contender or None
+    contenders : list of covertreex_bench.compare.Contender or None
         None for those that each series has by default.
     peers : list of Entrant
     notes : list of str
@@ -348,7 +349,7 @@ def entrants(series, contenders, peers):
     Parameters
     ----------
     series : Series
-    contenders : list of covertreex.compare.Contender or None
+    contenders : list of covertreex_bench.compare.Contender or None
         None for the series' own profiles on the default backend.
     peers : list of Entrant
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from covertreex.cli import bench, screen
+from covertreex.cli import display
 from covertreex.errors import InvalidInputError
+from covertreex_bench.commands import bench
 
 
 def report(
@@ -24,12 +25,12 @@ def report(
     same question in the same size, the one named later counts. Needs matplotlib.
     """
     from covertreex import tables
-    from covertreex.benchmarks import pictures
+    from covertreex_bench.speed import pictures
 
     tables.check_output(output, (".md",))
     suites = merge([read(path) for path in files])
     pictures.check_matplotlib()
-    page = Page(suites, output.stem, screen.command_line(context))
+    page = Page(suites, output.stem, display.command_line(context))
     for suite in suites:
         with tables.replacing(output.with_name(page.picture(suite)), "wb") as file:
             pictures.draw(suite, file)
@@ -52,7 +53,7 @@ def read(path):
     InvalidInputError
         If it cannot be read, or is something else.
     """
-    from covertreex.benchmarks import suites
+    from covertreex_bench.speed import suites
 
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -73,7 +74,7 @@ def read(path):
 
 def merge(results):
     """One result per suite, in the order of the suites; their ``runs`` are the results that it was made of."""
-    from covertreex.benchmarks import suites
+    from covertreex_bench.speed import suites
 
     merged = []
     for suite in suites.SUITES.values():
@@ -152,7 +153,9 @@ class Page:
         """Every figure that is wanted of the suites."""
         columns = [("suite", "left"), *bench.wanted_grid([]).columns]
         rows = [[suite["suite"], *row] for suite in self.suites for row in bench.wanted_grid(suite["wanted"]).rows]
-        return screen.Grid(columns, [[f"**{cell}**" if i == 1 else cell for i, cell in enumerate(row)] for row in rows])
+        return display.Grid(
+            columns, [[f"**{cell}**" if i == 1 else cell for i, cell in enumerate(row)] for row in rows]
+        )
 
     def section(self, suite):
         """A suite: its picture, and for each question the largest size in full, and times by size."""
@@ -185,7 +188,7 @@ class Page:
             for row in case["rows"]
             if row["note"]
         }
-        return screen.Grid([("row", "left"), ("what it is", "left")], [list(pair) for pair in notes.items()])
+        return display.Grid([("row", "left"), ("what it is", "left")], [list(pair) for pair in notes.items()])
 
     def machine(self):
         """The machines of all runs; one column for each that differs."""
@@ -210,7 +213,7 @@ class Page:
         ]
         if loads:
             rows.append(["load before a run", f"{min(loads)} to {max(loads)}", *[""] * (len(found) - 1)])
-        return screen.Grid(columns, rows)
+        return display.Grid(columns, rows)
 
 
 def kernel_text(case):
@@ -230,7 +233,7 @@ def by_size(series):
         if row is None:
             return "-"
         part = "~" if row["measured_share"] < 1.0 else ""
-        recall = f" ({screen.share(row['recall'])[:7]})" if row["recall"] is not None else ""
-        return part + screen.duration(row["seconds"]) + recall
+        recall = f" ({display.share(row['recall'])[:7]})" if row["recall"] is not None else ""
+        return part + display.duration(row["seconds"]) + recall
 
-    return screen.Grid(columns, [[name, *(cell(case, name) for case in series["cases"])] for name in names])
+    return display.Grid(columns, [[name, *(cell(case, name) for case in series["cases"])] for name in names])
