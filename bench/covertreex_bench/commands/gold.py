@@ -7,6 +7,7 @@ import typer
 
 from covertreex.cli import display
 from covertreex.cli.display import KERNEL_LIST, KernelName
+from covertreex_bench.writing import write_json
 
 
 def gold(
@@ -42,7 +43,7 @@ def gold(
     """
     from covertreex import tables
     from covertreex.cli import machine
-    from covertreex_bench import compare, workloads
+    from covertreex_bench import compare, conditions, workloads
 
     to_stdout = str(json_file) == "-"
     for path in (None if to_stdout else json_file, telemetry):
@@ -64,12 +65,7 @@ def gold(
     )
     here = machine.describe(threads)
     shape = {"n": n, "d": workload.X.shape[1], "m": inducing, "k": k, "queries": queries, "predecessors": predecessors}
-    for line in (
-        f"gold workload: n = {n:,}, d = {shape['d']}, {workload.metric['kernel']}, m = {inducing:,} inducing points, "
-        f"k = {k}{', predecessors' if predecessors else ''}, {queries:,} queries",
-        f"machine: {machine.line(here)}",
-        *notes,
-    ):
+    for line in (_question(workload, shape), f"machine: {conditions.line(here)}", *notes):
         out.print(line)
 
     with steps.timed("factors", f"making the factors of {n:,} points"):
@@ -86,8 +82,29 @@ def gold(
     )
     steps("done")
 
+    _show(out, comparison, steps.took["factors"], tree, repeat)
+    if json_file is not None:
+        write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
+    if telemetry is not None:
+        with tables.replacing(telemetry) as file:
+            file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)
+    if comparison.problems:
+        raise typer.Exit(1)
+
+
+def _question(workload, shape):
+    """The workload in a line."""
+    return (
+        f"gold workload: n = {shape['n']:,}, d = {shape['d']}, {workload.metric['kernel']}, "
+        f"m = {shape['m']:,} inducing points, k = {shape['k']}{', predecessors' if shape['predecessors'] else ''}, "
+        f"{shape['queries']:,} queries"
+    )
+
+
+def _show(out, comparison, factors_seconds, tree, repeat):
+    """Print table, remarks and verdict to the console `out`."""
     out.print()
-    out.print(_table(comparison, steps.took["factors"]))
+    out.print(_table(comparison, factors_seconds))
     out.print()
     for line in _remarks(comparison, tree, repeat):
         out.print(line)
@@ -96,14 +113,6 @@ def gold(
         out.print(f"FAILED: {problem}", style="bold red")
     if not problems:
         out.print("All rows agree: " + comparison.verdict, style="green")
-
-    if json_file is not None:
-        display.write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
-    if telemetry is not None:
-        with tables.replacing(telemetry) as file:
-            file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)
-    if problems:
-        raise typer.Exit(1)
 
 
 def _table(comparison, factors_seconds):

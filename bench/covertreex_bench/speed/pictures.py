@@ -47,7 +47,7 @@ def draw(result, file):
     Parameters
     ----------
     result : dict
-        As `covertreex_bench.commands.report.read` takes it.
+        As `covertreex_bench.speed.results.read` takes it.
     file : path or binary file
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

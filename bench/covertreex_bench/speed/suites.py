@@ -106,7 +106,7 @@ def _workload(name, **changes):
     """A function of n that makes a workload about all points, but for `changes`."""
 
     def make(n):
-        return replace(compare.make_workload(name, n=n, **changes), queries=None)
+        return replace(workloads.make_workload(name, n=n, **changes), queries=None)
 
     return make
 
@@ -147,7 +147,12 @@ SUITES = {
             "32,768 points, RBF, 512 inducing points, k = 50: 1,024 queries prepared, and all predecessors",
             (
                 Series(
-                    _QUERIES, lambda n: compare.make_workload("gold", n=n), (32_768,), (4_096,), "prepared", ("exact",)
+                    _QUERIES,
+                    lambda n: workloads.make_workload("gold", n=n),
+                    (32_768,),
+                    (4_096,),
+                    "prepared",
+                    ("exact",),
                 ),
                 Series(_PREDECESSORS, _workload("gold", predecessors=True), (4_096, 8_192, 16_384, 32_768), _QUICK),
             ),
