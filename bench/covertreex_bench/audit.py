@@ -1,11 +1,13 @@
 """The audit of gold and parity: a comparison of backends or switches, on the terminal, as Markdown and as JSON."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 
 from covertreex.cli import display
 from covertreex_bench import conditions
-from covertreex_bench.compare import SWITCHED_COUNTERS
+from covertreex_bench.compare import SWITCHED_COUNTERS, Comparison, Run, Switch
+from covertreex_bench.workloads import Workload
 from covertreex_bench.writing import WIDE, Grid
 
 
@@ -26,15 +28,15 @@ class Audit:
     factors_seconds : float
     """
 
-    comparison: object
-    switches: list | None
-    workload: object
-    notes: list
+    comparison: Comparison
+    switches: list[Switch] | None
+    workload: Workload
+    notes: list[str]
     machine: dict
     command: str
     factors_seconds: float
 
-    def show(self, out):
+    def show(self, out) -> None:
         """Print everything to the console `out`."""
         here = self.machine
         out.print(self.question())
@@ -58,7 +60,7 @@ class Audit:
         if not self.comparison.problems:
             out.print(self.verdict(), style="green")
 
-    def markdown(self):
+    def markdown(self) -> str:
         """The report."""
         what = "Backends side by side" if self.switches is None else "One switch at a time, from parity to gold"
         problems = self.comparison.problems
@@ -85,7 +87,7 @@ class Audit:
         ]
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """The same as a dictionary that can become JSON."""
         comparison, workload = self.comparison, self.workload
         kernel = workload.metric.get("kernel")
@@ -122,7 +124,7 @@ class Audit:
             "problems": comparison.problems,
         }
 
-    def question(self):
+    def question(self) -> str:
         """The workload in one line."""
         n, d = self.workload.X.shape
         kernel, inducing = self.workload.metric.get("kernel"), self.workload.metric.get("inducing")
@@ -134,22 +136,22 @@ class Audit:
             f"{len(self.workload.queries):,} queries{', predecessors' if self.workload.predecessors else ''}"
         )
 
-    def verdict(self):
+    def verdict(self) -> str:
         """What holds, if there is no problem."""
         if self.switches is None:
             return f"All rows agree: {self.comparison.verdict}"
         return f"No switch changes what it must not: {self.comparison.verdict}"
 
-    def has_gold(self):
+    def has_gold(self) -> bool:
         """Whether a row is of the gold profile."""
         return self.comparison.gold.contender.settings.profile == "gold"
 
-    def base(self, number):
+    def base(self, number: int) -> Run:
         """The run with which that of switch `number` is compared."""
         name = self.switches[number].base
         return next(run for run in self.comparison.runs if run.contender.name == name)
 
-    def legend(self):
+    def legend(self) -> Iterator[str]:
         """Lines that say how to read the results."""
         comparison = self.comparison
         tree = display.duration(comparison.tree_seconds)
@@ -182,7 +184,7 @@ class Audit:
         names = " and ".join(run.contender.name for run in named)
         yield f"Off under {names}, and counted zero times: {', '.join(off)}."
 
-    def results(self):
+    def results(self) -> Grid:
         """One row per contender."""
         comparison = self.comparison
         columns = [
@@ -215,7 +217,7 @@ class Audit:
             )
         return Grid(columns, rows)
 
-    def matrix(self):
+    def matrix(self) -> Grid:
         """One row per switch."""
         columns = [
             ("switch", "left"),
@@ -244,7 +246,7 @@ class Audit:
             )
         return Grid(columns, rows)
 
-    def disagreements(self):
+    def disagreements(self) -> Iterator[tuple[str, Grid]]:
         """(title, grid) for each run whose bits or counters are not as they must be."""
         for found in self.comparison.differences:
             title = (
@@ -266,7 +268,7 @@ class Audit:
             columns = [("counter", "left"), (found.first, "right"), (found.other, "right")]
             yield f"{found.other} and {found.first} count differently", Grid(columns, rows)
 
-    def counters(self):
+    def counters(self) -> Grid:
         """Every counter of every row; in a matrix, of the rows of a named profile."""
         runs = [
             run
@@ -283,7 +285,7 @@ class Audit:
         names = runs[0].result.telemetry.counters
         return Grid(columns, [[name, *(cell(name, run) for run in runs)] for name in names])
 
-    def settings(self):
+    def settings(self) -> Grid:
         """The settings of each profile that took part."""
         profiles = {run.contender.settings.profile: asdict(run.contender.settings) for run in self.comparison.runs}
         profiles.pop("custom", None)
@@ -291,7 +293,7 @@ class Audit:
         columns = [("setting", "left"), *((name, "left") for name in profiles)]
         return Grid(columns, [[name, *(_plain(settings[name]) for settings in profiles.values())] for name in fields])
 
-    def machine_grid(self):
+    def machine_grid(self) -> Grid:
         """The machine, and what is installed."""
         here = self.machine
         rows = [

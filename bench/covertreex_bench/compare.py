@@ -1,13 +1,15 @@
 """Running one question on several backends and profiles, and saying whether they agree, to the bit."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from covertreex import driver, registry
-from covertreex.covertree import SearchResult
+from covertreex.covertree import CoverTree, SearchResult
 from covertreex.errors import BackendError, InvalidInputError
+from covertreex.payload import PayloadStore
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 from covertreex.telemetry import UNEQUAL_FIELDS
 
@@ -41,7 +43,7 @@ class Contender:
     label: str = ""
 
     @property
-    def name(self):
+    def name(self) -> str:
         """str: the label, or ``backend/profile``."""
         return self.label or f"{self.backend}/{self.settings.profile}"
 
@@ -69,14 +71,14 @@ class Run:
 
     contender: Contender
     result: SearchResult
-    seconds: tuple
+    seconds: tuple[float, ...]
     first_call_seconds: float
     recall: float
     same_bits: bool
     same_counters: bool | None
 
     @property
-    def leaks(self):
+    def leaks(self) -> dict[str, int]:
         """dict of str to int: counters that are not zero though the settings have switched off what they count."""
         counters = self.result.telemetry.counters
         return {
@@ -86,21 +88,21 @@ class Run:
         }
 
     @property
-    def median_seconds(self):
+    def median_seconds(self) -> float:
         """float: median of `seconds`."""
         return float(np.median(self.seconds))
 
     @property
-    def queries_per_second(self):
+    def queries_per_second(self) -> float:
         """float: at the median time."""
         return len(self.result.indices) / self.median_seconds
 
     @property
-    def evals_per_query(self):
+    def evals_per_query(self) -> float:
         """float: distance evaluations per query."""
         return self.result.telemetry.counters["distance_evals"] / max(1, len(self.result.indices))
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """The figures, as a dictionary that can become JSON."""
         return {
             "backend": self.contender.backend,
@@ -195,23 +197,23 @@ class Comparison:
         One for each parity run whose counters differ.
     """
 
-    runs: tuple
+    runs: tuple[Run, ...]
     tree_seconds: float | None
-    differences: tuple
-    counter_differences: tuple
+    differences: tuple[Difference, ...]
+    counter_differences: tuple[CounterDifference, ...]
 
     @property
-    def reference(self):
+    def reference(self) -> Run:
         """Run: the first with exact settings, or the first of all; bits are compared with it."""
         return self.runs[_reference([run.contender for run in self.runs])]
 
     @property
-    def gold(self):
+    def gold(self) -> Run:
         """Run: the first of the gold profile, or the reference; times are compared with it."""
         return next((run for run in self.runs if run.contender.settings.profile == "gold"), self.reference)
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """str: what holds for all runs, if there are no `problems`."""
         exact = [run for run in self.runs if not run.contender.settings.approximate]
         parity = [run for run in self.runs if run.same_counters is not None]
@@ -225,7 +227,7 @@ class Comparison:
         return ", ".join(parts) + "."
 
     @property
-    def problems(self):
+    def problems(self) -> list[str]:
         """list of str: everything that is not as it must be; empty if all agree and are right."""
         found = [
             f"{run.contender.name} has recall {run.recall:.9g} against the dense oracle"
@@ -243,7 +245,7 @@ class Comparison:
         return found
 
 
-def parse_contenders(names):
+def parse_contenders(names: Sequence[str]) -> list[Contender]:
     """Contenders from names such as ``cython/parity``.
 
     Parameters
@@ -278,7 +280,7 @@ def parse_contenders(names):
     return found
 
 
-def default_contenders():
+def default_contenders() -> tuple[list[Contender], list[str]]:
     """The contenders of `DEFAULT_ROWS` whose backend is installed, and why others are left out.
 
     Returns
@@ -299,7 +301,7 @@ def default_contenders():
     return parse_contenders(names), notes
 
 
-def parity_contenders():
+def parity_contenders() -> tuple[list[Contender], list[str]]:
     """Gold, and every backend of `DEFAULT_ROWS` that is installed under parity settings; and notes, for people.
 
     Returns
@@ -336,7 +338,7 @@ class Switch:
     shows: str = ""
 
 
-def switches(backend, payload):
+def switches(backend: str, payload: PayloadStore) -> tuple[list[Switch], list[str]]:
     """From parity to gold, each setting flipped alone; then all of gold's, the approximate ones, and the screens.
 
     Parameters
@@ -406,7 +408,17 @@ def switches(backend, payload):
     return chosen, notes
 
 
-def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=None, repeat=1, on_step=None):
+def compare(
+    tree: CoverTree,
+    queries: np.ndarray,
+    k: int,
+    contenders: Sequence[Contender],
+    *,
+    predecessor_mode: bool = False,
+    n_threads: int | None = None,
+    repeat: int = 1,
+    on_step: Callable[[str], None] | None = None,
+) -> Comparison:
     """Ask all contenders the same, time them, and compare their answers.
 
     Each contender first answers one query off the clock, so that no time includes loading or compiling. Repeated runs

@@ -1,11 +1,12 @@
 """The conditions under which figures were measured: the machine, what is installed on it, and what else it did."""
 
 import os
+from collections.abc import Iterable, Iterator
 
 from covertreex.cli import doctor, machine
 
 
-def load_average():
+def load_average() -> float | None:
     """Processes that wanted a core during the last minute, on average; None where that is not known."""
     try:
         return round(os.getloadavg()[0], 2)
@@ -13,7 +14,7 @@ def load_average():
         return None
 
 
-def facts(threads, load, packages):
+def facts(threads: int | None, load: float | None, packages: Iterable[str]) -> dict:
     """What there is to know about the machine after the last run, as a dictionary that can become JSON.
 
     Parameters
@@ -37,7 +38,7 @@ def facts(threads, load, packages):
     }
 
 
-def hardware(found):
+def hardware(found: dict) -> Iterator[tuple[str, str]]:
     """(name, value) pairs of what `facts` found, but for versions and loads."""
     yield "processor", found["processor"]
     yield "cores", f"{found['usable_cores']} usable of {found['cores']}; {found['threads']} threads used"
@@ -48,7 +49,7 @@ def hardware(found):
     yield "system", found["system"]
 
 
-def line(found):
+def line(found: dict) -> str:
     """What `covertreex.cli.machine.describe` found, as one line for people."""
     cores = f"{found['usable_cores']} cores" + (
         f" of {found['cores']}" if found["usable_cores"] != found["cores"] else ""

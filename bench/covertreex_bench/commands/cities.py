@@ -2,9 +2,12 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from covertreex_bench.workloads import Cities
 
 
 def cities(
@@ -30,7 +33,7 @@ def cities(
     typer.echo(f"covertreex neighbors {output} --lat latitude --lon longitude --predecessors --order random")
 
 
-def write_cities(path, cities):
+def write_cities(path: Path | str, cities: "Cities") -> None:
     """Write `covertreex_bench.workloads.Cities` as CSV: name, latitude, longitude.
 
     Raises

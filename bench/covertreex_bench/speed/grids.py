@@ -1,5 +1,7 @@
 """What was measured, as tables and lines for terminals and Markdown."""
 
+from collections.abc import Iterator
+
 from covertreex.cli import display
 from covertreex_bench.speed import verdicts
 from covertreex_bench.writing import WIDE, Grid
@@ -24,7 +26,7 @@ TIMES_MEAN = {
 }
 
 
-def show_case(out, name, counts, case):
+def show_case(out, name: str, counts: str, case: dict) -> None:
     """Print one case to the console `out`: a title, a table, and remarks."""
     out.print(case_title(name, case), style="bold")
     grid = case_grid(case, counts)
@@ -33,14 +35,14 @@ def show_case(out, name, counts, case):
         out.print(line)
 
 
-def case_title(name, case):
+def case_title(name: str, case: dict) -> str:
     """The question in one line."""
     facts = [f"d = {case['d']}", f"m = {case['m']}" if case["m"] else "", f"k = {case['k']}"]
     listed = ", ".join([f"n = {case['n']:,}", *(fact for fact in facts if fact and fact not in name)])
     return f"{name}: {listed}; {case['pairs'] / 1e6:,.1f} million pairs"
 
 
-def case_grid(case, counts):
+def case_grid(case: dict, counts: str) -> Grid:
     """One row per entrant; the last column is for wide screens."""
     found = [verdicts.ratios(case, row) for row in case["rows"]]
     wanted = ("peer",) if counts == "build" else ("numpy", "gpboost")
@@ -82,7 +84,7 @@ def _ratio(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def case_remarks(case):
+def case_remarks(case: dict) -> Iterator[str]:
     """Lines that say what was measured on a part, and who was left out."""
     parts = [f"{row['row']} {row['measured_share']:.1%}" for row in case["rows"] if row["measured_share"] < 1.0]
     if parts:
@@ -91,7 +93,7 @@ def case_remarks(case):
         yield f"{left['row']} is left out: {left['why']}."
 
 
-def wanted_grid(wanted):
+def wanted_grid(wanted: list[dict]) -> Grid:
     """One row per figure that is wanted."""
     columns = [("verdict", "left"), ("question, row", "left"), ("wanted", "left"), ("measured", "left")]
     rows = []
@@ -104,14 +106,14 @@ def wanted_grid(wanted):
     return Grid(columns, rows)
 
 
-def kernel_text(case):
+def kernel_text(case: dict) -> str:
     """Kernel and number of queries, as a sentence."""
     kernel = f"`{case['kernel']}`" if case["kernel"] else "Euclidean distance"
     which = "among its predecessors" if case["predecessors"] else "among all points"
     return f"{kernel}; {case['queries']:,} queries, each {which}."
 
 
-def by_size(series):
+def by_size(series: dict) -> Grid:
     """Seconds and recall of every row, a column for each n."""
     names = list(dict.fromkeys(row["row"] for case in series["cases"] for row in case["rows"]))
     columns = [("row", "left"), *((f"n = {case['n']:,}", "right") for case in series["cases"])]

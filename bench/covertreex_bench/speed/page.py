@@ -1,5 +1,6 @@
 """The page of performance: what suites measured, in Markdown."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from covertreex_bench import conditions
@@ -20,15 +21,15 @@ class Page:
     command : str
     """
 
-    suites: list
+    suites: list[dict]
     stem: str
     command: str
 
-    def picture(self, suite):
+    def picture(self, suite: dict) -> str:
         """Name of a suite's picture."""
         return f"{self.stem}-{suite['suite']}.png"
 
-    def markdown(self):
+    def markdown(self) -> str:
         """The page."""
         parts = [
             ["# Performance"],
@@ -56,13 +57,13 @@ class Page:
         parts += [["## Rows"], self.rows().markdown(), ["## Machine"], self.machine().markdown()]
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
-    def wanted(self):
+    def wanted(self) -> Grid:
         """Every figure that is wanted of the suites."""
         columns = [("suite", "left"), *grids.wanted_grid([]).columns]
         rows = [[suite["suite"], *row] for suite in self.suites for row in grids.wanted_grid(suite["wanted"]).rows]
         return Grid(columns, [[f"**{cell}**" if i == 1 else cell for i, cell in enumerate(row)] for row in rows])
 
-    def section(self, suite):
+    def section(self, suite: dict) -> Iterator[Iterable[str]]:
         """A suite: its picture, and for each question the largest size in full, and times by size."""
         commands = [f"{run['command']}    # {run['date']}" for run in suite["runs"]]
         yield [f"## {suite['suite']}"]
@@ -83,7 +84,7 @@ class Page:
                 yield ["Seconds, and recall, by n:"]
                 yield grids.by_size(series).markdown()
 
-    def rows(self):
+    def rows(self) -> Grid:
         """What people must know about a row's figures."""
         notes = {
             row["row"]: row["note"]
@@ -95,7 +96,7 @@ class Page:
         }
         return Grid([("row", "left"), ("what it is", "left")], [list(pair) for pair in notes.items()])
 
-    def machine(self):
+    def machine(self) -> Grid:
         """The machines of all runs; one column for each that differs."""
         found = []
         for run in (run for suite in self.suites for run in suite["runs"]):

@@ -1,6 +1,7 @@
 """What a run of a suite measured: a dictionary that can become JSON, what is wrong with it, and files of them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from covertreex.cli import display
@@ -14,7 +15,7 @@ SCHEMA = 1
 BUSY = 0.5
 
 
-def judge(result):
+def judge(result: dict) -> list[dict]:
     """What is wanted of the suite of `result`, beside what it measured."""
     suite = suites.SUITES[result["suite"]]
     series = {one.name: one for one in suite.series}
@@ -28,7 +29,7 @@ def judge(result):
     ]
 
 
-def warnings(result):
+def warnings(result: dict) -> Iterator[str]:
     """What makes figures worth less than they look."""
     load = result["machine"]["load_before"]
     if result["options"]["quick"]:
@@ -39,7 +40,7 @@ def warnings(result):
         yield "threadpoolctl is not installed: BLAS used as many threads as it liked."
 
 
-def problems(result):
+def problems(result: dict) -> list[str]:
     """What is not as it must be, whatever the speed."""
     found = []
     for series in result["series"]:
@@ -56,7 +57,7 @@ def problems(result):
     return found
 
 
-def read(path):
+def read(path: Path | str) -> dict:
     """The result in a file of ``covertreex bench --json``.
 
     Raises
@@ -81,7 +82,7 @@ def read(path):
     return found
 
 
-def merge(results):
+def merge(results: list[dict]) -> list[dict]:
     """One result per suite, in the order of the suites; their ``runs`` are the results that it was made of."""
     merged = []
     for suite in suites.SUITES.values():

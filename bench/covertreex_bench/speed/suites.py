@@ -1,5 +1,6 @@
 """The suites of ``covertreex bench``: what is asked in which sizes, who answers, and what figures are wanted."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -7,8 +8,10 @@ import numpy as np
 from covertreex import registry
 from covertreex.errors import InvalidInputError
 from covertreex_bench import compare, workloads
-from covertreex_bench.speed.entrants import Change, DenseLimit, Engine, FirstSolve, Question, Steps
+from covertreex_bench.compare import Contender
+from covertreex_bench.speed.entrants import Change, DenseLimit, Engine, Entrant, FirstSolve, Question, Steps
 from covertreex_bench.speed.peers import PEERS
+from covertreex_bench.workloads import Workload
 
 #: Changes of kernel parameters in the suite `optimiser`, and their size in the logarithm of the lengthscale.
 CHANGES, CHANGE = 20, 0.03
@@ -40,7 +43,7 @@ class Wanted:
     bound: float
 
     @property
-    def least(self):
+    def least(self) -> bool:
         """bool: whether `bound` is the least that is wanted."""
         return self.measure in ("numpy", "gpboost", "peer")
 
@@ -64,11 +67,11 @@ class Series:
     """
 
     name: str
-    make: object
-    sizes: tuple
-    quick: tuple
+    make: Callable[[int], Workload]
+    sizes: tuple[int, ...]
+    quick: tuple[int, ...]
     counts: str = "search"
-    profiles: tuple = ("exact", "fast")
+    profiles: tuple[str, ...] = ("exact", "fast")
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,12 @@ class Suite:
 
     name: str
     summary: str
-    series: tuple
+    series: tuple[Series, ...]
     minutes: str
-    wanted: tuple = ()
-    peers: tuple = ("numpy", "blocked", "gpboost", "pynndescent")
+    wanted: tuple[Wanted, ...] = ()
+    peers: tuple[str, ...] = ("numpy", "blocked", "gpboost", "pynndescent")
     repeat: int = 3
-    needs: dict = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
 
 
 def _workload(name, **changes):
@@ -240,7 +243,7 @@ SUITES = {
 }
 
 
-def get(name):
+def get(name: str) -> Suite:
     """The suite called `name`.
 
     Raises
@@ -261,14 +264,14 @@ def get(name):
     return suite
 
 
-def missing(needs):
+def missing(needs: dict[str, str]) -> list[tuple[str, str]]:
     """(module, how to get it) of those of `needs` that are not installed."""
     from importlib.util import find_spec
 
     return [(module, how) for module, how in needs.items() if find_spec(module) is None]
 
 
-def question(series, n, threads, k=None, inducing=None):
+def question(series: Series, n: int, threads: int, k: int | None = None, inducing: int | None = None) -> Question:
     """The `Question` of one size.
 
     Parameters
@@ -286,7 +289,9 @@ def question(series, n, threads, k=None, inducing=None):
     return Question(workload, threads, lambda other: question(series, other, threads, k, inducing))
 
 
-def rows(suite, names=None, with_peers=True, quick=False):
+def rows(
+    suite: Suite, names: Sequence[str] | None = None, with_peers: bool = True, quick: bool = False
+) -> tuple[list[Contender] | None, list[Entrant], list[str]]:
     """Who takes part in a suite.
 
     Parameters
@@ -342,13 +347,13 @@ def rows(suite, names=None, with_peers=True, quick=False):
     return contenders, peers, notes
 
 
-def default_backend():
+def default_backend() -> str:
     """Name of the first backend of `registry.PREFERENCE` that works."""
     works = {info.name for info in registry.list_backends() if info.status == "ok"}
     return next((name for name in registry.PREFERENCE if name in works), registry.PREFERENCE[0])
 
 
-def entrants(series, contenders, peers):
+def entrants(series: Series, contenders: list[Contender] | None, peers: list[Entrant]) -> list[Entrant]:
     """The dense limit, covertreex's rows and the peers', in this order.
 
     Parameters
