@@ -5,6 +5,7 @@ Commands of other packages are found through the entry points `covertreex.comman
 Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot be carried out as given.
 """
 
+from functools import cached_property
 from importlib import metadata
 from typing import Annotated
 
@@ -18,12 +19,17 @@ from covertreex.errors import CovertreexError
 class _Commands(TyperGroup):
     """Adds the commands of other packages, and turns the library's errors into one line on stderr and exit code 2."""
 
+    @cached_property
+    def _offers(self):
+        return plugins.offers()
+
     def list_commands(self, ctx):
         own = super().list_commands(ctx)
-        return [*own, *(name for name in plugins.names() if name not in own)]
+        return [*own, *(name for name in self._offers if name not in own)]
 
     def get_command(self, ctx, cmd_name):
-        return super().get_command(ctx, cmd_name) or plugins.command(cmd_name)
+        own = super().get_command(ctx, cmd_name)
+        return self._offers[cmd_name].command if own is None and cmd_name in self._offers else own
 
     def resolve_command(self, ctx, args):
         if self.get_command(ctx, args[0]) is None:

@@ -4,6 +4,7 @@ An entry point names a function, whose signature typer reads, or a `typer.Typer`
 loaded before it is listed or called, and one that cannot be loaded says so in its own line and is in no other's way.
 """
 
+from functools import cached_property
 from importlib import metadata
 
 import typer
@@ -14,29 +15,36 @@ from covertreex.errors import CovertreexError
 GROUP = "covertreex.commands"
 
 
-def names():
-    """Names of all commands found, in alphabetical order; nothing is loaded."""
-    return sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
+def offers():
+    """An `Offer` by name, in alphabetical order; nothing is loaded."""
+    found = {}
+    for entry in metadata.entry_points(group=GROUP):
+        found.setdefault(entry.name, []).append(entry)
+    return {name: Offer(name, found[name]) for name in sorted(found)}
 
 
-def command(name):
-    """The command called `name`; None if nobody offers one.
+class Offer:
+    """A command that other packages offer: the entry points of its name."""
 
-    One that cannot be loaded is a command, too: its help, and its error when it is called, is the reason.
-    """
-    found = {(entry.value, _owner(entry)): entry for entry in metadata.entry_points(group=GROUP, name=name)}
-    if not found:
-        return None
-    owners = sorted(owner for _, owner in found)
-    if len(found) > 1:
-        return _broken(name, f"the command {name} is claimed by {' and '.join(owners)}; uninstall all but one")
-    (entry,) = found.values()
-    # SystemExit too: a package that leaves Python on import must not take the other commands along.
-    try:
-        return _make(name, entry.load())
-    except (Exception, SystemExit) as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        return _broken(name, f"the command {name} of {owners[0]} cannot be loaded: {why}; reinstall {owners[0]}")
+    def __init__(self, name, entries):
+        self.name = name
+        self.entries = {(entry.value, _owner(entry)): entry for entry in entries}
+
+    @cached_property
+    def command(self):
+        """The command, loaded. One that cannot be is a command, too: its help, and its error, is the reason."""
+        owners = sorted(owner for _, owner in self.entries)
+        if len(owners) > 1:
+            claim = f"the command {self.name} is claimed by {' and '.join(owners)}"
+            return _broken(self.name, f"{claim}; uninstall all but one")
+        (entry,) = self.entries.values()
+        # SystemExit too: a package that leaves Python on import must not take the other commands along.
+        try:
+            return _make(self.name, entry.load())
+        except (Exception, SystemExit) as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            about = f"the command {self.name} of {owners[0]} cannot be loaded"
+            return _broken(self.name, f"{about}: {why}; reinstall {owners[0]}")
 
 
 def _owner(entry):
