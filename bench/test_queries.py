@@ -4,10 +4,11 @@ import hashlib
 
 import pytest
 
-from covertreex import compare, errors
+from covertreex import errors
 from covertreex.backends import registry
-from covertreex.cli import screen
+from covertreex.cli import display
 from covertreex.search import choose_verb
+from covertreex_bench import compare
 
 
 def test_queries(benchmark, question, row, note):
@@ -49,5 +50,5 @@ def test_queries(benchmark, question, row, note):
     )
     median = benchmark.stats.stats.median if benchmark.stats else None
     rate = "-" if median is None else f"{len(workload.queries) / median:,.0f}"
-    note((workload.name, row, screen.duration(median), rate, screen.share(recall), f"{evals:,.0f}"))
+    note((workload.name, row, display.duration(median), rate, display.share(recall), f"{evals:,.0f}"))
     assert recall >= settings.recall_target

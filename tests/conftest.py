@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import covertreex as cx
+from covertreex.backends import registry
 from covertreex.testing.plugin import add_backend_option
 
 settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
@@ -64,3 +65,21 @@ def ard_kernel(request):
 def rng():
     """A generator of random numbers, the same for every test."""
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """A function that makes the registry find one more backend, instead of any of the same name."""
+
+    def add(info, backend=None):
+        others = [pair for pair in registry._load_all() if pair[0].name != info.name]
+        monkeypatch.setattr(registry, "_load_all", lambda: [*others, (info, backend)])
+
+    return add

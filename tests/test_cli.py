@@ -1,22 +1,18 @@
-"""What a person sees and gets: commands, files, exit codes, and the comparison behind `covertreex gold`."""
+"""What a person sees and gets: commands, files, exit codes."""
 
 import csv
-import json
 import os
-import subprocess
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import covertreex as cx
-from covertreex import compare, oracle, workloads
-from covertreex.backends import registry, telemetry
-from covertreex.cli import app, screen
+from covertreex import oracle
+from covertreex.backends import registry
+from covertreex.cli import app, display
+from covertreex.cli.neighbors import audit_answers
 from covertreex.io import tables
-from covertreex.protocols import Capabilities
 
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 
@@ -29,222 +25,8 @@ def run(*arguments, code=0):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder, which is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def points():
     return np.random.default_rng(5).normal(size=(80, 2))
-
-
-@pytest.fixture
-def install(monkeypatch):
-    """A function that makes the registry find one more backend, instead of any of the same name."""
-
-    def add(info, backend=None):
-        others = [pair for pair in registry._load_all() if pair[0].name != info.name]
-        monkeypatch.setattr(registry, "_load_all", lambda: [*others, (info, backend)])
-
-    return add
-
-
-class Liar:
-    """The cython backend, but for what `spoil(out)` does to its answers."""
-
-    name = "liar"
-    protocol_version = 1
-    capabilities = Capabilities(summary="not to be trusted")
-
-    def __init__(self, spoil):
-        self.spoil = spoil
-
-    def search(self, tree, payload, queries, k, settings, out):
-        cx.get_backend("cython").search(tree, payload, queries, k, settings, out)
-        self.spoil(out)
-
-    def scan(self, payload, plan, k, settings, out):
-        cx.get_backend("cython").scan(payload, plan, k, settings, out)
-        self.spoil(out)
-
-
-def install_liar(install, spoil):
-    info = registry.BackendInfo("liar", "lies", "0.1", "lies:backend", "ok", capabilities=Liar.capabilities)
-    install(info, Liar(spoil))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# gold
-
-
-def test_gold_proves_that_all_rows_agree(here):
-    output = run("gold", *SMALL, "--json", "gold.json", "--telemetry", "lines.jsonl")
-    assert "All rows agree: recall 1.0, the same bits, the same counters under parity." in output
-    found = json.loads((here / "gold.json").read_text())
-    names = [f"{row['backend']}/{row['profile']}" for row in found["rows"]]
-    assert names[:4] == ["numba/gold", "numba/parity", "cython/parity", "cython/exact"]
-    assert all(row["recall"] == 1.0 and row["same_bits_as_first_row"] for row in found["rows"])
-    parity = [row for row in found["rows"] if row["profile"] == "parity"]
-    assert all(row["same_counters_as_first_parity_row"] for row in parity)
-    assert parity[0]["counters"] == parity[1]["counters"]
-    assert found["problems"] == []
-    assert found["machine"]["threads"] == 2
-    lines = [telemetry.check_line(line) for line in (here / "lines.jsonl").read_text().splitlines()]
-    assert {(line["backend"], line["profile"]) for line in lines} == {tuple(name.split("/")) for name in names}
-
-
-def test_gold_options_reach_the_search():
-    arguments = ["--kernel", "matern12", "--lengthscale", "0.5,1,2", "--predecessors", "--repeat", "2"]
-    output = run("gold", *SMALL, *arguments, "--rows", "cython/parity,cython/exact")
-    assert "Matern12(lengthscale=(0.5, 1.0, 2.0), variance=1.0)" in output
-    assert "predecessors" in output
-    assert "medians of 2 runs" in output
-    assert "same bits" in output
-
-
-def test_gold_without_inducing_points():
-    assert "All rows agree" in run("gold", *SMALL, "--inducing", "0", "--rows", "cython/parity,cython/exact")
-
-
-def test_gold_json_on_stdout_is_nothing_but_json():
-    """In a process of its own, so that stdout and stderr are what a pipe would see."""
-    command = [sys.executable, "-m", "covertreex.cli", "gold", *SMALL, "--rows", "cython/parity", "--json", "-"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"})
-    assert json.loads(done.stdout)["workload"]["n"] == 300
-    assert "All rows agree: recall 1.0." in done.stderr
-    assert max(map(len, done.stderr.splitlines())) <= 80
-
-
-def test_gold_fails_where_bits_differ(install):
-    def swap(out):
-        out.indices[:, :2] = out.indices[:, 1::-1].copy()
-
-    install_liar(install, swap)
-    output = run("gold", *SMALL, "--rows", "cython/parity,liar/parity", code=1)
-    assert "FAILED: liar/parity and cython/parity return different bits: query 0" in output
-    assert "DIFFER" in output
-    assert "agree" not in output
-
-
-def test_gold_fails_where_recall_is_below_one(install):
-    def forget(out):
-        out.indices[0, -1], out.distances[0, -1] = -1, np.inf
-
-    install_liar(install, forget)
-    output = run("gold", *SMALL, "--rows", "liar/parity", code=1)
-    assert "FAILED: liar/parity has recall 0.9" in output
-
-
-def test_gold_fails_where_counters_differ(install):
-    def miscount(out):
-        out.counters[:, telemetry.COUNTERS.index("yields")] += 1
-
-    install_liar(install, miscount)
-    output = run("gold", *SMALL, "--rows", "cython/parity,liar/parity,liar/exact", code=1)
-    assert "liar/parity and cython/parity count differently: block 0, yields" in output
-    assert output.count("FAILED") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--rows", "cython"], "'cython' is no backend and profile; write backend/profile"),
-        (["--rows", "cython/quick"], "one of gold, parity, exact"),
-        (["--rows", "nobody/parity"], "unknown backend 'nobody'; installed: "),
-        (["--rows", "cython/gold"], "the gold profile runs on the numba backend alone"),
-        (["--k", "301"], "k must be from 1 to 300"),
-        (["--n", "0"], "n must be an integer of at least 1, got 0."),
-        (["--inducing", "301"], "inducing must be from 1 to n = 300 points, got 301."),
-        (["--lengthscale", "wide"], "lengthscale must be a number, or numbers between commas; got 'wide'."),
-        (["--lengthscale", "1,2"], "the kernel has 2 lengthscales, but the data has 3 columns."),
-        (["--repeat", "0"], "repeat must be a number of runs, at least 1, got 0."),
-        (["--threads", "0"], "n_threads must be a positive integer"),
-        (["--json", "nowhere/gold.json"], "there is no folder nowhere"),
-        (["--telemetry", "."], "it is a folder"),
-        (["--kernel", "linear"], "linear"),
-    ],
-)
-def test_gold_mistakes_are_one_line_and_exit_code_2(here, arguments, message):
-    output = run("gold", *SMALL, "--rows", "cython/parity", *arguments, code=2)
-    assert message in output
-    assert "Traceback" not in output
-
-
-def test_default_rows_leave_out_a_broken_rust_and_say_so(install):
-    install(registry.BackendInfo("rust", "covertreex-rust", "0.1", "r:b", "broken", reason="no wheel"))
-    contenders, notes = compare.default_contenders()
-    assert {contender.backend for contender in contenders} == {"numba", "cython"}
-    assert notes == ["rust is broken and left out: no wheel."]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# compare
-
-
-def test_difference_carries_both_answers_and_the_oracle(install):
-    def spoil(out):
-        out.distances[-1, 2] = np.nextafter(out.distances[-1, 2], 2.0)
-
-    install_liar(install, spoil)
-    workload = workloads.gold(n=200, queries=10, k=4, inducing=10)
-    tree = workload.tree(1)
-    contenders = compare.parse_contenders(["cython/parity", "liar/parity"])
-    found = compare.compare(tree, workload.queries, 4, contenders, n_threads=1)
-    assert [run.same_bits for run in found.runs] == [True, False]
-    assert [run.same_counters for run in found.runs] == [True, True]
-    (difference,) = found.differences
-    truth, distances = tree.oracle().knn(4, workload.queries)
-    position = difference.position
-    assert difference.query == workload.queries[position]
-    assert difference.neighbors == (truth[position, 2],) * 2
-    assert difference.oracle_neighbor == truth[position, 2]
-    assert difference.oracle_distance == pytest.approx(distances[position, 2], abs=1e-6)
-    assert difference.oracle_distances == pytest.approx([distances[position, 2]] * 2, abs=1e-6)
-    assert difference.distances[1] == np.nextafter(difference.distances[0], 2.0)
-    assert f"query {position} (row {difference.query}), neighbour 3: cython/parity has" in str(difference)
-
-
-def test_difference_of_euclidean_coordinates_and_short_rows(install):
-    def forget(out):
-        out.indices[0, -1], out.distances[0, -1] = -1, np.inf
-
-    install_liar(install, forget)
-    tree = cx.cover_tree([[0.0], [1.0], [3.0]])
-    found = compare.compare(tree, [[0.4]], 2, compare.parse_contenders(["cython/parity", "liar/parity"]))
-    (difference,) = found.differences
-    assert difference.query == [0.4]
-    assert difference.neighbors == (1, -1)
-    assert difference.oracle_distances == pytest.approx((0.6, np.nan), nan_ok=True)
-
-
-def test_repeated_runs_must_agree(install):
-    turns = iter(range(100))
-
-    def drift(out):
-        out.distances[:] += next(turns)
-
-    install_liar(install, drift)
-    tree = cx.cover_tree([[0.0], [1.0], [3.0]])
-    with pytest.raises(cx.BackendError, match="run 2 differently from run 1"):
-        compare.compare(tree, np.arange(3), 1, compare.parse_contenders(["liar/parity"]), repeat=2)
-
-
-def test_a_row_that_cannot_run_is_refused_before_any_work():
-    tree = cx.cover_tree([[0.0], [1.0], [3.0]])
-    with pytest.raises(cx.BackendError, match="nobody"):
-        compare.compare(tree, np.arange(3), 1, compare.parse_contenders(["cython/parity", "nobody/parity"]))
-    assert tree._tree is None
-
-
-def test_audit_sees_wrong_neighbors(points):
-    tree = cx.cover_tree(points)
-    indices = tree.knn(3)
-    assert compare.audit(tree, indices, np.arange(80), sample=20)[::2] == (1.0, 20)
-    recall, (low, high), checked = compare.audit(tree, np.roll(indices, 1, axis=0), np.arange(80))
-    assert low < recall < high < 1.0
-    assert checked == 80
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -313,6 +95,15 @@ def test_neighbors_of_an_array(here, points):
         assert found["rows"].tolist() == found["position"].tolist() == list(range(80))
 
 
+def test_audit_sees_wrong_neighbors(points):
+    tree = cx.cover_tree(points)
+    indices = tree.knn(3)
+    assert audit_answers(tree, indices, np.arange(80), sample=20)[::2] == (1.0, 20)
+    recall, (low, high), checked = audit_answers(tree, np.roll(indices, 1, axis=0), np.arange(80))
+    assert low < recall < high < 1.0
+    assert checked == 80
+
+
 def test_neighbors_in_a_random_order_are_named_by_the_rows_of_the_file(here, points):
     lines = ["x,y,label", *(f"{x!r},{y!r},spot" for x, y in points.tolist())]
     lines.insert(3, "nan,1.0,bad")
@@ -339,28 +130,6 @@ def test_neighbors_in_a_random_order_are_named_by_the_rows_of_the_file(here, poi
         assert all(position[j] < position[row] for j in neighbors if j >= 0)
         short = [line[f"distance_{i}"] == "inf" for i in range(1, 6)]
         assert short == [j == -1 for j in neighbors]
-
-
-def test_neighbors_of_cities(here):
-    run("cities", "--output", "all.csv")
-    lines = (here / "all.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "name,latitude,longitude"
-    (here / "some.csv").write_text("\n".join(lines[:301]), encoding="utf-8")
-    output = run("neighbors", "some.csv", "--lat", "latitude", "--lon", "longitude", "--predecessors",
-                 "--order", "random", "-k", "7", "--audit", "100")  # fmt: skip
-    assert "300 read, 300 used" in output
-    assert "lengthscale=0.05" in output
-    assert "in a random order (seed 0)" in output
-    assert "1.0 of 100 points" in output
-
-    found = workloads.load_cities()
-    order = np.random.default_rng(0).permutation(300)
-    X = workloads.unit_vectors(found.latitude[:300], found.longitude[:300])[order]
-    kernel = cx.Matern32(lengthscale=0.05)
-    indices = cx.cover_tree(X, kernel=kernel, inducing=75).knn(7, predecessor_mode=True)
-    with np.load("some.neighbors.npz") as file:
-        assert np.array_equal(file["rows"][order], order)
-        assert np.array_equal(file["indices"][order], np.where(indices >= 0, order[indices], -1))
 
 
 @pytest.mark.parametrize(
@@ -464,7 +233,7 @@ n,-90,360
     first = {r.reason: (r.first_row, r.example) for r in table.rejections}
     assert first[tables.NOT_A_NUMBER] == (3, "lat = 'x1'")
     assert first[tables.BAD_LONGITUDE] == (9, "lon = 361")
-    np.testing.assert_allclose(table.X, workloads.unit_vectors([1, 7, -90], [2, 8, 360]))
+    np.testing.assert_allclose(table.X, tables.unit_vectors([1, 7, -90], [2, 8, 360]))
 
 
 @pytest.mark.parametrize(
@@ -664,18 +433,9 @@ def test_devices_are_written_to_and_not_replaced():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# screen
+# display
 
 
 @pytest.mark.parametrize(("recall", "shown"), [(1.0, "1.0"), (1.0 - 1e-12, "0.999999"), (0.5, "0.500000")])
 def test_a_recall_below_one_never_looks_like_one(recall, shown):
-    assert screen.share(recall) == shown
-
-
-def test_approximate_rows_may_have_a_recall_below_one():
-    settings = cx.PARITY.replace(budget_schedule=(8,))
-    workload = workloads.gold(n=200, queries=10, k=4, inducing=10)
-    contender = replace(compare.parse_contenders(["cython/parity"])[0], settings=settings)
-    found = compare.compare(workload.tree(1), workload.queries, 4, [contender])
-    assert found.runs[0].recall < 1.0
-    assert found.problems == []
+    assert display.share(recall) == shown

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex import search, workloads
+from covertreex import search
 from covertreex.backends.telemetry import COUNTERS
 from covertreex.base import tuning
 from covertreex.data import questions as asking
 from covertreex.protocols import Capabilities
 from covertreex.search.tree_walk import dynamic_blocks
+from covertreex_bench import workloads
 
 N = 400
 

@@ -18,7 +18,17 @@ def run(program, cwd):
 
 
 #: Modules that only some people need, and that cost time.
-HEAVY = ("numba", "llvmlite", "scipy", "typer", "rich", "covertreex_numba", "covertreex_cython", "covertreex_rust")
+HEAVY = (
+    "covertreex_bench",
+    "numba",
+    "llvmlite",
+    "scipy",
+    "typer",
+    "rich",
+    "covertreex_numba",
+    "covertreex_cython",
+    "covertreex_rust",
+)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Cover tree construction (INVARIANTS T1 to T5 of covertreex/tree.py).
+"""Cover tree construction (INVARIANTS T1 to T5 of covertreex/data/tree.py).
 
 Points are inserted in order of their dataset index, in batches. For each batch, `CoverFinder.find` looks up the
 *covers* of its points in the tree so far (nodes y with ``d(x, y) <= 2**level[y]``): many threads may do this at once,

@@ -154,7 +154,7 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
     screener : Screener
         In float64; the survivors wait for its `take`: of queries that are certified, the rows that may be among the k
         nearest.
-    halos : covertreex.halos.Halos
+    halos : covertreex.search.halos.Halos
     number : ndarray, shape (q,), int64
         The anchor of each query; -1 for none.
     slack_abs, slack_rel : float

@@ -29,7 +29,7 @@ from covertreex._core.queries cimport QueriesView
 #: As `Neighbor` of kbest.pxd.
 NEIGHBOR = [("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")]
 
-# Columns of the counters, in the order of covertreex.telemetry.COUNTERS.
+# Columns of the counters, in the order of covertreex.backends.telemetry.COUNTERS.
 cdef enum:
     DISTANCE_EVALS = 0
     NODES_VISITED = 1

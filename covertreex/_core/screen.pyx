@@ -146,7 +146,7 @@ cdef class Lens:
     """
 
     def __init__(self, screen, external, Py_ssize_t most):
-        """`screen` a `covertreex.screens.Screen`, `external` what its `of_queries` returns, `most` queries a group."""
+        """`screen` a `covertreex.search.screens.plain.Screen`, `external` what its `of_queries` returns, `most` queries a group."""
         cdef object array
         parts = ("head", "tail", "coords", "scale", "spread", "blunt")
         data = [getattr(side, name) for side in (screen, external) for name in parts]

@@ -24,7 +24,7 @@ from covertreex._core.canonical cimport (
 from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
 
-# Columns of the counters, in the order of covertreex.telemetry.COUNTERS.
+# Columns of the counters, in the order of covertreex.backends.telemetry.COUNTERS.
 cdef enum:
     DISTANCE_EVALS, NODES_VISITED, FRONTIER_PUSHES, FRONTIER_PEAK, PRUNES_BOUND, PRUNES_VISITED, YIELDS
     STOP_EXHAUSTED, STOP_KTH_FRONTIER, STOP_BUDGET, LEVEL_CACHE_HITS, BUDGET_ESCALATIONS, CAPS_APPLIED

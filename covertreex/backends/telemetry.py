@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from covertreex.errors import InvalidInputError
 
-SCHEMA = "covertreex.telemetry"
+SCHEMA = "covertreex.backends.telemetry"
 SCHEMA_VERSION = 2
 
 #: Columns of the counter array that kernels fill, in this order.
@@ -181,7 +181,7 @@ def check_line(line):
     >>> check_line("{}")
     Traceback (most recent call last):
     ...
-    covertreex.errors.InvalidInputError: telemetry line: schema must be 'covertreex.telemetry', got None.
+    covertreex.errors.InvalidInputError: telemetry line: schema must be 'covertreex.backends.telemetry', got None.
     """
     try:
         record = json.loads(line)

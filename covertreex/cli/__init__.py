@@ -1,20 +1,41 @@
 """The command line. Each command is a module that says what it does to people; the work is done in the library.
 
+Commands of other packages are found through the entry points `covertreex.commands` (`covertreex.cli.plugins`).
+
 Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot be carried out as given.
 """
 
+from functools import cached_property
 from importlib import metadata
 from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
-from covertreex.cli import backends, bench, cities, doctor, gold, neighbors, parity, report
+from covertreex.cli import backends, doctor, neighbors, plugins
 from covertreex.errors import CovertreexError
 
 
 class _Commands(TyperGroup):
-    """Turns the library's errors into one line on stderr and exit code 2."""
+    """Adds the commands of other packages, and turns the library's errors into one line on stderr and exit code 2."""
+
+    @cached_property
+    def _offers(self):
+        return plugins.offers()
+
+    def list_commands(self, ctx):
+        own = super().list_commands(ctx)
+        return [*own, *(name for name in self._offers if name not in own)]
+
+    def get_command(self, ctx, cmd_name):
+        own = super().get_command(ctx, cmd_name)
+        return self._offers[cmd_name].command if own is None and cmd_name in self._offers else own
+
+    def resolve_command(self, ctx, args):
+        if self.get_command(ctx, args[0]) is None:
+            # Typer suggests names of the commands that it finds here.
+            self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx):
         try:
@@ -52,11 +73,6 @@ def main(
     have explained what they can."""
 
 
-app.command("gold")(gold.gold)
-app.command("parity")(parity.parity)
-app.command("bench")(bench.bench)
-app.command("report")(report.report)
 app.command("neighbors")(neighbors.neighbors)
-app.command("cities")(cities.cities)
 app.command("backends")(backends.backends)
 app.command("doctor")(doctor.doctor)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from covertreex.cli import screen
+from covertreex.cli import display
 
 
 def backends(
@@ -14,13 +14,13 @@ def backends(
     from covertreex.backends import registry
 
     infos = registry.list_backends()
-    table = screen.plain_table(
+    table = display.plain_table(
         ("name", "left"), ("version", "left"), ("distribution", "left"), ("status", "left"), ("what it is", "left")
     )
     for info in infos:
         summary = info.capabilities.summary if info.capabilities else ""
         table.add_row(info.name, info.version, info.distribution, info.status, summary)
-    out = screen.console()
+    out = display.console()
     out.print(table)
     for info in infos:
         out.print()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import typer
 
-from covertreex.cli import machine, screen
+from covertreex.cli import display, machine
 
 CORE = ("build", "canonical", "factors", "order", "queries", "scan", "search")
 
@@ -31,10 +31,10 @@ def doctor():
         checks += check_arithmetic()
     checks += _check_backends() if environment_ok else []
 
-    out = screen.console()
-    out.print(screen.fact_table(facts()))
+    out = display.console()
+    out.print(display.fact_table(facts()))
     out.print()
-    table = screen.plain_table(("check", "left"), ("", "left"), ("", "left"))
+    table = display.plain_table(("check", "left"), ("", "left"), ("", "left"))
     for check in checks:
         table.add_row(check.name, "ok" if check.passed else "FAILED", check.detail)
     out.print(table)

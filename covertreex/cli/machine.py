@@ -42,14 +42,6 @@ def instruction_sets():
     return frozenset(_cpuinfo("flags").split())
 
 
-def load_average():
-    """Processes that wanted a core during the last minute, on average; None where that is not known."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except (AttributeError, OSError):
-        return None
-
-
 def describe(n_threads=None):
     """The machine as a dictionary that can become JSON."""
     return {
@@ -60,23 +52,3 @@ def describe(n_threads=None):
         "threads": parallel.thread_count(n_threads),
         "versions": versions(),
     }
-
-
-def hardware(machine):
-    """(name, value) pairs of what `describe` found, but for versions and loads."""
-    yield "processor", machine["processor"]
-    yield "cores", f"{machine['usable_cores']} usable of {machine['cores']}; {machine['threads']} threads used"
-    if "instruction_sets" in machine:
-        yield "instruction sets", machine["instruction_sets"]
-    if "blas" in machine:
-        yield "BLAS", machine["blas"]
-    yield "system", machine["system"]
-
-
-def line(machine):
-    """The same as one line for people."""
-    cores = f"{machine['usable_cores']} cores" + (
-        f" of {machine['cores']}" if machine["usable_cores"] != machine["cores"] else ""
-    )
-    listed = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return f"{machine['processor']}, {cores}, {machine['threads']} threads used; {listed}"

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from covertreex.cli import screen
-from covertreex.cli.screen import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
+from covertreex.cli import display
+from covertreex.cli.display import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
 from covertreex.errors import InvalidInputError
 
 #: Inducing points unless a person says how many, but no more than a quarter of the points.
@@ -165,7 +165,6 @@ def neighbors(
     """
     import numpy as np
 
-    from covertreex import compare
     from covertreex.covertree import cover_tree
     from covertreex.io import tables
     from covertreex.search import choose_verb
@@ -179,10 +178,10 @@ def neighbors(
     output = tables.check_output(f"{file.stem}.neighbors.npz" if output is None else output, tables.OUTPUT_SUFFIXES)
     chosen = resolve_settings(None if settings is None else settings.value, settings_from_env())
 
-    steps = screen.Steps()
+    steps = display.Steps()
     with steps.timed("reading", f"reading {file}"):
         table = tables.read_points(
-            file, columns=screen.names(columns), latitude=lat, longitude=lon, array=array, header=header
+            file, columns=display.names(columns), latitude=lat, longitude=lon, array=array, header=header
         )
     _report_rows(table, steps)
     n = len(table.rows)
@@ -192,8 +191,8 @@ def neighbors(
         if lengthscale is None and lat is None:
             raise InvalidInputError(_lengthscale_wanted(table))
         name = "matern32" if kernel is None else kernel.value
-        scale = screen.numbers(SPHERE_LENGTHSCALE if lengthscale is None else lengthscale, "lengthscale")
-        arguments = {"kernel": screen.make_kernel(name, scale, 1.0 if variance is None else variance, alpha)}
+        scale = display.numbers(SPHERE_LENGTHSCALE if lengthscale is None else lengthscale, "lengthscale")
+        arguments = {"kernel": display.make_kernel(name, scale, 1.0 if variance is None else variance, alpha)}
         if metric is Metric.residual:
             m = min(INDUCING, n // 4) if inducing is None else inducing
             arguments.update(inducing=m or None, seed=seed, jitter=jitter)
@@ -209,7 +208,7 @@ def neighbors(
     checked = 0
     if audit:
         with steps.timed("audit", f"checking {min(audit, n):,} points against the dense oracle"):
-            recall, interval, checked = compare.audit(
+            recall, interval, checked = audit_answers(
                 tree, result.indices, np.arange(n), predecessor_mode=predecessors, sample=audit
             )
 
@@ -236,13 +235,13 @@ def neighbors(
     if checked:
         low, high = interval
         found.append(
-            ("recall", f"{screen.share(recall)} of {checked:,} points against the dense oracle "
-                       f"(95 % interval {screen.share(low)} to {screen.share(high)})")
+            ("recall", f"{display.share(recall)} of {checked:,} points against the dense oracle "
+                       f"(95 % interval {display.share(low)} to {display.share(high)})")
         )  # fmt: skip
-    found.append(("seconds", ", ".join(f"{name} {screen.duration(took)}" for name, took in steps.took.items())))
+    found.append(("seconds", ", ".join(f"{name} {display.duration(took)}" for name, took in steps.took.items())))
     found.append(("written", f"{output}: rows, position, indices and distances ({n:,} x {k})"))
-    out = screen.console()
-    out.print(screen.fact_table(found))
+    out = display.console()
+    out.print(display.fact_table(found))
     if explain:
         out.print()
         out.print(str(result.plan))
@@ -253,6 +252,36 @@ def neighbors(
             "apart; a larger jitter or fewer inducing points help. Otherwise please report it.",
             style="bold red",
         )
+
+
+def audit_answers(tree, indices, rows, *, predecessor_mode=False, sample=1000):
+    """Recall of a random sample of answered rows against the dense oracle.
+
+    Parameters
+    ----------
+    tree : CoverTree
+    indices : ndarray, shape (q, k), int64
+    rows : ndarray, shape (q,), int64
+        The rows of X that were asked about.
+    predecessor_mode : bool
+    sample : int
+        How many are checked; drawn by ``default_rng(0)``.
+
+    Returns
+    -------
+    recall : float
+    interval : tuple of float
+        95 %, as of `covertreex.results.recall_interval`.
+    checked : int
+        Rows in the sample.
+    """
+    import numpy as np
+
+    from covertreex.results import recall_interval
+
+    draw = np.random.default_rng(0).permutation(len(rows))[:sample]
+    hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
+    return *recall_interval(*hits), len(draw)
 
 
 def _check_options(metric, kernel, lengthscale, variance, alpha, inducing, jitter):

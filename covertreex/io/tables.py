@@ -12,7 +12,6 @@ import numpy as np
 
 from covertreex.base.validation import LARGEST_COORDINATE, LARGEST_INTEGER, as_float64
 from covertreex.errors import InvalidInputError
-from covertreex.workloads import unit_vectors
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 INPUT_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz")
@@ -133,6 +132,28 @@ def read_points(path, *, columns=None, latitude=None, longitude=None, array=None
 
 
 _REASONS = ("", MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE)
+
+
+def unit_vectors(latitude, longitude):
+    """Points on the unit sphere; distances between them are in Earth radii (6,371 km).
+
+    Parameters
+    ----------
+    latitude, longitude : array_like, shape (n,)
+        Degrees.
+
+    Returns
+    -------
+    ndarray, shape (n, 3), float64
+
+    Examples
+    --------
+    >>> unit_vectors([0.0], [0.0]).tolist()
+    [[1.0, 0.0, 0.0]]
+    """
+    latitude, longitude = np.radians(latitude), np.radians(longitude)
+    across = np.cos(latitude)
+    return np.column_stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)])
 
 
 def _accepted(path, values, reason, cell, names, on_sphere):
@@ -451,18 +472,3 @@ def write_neighbors(path, rows, position, indices, distances):
         lines.writerow(header + [f"neighbor_{i + 1}" for i in range(k)] + [f"distance_{i + 1}" for i in range(k)])
         for row, place, found, distance in zip(rows, position, indices, distances, strict=True):
             lines.writerow([row, place, *found.tolist(), *distance.tolist()])
-
-
-def write_cities(path, cities):
-    """Write `covertreex.workloads.Cities` as CSV: name, latitude, longitude.
-
-    Raises
-    ------
-    InvalidInputError
-        If `path` cannot be written.
-    """
-    path = check_output(path, (".csv",))
-    with replacing(path) as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["name", "latitude", "longitude"])
-        lines.writerows(zip(cities.names, cities.latitude.tolist(), cities.longitude.tolist(), strict=True))

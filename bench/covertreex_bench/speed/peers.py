@@ -11,12 +11,12 @@ from functools import lru_cache
 import numpy as np
 
 from covertreex import kernels
-from covertreex.benchmarks.entrants import BLOCK, Entrant, Run, on_pool
+from covertreex_bench.speed.entrants import BLOCK, Entrant, Question, Run, on_pool
 
 _INSTALL = 'pip install "covertreex[bench]"'
 
 
-def without_self(indices, rows, k):
+def without_self(indices: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
     """The first k of `indices` (q, at least k) that are not the query's own row.
 
     Examples
@@ -59,7 +59,7 @@ class NumPy(Entrant):
     divisible = True
     note = "brute force in NumPy, 256 queries at a time; its matrix products use all threads, the rest one"
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         from scipy.spatial.distance import cdist
 
         X, kernel = question.workload.X, question.kernel
@@ -82,7 +82,7 @@ class Blocked(Entrant):
     divisible = True
     note = "brute force by dgemm on every thread: distances and correlations in place, then argpartition"
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         X, kernel = question.workload.X, question.kernel
         points = X if kernel is None else kernel.scale(X)
         norms = np.einsum("ij,ij->i", points, points)
@@ -152,7 +152,7 @@ class GPBoost(Entrant):
         "so its recall is unknown"
     )
 
-    def unable(self, question):
+    def unable(self, question: Question) -> str | None:
         if question.kernel is None or not question.workload.metric.get("inducing"):
             return "it has this search under residual correlation alone"
         if not (question.workload.predecessors and question.every_row):
@@ -161,7 +161,7 @@ class GPBoost(Entrant):
             return "it has no rational quadratic kernel"
         return None
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         from multiprocessing import get_context
 
         workload = question.workload
@@ -192,7 +192,9 @@ def _covariance(workload):
     return name, shape, np.concatenate([[1e-6, kernel.variance], ranges])
 
 
-def gpboost_seconds(X, name, shape, parameters, k, m, threads):
+def gpboost_seconds(
+    X: np.ndarray, name: str, shape: float, parameters: np.ndarray, k: int, m: int, threads: int
+) -> float:
     """Seconds of GPBoost's search under residual correlation."""
     import gpboost
 
@@ -234,14 +236,14 @@ class PyNNDescent(Entrant):
     slow_start = True
     note = "approximate; the residual metric in Numba, each number as two float32, as it keeps no float64"
 
-    def unable(self, question):
+    def unable(self, question: Question) -> str | None:
         if question.workload.predecessors:
             return "it cannot be told to find predecessors alone"
         if isinstance(question.kernel, kernels.RationalQuadratic):
             return "its metric here is written for the other kernels"
         return None
 
-    def prepare(self, question):
+    def prepare(self, question: Question):
         if question.kernel is None:
             return question.workload.X, "euclidean"
         coords = question.kernel.scale(question.workload.X)
@@ -260,7 +262,7 @@ class PyNNDescent(Entrant):
             data, metric=metric, n_neighbors=min(question.k + 1, len(data) - 1), random_state=0, n_jobs=question.threads
         )
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         data, metric = state
         begin = time.perf_counter()
         index = self._graph(data, metric, question)
@@ -321,14 +323,14 @@ class _Euclidean(Entrant):
 
     divisible = True
 
-    def unable(self, question):
+    def unable(self, question: Question) -> str | None:
         if question.kernel is not None:
             return "it cannot express residual correlation"
         if question.workload.predecessors:
             return "it cannot be told to find predecessors alone"
         return None
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         X, rows = question.workload.X, question.rows[positions]
         begin = time.perf_counter()
         index = self.build(X, question.threads)
@@ -346,12 +348,12 @@ class SciPy(_Euclidean):
     name = "scipy"
     note = "scipy.spatial.cKDTree, workers = threads"
 
-    def build(self, X, threads):
+    def build(self, X: np.ndarray, threads: int):
         from scipy.spatial import cKDTree
 
         return cKDTree(X)
 
-    def query(self, index, points, k, threads):
+    def query(self, index, points: np.ndarray, k: int, threads: int) -> np.ndarray:
         return index.query(points, k=k, workers=threads)[1]
 
 
@@ -362,12 +364,12 @@ class PyKDTree(_Euclidean):
     needs = {"pykdtree": _INSTALL}  # noqa: RUF012
     note = "pykdtree.kdtree.KDTree, OpenMP on the same threads"
 
-    def build(self, X, threads):
+    def build(self, X: np.ndarray, threads: int):
         from pykdtree.kdtree import KDTree
 
         return KDTree(X)
 
-    def query(self, index, points, k, threads):
+    def query(self, index, points: np.ndarray, k: int, threads: int) -> np.ndarray:
         return index.query(points, k=k)[1]
 
 
@@ -381,12 +383,12 @@ class ScikitLearn(_Euclidean):
         self.name = f"sklearn-{algorithm.replace('_', '')}"
         self.note = f'sklearn.neighbors.NearestNeighbors(algorithm="{algorithm}"), n_jobs = threads'
 
-    def build(self, X, threads):
+    def build(self, X: np.ndarray, threads: int):
         from sklearn.neighbors import NearestNeighbors
 
         return NearestNeighbors(algorithm=self.algorithm, n_jobs=threads).fit(X)
 
-    def query(self, index, points, k, threads):
+    def query(self, index, points: np.ndarray, k: int, threads: int) -> np.ndarray:
         return index.kneighbors(points, n_neighbors=k, return_distance=False)
 
 

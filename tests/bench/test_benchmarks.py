@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from covertreex import compare, kernels, workloads
-from covertreex.benchmarks import measure, peers, pictures, suites, verdicts
-from covertreex.benchmarks.entrants import DenseLimit, Entrant, Question, Run
-from covertreex.cli import app, bench, doctor
+from covertreex import kernels
+from covertreex.cli import app, doctor
+from covertreex_bench import workloads
+from covertreex_bench.speed import measure, peers, pictures, suites, verdicts
+from covertreex_bench.speed.entrants import DenseLimit, Entrant, Question, Run
+from covertreex_bench.speed.results import warnings
 
 SMALL = ["--n", "200,400", "--k", "5", "--repeat", "1", "--threads", "2"]
 
@@ -210,12 +212,12 @@ def test_what_makes_figures_worth_less_is_said():
         "options": {"quick": True},
         "machine": {"load_before": 3.5, "versions": {"threadpoolctl": "not installed"}},
     }
-    said = " ".join(bench.warnings(result))
+    said = " ".join(warnings(result))
     assert "--quick" in said
     assert "not idle (load 3.5" in said
     assert "threadpoolctl is not installed" in said
     good = {"options": {"quick": False}, "machine": {"load_before": 0.1, "versions": {"threadpoolctl": "3.8"}}}
-    assert list(bench.warnings(good)) == []
+    assert list(warnings(good)) == []
 
 
 def test_a_report_is_markdown(tmp_path):
@@ -296,7 +298,7 @@ def test_rows_are_those_named():
     assert [contender.name for contender in contenders] == ["numba/exact"]
     assert [peer.name for peer in found] == ["numpy"]
     assert suites.rows(suites.SUITES["gold"], None, with_peers=False)[1] == []
-    assert compare.make_workload("rough", n=100).X.shape == (100, 10)
+    assert workloads.make_workload("rough", n=100).X.shape == (100, 10)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """From figures to ratios, growth exponents, and what is wanted: functions of the dictionaries of `measure.measure`."""
 
 import math
+from collections.abc import Sequence
+
+from covertreex_bench.speed.suites import Wanted
 
 #: Recall that the profile `fast` must have beside a wanted figure.
 FAST_RECALL = 0.999
@@ -8,12 +11,12 @@ FAST_RECALL = 0.999
 LIMIT, NUMPY, GPBOOST = "dense limit", "numpy", "gpboost"
 
 
-def row_of(case, name):
+def row_of(case: dict, name: str) -> dict | None:
     """The row of this name in a case; None without one."""
     return next((row for row in case["rows"] if row["row"] == name), None)
 
 
-def ratios(case, row):
+def ratios(case: dict, row: dict) -> dict[str, float | None]:
     """A row's time as a share of the dense limit, and how many times faster it is than others.
 
     Parameters
@@ -39,7 +42,7 @@ def ratios(case, row):
     }
 
 
-def growth(points):
+def growth(points: Sequence[tuple[int, float]]) -> float:
     """Exponent b of the line ``seconds = a n**b`` through (n, seconds), by least squares in logarithms.
 
     Examples
@@ -53,13 +56,13 @@ def growth(points):
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / across
 
 
-def fastest_exact_peer(case):
+def fastest_exact_peer(case: dict) -> dict | None:
     """The fastest row of other software whose recall is 1; None without one."""
     exact = [row for row in case["rows"] if row.get("kind") == "peer" and row["recall"] == 1.0]
     return min(exact, key=lambda row: row["seconds"], default=None)
 
 
-def text_of(wanted):
+def text_of(wanted: Wanted) -> str:
     """What is wanted, for people."""
     bound = f"{wanted.bound:g}"
     return {
@@ -72,12 +75,12 @@ def text_of(wanted):
     }[wanted.measure]
 
 
-def judge(wanted, sizes, cases):
+def judge(wanted: Wanted, sizes: Sequence[int], cases: list[dict]) -> dict:
     """Compare one wanted figure with what was measured.
 
     Parameters
     ----------
-    wanted : covertreex.benchmarks.suites.Wanted
+    wanted : covertreex_bench.speed.suites.Wanted
     sizes : tuple of int
         The sizes of its series; the figure is meant for the largest, or for all.
     cases : list of dict

@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 import covertreex as cx
-from covertreex import compare
 from covertreex.backends import registry
 from covertreex.backends.telemetry import COUNTERS
 from covertreex.cli import app
-from covertreex.cli.screen import Grid
 from covertreex.protocols import Capabilities
+from covertreex_bench import compare, workloads
+from covertreex_bench.writing import Grid
 
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 
@@ -25,13 +25,6 @@ def run(*arguments, code=0, columns=300):
     result = CliRunner().invoke(app, command, catch_exceptions=False, env={"COLUMNS": str(columns)})
     assert result.exit_code == code, result.output
     return result.output
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder, which is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 class Spoilt:
@@ -144,13 +137,11 @@ def test_workloads(name, shown):
 
 
 def test_gold_has_the_queries_of_the_gold_workload():
-    from covertreex import workloads
-
-    ours, gold = compare.make_workload("gold", n=500, queries=70), workloads.gold(500, queries=70)
+    ours, gold = workloads.make_workload("gold", n=500, queries=70), workloads.gold(500, queries=70)
     assert np.array_equal(ours.queries, gold.queries)
     assert np.array_equal(ours.X, gold.X)
     assert (ours.k, ours.predecessors, ours.metric["inducing"]) == (gold.k, gold.predecessors, 512)
-    assert compare.make_workload("vif", n=50, predecessors=False).predecessors is False
+    assert workloads.make_workload("vif", n=50, predecessors=False).predecessors is False
 
 
 def test_an_approximate_row_may_differ_but_must_meet_its_target(monkeypatch):
@@ -158,7 +149,7 @@ def test_an_approximate_row_may_differ_but_must_meet_its_target(monkeypatch):
     monkeypatch.setitem(compare.PROFILES, "fast", low)
     output = run(*SMALL, "--rows", "cython/fast,cython/exact,cython/parity")
     assert "All rows agree: recall 1.0, the same bits, 1 approximate with the recall shown." in output
-    tree = compare.make_workload("gold", n=300, inducing=20, queries=40).tree(1)
+    tree = workloads.make_workload("gold", n=300, inducing=20, queries=40).tree(1)
     found = compare.compare(tree, np.arange(9), 5, compare.parse_contenders(["cython/fast", "cython/parity"]))
     assert found.reference.contender.name == "cython/parity"
     assert not found.runs[0].same_bits

@@ -1,12 +1,8 @@
 """How commands speak: results on stdout, what is going on and what went wrong on stderr."""
 
 import enum
-import json
 import math
-import shlex
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
@@ -18,9 +14,6 @@ from covertreex.settings import PROFILES
 KernelName = enum.Enum("KernelName", {name: name for name in KERNELS}, type=str)
 ProfileName = enum.Enum("ProfileName", {name: name for name in PROFILES}, type=str)
 KERNEL_LIST, PROFILE_LIST = ", ".join(KERNELS), ", ".join(PROFILES)
-
-#: Columns from which a terminal shows the last column of a table, too.
-WIDE = 110
 
 
 class Steps:
@@ -50,18 +43,6 @@ class _Step:
         self.steps.took[self.name] = time.perf_counter() - self.begin
 
 
-def write_json(value, file, indent=2):
-    """Write what can become JSON to a file, whole or not at all; ``-`` for stdout."""
-    from covertreex.io import tables
-
-    text = json.dumps(value, indent=indent) + "\n"
-    if str(file) == "-":
-        typer.echo(text, nl=False)
-    else:
-        with tables.replacing(file) as whole:
-            whole.write(text)
-
-
 def console(stderr=False):
     """A rich console that leaves numbers and brackets alone."""
     from rich.console import Console
@@ -80,35 +61,6 @@ def plain_table(*columns):
     return table
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table for the screen and for Markdown: (header, justify) of each column, and rows of text."""
-
-    columns: list
-    rows: list
-
-    def on_screen(self, width=None):
-        """A rich table of the first `width` columns."""
-        table = plain_table(*self.columns[:width])
-        for row in self.rows:
-            table.add_row(*row[:width])
-        return table
-
-    def markdown(self):
-        """Lines of a Markdown table whose source can be read, too."""
-        lines = [
-            [header.replace("/\n", "/").replace("\n/", "/").replace("\n", " ") for header, _ in self.columns],
-            *self.rows,
-        ]
-        lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
-        right = [justify == "right" for _, justify in self.columns]
-        rule = ["-" * (width - 1) + ":" if flush else "-" * width for width, flush in zip(widths, right, strict=True)]
-        for line in (lines[0], rule, *lines[1:]):
-            cells = zip(line, widths, right, strict=True)
-            yield "| " + " | ".join(c.rjust(w) if flush else c.ljust(w) for c, w, flush in cells) + " |"
-
-
 def fact_table(facts):
     """Names and values side by side."""
     from rich.table import Table
@@ -119,26 +71,6 @@ def fact_table(facts):
     for name, value in facts:
         table.add_row(name, str(value))
     return table
-
-
-def command_line(context):
-    """The command as a person may type it again; of a path outside the current folder, the name alone."""
-    parts = ["covertreex", context.info_name]
-    for parameter in context.command.params:
-        # By name: typer may carry a copy of click of its own.
-        source = context.get_parameter_source(parameter.name)
-        if source is None or source.name != "COMMANDLINE":
-            continue
-        value = context.params[parameter.name]
-        if isinstance(value, bool):
-            parts.append(parameter.opts[0] if value else parameter.secondary_opts[0])
-            continue
-        if parameter.param_type_name == "option":
-            parts.append(parameter.opts[0])
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            outside = isinstance(one, Path) and (one.is_absolute() or ".." in one.parts)
-            parts.append(one.name if outside else str(getattr(one, "value", one)))
-    return shlex.join(parts)
 
 
 def share(value):

@@ -1,147 +1,14 @@
-"""``covertreex parity``: backends side by side on one question, and what each setting does to it."""
+"""The audit of gold and parity: a comparison of backends or switches, on the terminal, as Markdown and as JSON."""
 
-import enum
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from covertreex.cli import screen
-from covertreex.errors import InvalidInputError
-
-WorkloadName = enum.Enum(
-    "WorkloadName", {name: name for name in ("gold", "vif", "cities", "rough", "euclidean")}, type=str
-)
-
-
-def parity(
-    context: typer.Context,
-    workload: Annotated[
-        WorkloadName, typer.Option(metavar="NAME", help="What to ask: gold, vif, cities, rough or euclidean.")
-    ] = WorkloadName.gold,
-    n: Annotated[int | None, typer.Option("--n", help="Points. Default: as the workload has it.")] = None,
-    k: Annotated[int | None, typer.Option("--k", help="Neighbours per query. Default: the workload's.")] = None,
-    queries: Annotated[int, typer.Option(help="How many points to ask about.")] = 1_024,
-    predecessors: Annotated[
-        bool | None,
-        typer.Option(
-            "--predecessors/--all-points", help="Only points before the query, or all. Default: the workload's."
-        ),
-    ] = None,
-    inducing: Annotated[
-        int | None, typer.Option(help="Inducing points; 0 for plain correlation. Default: the workload's.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads. Default: all cores.")] = None,
-    repeat: Annotated[int, typer.Option(help="Timed runs per row, taken in turns; the median is shown.")] = 1,
-    rows: Annotated[
-        str | None,
-        typer.Option(
-            help="What to run, as backend/profile between commas. Default: gold, and parity on every backend."
-        ),
-    ] = None,
-    matrix: Annotated[
-        bool, typer.Option("--matrix", help="Flip each setting alone instead, from parity to gold.")
-    ] = False,
-    backend: Annotated[str | None, typer.Option(help="Whose settings --matrix flips. Default: cython.")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write a report in Markdown.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
-    ] = None,
-):
-    """Run backends side by side on one question: bits, counters, times and recall, in one run.
-
-    Every row is compared with the first, bit for bit; parity rows with the first of them, counter for counter; times
-    with gold; recall is against a dense float64 oracle. Where rows differ, the first query that does is shown with both
-    neighbours, both distances, and the oracle's.
-
-    With --matrix, one backend: from parity to gold each setting flipped alone, and what it does to evaluations, time
-    and answer. Only level caps and budgets are approximate, and their recall is shown; all else must not change a bit.
-
-    Exit code 1 if bits, parity counters or a recall are not as they must be, or a counter is not zero though the
-    settings switch off what it counts.
-    """
-    from covertreex import compare
-    from covertreex.cli import machine
-    from covertreex.io import tables
-
-    to_stdout = str(json_file) == "-"
-    if report is not None:
-        tables.check_output(report, (".md",))
-    if json_file is not None and not to_stdout:
-        tables.check_output(json_file)
-    if matrix and rows is not None:
-        raise InvalidInputError("--rows and --matrix exclude each other; name the backend of a matrix with --backend.")
-    if backend is not None and not matrix:
-        raise InvalidInputError("--backend goes with --matrix; without it, name backends with --rows.")
-    question = compare.make_workload(
-        workload.value, n=n, k=k, queries=queries, predecessors=predecessors, inducing=inducing
-    )
-    if rows is not None:
-        contenders, notes = compare.parse_contenders(screen.names(rows)), []
-    elif not matrix:
-        contenders, notes = compare.parity_contenders()
-
-    load = machine.load_average()
-    steps = screen.Steps()
-    with steps.timed("factors", f"making the factors of {len(question.X):,} points"):
-        tree = question.tree(threads)
-    switches = None
-    if matrix:
-        switches, notes = compare.switches(backend or "cython", tree.payload)
-        contenders = [switch.contender for switch in switches]
-    comparison = compare.compare(
-        tree,
-        question.queries,
-        question.k,
-        contenders,
-        predecessor_mode=question.predecessors,
-        n_threads=threads,
-        repeat=repeat,
-        on_step=steps,
-    )
-    steps("done")
-
-    audit = Audit(
-        comparison=comparison,
-        switches=switches,
-        workload=question,
-        notes=notes,
-        machine=machine_facts(contenders, threads, load),
-        command=screen.command_line(context),
-        factors_seconds=steps.took["factors"],
-    )
-    audit.show(screen.console(stderr=to_stdout))
-    if report is not None:
-        with tables.replacing(report) as file:
-            file.write(audit.markdown())
-    if json_file is not None:
-        screen.write_json(audit.as_dict(), json_file)
-    if comparison.problems:
-        raise typer.Exit(1)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What a report says about its making
-
-
-def machine_facts(contenders, threads, load):
-    """What there is to know about the machine, as a dictionary that can become JSON; `load` is that before the runs."""
-    from covertreex.backends import registry
-    from covertreex.cli import doctor, machine
-
-    wanted = {contender.backend for contender in contenders}
-    distributions = [info.distribution for info in registry.list_backends() if info.name in wanted]
-    found = machine.describe(threads)
-    found["versions"] = machine.versions(dict.fromkeys((*machine.PACKAGES, *distributions)))
-    found["instruction_sets"] = doctor.instruction_sets()
-    found["load_before"], found["load_after"] = load, machine.load_average()
-    return found
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What there is to see
+from covertreex.cli import display
+from covertreex_bench import conditions
+from covertreex_bench.compare import SWITCHED_COUNTERS, Comparison, Run, Switch
+from covertreex_bench.workloads import Workload
+from covertreex_bench.writing import WIDE, Grid
 
 
 @dataclass(frozen=True)
@@ -150,10 +17,10 @@ class Audit:
 
     Attributes
     ----------
-    comparison : covertreex.compare.Comparison
-    switches : list of covertreex.compare.Switch, or None
+    comparison : covertreex_bench.compare.Comparison
+    switches : list of covertreex_bench.compare.Switch, or None
         One for each run of a matrix; None for backends side by side.
-    workload : covertreex.workloads.Workload
+    workload : covertreex_bench.workloads.Workload
     notes : list of str
         What is left out, and why.
     machine : dict
@@ -161,33 +28,31 @@ class Audit:
     factors_seconds : float
     """
 
-    comparison: object
-    switches: list | None
-    workload: object
-    notes: list
+    comparison: Comparison
+    switches: list[Switch] | None
+    workload: Workload
+    notes: list[str]
     machine: dict
     command: str
     factors_seconds: float
 
-    def show(self, out):
+    def show(self, out) -> None:
         """Print everything to the console `out`."""
-        from covertreex.cli import machine
-
         here = self.machine
         out.print(self.question())
-        out.print(f"machine: {machine.line(here)}; load {here['load_before']} before, {here['load_after']} after")
+        out.print(f"machine: {conditions.line(here)}; load {here['load_before']} before, {here['load_after']} after")
         for note in self.notes:
             out.print(note)
         out.print()
         grid = self.results() if self.switches is None else self.matrix()
-        out.print(grid.on_screen(None if out.width >= screen.WIDE else -1))
+        out.print(grid.on_terminal(None if out.width >= WIDE else -1))
         out.print()
         for line in self.legend():
             out.print(line)
         for title, grid in self.disagreements():
             out.print()
             out.print(title, style="bold red")
-            out.print(grid.on_screen())
+            out.print(grid.on_terminal())
         if self.comparison.problems:
             out.print()
         for problem in self.comparison.problems:
@@ -195,7 +60,7 @@ class Audit:
         if not self.comparison.problems:
             out.print(self.verdict(), style="green")
 
-    def markdown(self):
+    def markdown(self) -> str:
         """The report."""
         what = "Backends side by side" if self.switches is None else "One switch at a time, from parity to gold"
         problems = self.comparison.problems
@@ -222,7 +87,7 @@ class Audit:
         ]
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """The same as a dictionary that can become JSON."""
         comparison, workload = self.comparison, self.workload
         kernel = workload.metric.get("kernel")
@@ -259,7 +124,7 @@ class Audit:
             "problems": comparison.problems,
         }
 
-    def question(self):
+    def question(self) -> str:
         """The workload in one line."""
         n, d = self.workload.X.shape
         kernel, inducing = self.workload.metric.get("kernel"), self.workload.metric.get("inducing")
@@ -271,29 +136,27 @@ class Audit:
             f"{len(self.workload.queries):,} queries{', predecessors' if self.workload.predecessors else ''}"
         )
 
-    def verdict(self):
+    def verdict(self) -> str:
         """What holds, if there is no problem."""
         if self.switches is None:
             return f"All rows agree: {self.comparison.verdict}"
         return f"No switch changes what it must not: {self.comparison.verdict}"
 
-    def has_gold(self):
+    def has_gold(self) -> bool:
         """Whether a row is of the gold profile."""
         return self.comparison.gold.contender.settings.profile == "gold"
 
-    def base(self, number):
+    def base(self, number: int) -> Run:
         """The run with which that of switch `number` is compared."""
         name = self.switches[number].base
         return next(run for run in self.comparison.runs if run.contender.name == name)
 
-    def legend(self):
+    def legend(self) -> Iterator[str]:
         """Lines that say how to read the results."""
-        from covertreex.compare import SWITCHED_COUNTERS
-
         comparison = self.comparison
-        tree = screen.duration(comparison.tree_seconds)
+        tree = display.duration(comparison.tree_seconds)
         yield (
-            f"Off the clock: factors {screen.duration(self.factors_seconds)} s"
+            f"Off the clock: factors {display.duration(self.factors_seconds)} s"
             + (f", tree {tree} s" if comparison.tree_seconds is not None else "")
             + ", shared by all rows; loading and compiling."
         )
@@ -321,7 +184,7 @@ class Audit:
         names = " and ".join(run.contender.name for run in named)
         yield f"Off under {names}, and counted zero times: {', '.join(off)}."
 
-    def results(self):
+    def results(self) -> Grid:
         """One row per contender."""
         comparison = self.comparison
         columns = [
@@ -342,19 +205,19 @@ class Audit:
             rows.append(
                 [
                     run.contender.name,
-                    screen.duration(run.median_seconds),
+                    display.duration(run.median_seconds),
                     f"{run.median_seconds / comparison.gold.median_seconds:.2f}",
                     f"{run.queries_per_second:,.0f}",
-                    screen.share(run.recall),
+                    display.share(run.recall),
                     f"{run.evals_per_query:,.0f}",
                     "first" if run is comparison.reference else _sameness(run),
                     "first" if run is first_parity else counts,
-                    ", ".join(map(screen.duration, run.seconds)),
+                    ", ".join(map(display.duration, run.seconds)),
                 ]
             )
-        return screen.Grid(columns, rows)
+        return Grid(columns, rows)
 
-    def matrix(self):
+    def matrix(self) -> Grid:
         """One row per switch."""
         columns = [
             ("switch", "left"),
@@ -374,16 +237,16 @@ class Audit:
                     run.contender.name,
                     f"{run.evals_per_query:,.0f}",
                     f"{run.evals_per_query / base.evals_per_query:.2f}" if base.evals_per_query else "-",
-                    screen.duration(run.median_seconds),
+                    display.duration(run.median_seconds),
                     f"{run.median_seconds / base.median_seconds:.2f}",
                     "first" if run is self.comparison.reference else _sameness(run),
-                    screen.share(run.recall),
+                    display.share(run.recall),
                     _at_work(switch, run, base),
                 ]
             )
-        return screen.Grid(columns, rows)
+        return Grid(columns, rows)
 
-    def disagreements(self):
+    def disagreements(self) -> Iterator[tuple[str, Grid]]:
         """(title, grid) for each run whose bits or counters are not as they must be."""
         for found in self.comparison.differences:
             title = (
@@ -396,19 +259,17 @@ class Audit:
                 ["its distance", *map(repr, (*found.distances, found.oracle_distance))],
                 ["by the oracle", *map(repr, (*found.oracle_distances, found.oracle_distance))],
             ]
-            yield title, screen.Grid(columns, rows)
+            yield title, Grid(columns, rows)
         runs = {run.contender.name: run for run in self.comparison.runs}
         for found in self.comparison.counter_differences:
             one, other = (runs[name].result.telemetry.counters for name in (found.first, found.other))
             rows = [[name, f"{one[name]:,}", f"{other[name]:,}"] for name in one if one[name] != other[name]]
             rows.append([f"block {found.block}: {found.field}", *map(str, found.values)])
             columns = [("counter", "left"), (found.first, "right"), (found.other, "right")]
-            yield f"{found.other} and {found.first} count differently", screen.Grid(columns, rows)
+            yield f"{found.other} and {found.first} count differently", Grid(columns, rows)
 
-    def counters(self):
+    def counters(self) -> Grid:
         """Every counter of every row; in a matrix, of the rows of a named profile."""
-        from covertreex.compare import SWITCHED_COUNTERS
-
         runs = [
             run
             for run in self.comparison.runs
@@ -422,29 +283,25 @@ class Audit:
 
         columns = [("counter", "left"), *((run.contender.name, "right") for run in runs)]
         names = runs[0].result.telemetry.counters
-        return screen.Grid(columns, [[name, *(cell(name, run) for run in runs)] for name in names])
+        return Grid(columns, [[name, *(cell(name, run) for run in runs)] for name in names])
 
-    def settings(self):
+    def settings(self) -> Grid:
         """The settings of each profile that took part."""
         profiles = {run.contender.settings.profile: asdict(run.contender.settings) for run in self.comparison.runs}
         profiles.pop("custom", None)
         fields = [name for name in next(iter(profiles.values())) if name != "profile"]
         columns = [("setting", "left"), *((name, "left") for name in profiles)]
-        return screen.Grid(
-            columns, [[name, *(_plain(settings[name]) for settings in profiles.values())] for name in fields]
-        )
+        return Grid(columns, [[name, *(_plain(settings[name]) for settings in profiles.values())] for name in fields])
 
-    def machine_grid(self):
+    def machine_grid(self) -> Grid:
         """The machine, and what is installed."""
-        from covertreex.cli import machine
-
         here = self.machine
         rows = [
-            *map(list, machine.hardware(here)),
+            *map(list, conditions.hardware(here)),
             ["load", f"{here['load_before']} before the first run, {here['load_after']} after the last"],
             *([name, version] for name, version in here["versions"].items()),
         ]
-        return screen.Grid([("what", "left"), ("found", "left")], rows)
+        return Grid([("what", "left"), ("found", "left")], rows)
 
 
 def _sameness(run):

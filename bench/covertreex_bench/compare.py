@@ -1,14 +1,15 @@
 """Running one question on several backends and profiles, and saying whether they agree, to the bit."""
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from covertreex import workloads
 from covertreex.backends import registry
 from covertreex.backends.telemetry import UNEQUAL_FIELDS
-from covertreex.covertree import SearchResult, recall_interval
+from covertreex.covertree import CoverTree, SearchResult
+from covertreex.data.payload import PayloadStore
 from covertreex.errors import BackendError, InvalidInputError
 from covertreex.search import choose_verb
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
@@ -17,9 +18,6 @@ from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 DEFAULT_ROWS = ("numba/gold", "numba/parity", "cython/parity", "cython/exact", "rust/parity", "rust/exact")
 
 SHIPPED = ("numba", "cython")
-
-#: Names that `make_workload` knows.
-WORKLOADS = ("gold", "vif", "cities", "rough", "euclidean")
 
 #: Counters that stay at zero unless the settings ask for what they count, and how to see that they do.
 SWITCHED_COUNTERS = {
@@ -46,7 +44,7 @@ class Contender:
     label: str = ""
 
     @property
-    def name(self):
+    def name(self) -> str:
         """str: the label, or ``backend/profile``."""
         return self.label or f"{self.backend}/{self.settings.profile}"
 
@@ -74,14 +72,14 @@ class Run:
 
     contender: Contender
     result: SearchResult
-    seconds: tuple
+    seconds: tuple[float, ...]
     first_call_seconds: float
     recall: float
     same_bits: bool
     same_counters: bool | None
 
     @property
-    def leaks(self):
+    def leaks(self) -> dict[str, int]:
         """dict of str to int: counters that are not zero though the settings have switched off what they count."""
         counters = self.result.telemetry.counters
         return {
@@ -91,21 +89,21 @@ class Run:
         }
 
     @property
-    def median_seconds(self):
+    def median_seconds(self) -> float:
         """float: median of `seconds`."""
         return float(np.median(self.seconds))
 
     @property
-    def queries_per_second(self):
+    def queries_per_second(self) -> float:
         """float: at the median time."""
         return len(self.result.indices) / self.median_seconds
 
     @property
-    def evals_per_query(self):
+    def evals_per_query(self) -> float:
         """float: distance evaluations per query."""
         return self.result.telemetry.counters["distance_evals"] / max(1, len(self.result.indices))
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """The figures, as a dictionary that can become JSON."""
         return {
             "backend": self.contender.backend,
@@ -200,23 +198,23 @@ class Comparison:
         One for each parity run whose counters differ.
     """
 
-    runs: tuple
+    runs: tuple[Run, ...]
     tree_seconds: float | None
-    differences: tuple
-    counter_differences: tuple
+    differences: tuple[Difference, ...]
+    counter_differences: tuple[CounterDifference, ...]
 
     @property
-    def reference(self):
+    def reference(self) -> Run:
         """Run: the first with exact settings, or the first of all; bits are compared with it."""
         return self.runs[_reference([run.contender for run in self.runs])]
 
     @property
-    def gold(self):
+    def gold(self) -> Run:
         """Run: the first of the gold profile, or the reference; times are compared with it."""
         return next((run for run in self.runs if run.contender.settings.profile == "gold"), self.reference)
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """str: what holds for all runs, if there are no `problems`."""
         exact = [run for run in self.runs if not run.contender.settings.approximate]
         parity = [run for run in self.runs if run.same_counters is not None]
@@ -230,7 +228,7 @@ class Comparison:
         return ", ".join(parts) + "."
 
     @property
-    def problems(self):
+    def problems(self) -> list[str]:
         """list of str: everything that is not as it must be; empty if all agree and are right."""
         found = [
             f"{run.contender.name} has recall {run.recall:.9g} against the dense oracle"
@@ -248,7 +246,7 @@ class Comparison:
         return found
 
 
-def parse_contenders(names):
+def parse_contenders(names: Sequence[str]) -> list[Contender]:
     """Contenders from names such as ``cython/parity``.
 
     Parameters
@@ -283,7 +281,7 @@ def parse_contenders(names):
     return found
 
 
-def default_contenders():
+def default_contenders() -> tuple[list[Contender], list[str]]:
     """The contenders of `DEFAULT_ROWS` whose backend is installed, and why others are left out.
 
     Returns
@@ -304,7 +302,7 @@ def default_contenders():
     return parse_contenders(names), notes
 
 
-def parity_contenders():
+def parity_contenders() -> tuple[list[Contender], list[str]]:
     """Gold, and every backend of `DEFAULT_ROWS` that is installed under parity settings; and notes, for people.
 
     Returns
@@ -341,7 +339,7 @@ class Switch:
     shows: str = ""
 
 
-def switches(backend, payload):
+def switches(backend: str, payload: PayloadStore) -> tuple[list[Switch], list[str]]:
     """From parity to gold, each setting flipped alone; then all of gold's, the approximate ones, and the screens.
 
     Parameters
@@ -411,92 +409,17 @@ def switches(backend, payload):
     return chosen, notes
 
 
-def make_workload(name, *, n=None, k=None, queries=1_024, predecessors=None, inducing=None):
-    """One of `WORKLOADS`, in any size.
-
-    Parameters
-    ----------
-    name : {'gold', 'vif', 'cities', 'rough', 'euclidean'}
-        'euclidean' has gold's points without a kernel; the others are those of `covertreex.workloads`.
-    n, k, inducing : int, optional
-        By default the workload's own; of the cities, the first n.
-    queries : int
-        How many rows are asked about, drawn by ``default_rng(43).integers(0, n)``.
-    predecessors : bool, optional
-        By default as the workload has it.
-
-    Returns
-    -------
-    Workload
-
-    Raises
-    ------
-    InvalidInputError
-        If the name is unknown, or a count is out of range.
-
-    Examples
-    --------
-    >>> make_workload("euclidean", n=100, queries=10).queries.shape
-    (10,)
-    """
-    if name == "gold":
-        found = workloads.gold() if n is None else workloads.gold(n)
-    elif name == "vif":
-        found = workloads.vif100k() if n is None else workloads.vif100k(n)
-    elif name == "rough":
-        found = workloads.rough() if n is None else workloads.rough(n)
-    elif name == "cities":
-        found = workloads.cities()
-        if n is not None and not 1 <= n <= len(found.X):
-            raise InvalidInputError(f"n must be from 1 to {len(found.X)}, the number of cities, got {n}.")
-        found = replace(found, X=found.X[:n])
-    elif name == "euclidean":
-        found = replace(workloads.gold() if n is None else workloads.gold(n), name=name, metric={})
-        if inducing is not None:
-            raise InvalidInputError("inducing points have no meaning under Euclidean distance; leave inducing out.")
-    else:
-        raise InvalidInputError(f"workload must be one of {', '.join(WORKLOADS)}; got {name!r}.")
-    if queries < 1:
-        raise InvalidInputError(f"queries must be an integer of at least 1, got {queries!r}.")
-    if inducing is not None:
-        if inducing < 0:
-            raise InvalidInputError(f"inducing must be an integer of at least 0, got {inducing!r}.")
-        found = replace(found, metric={**found.metric, "inducing": inducing or None})
-    return replace(
-        found,
-        k=found.k if k is None else k,
-        queries=np.random.default_rng(43).integers(0, len(found.X), size=queries),
-        predecessors=found.predecessors if predecessors is None else predecessors,
-    )
-
-
-def audit(tree, indices, rows, *, predecessor_mode=False, sample=1000):
-    """Recall of a random sample of answered rows against the dense oracle.
-
-    Parameters
-    ----------
-    tree : CoverTree
-    indices : ndarray, shape (q, k), int64
-    rows : ndarray, shape (q,), int64
-        The rows of X that were asked about.
-    predecessor_mode : bool
-    sample : int
-        How many are checked; drawn by ``default_rng(0)``.
-
-    Returns
-    -------
-    recall : float
-    interval : tuple of float
-        95 %, as of `covertreex.results.recall_interval`.
-    checked : int
-        Rows in the sample.
-    """
-    draw = np.random.default_rng(0).permutation(len(rows))[:sample]
-    hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
-    return *recall_interval(*hits), len(draw)
-
-
-def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=None, repeat=1, on_step=None):
+def compare(
+    tree: CoverTree,
+    queries: np.ndarray,
+    k: int,
+    contenders: Sequence[Contender],
+    *,
+    predecessor_mode: bool = False,
+    n_threads: int | None = None,
+    repeat: int = 1,
+    on_step: Callable[[str], None] | None = None,
+) -> Comparison:
     """Ask all contenders the same, time them, and compare their answers.
 
     Each contender first answers one query off the clock, so that no time includes loading or compiling. Repeated runs
@@ -553,11 +476,21 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
         clock = time.perf_counter()
         _ = tree.tree
         tree_seconds = time.perf_counter() - clock
-
-    first_calls, results, seconds = [], [], [[] for _ in contenders]
+    first_calls = []
     for contender in contenders:
         say(f"{contender.name}: loading, with one query")
         first_calls.append(ask(contender, queries[:1])[1])
+    results, seconds = _take_turns(ask, contenders, queries, repeat, say)
+    say("checking against the dense oracle")
+    runs, differences, counter_differences = _judge(
+        tree.oracle(), queries, predecessor_mode, contenders, results, seconds, first_calls
+    )
+    return Comparison(runs, tree_seconds, differences, counter_differences)
+
+
+def _take_turns(ask, contenders, queries, repeat, say):
+    """The first answer of each contender, and its seconds in all turns; `ask` returns an answer and its seconds."""
+    results, seconds = [], [[] for _ in contenders]
     for turn in range(repeat):
         for number, contender in enumerate(contenders):
             say(f"{contender.name}: {len(queries):,} queries" + (f", run {turn + 1} of {repeat}" if repeat > 1 else ""))
@@ -570,9 +503,11 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
                     f"{contender.name} answered run {turn + 1} differently from run 1; a search must be deterministic. "
                     "Its answers cannot be trusted; report this to whoever made the backend."
                 )
+    return results, seconds
 
-    say("checking against the dense oracle")
-    oracle = tree.oracle()
+
+def _judge(oracle, queries, predecessor_mode, contenders, results, seconds, first_calls):
+    """Runs, differences and counter differences, as `Comparison` has them."""
     recalls = _recalls(oracle, results, queries, predecessor_mode)
     reference = _reference(contenders)
     parity = [n for n, contender in enumerate(contenders) if contender.settings.profile == "parity"]
@@ -601,7 +536,7 @@ def compare(tree, queries, k, contenders, *, predecessor_mode=False, n_threads=N
                 same_counters=same_counters,
             )
         )
-    return Comparison(tuple(runs), tree_seconds, tuple(differences), tuple(counter_differences))
+    return tuple(runs), tuple(differences), tuple(counter_differences)
 
 
 def _reference(contenders):

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from covertreex.cli import screen
-from covertreex.cli.screen import KERNEL_LIST, KernelName
+from covertreex.cli import display
+from covertreex.cli.display import KERNEL_LIST, KernelName
+from covertreex_bench.writing import write_json
 
 
 def gold(
@@ -40,9 +41,9 @@ def gold(
 
     Exit code 1 if a recall is below 1, or bits or the counters of parity rows differ.
     """
-    from covertreex import compare, workloads
     from covertreex.cli import machine
     from covertreex.io import tables
+    from covertreex_bench import compare, conditions, workloads
 
     to_stdout = str(json_file) == "-"
     for path in (None if to_stdout else json_file, telemetry):
@@ -50,26 +51,21 @@ def gold(
             tables.check_output(path)
     contenders, notes = compare.default_contenders()
     if rows is not None:
-        contenders, notes = compare.parse_contenders(screen.names(rows)), []
+        contenders, notes = compare.parse_contenders(display.names(rows)), []
 
-    steps = screen.Steps()
-    out = screen.console(stderr=to_stdout)
+    steps = display.Steps()
+    out = display.console(stderr=to_stdout)
     workload = workloads.gold(
         n,
         k=k,
         queries=queries,
-        kernel=screen.make_kernel(kernel.value, screen.numbers(lengthscale, "lengthscale")),
+        kernel=display.make_kernel(kernel.value, display.numbers(lengthscale, "lengthscale")),
         inducing=inducing,
         predecessors=predecessors,
     )
     here = machine.describe(threads)
     shape = {"n": n, "d": workload.X.shape[1], "m": inducing, "k": k, "queries": queries, "predecessors": predecessors}
-    for line in (
-        f"gold workload: n = {n:,}, d = {shape['d']}, {workload.metric['kernel']}, m = {inducing:,} inducing points, "
-        f"k = {k}{', predecessors' if predecessors else ''}, {queries:,} queries",
-        f"machine: {machine.line(here)}",
-        *notes,
-    ):
+    for line in (_question(workload, shape), f"machine: {conditions.line(here)}", *notes):
         out.print(line)
 
     with steps.timed("factors", f"making the factors of {n:,} points"):
@@ -86,8 +82,29 @@ def gold(
     )
     steps("done")
 
+    _show(out, comparison, steps.took["factors"], tree, repeat)
+    if json_file is not None:
+        write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
+    if telemetry is not None:
+        with tables.replacing(telemetry) as file:
+            file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)
+    if comparison.problems:
+        raise typer.Exit(1)
+
+
+def _question(workload, shape):
+    """The workload in a line."""
+    return (
+        f"gold workload: n = {shape['n']:,}, d = {shape['d']}, {workload.metric['kernel']}, "
+        f"m = {shape['m']:,} inducing points, k = {shape['k']}{', predecessors' if shape['predecessors'] else ''}, "
+        f"{shape['queries']:,} queries"
+    )
+
+
+def _show(out, comparison, factors_seconds, tree, repeat):
+    """Print table, remarks and verdict to the console `out`."""
     out.print()
-    out.print(_table(comparison, steps.took["factors"]))
+    out.print(_table(comparison, factors_seconds))
     out.print()
     for line in _remarks(comparison, tree, repeat):
         out.print(line)
@@ -97,18 +114,10 @@ def gold(
     if not problems:
         out.print("All rows agree: " + comparison.verdict, style="green")
 
-    if json_file is not None:
-        screen.write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
-    if telemetry is not None:
-        with tables.replacing(telemetry) as file:
-            file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)
-    if problems:
-        raise typer.Exit(1)
-
 
 def _table(comparison, factors_seconds):
     right = "right"
-    table = screen.plain_table(
+    table = display.plain_table(
         ("backend/\nprofile", "left"),
         ("factors\ns", right),
         ("tree\ns", right),
@@ -126,11 +135,11 @@ def _table(comparison, factors_seconds):
             counters, seen_parity = "first", True
         table.add_row(
             run.contender.name,
-            screen.duration(factors_seconds),
-            screen.duration(comparison.tree_seconds if run.result.plan.verb == "search" else None),
-            screen.duration(run.median_seconds),
+            display.duration(factors_seconds),
+            display.duration(comparison.tree_seconds if run.result.plan.verb == "search" else None),
+            display.duration(run.median_seconds),
             f"{run.queries_per_second:,.0f}",
-            screen.share(run.recall),
+            display.share(run.recall),
             f"{run.evals_per_query:,.0f}",
             "first" if number == 0 else "same" if run.same_bits else "DIFFER",
             counters,
@@ -144,7 +153,7 @@ def _remarks(comparison, tree, repeat):
         yield f"Query times are medians of {repeat} runs, taken in turns."
     slow = [run for run in comparison.runs if run.first_call_seconds > 1.0]
     if slow:
-        listed = ", ".join(f"{run.contender.name} {screen.duration(run.first_call_seconds)} s" for run in slow)
+        listed = ", ".join(f"{run.contender.name} {display.duration(run.first_call_seconds)} s" for run in slow)
         yield f"Loading and compiling, off the clock: {listed}."
     if tree.payload.floored:
         yield f"{tree.payload.floored:,} points have a residual variance at its floor, 1e-9 of the variance."

@@ -14,7 +14,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 TICKS, TOP = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999), 5.0
 
 
-def check_matplotlib():
+def check_matplotlib() -> None:
     """Raise if pictures cannot be drawn.
 
     Raises
@@ -30,7 +30,7 @@ def check_matplotlib():
         )
 
 
-def height_of(recall):
+def height_of(recall: float) -> float:
     """Place of a recall on its axis: two recalls are far apart if one misses ten times as much as the other.
 
     Examples
@@ -41,13 +41,13 @@ def height_of(recall):
     return TOP if recall >= 1.0 else min(TOP - 0.3, -math.log10(1.0 - recall))
 
 
-def draw(result, file):
+def draw(result: dict, file) -> None:
     """Draw a result as PNG: for each series, cost against n on the left and recall against time on the right.
 
     Parameters
     ----------
     result : dict
-        As `covertreex.benchmarks.report.check` takes it.
+        As `covertreex_bench.speed.results.read` takes it.
     file : path or binary file
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

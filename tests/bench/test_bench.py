@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(not (ROOT / "bench").is_dir(), reason="no bench folder beside the tests")
 
@@ -27,7 +28,7 @@ def test_figures_come_with_recall_and_counters(tmp_path):
     few = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.01", f"--benchmark-json={tmp_path / 'found.json'}"]
     output = run_pytest("bench", *small, *few, "--rows", "numba/gold,cython/parity,cython/exact")
     assert "recall beside every time" in output
-    assert "5 passed" in output
+    assert re.search(r"\b5 passed", output)
     found = json.loads((tmp_path / "found.json").read_text())["benchmarks"]
     queries = [one for one in found if one["name"].startswith("test_queries")]
     assert [one["params"]["row"] for one in queries] == ["numba/gold", "cython/parity", "cython/exact"]

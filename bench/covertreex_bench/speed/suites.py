@@ -1,14 +1,17 @@
 """The suites of ``covertreex bench``: what is asked in which sizes, who answers, and what figures are wanted."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from covertreex import compare, workloads
 from covertreex.backends import registry
-from covertreex.benchmarks.entrants import Change, DenseLimit, Engine, FirstSolve, Question, Steps
-from covertreex.benchmarks.peers import PEERS
 from covertreex.errors import InvalidInputError
+from covertreex_bench import compare, workloads
+from covertreex_bench.compare import Contender
+from covertreex_bench.speed.entrants import Change, DenseLimit, Engine, Entrant, FirstSolve, Question, Steps
+from covertreex_bench.speed.peers import PEERS
+from covertreex_bench.workloads import Workload
 
 #: Changes of kernel parameters in the suite `optimiser`, and their size in the logarithm of the lengthscale.
 CHANGES, CHANGE = 20, 0.03
@@ -40,7 +43,7 @@ class Wanted:
     bound: float
 
     @property
-    def least(self):
+    def least(self) -> bool:
         """bool: whether `bound` is the least that is wanted."""
         return self.measure in ("numpy", "gpboost", "peer")
 
@@ -64,11 +67,11 @@ class Series:
     """
 
     name: str
-    make: object
-    sizes: tuple
-    quick: tuple
+    make: Callable[[int], Workload]
+    sizes: tuple[int, ...]
+    quick: tuple[int, ...]
     counts: str = "search"
-    profiles: tuple = ("exact", "fast")
+    profiles: tuple[str, ...] = ("exact", "fast")
 
 
 @dataclass(frozen=True)
@@ -94,19 +97,19 @@ class Suite:
 
     name: str
     summary: str
-    series: tuple
+    series: tuple[Series, ...]
     minutes: str
-    wanted: tuple = ()
-    peers: tuple = ("numpy", "blocked", "gpboost", "pynndescent")
+    wanted: tuple[Wanted, ...] = ()
+    peers: tuple[str, ...] = ("numpy", "blocked", "gpboost", "pynndescent")
     repeat: int = 3
-    needs: dict = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
 
 
 def _workload(name, **changes):
     """A function of n that makes a workload about all points, but for `changes`."""
 
     def make(n):
-        return replace(compare.make_workload(name, n=n, **changes), queries=None)
+        return replace(workloads.make_workload(name, n=n, **changes), queries=None)
 
     return make
 
@@ -147,7 +150,12 @@ SUITES = {
             "32,768 points, RBF, 512 inducing points, k = 50: 1,024 queries prepared, and all predecessors",
             (
                 Series(
-                    _QUERIES, lambda n: compare.make_workload("gold", n=n), (32_768,), (4_096,), "prepared", ("exact",)
+                    _QUERIES,
+                    lambda n: workloads.make_workload("gold", n=n),
+                    (32_768,),
+                    (4_096,),
+                    "prepared",
+                    ("exact",),
                 ),
                 Series(_PREDECESSORS, _workload("gold", predecessors=True), (4_096, 8_192, 16_384, 32_768), _QUICK),
             ),
@@ -235,7 +243,7 @@ SUITES = {
 }
 
 
-def get(name):
+def get(name: str) -> Suite:
     """The suite called `name`.
 
     Raises
@@ -256,14 +264,14 @@ def get(name):
     return suite
 
 
-def missing(needs):
+def missing(needs: dict[str, str]) -> list[tuple[str, str]]:
     """(module, how to get it) of those of `needs` that are not installed."""
     from importlib.util import find_spec
 
     return [(module, how) for module, how in needs.items() if find_spec(module) is None]
 
 
-def question(series, n, threads, k=None, inducing=None):
+def question(series: Series, n: int, threads: int, k: int | None = None, inducing: int | None = None) -> Question:
     """The `Question` of one size.
 
     Parameters
@@ -281,7 +289,9 @@ def question(series, n, threads, k=None, inducing=None):
     return Question(workload, threads, lambda other: question(series, other, threads, k, inducing))
 
 
-def rows(suite, names=None, with_peers=True, quick=False):
+def rows(
+    suite: Suite, names: Sequence[str] | None = None, with_peers: bool = True, quick: bool = False
+) -> tuple[list[Contender] | None, list[Entrant], list[str]]:
     """Who takes part in a suite.
 
     Parameters
@@ -296,7 +306,7 @@ def rows(suite, names=None, with_peers=True, quick=False):
 
     Returns
     -------
-    contenders : list of covertreex.compare.Contender or None
+    contenders : list of covertreex_bench.compare.Contender or None
         None for those that each series has by default.
     peers : list of Entrant
     notes : list of str
@@ -337,19 +347,19 @@ def rows(suite, names=None, with_peers=True, quick=False):
     return contenders, peers, notes
 
 
-def default_backend():
+def default_backend() -> str:
     """Name of the first backend of `registry.PREFERENCE` that works."""
     works = {info.name for info in registry.list_backends() if info.status == "ok"}
     return next((name for name in registry.PREFERENCE if name in works), registry.PREFERENCE[0])
 
 
-def entrants(series, contenders, peers):
+def entrants(series: Series, contenders: list[Contender] | None, peers: list[Entrant]) -> list[Entrant]:
     """The dense limit, covertreex's rows and the peers', in this order.
 
     Parameters
     ----------
     series : Series
-    contenders : list of covertreex.compare.Contender or None
+    contenders : list of covertreex_bench.compare.Contender or None
         None for the series' own profiles on the default backend.
     peers : list of Entrant
 

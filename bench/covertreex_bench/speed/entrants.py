@@ -1,7 +1,8 @@
 """Who takes part in a benchmark: covertreex itself, and the dense limit, the yardstick of every figure."""
 
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -11,6 +12,10 @@ import numpy as np
 from covertreex import ordering
 from covertreex.base import parallel
 from covertreex.covertree import cover_tree
+from covertreex.kernels import Kernel
+from covertreex.oracle import DenseOracle
+from covertreex_bench.compare import Contender
+from covertreex_bench.workloads import Workload
 
 #: Queries that brute force takes at a time.
 BLOCK = 256
@@ -19,7 +24,7 @@ BLOCK = 256
 TILE = 512, 2_048
 
 
-def blas_threads(count):
+def blas_threads(count: int) -> AbstractContextManager:
     """A context in which BLAS and OpenMP use `count` threads; as many as they like without threadpoolctl."""
     try:
         from threadpoolctl import threadpool_limits
@@ -28,7 +33,7 @@ def blas_threads(count):
     return threadpool_limits(count)
 
 
-def on_pool(tasks, threads):
+def on_pool(tasks: Sequence[Callable], threads: int) -> list:
     """Run callables on `threads` threads, BLAS using one in each; one after the other, if BLAS cannot be told so.
 
     BLAS's own threads wait for each other after every product, which is slow on a machine with other work to do.
@@ -45,60 +50,58 @@ class Question:
 
     Attributes
     ----------
-    workload : covertreex.workloads.Workload
+    workload : covertreex_bench.workloads.Workload
     threads : int
     smaller : callable, optional
         Makes the same question in another n, from which the time of a slow entrant is foreseen.
     """
 
-    workload: object
+    workload: Workload
     threads: int
-    smaller: object = None
+    smaller: Callable[[int], "Question"] | None = None
 
     @property
-    def n(self):
+    def n(self) -> int:
         """int: points."""
         return len(self.workload.X)
 
     @property
-    def k(self):
+    def k(self) -> int:
         """int: neighbours per query."""
         return self.workload.k
 
     @property
-    def kernel(self):
+    def kernel(self) -> Kernel | None:
         """Kernel or None: None for Euclidean."""
         return self.workload.metric.get("kernel")
 
     @property
-    def every_row(self):
+    def every_row(self) -> bool:
         """bool: whether all rows are asked about, in order."""
         return self.workload.queries is None
 
     @cached_property
-    def rows(self):
+    def rows(self) -> np.ndarray:
         """ndarray, shape (q,), int64: rows asked about."""
         return np.arange(self.n) if self.every_row else np.asarray(self.workload.queries)
 
     @cached_property
-    def oracle(self):
+    def oracle(self) -> DenseOracle:
         """DenseOracle: the truth, and the factors that brute force works from."""
-        from covertreex.oracle import DenseOracle
-
         return DenseOracle(self.workload.X, **self.workload.metric)
 
     @property
-    def factors(self):
+    def factors(self) -> np.ndarray:
         """ndarray: what the dense limit multiplies: (n, m) factors, or coordinates where there are none."""
         V = None if self.kernel is None else self.oracle.V
         return self.workload.X if V is None or V.shape[1] == 0 else V
 
-    def pairs(self, positions=None):
+    def pairs(self, positions: np.ndarray | None = None) -> int:
         """Pairs that brute force compares for the queries at these positions; all of them by default."""
         rows = self.rows if positions is None else self.rows[positions]
         return int(rows.sum()) if self.workload.predecessors else len(rows) * self.n
 
-    def search_arguments(self):
+    def search_arguments(self) -> dict:
         """Keyword arguments of `CoverTree.search` that ask this."""
         queries = None if self.every_row else self.rows
         return {"k": self.k, "queries": queries, "predecessor_mode": self.workload.predecessors}
@@ -135,7 +138,7 @@ class Run:
     work: int | None = None
     plan: str = ""
     evals: float | None = None
-    workload: object = None
+    workload: Workload | None = None
 
 
 class Entrant:
@@ -171,14 +174,14 @@ class Entrant:
     recall_target = None
     note = ""
 
-    def unable(self, question):
+    def unable(self, question: Question) -> str | None:
         """Why this entrant cannot answer `question`; None if it can."""
         return None
 
-    def prepare(self, question):
+    def prepare(self, question: Question):
         """What `run` wants to have ready, off the clock."""
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         """Answer the queries at `positions`, which are all unless the entrant is divisible; a `Run`."""
         raise NotImplementedError
 
@@ -194,7 +197,7 @@ class DenseLimit(Entrant):
     divisible = True
     note = "one blocked dgemm over the pairs that brute force compares: no kernel, no selection, no answer"
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         V, rows = question.factors, question.rows[positions]
 
         def task(part):
@@ -220,7 +223,7 @@ class Engine(Entrant):
 
     Parameters
     ----------
-    contender : covertreex.compare.Contender
+    contender : covertreex_bench.compare.Contender
     counts : {'search', 'prepared', 'build'}
         What is timed: the first search of a tree whose factors are made, and all else not; a later search of the same
         tree, after `CoverTree.prepare`; or building and searching.
@@ -228,7 +231,7 @@ class Engine(Entrant):
 
     kind = "engine"
 
-    def __init__(self, contender, counts):
+    def __init__(self, contender: Contender, counts: str):
         self.contender, self.counts = contender, counts
         self.name = contender.name
         self.recall_target = contender.settings.recall_target
@@ -245,7 +248,7 @@ class Engine(Entrant):
         )
         return result, time.perf_counter() - begin
 
-    def prepare(self, question):
+    def prepare(self, question: Question):
         # Kernels are loaded, and compiled where they are, by a question that makes nothing ready for the one asked.
         metric = dict(question.workload.metric)
         if metric.get("inducing"):
@@ -258,7 +261,7 @@ class Engine(Entrant):
             self._search(tree, question)
             return tree
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         if self.counts == "prepared":
             result, seconds = self._search(state, question)
             return _answer(result, seconds)
@@ -284,9 +287,9 @@ def _answer(result, seconds, **more):
 class Steps:
     """Kernels on the way of an optimiser: one for each timed turn, shared by all that take part."""
 
-    kernels: list
+    kernels: list[Kernel]
 
-    def of(self, workload, turn):
+    def of(self, workload: Workload, turn: int) -> Workload:
         """`workload` with the kernel of this turn."""
         return replace(workload, metric={**workload.metric, "kernel": self.kernels[turn % len(self.kernels)]})
 
@@ -299,15 +302,15 @@ class FirstSolve(Engine):
 
     each_turn_differs = True
 
-    def __init__(self, contender, steps):
+    def __init__(self, contender: Contender, steps: Steps):
         super().__init__(contender, "search")
         self.name, self.steps = f"{contender.name}, first solve", steps
 
-    def prepare(self, question):
+    def prepare(self, question: Question):
         super().prepare(question)
         return {"turn": 0}
 
-    def run(self, question, state, positions):
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
         workload = self.steps.of(question.workload, state["turn"])
         state["turn"] += 1
         coords = workload.metric["kernel"].scale(workload.X)
@@ -327,11 +330,11 @@ class FirstSolve(Engine):
 class Change(FirstSolve):
     """The same kernel parameters on a tree that was made under other ones: `CoverTree.with_metric`, and its search."""
 
-    def __init__(self, contender, steps):
+    def __init__(self, contender: Contender, steps: Steps):
         super().__init__(contender, steps)
         self.name = f"{contender.name}, changed"
 
-    def prepare(self, question):
+    def prepare(self, question: Question):
         tree = question.workload.tree(question.threads)
         self._search(tree, question)
         return {**super().prepare(question), "tree": tree}

@@ -1,12 +1,13 @@
 """Timing entrants in turns on one question, and checking what they found."""
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
-from covertreex.benchmarks.entrants import BLOCK
 from covertreex.oracle import DenseOracle
 from covertreex.results import recall_interval
+from covertreex_bench.speed.entrants import BLOCK, Entrant, Question
 
 #: Seconds that one run of brute force, or of the dense limit, may take by default.
 SAMPLE_SECONDS = 4.0
@@ -18,7 +19,17 @@ PILOT_BLOCKS, LEAST_BLOCKS = 4, 8
 PILOT_ABOVE, PILOT_PART = 8_192, 4
 
 
-def measure(question, entrants, *, repeat=3, patience=60.0, audit=1_000, sample=SAMPLE_SECONDS, past=None, say=None):
+def measure(
+    question: Question,
+    entrants: list[Entrant],
+    *,
+    repeat: int = 3,
+    patience: float = 60.0,
+    audit: int = 1_000,
+    sample: float = SAMPLE_SECONDS,
+    past: dict[str, tuple[int, float]] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict:
     """Ask all entrants the same, in turns, and check their answers against the dense oracle.
 
     Parameters

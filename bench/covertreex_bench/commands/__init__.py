@@ -1,0 +1,1 @@
+"""Commands of ``covertreex`` that measure; it finds them by the entry points `covertreex.commands`."""
