@@ -6,11 +6,11 @@ from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
 from covertreex.base.validation import check_k, check_points, feature_names, read_only
-from covertreex.data import changes as update
+from covertreex.data import changes
 from covertreex.data import questions as asking
-from covertreex.data.build import build_tree, in_metric
 from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN
+from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
 from covertreex.io import persistence
 from covertreex.oracle import DenseOracle
@@ -23,18 +23,6 @@ from covertreex.settings import resolve_settings, settings_from_env
 class CoverTree:
     """Points, a metric, and the ways to ask for neighbours. Made by `cover_tree`; immutable.
 
-    Attributes
-    ----------
-    X : ndarray, shape (n, d), float64
-        The points, in the caller's order.
-    metric : Euclidean, Correlation or ResidualCorrelation
-    payload : PayloadStore
-        What distances are computed from; shared by all backends.
-    n_threads : int
-    feature_names_in_ : tuple of str, or None
-        Names of the columns, if the points came as a table whose columns all have strings for names. Tables that are
-        asked for or inserted must have the same, in the same order; arrays, which have none, go by position.
-
     Examples
     --------
     >>> import covertreex as cx
@@ -43,49 +31,51 @@ class CoverTree:
     (CoverTree(n=3, d=1, metric=Euclidean), 3)
     """
 
-    def __init__(self, X, metric, n_threads, prepared=None):
-        self.X = X
-        self.metric = metric
-        self._n_threads = n_threads  # None stays None, for a process with other cores that the tree is sent to
-        self.feature_names_in_ = None
-        self.payload, self._projection = metric.prepare(X, self.n_threads) if prepared is None else prepared
-        self._tree = None
-        self._shape = None  # a cover tree of the same points in another metric
-        self._ids = None  # dataset index of each index of the payload, where they are not the same (asking.py)
-        self._dead = None  # indices of the payload that were deleted, ascending
-        self._unsorted = 0  # rows at the end that came after the others were sorted (update.py)
-        self._sample = None  # of the data, to compare the factors of queries with (asking.py)
-        self._room = None  # of its factors, if `insert` made it
-        self._halos = None  # what `prepare` made (halos.py)
-        self._origin = None  # the mapped file it came from (covertreex.io.persistence)
+    def __init__(self, state):
+        self._state = state
 
     def __len__(self):
-        return len(self.payload) - (0 if self._dead is None else len(self._dead))
+        return len(self._state)
 
     def __repr__(self):
         return f"CoverTree(n={len(self)}, d={self.X.shape[1]}, metric={type(self.metric).__name__})"
 
     @property
+    def X(self):
+        """ndarray, shape (n, d), float64: the points, in the caller's order; deleted ones are still there."""
+        return self._state.X
+
+    @property
+    def metric(self):
+        """Euclidean, Correlation or ResidualCorrelation: what distances mean."""
+        return self._state.metric
+
+    @property
+    def payload(self):
+        """PayloadStore: what distances are computed from; shared by all backends."""
+        return self._state.payload
+
+    @property
     def n_threads(self):
         """int: as given; else the cores that this process may use, wherever the tree was made."""
-        return parallel.thread_count(self._n_threads)
+        return self._state.threads
+
+    @property
+    def feature_names_in_(self):
+        """tuple of str, or None: names of the columns, if the points came as a table whose columns all have strings for
+        names. Tables that are asked for or inserted must have the same, in the same order; arrays, which have none, go
+        by position."""
+        return self._state.feature_names
 
     @property
     def ids(self):
         """ndarray, shape (n,), int64: rows of `X` that may be asked for and found, ascending: all but deleted ones."""
-        held = np.arange(len(self.payload), dtype=np.int64) if self._ids is None else self._ids
-        return held if self._dead is None else np.delete(held, self._dead)
+        return self._state.ids
 
     @property
-    @standard_arithmetic
     def tree(self):
         """Tree: the cover tree itself; built when it is first needed (a scan needs none)."""
-        if self._tree is None:
-            if self._shape is None:
-                self._tree = build_tree(self.payload, self.n_threads)
-            else:
-                self._tree = in_metric(self._shape, self.payload, self.n_threads)
-        return self._tree
+        return self._state.tree
 
     @standard_arithmetic
     def check_invariants(self, pairs=None):
@@ -246,7 +236,7 @@ class CoverTree:
         if isinstance(audit, bool) or not isinstance(audit, (int, np.integer)) or audit < 0:
             raise InvalidInputError(f"audit must be a number of queries, 0 or more, got {audit!r}.")
         asked = asking.check(
-            self,
+            self._state,
             queries,
             predecessor_mode=predecessor_mode,
             include_self=include_self,
@@ -257,11 +247,11 @@ class CoverTree:
         )
         verb = driver.choose_verb(settings, self.payload)
         chosen = registry.choose_backend(settings, backend, verb)
-        block, payload = asking.block_of(self, asked, n_threads)
-        prepared = None if self._halos is None else (self._halos, payload)
+        block, payload = asking.block_of(self._state, asked, n_threads)
+        prepared = None if self._state.halos is None else (self._state.halos, payload)
         payload = payload if verb == "search" else self.payload  # whose screens are ready
         answer = driver.run(lambda: self.tree, payload, block, k, settings, chosen, n_threads, prepared)
-        indices = asking.dataset_indices(self, answer.indices)
+        indices = asking.dataset_indices(self._state, answer.indices)
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]
@@ -400,15 +390,16 @@ class CoverTree:
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = radius.check_radius(self.payload, r, min_correlation)
         max_bytes = radius.check_max_bytes(max_bytes)
-        asked = asking.check(self, queries, **asked)
+        asked = asking.check(self._state, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
-        block, _ = asking.block_of(self, asked, n_threads)
+        block, _ = asking.block_of(self._state, asked, n_threads)
 
         @standard_arithmetic  # batches are answered when they are asked for
         def answer(part):
             found = radius.search(self.payload, part, distance, settings, chosen, n_threads, max_bytes)
-            rows = None if asked.external else asking.dataset_indices(self, self.payload.index[part.rows])
-            return RadiusResult(found[0], asking.dataset_indices(self, found[1]), found[2], distance, chosen.name, rows)
+            rows = None if asked.external else asking.dataset_indices(self._state, self.payload.index[part.rows])
+            indices = asking.dataset_indices(self._state, found[1])
+            return RadiusResult(found[0], indices, found[2], distance, chosen.name, rows)
 
         return map(answer, [block] if size is None else radius.batches(block, size))
 
@@ -459,9 +450,9 @@ class CoverTree:
             payload.boxes  # noqa: B018
             return self
         settings = resolve_settings("exact", settings_from_env())
-        block, _ = asking.block_of(self, asking.check(self, include_self=True), n_threads)
+        block, _ = asking.block_of(self._state, asking.check(self._state, include_self=True), n_threads)
         backend = registry.choose_backend(settings, None, "scan")
-        self._halos = make_halos(payload, block, k, settings, backend, n_threads)
+        self._state.kept.put("halos", make_halos(payload, block, k, settings, backend, n_threads))
         return self
 
     @standard_arithmetic
@@ -500,7 +491,7 @@ class CoverTree:
         >>> len(after.changed_rows(before)) < 250
         True
         """
-        return update.with_metric(self, metric)
+        return CoverTree(changes.with_metric(self._state, metric))
 
     @standard_arithmetic
     def insert(self, X_new, *, v_matrix=None, p_diag=None):
@@ -540,7 +531,7 @@ class CoverTree:
         >>> len(tree), tree.knn(k=1).ravel().tolist()
         (4, [1, 3, 3, 1])
         """
-        return update.insert(self, X_new, v_matrix, p_diag)
+        return CoverTree(changes.insert(self._state, X_new, v_matrix, p_diag))
 
     @standard_arithmetic
     def delete(self, rows):
@@ -574,7 +565,7 @@ class CoverTree:
         >>> tree.ids.tolist(), tree.knn(k=1).ravel().tolist()
         ([0, 2], [2, 0])
         """
-        return update.delete(self, rows)
+        return CoverTree(changes.delete(self._state, rows))
 
     def save(self, path):
         """Write this tree to a file that `covertreex.load` verifies and maps (docs/file-format.md).
@@ -603,10 +594,10 @@ class CoverTree:
         ...     cx.load(path).knn(k=1).ravel().tolist()
         [1, 0, 1]
         """
-        persistence.save(self, path)
+        persistence.save(self._state, path)
 
     def __reduce__(self):
-        return persistence.reduce(self)
+        return _restore, persistence.reduce(self._state)
 
     def oracle(self):
         """The dense float64 oracle of the same points and metric.
@@ -622,7 +613,7 @@ class CoverTree:
         >>> tree.oracle().recall(tree.knn(k=2))
         1.0
         """
-        metric, held, ids = self.metric, self._ids, self.ids
+        metric, held, ids = self.metric, self._state.held, self.ids
         if isinstance(metric, Euclidean):
             return DenseOracle(self.X, ids=ids)
         if isinstance(metric, Correlation):
@@ -729,6 +720,81 @@ def cover_tree(
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
     if isinstance(metric, ResidualCorrelation):
         metric = metric.of_arrays(names)
-    tree = CoverTree(read_only(X.copy()), metric, parallel.given_threads(n_threads))
-    tree.feature_names_in_ = names
-    return tree
+    X, n_threads = read_only(X.copy()), parallel.given_threads(n_threads)
+    payload, projection = metric.prepare(X, parallel.thread_count(n_threads))
+    return CoverTree(TreeState(X, metric, payload, projection, n_threads, names))
+
+
+def load(path, *, mmap=True, verify=True, n_threads=None):
+    """Load a tree that `CoverTree.save` wrote; it gives the same answers, to the bit.
+
+    Processes that map the same file share its memory. Header, sizes, maps and the cover tree's links are always
+    checked. By default every byte is read, to compare arrays with their checksums and with each other: a damaged file
+    is refused, and does not give other answers.
+
+    Parameters
+    ----------
+    path : str or path-like
+    mmap : bool
+        Whether to map the file. False reads it into memory: choose it where somebody may overwrite the file in place.
+        (`CoverTree.save` never does: who has the old file mapped keeps it.)
+    verify : bool
+        Whether to read all of the file and check its values. False maps it in milliseconds, and reads it when it is
+        needed: for files that were verified before. Damage then makes wrong distances, but no crash.
+    n_threads : int, optional
+        Of the loaded tree; as for `cover_tree`. Has no influence on any result.
+
+    Returns
+    -------
+    CoverTree
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged, truncated, of another format, or of a later version.
+    OSError
+        If it cannot be opened.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, covertreex as cx
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> tree = cx.cover_tree(X, kernel=cx.RBF(lengthscale=0.5), inducing=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "tree.safetensors")
+    ...     tree.save(path)
+    ...     loaded = cx.load(path)
+    >>> np.array_equal(loaded.knn(k=5), tree.knn(k=5))
+    True
+    """
+    state = persistence.load(path, mmap=mmap, verify=verify, n_threads=n_threads)
+    if mmap:
+        _send_mapped_trees_by_name()
+    return CoverTree(state)
+
+
+def _restore(*pickled):
+    """Unpickle."""
+    state = persistence.restore(*pickled)
+    return CoverTree(state) if isinstance(state, TreeState) else state
+
+
+def _reopen(*named):
+    """What another process does with the name of a mapped tree."""
+    state = persistence.reopen(*named)
+    if not isinstance(state, TreeState):
+        return state
+    _send_mapped_trees_by_name()
+    return CoverTree(state)
+
+
+def _reduce_for_worker(tree):
+    """How a mapped tree travels between processes of one machine: by the name of its file."""
+    named = persistence.name_of(tree._state)
+    return tree.__reduce__() if named is None else (_reopen, named)
+
+
+def _send_mapped_trees_by_name():
+    from multiprocessing.reduction import ForkingPickler  # which takes long to import, and few need it
+
+    ForkingPickler.register(CoverTree, _reduce_for_worker)

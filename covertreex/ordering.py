@@ -71,20 +71,20 @@ def maximin(X, *, start=None, return_distances=False):
     >>> order.tolist(), distances.tolist()
     ([1, 3, 0, 2], [inf, 8.0, 1.0, 1.0])
     """
-    tree = without_dead(X) if isinstance(X, CoverTree) else cover_tree(X)
-    payload, n = tree.payload, len(tree)
+    state = without_dead((X if isinstance(X, CoverTree) else cover_tree(X))._state)
+    payload, n = state.payload, len(state)
     if start is None:
         start = _central(payload.coords[payload.row])
-    elif isinstance(start, bool) or not isinstance(start, (int, np.integer)) or not 0 <= start < len(tree.X):
-        raise InvalidInputError(f"start must be a row from 0 to {len(tree.X) - 1}, got {start!r}.")
+    elif isinstance(start, bool) or not isinstance(start, (int, np.integer)) or not 0 <= start < len(state.X):
+        raise InvalidInputError(f"start must be a row from 0 to {len(state.X) - 1}, got {start!r}.")
     else:
-        start = places_of(tree, check_living(tree, np.array([start]), "start"))[0]
-    traversal = Traversal(payload, tree.tree, payload.row[start])
+        start = places_of(state, check_living(state, np.array([start]), "start"))[0]
+    traversal = Traversal(payload, state.tree, payload.row[start])
     with Progress("maximin order", n) as progress:
         while progress.done < n:
             progress.advance(traversal.advance(BUDGET) - progress.done)
     order, distances = traversal.result()
-    order = dataset_indices(tree, order)
+    order = dataset_indices(state, order)
     return (order, distances) if return_distances else order
 
 

@@ -284,7 +284,7 @@ def test_names_stay(tmp_path):
 
 @pytest.mark.parametrize("names", [["x"], ["x", 1], "xy", {"x": 0}])
 def test_names_in_a_file_that_make_no_sense(names):
-    document, arrays = persistence.describe(cx.cover_tree(frame()))
+    document, arrays = persistence.describe(cx.cover_tree(frame())._state)
     assert document["feature_names"] == ["x", "y"]
     with pytest.raises(cx.FileFormatError, match="feature_names must be 2 strings, one per column"):
         persistence.assemble({**document, "feature_names": names}, arrays, 1)

@@ -107,7 +107,7 @@ def test_invariants_on_some_pairs(rng):
 def test_a_tree_is_built_once_and_only_for_a_search(rng):
     tree = cx.cover_tree(rng.normal(size=(100, 2)), kernel=cx.RBF(), inducing=5)
     tree.knn(3, settings="exact", backend="cython")
-    assert tree._tree is None
+    assert tree._state.built is None
     tree.knn(3, settings="parity", backend="cython")
     assert tree.tree is tree.tree
 

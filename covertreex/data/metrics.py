@@ -294,7 +294,7 @@ class ResidualCorrelation:
     def _factorize(self, X):
         from covertreex._core import factors as core
 
-        Z = self._inducing_points(X)
+        Z = self.inducing_points(X)
         kernel = self.unitless
         scaled = kernel.scale(Z)
         m = len(Z)
@@ -310,7 +310,8 @@ class ResidualCorrelation:
             )
         return Projection(kernel, read_only(scaled), read_only(L))
 
-    def _inducing_points(self, X):
+    def inducing_points(self, X):
+        """The inducing points, shape (m, d), of data `X`, checked."""
         inducing = as_array(self.inducing, "inducing")
         if inducing.ndim == 0:
             if not np.issubdtype(inducing.dtype, np.integer):

@@ -1,4 +1,4 @@
-"""Saving and loading a `CoverTree`: one file of aligned arrays that processes map and share (docs/file-format.md).
+"""Saving and loading a tree: one file of aligned arrays that processes map and share (docs/file-format.md).
 
 The file is a valid safetensors file. What this module adds is alignment, a digest per array and one of the header, and
 checks: nothing that a file says reaches a kernel before it was compared with everything else that the file says.
@@ -14,12 +14,13 @@ import os
 import secrets
 import stat
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import xxhash
 
 from covertreex.base import parallel
+from covertreex.base.kept import Kept
 from covertreex.base.validation import LARGEST_COORDINATE, check_flag, read_only
 from covertreex.data.build import _distances, _farthest, _upper
 from covertreex.data.canonical import canonical_covariance
@@ -36,6 +37,7 @@ from covertreex.data.metrics import (
     unitless,
 )
 from covertreex.data.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
+from covertreex.data.state import TreeState
 from covertreex.data.tree import DUPLICATE_LEVEL, Tree
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.kernels import KERNELS
@@ -125,8 +127,8 @@ def _same_bits(a, b):
     return a.shape == b.shape and np.array_equal(a.view(np.int64), b.view(np.int64))
 
 
-def describe(tree):
-    """What it takes to make `tree` again.
+def describe(state):
+    """What it takes to make `state` again.
 
     Returns
     -------
@@ -140,37 +142,37 @@ def describe(tree):
     InvalidInputError
         If the metric cannot be written down.
     """
-    tree = without_dead(tree)
-    payload, metric = tree.payload, tree.metric
+    state = without_dead(state)
+    payload, metric = state.payload, state.metric
     arrays = {"coords": payload.coords, "index": payload.index, "row": payload.row}
     arrays |= {"factors": payload.factors, "p": payload.p}
-    if not _same_bits(payload.coords[payload.row], tree.X):
-        arrays["x"] = tree.X
-    if tree._ids is not None:
-        arrays["ids"] = tree._ids
+    if not _same_bits(payload.coords[payload.row], state.X):
+        arrays["x"] = state.X
+    if state.held is not None:
+        arrays["ids"] = state.held
     document = {
-        "metric": _describe_metric(metric, tree, arrays),
+        "metric": _describe_metric(metric, state, arrays),
         "slack_abs": float(payload.slack_abs),
         "slack_rel": float(payload.slack_rel),
         "floored": int(payload.floored),
         "tree": None,
     }
-    if tree.feature_names_in_ is not None:
-        document["feature_names"] = list(tree.feature_names_in_)
-    if tree._tree is not None:
-        document["tree"] = {"root": int(tree._tree.root)}
-        if not tree._tree.cover_metric:
+    if state.feature_names is not None:
+        document["feature_names"] = list(state.feature_names)
+    if state.built is not None:
+        document["tree"] = {"root": int(state.built.root)}
+        if not state.built.cover_metric:
             document["tree"]["cover_metric"] = False
-        arrays |= _tree_arrays(tree._tree)
+        arrays |= tree_arrays(state.built)
     return document, {name: array for name, array in arrays.items() if array.size}
 
 
-def _tree_arrays(tree):
+def tree_arrays(tree):
     names = (field.name for field in fields(Tree) if field.name not in ("root", "cover_metric", "farthest"))
     return {f"tree.{name}": getattr(tree, name) for name in names}
 
 
-def _describe_metric(metric, tree, arrays):
+def _describe_metric(metric, state, arrays):
     """The metric for the document; adds what arrays it needs to `arrays`."""
     if isinstance(metric, Euclidean):
         return {"name": "euclidean"}
@@ -189,13 +191,13 @@ def _describe_metric(metric, tree, arrays):
         document["p_diag"] = "none"
         if metric.p_diag is not None:
             p_diag = np.ascontiguousarray(metric.p_diag, dtype=np.float64)
-            p = tree.payload.p[tree.payload.row] * tree.payload.unit
+            p = state.payload.p[state.payload.row] * state.payload.unit
             document["p_diag"] = "p" if _same_bits(p_diag, p) else "array"
             if document["p_diag"] == "array":
                 arrays["p_diag"] = p_diag
         return document
 
-    projection = tree._projection
+    projection = state.projection
     arrays |= {"inducing": projection.inducing, "cholesky": projection.cholesky}
     inducing = np.asarray(metric.inducing)
     if inducing.ndim == 2:
@@ -204,11 +206,11 @@ def _describe_metric(metric, tree, arrays):
         arrays["inducing_rows"] = np.ascontiguousarray(inducing, dtype=np.int64)
     else:
         # A seed says which rows only to a generator that still draws as today's does, so the rows are written too.
-        arrays["inducing_rows"] = _drawn_rows(metric.seed, len(tree), int(inducing))
+        arrays["inducing_rows"] = _drawn_rows(metric.seed, len(state), int(inducing))
         if isinstance(metric.seed, (int, np.integer)) and not isinstance(metric.seed, bool):
             document["seed"] = int(metric.seed)
         else:
-            arrays["inducing_rows"] = tree.payload.locate(projection.inducing)
+            arrays["inducing_rows"] = state.payload.locate(projection.inducing)
     return document
 
 
@@ -216,7 +218,7 @@ def _drawn_rows(seed, n, count):
     return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
 
 
-class _Arrays:
+class Arrays:
     """Arrays by name, each of which must have the shape and number type that is asked for, and all be asked for."""
 
     def __init__(self, arrays):
@@ -282,7 +284,7 @@ def _keys(document, what, *wanted):
 
 
 def assemble(document, arrays, n_threads, verify=False):
-    """The `CoverTree` that `describe` described; checks, in time linear in n, all that a kernel relies on.
+    """The `TreeState` that `describe` described; checks, in time linear in n, all that a kernel relies on.
 
     Every index and offset is in range, both maps are each other's inverses, the cover tree is one tree, and all numbers
     but the factors, which are most of the file, are finite and bounded. With `verify` the factors are looked at too,
@@ -294,12 +296,10 @@ def assemble(document, arrays, n_threads, verify=False):
     FileFormatError
         Naming what is missing, out of range or contradicted.
     """
-    from covertreex.covertree import CoverTree
-
     document = dict(document) if isinstance(document, dict) else document
     names = document.pop("feature_names", None) if isinstance(document, dict) else None
     _keys(document, "the description", "metric", "slack_abs", "slack_rel", "floored", "tree")
-    arrays = _Arrays(arrays)
+    arrays = Arrays(arrays)
     coords = arrays.numbers("coords", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     n, d = coords.shape
     if names is not None:
@@ -338,7 +338,7 @@ def assemble(document, arrays, n_threads, verify=False):
         floored=_integer(document, "floored", 0, n),
         unit=unit,
     )
-    cover = None if document["tree"] is None else _assemble_tree(document["tree"], arrays, index)
+    cover = None if document["tree"] is None else assemble_tree(document["tree"], arrays, index)
     _require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
     if verify:
         check = _Recomputed(metric, projection, payload, parallel.thread_count(n_threads))
@@ -347,11 +347,16 @@ def assemble(document, arrays, n_threads, verify=False):
         check.slack()
         if cover is not None:
             check.cover(cover)
-    tree = CoverTree(read_only(X), metric, n_threads, prepared=(payload, projection))
-    tree._tree = cover
-    tree._ids = None if ids is None else read_only(ids)
-    tree.feature_names_in_ = None if names is None else tuple(names)
-    return tree
+    return TreeState(
+        read_only(X),
+        metric,
+        payload,
+        projection,
+        n_threads,
+        None if names is None else tuple(names),
+        held=None if ids is None else read_only(ids),
+        kept=Kept(tree=cover),
+    )
 
 
 def _assemble_metric(document, arrays, X, row):
@@ -421,7 +426,7 @@ def _assemble_kernel(document, d):
     return KERNELS[name](**{name: tuple(v) if isinstance(v := document[name], list) else v for name in parameters})
 
 
-def _assemble_tree(document, arrays, index):
+def assemble_tree(document, arrays, index):
     """The cover tree: T1, T2 and the range of everything; distances are taken as they are, if finite."""
     n = len(index)
     cover_metric = "cover_metric" not in document if isinstance(document, dict) else True
@@ -684,12 +689,12 @@ def _encode(document, arrays, n_threads=1):
     return head, body
 
 
-def save(tree, path):
-    """Write a `CoverTree` to a file: what `CoverTree.save` does.
+def save(state, path):
+    """Write a state to a file: what `CoverTree.save` does.
 
     Parameters
     ----------
-    tree : CoverTree
+    state : TreeState
     path : str or path-like
     """
     path = os.path.realpath(os.fsdecode(path))
@@ -698,7 +703,7 @@ def save(tree, path):
         raise InvalidInputError(f"path must name a file, got the directory {path!r}. Add a file name.")
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "there is no such directory to save to", folder)
-    head, body = _encode(*describe(tree), tree.n_threads)
+    head, body = _encode(*describe(state), state.threads)
     temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -847,46 +852,11 @@ def _read(file, dtype, shape, begin):
 
 
 def load(path, *, mmap=True, verify=True, n_threads=None):
-    """Load a tree that `CoverTree.save` wrote; it gives the same answers, to the bit.
-
-    Processes that map the same file share its memory. Header, sizes, maps and the cover tree's links are always
-    checked. By default every byte is read, to compare arrays with their checksums and with each other: a damaged file
-    is refused, and does not give other answers.
-
-    Parameters
-    ----------
-    path : str or path-like
-    mmap : bool
-        Whether to map the file. False reads it into memory: choose it where somebody may overwrite the file in place.
-        (`CoverTree.save` never does: who has the old file mapped keeps it.)
-    verify : bool
-        Whether to read all of the file and check its values. False maps it in milliseconds, and reads it when it is
-        needed: for files that were verified before. Damage then makes wrong distances, but no crash.
-    n_threads : int, optional
-        Of the loaded tree; as for `cover_tree`. Has no influence on any result.
+    """See `covertreex.load`.
 
     Returns
     -------
-    CoverTree
-
-    Raises
-    ------
-    FileFormatError
-        If the file is damaged, truncated, of another format, or of a later version.
-    OSError
-        If it cannot be opened.
-
-    Examples
-    --------
-    >>> import os, tempfile, numpy as np, covertreex as cx
-    >>> X = np.random.default_rng(0).normal(size=(500, 2))
-    >>> tree = cx.cover_tree(X, kernel=cx.RBF(lengthscale=0.5), inducing=20)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "tree.safetensors")
-    ...     tree.save(path)
-    ...     loaded = cx.load(path)
-    >>> np.array_equal(loaded.knn(k=5), tree.knn(k=5))
-    True
+    TreeState
     """
     path = os.path.abspath(os.fsdecode(path))
     n_threads = parallel.given_threads(n_threads)
@@ -907,13 +877,10 @@ def load(path, *, mmap=True, verify=True, n_threads=None):
         arrays = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
         if version == 1:
             _check_old_units(document)
-        tree = assemble(document, arrays, n_threads, verify)
+        state = assemble(document, arrays, n_threads, verify)
     except FileFormatError as error:
         raise FileFormatError(f"cannot load {path!r}: {error}") from None
-    if mmap:
-        _send_mapped_trees_by_name()
-        tree._origin = Origin.of(path, status, tree)
-    return tree
+    return replace(state, origin=Origin.of(path, status, state)) if mmap else state
 
 
 def _check_old_units(document):
@@ -938,9 +905,9 @@ class Origin:
         self.path, self.identity, self.has_tree = path, identity, has_tree
 
     @classmethod
-    def of(cls, path, status, tree):
+    def of(cls, path, status, state):
         """From what `os.fstat` said of the open file."""
-        return cls(path, _identity(status), tree._tree is not None)
+        return cls(path, _identity(status), state.built is not None)
 
     def is_there(self):
         """Whether the path still leads to the very file that was mapped."""
@@ -972,13 +939,14 @@ class LostTree:
         )
 
 
-def reduce(tree):
-    """`CoverTree.__reduce__`: the bytes of the file, in a pickle."""
-    return restore, (*describe(tree), tree._n_threads, tree._origin)
+def reduce(state):
+    """What `restore` needs: the bytes of the file, in a pickle."""
+    return (*describe(state), state.n_threads, state.origin)
 
 
 def restore(document, arrays, n_threads, origin):
-    """Unpickle. Arrays may come as maps of the original file (joblib does that): then it must still be that file."""
+    """The state in a pickle. Arrays may come as maps of the original file (joblib does that): then it must still be
+    that file; otherwise a `LostTree` comes back."""
     if origin is not None:
         maps = [array for array in arrays.values() if getattr(array, "filename", None) == origin.path]
         if maps and not origin.is_there():
@@ -990,40 +958,32 @@ def restore(document, arrays, n_threads, origin):
         arrays["factors"][:] = factors
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     try:
-        tree = assemble(document, arrays, n_threads)
+        state = assemble(document, arrays, n_threads)
     except FileFormatError as error:
         raise FileFormatError(f"cannot unpickle a tree: {error}") from None
-    tree._origin = origin
-    return tree
+    return replace(state, origin=origin)
+
+
+def name_of(state):
+    """What `reopen` needs to have a mapped state in another process of this machine: the name of its file. None where
+    that does not lead to it."""
+    origin, tree = state.origin, state.built
+    if origin is None or not origin.is_there():
+        return None
+    cover = None
+    if tree is not None and not origin.has_tree:
+        cover = tree.root, {name: array for name, array in tree_arrays(tree).items() if array.size}
+    return origin, state.n_threads, cover
 
 
 def reopen(origin, n_threads, cover):
-    """What another process does with what `_reduce_for_worker` sent."""
+    """The state that `name_of` named, or a `LostTree`."""
     if not origin.is_there():
         return LostTree(origin.path)
-    tree = load(origin.path, verify=False, n_threads=n_threads)  # the sender has verified it, or chose not to
-    if tree._origin.identity != origin.identity:
+    state = load(origin.path, verify=False, n_threads=n_threads)  # the sender has verified it, or chose not to
+    if state.origin.identity != origin.identity:
         return LostTree(origin.path)
     if cover is not None:
         root, arrays = cover
-        tree._tree = _assemble_tree({"root": root}, _Arrays(arrays), tree.payload.index)
-    return tree
-
-
-def _reduce_for_worker(tree):
-    """How a mapped tree travels between processes of one machine: by the name of its file."""
-    origin = tree._origin
-    if origin is None or not origin.is_there():
-        return reduce(tree)
-    cover = None
-    if tree._tree is not None and not origin.has_tree:
-        cover = tree._tree.root, {name: array for name, array in _tree_arrays(tree._tree).items() if array.size}
-    return reopen, (origin, tree._n_threads, cover)
-
-
-def _send_mapped_trees_by_name():
-    from multiprocessing.reduction import ForkingPickler
-
-    from covertreex.covertree import CoverTree
-
-    ForkingPickler.register(CoverTree, _reduce_for_worker)
+        state.kept.put("tree", assemble_tree({"root": root}, Arrays(arrays), state.payload.index))
+    return state

@@ -19,6 +19,7 @@ import pytest
 from sizes import size
 
 import covertreex as cx
+from covertreex.data.changes import without_dead
 from covertreex.io import persistence
 from covertreex.io.persistence import describe
 
@@ -44,7 +45,7 @@ def from_factors(p):
 def pruned():
     tree = cx.cover_tree(points(0), kernel=cx.Matern32((0.5, 0.8)), inducing=12)
     tree = tree.insert(points(3)[:9]).delete(np.arange(0, len(tree), 3))
-    return persistence.without_dead(tree)
+    return cx.CoverTree(without_dead(tree._state))
 
 
 MAKERS = {
@@ -64,7 +65,7 @@ def genuine(name):
     """A tree, what describes it, its file, and its answers."""
     tree = MAKERS[name]()
     _ = tree.tree
-    document, arrays = describe(tree)
+    document, arrays = describe(tree._state)
     return tree, document, arrays, file_of(document, arrays), answers(tree)
 
 
