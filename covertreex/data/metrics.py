@@ -1,6 +1,5 @@
 """Metrics: how data becomes a payload (docs/mathematics.md, "The metric")."""
 
-import contextlib
 import math
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -8,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from covertreex._core.factors import cholesky
 from covertreex.base import parallel
-from covertreex.base.progress import Progress
 from covertreex.base.validation import (
     as_array,
-    as_float64,
     blaming_float32,
     check_names,
     check_points,
@@ -21,7 +19,19 @@ from covertreex.base.validation import (
     columns_of,
     read_only,
 )
-from covertreex.data.canonical import canonical_covariance, dot16, kernel_values, squared_distances
+from covertreex.data.canonical import canonical_covariance
+from covertreex.data.factors import (
+    FACTOR_BLOCK,
+    P_FLOOR,
+    Projection,
+    check_factors,
+    evaluation_slack,
+    factor_slack,
+    sampled_deficit,
+    solve,
+    supplied_unit,
+    unitless,
+)
 from covertreex.data.leaf_order import leaf_order
 from covertreex.data.payload import (
     EUCLIDEAN,
@@ -36,43 +46,8 @@ from covertreex.data.payload import (
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
 
-#: Residual variances are raised to at least this share of k(x, x).
-P_FLOOR = 1e-9
-
 #: Jitter by default, as a share of k(x, x).
 JITTER = 1e-6
-
-#: Rows of factors that one task computes: short enough for Ctrl-C, long enough for threads.
-FACTOR_BLOCK = 1024
-
-#: Rows whose residual correlations are checked when the caller supplies factors.
-SAMPLE = 512
-
-
-#: What sampled residual correlations may lack to be positive semi-definite without a closer look.
-NEARLY = 1e-10
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """What it takes to compare points that are no rows of the data: how to get their coordinates, factors and p.
-
-    Its kernel is the payload's, of variance 1.
-    """
-
-    kernel: Kernel | None
-    inducing: np.ndarray | None = None
-    cholesky: np.ndarray | None = None
-
-    def __call__(self, points, n_threads):
-        """Scaled coordinates (q, d), padded factors (q, m) and residual variances (q,) of `points` (q, d)."""
-        if self.kernel is None:
-            return points, np.zeros((len(points), 0)), np.zeros(0)
-        coords = self.kernel.scale(points)
-        if self.inducing is None:
-            return coords, np.zeros((len(points), 0)), np.ones(len(points))
-        factors, p = _solve(self.kernel, self.cholesky, self.inducing, coords, n_threads)
-        return coords, factors, np.maximum(p, P_FLOOR * self.kernel.variance)
 
 
 @dataclass(frozen=True)
@@ -130,7 +105,7 @@ class Correlation:
         kernel, unit = unitless(self.kernel), self.unit
         coords = kernel.scale(X)
         order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
-        slack = _evaluation_slack(kernel, 0, 0.0, 1.0)
+        slack = evaluation_slack(kernel, 0, 0.0, 1.0)
         payload = _payload(
             RESIDUAL, kernel, coords, order, np.zeros((len(X), 0)), np.ones(len(X)), slack, 16 * ROUNDOFF, unit=unit
         )
@@ -241,9 +216,9 @@ class ResidualCorrelation:
             projection, m = None, np.shape(self.v_matrix)[1]
         else:
             projection = self._factorize(X)
-            factors, p = _solve(kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
+            factors, p = solve(kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
             deficit, m = 0.0, len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
+        return self.finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
 
     def extend(self, X, n_threads, payload, projection, place, order, room=None):
         """The payload of `X` (n, d) in the row order `order`, where point i is index ``place[i]`` of `payload`, -1 if
@@ -262,7 +237,7 @@ class ResidualCorrelation:
                 room.factors[to] = payload.factors[payload.row[old[to]]]
         p = np.empty(n)
         p[known] = payload.p[payload.row[old[known]]]
-        computed, p[new] = _solve(kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
+        computed, p[new] = solve(kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
         room.factors[new] = computed
         factors = room.factors[:n]
         if len(known) == len(payload) and payload.longest is not None:
@@ -270,17 +245,33 @@ class ResidualCorrelation:
         else:
             longest = longest_square(factors)
         m = len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, 0.0, longest), room
+        return self.finish(coords, order, factors, p, m, 0.0, longest), room
 
-    def _finish(self, coords, order, factors, p, m, deficit, longest):
-        """The payload, once factors and p are there."""
+    def finish(self, coords, order, factors, p, m, deficit, longest):
+        """The payload, once factors and p are there.
+
+        Parameters
+        ----------
+        coords : ndarray, shape (n, d)
+            Scaled, in dataset order.
+        order : ndarray, shape (n,)
+            Dataset index of each row.
+        factors, p : ndarray
+            In row order.
+        m : int
+            Factors per row, without padding.
+        deficit : float
+            How far factors of the caller's are from those of one covariance.
+        longest : float
+            The largest ``|v|**2``.
+        """
         kernel, unit = self.unitless, self.unit
         floor = P_FLOOR * kernel.variance
         floored = int(np.sum(p <= floor))
         p = np.maximum(p, floor)
         length = float(np.sqrt(longest))
-        slack = _evaluation_slack(kernel, m, length, p.min()) + deficit
-        slack += _factor_slack(kernel, m, length, p.min(), self.jitter_share)
+        slack = evaluation_slack(kernel, m, length, p.min()) + deficit
+        slack += factor_slack(kernel, m, length, p.min(), self.jitter_share)
         return _payload(RESIDUAL, kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored, longest, unit)
 
     def slack(self, m, smallest_p):
@@ -288,12 +279,10 @@ class ResidualCorrelation:
         `m` factors each."""
         kernel = self.unitless
         length = np.sqrt(kernel.variance)
-        evaluation = _evaluation_slack(kernel, m, length, smallest_p)
-        return evaluation + _factor_slack(kernel, m, length, smallest_p, self.jitter_share)
+        evaluation = evaluation_slack(kernel, m, length, smallest_p)
+        return evaluation + factor_slack(kernel, m, length, smallest_p, self.jitter_share)
 
     def _factorize(self, X):
-        from covertreex._core import factors as core
-
         Z = self.inducing_points(X)
         kernel = self.unitless
         scaled = kernel.scale(Z)
@@ -301,7 +290,7 @@ class ResidualCorrelation:
         K = canonical_covariance(kernel, scaled)
         K[np.diag_indices(m)] += self.jitter_share
         L = np.zeros((m, padded(m)))
-        pivot = core.cholesky(K, L)
+        pivot = cholesky(K, L)
         if pivot >= 0:
             raise FactorizationError(
                 f"the covariance of the {m} inducing points is not positive definite at "
@@ -346,151 +335,6 @@ class ResidualCorrelation:
             return factors, p, deficit + sampled_deficit(kernel, coords[order], factors, p)
 
 
-def supplied_unit(kernel):
-    """The power of four that leaves the kernel's variance from 1 to 4."""
-    return 4.0 ** ((math.frexp(kernel.variance)[1] - 1) // 2)
-
-
-def unitless(kernel, unit=None):
-    """The kernel with its variance divided by `unit`; by default by itself."""
-    return replace(kernel, variance=1.0 if unit is None else kernel.variance / unit)
-
-
-def check_factors(kernel, factors, m, p, where, unit, names=("v_matrix", "p_diag")):
-    """Residual variances to go with factors of the caller's, and how far they fall short of what the kernel leaves.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        The payload's.
-    factors : ndarray, shape (n, padded(m)), float64
-        In the payload's units.
-    m : int
-    p : array_like, shape (n,), or None
-        In the caller's order and units; computed if None.
-    where : ndarray, shape (n,)
-        The caller's row of each row of `factors`.
-    unit : float
-        The caller's units in the payload's.
-    names : tuple of str
-        What the caller calls both.
-
-    Returns
-    -------
-    p : ndarray, shape (n,), float64
-        In the order and units of `factors`.
-    deficit : float
-        Relative.
-
-    Raises
-    ------
-    InvalidInputError
-        If they contradict the kernel.
-    """
-    n, variance, (v_name, p_name) = len(factors), kernel.variance, names
-    explained = dot16(factors, factors)
-    rounding = (m + 64) * ROUNDOFF * variance
-    worst = int(np.argmax(explained))
-    if explained[worst] > variance * (1.0 + 1e-6) + rounding:
-        raise InvalidInputError(
-            f"{v_name} contradicts the kernel: |v|^2 = {unit * explained[worst]:.6g} at row {where[worst]} is more "
-            f"than the kernel's variance {unit * variance:.6g}. Give the kernel and variance that made the factors."
-        )
-    residual = variance - explained
-    if p is None:
-        return residual, 0.0
-    p = as_array(p, p_name)
-    p = as_float64(p, p_name)
-    if p.shape != (n,):
-        raise InvalidInputError(f"{p_name} must have shape ({n},), one entry per point, got {p.shape}.")
-    p = p[where]
-    if not np.all(np.isfinite(p)) or np.any(p <= 0.0):
-        at = np.argmax(~(np.isfinite(p) & (p > 0.0)))
-        raise InvalidInputError(f"{p_name} must be positive and finite, got {p[at]} at row {where[at]}.")
-    p = p / unit
-    if np.any(p == 0.0):
-        at = np.argmax(p == 0.0)
-        raise InvalidInputError(
-            f"{p_name} at row {where[at]} is too small beside the kernel's variance {unit * variance:g}."
-        )
-    short = (residual - rounding - p) / p
-    if short.max() > 1e-6:
-        at = np.argmax(short)
-        raise InvalidInputError(
-            f"{p_name} is below k(x, x) - |v|^2 at row {where[at]}, which is no correlation: got "
-            f"{unit * p[at]}, at least {unit * residual[at]:.6g} is needed. Check that {v_name}, {p_name} and "
-            "kernel belong together."
-        )
-    return p, max(0.0, float(short.max()))
-
-
-def sampled_deficit(kernel, coords, factors, p, name="v_matrix"):
-    """Four times how far a sample of residual correlations is from positive semi-definite.
-
-    Raises
-    ------
-    InvalidInputError
-        If that is too far for factors of this kernel.
-    """
-    rows = np.unique(np.linspace(0, len(coords) - 1, SAMPLE).astype(np.int64))
-    R = _residual_correlations(kernel, *((coords[rows], factors[rows], p[rows]),) * 2)
-    R[np.diag_indices(len(rows))] = 1.0
-    smallest = float(np.linalg.eigvalsh(R)[0])
-    if smallest < -1e-3:
-        raise InvalidInputError(
-            f"{name} contradicts the kernel: the residual correlations of a sample of {len(rows)} rows have the "
-            f"eigenvalue {smallest:.3g}, which must not be negative. Give the kernel that made the factors."
-        )
-    return 4.0 * max(0.0, -smallest)
-
-
-class FactorSample:
-    """Some points with factors, for comparing the factors of others with: one factorization for many comparisons.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    coords, factors, p : ndarray
-        Of the sample: scaled coordinates, padded factors and residual variances.
-    """
-
-    def __init__(self, kernel, coords, factors, p):
-        self.kernel, self.points = kernel, (coords, factors, p)
-        R = _residual_correlations(kernel, self.points, self.points)
-        R[np.diag_indices(len(R))] = 1.0 + NEARLY
-        try:
-            self.cholesky = np.linalg.cholesky(R)
-        except np.linalg.LinAlgError:
-            self.cholesky = None
-
-    def deficit(self, coords, factors, p, name):
-        """As `sampled_deficit`, of the sample and these points together.
-
-        They are positive semi-definite, but for `NEARLY`, if the sample is and its Schur complement; the eigenvalues of
-        all are only computed if that does not show.
-        """
-        from scipy.linalg import solve_triangular
-
-        others = coords, factors, p
-        if self.cholesky is not None:
-            W = solve_triangular(self.cholesky, _residual_correlations(self.kernel, self.points, others), lower=True)
-            S = _residual_correlations(self.kernel, others, others) - W.T @ W
-            S[np.diag_indices(len(S))] = 1.0 + NEARLY - np.sum(W * W, axis=0)
-            with contextlib.suppress(np.linalg.LinAlgError):
-                np.linalg.cholesky(S)
-                return 4.0 * NEARLY
-        both = (np.concatenate(pair) for pair in zip(self.points, others, strict=True))
-        return sampled_deficit(self.kernel, *both, name)
-
-
-def _residual_correlations(kernel, A, B):
-    """Of points A and points B, each given by scaled coordinates, factors and p."""
-    r2 = squared_distances(A[0][:, None, :], B[0][None, :, :])
-    K = kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
-    scale_a, scale_b = (np.sqrt(np.maximum(p, P_FLOOR * kernel.variance)) for *_, p in (A, B))
-    return (K - A[1] @ B[1].T) / (scale_a[:, None] * scale_b[None, :])
-
-
 def _check_kernel(kernel):
     if not isinstance(kernel, Kernel):
         raise InvalidInputError(
@@ -517,43 +361,3 @@ def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, fl
         longest=longest,
         unit=unit,
     )
-
-
-def _solve(kernel, L, inducing, coords, n_threads):
-    """Padded factors and residual variances of scaled `coords`, a block of rows per task (A6)."""
-    from covertreex._core import factors as core
-
-    out = empty_factors(len(coords), L.shape[1])
-    p = np.empty(len(coords))
-    alpha = getattr(kernel, "alpha", 1.0)
-
-    def task(start, stop):
-        out[start:stop] = 0.0
-        core.solve(L, inducing, coords[start:stop], kernel.code, kernel.variance, alpha, out[start:stop], p[start:stop])
-        return stop - start
-
-    blocks = parallel.spans(len(coords), FACTOR_BLOCK)
-    with Progress("factors", len(coords)) as progress:
-        parallel.run([lambda b=b: task(*b) for b in blocks], n_threads, on_done=progress.advance)
-    return out, p
-
-
-def _kernel_error(kernel):
-    return (32.0 + 8.0 * getattr(kernel, "alpha", 0.0)) * ROUNDOFF * kernel.variance
-
-
-def _evaluation_slack(kernel, m, length, smallest_p):
-    """Terms 1 and 2 of the slack in docs/mathematics.md."""
-    dot = (m / 16 + 8) * ROUNDOFF * length**2
-    return (_kernel_error(kernel) + ROUNDOFF * kernel.variance + 2.0 * dot) / smallest_p + 16 * ROUNDOFF
-
-
-def _factor_slack(kernel, m, length, smallest_p, jitter):
-    """Term 3 of the slack in docs/mathematics.md."""
-    rounding = (m / 16 + 8) * ROUNDOFF
-    scale = kernel.variance + jitter
-    cholesky = m * (rounding + 32 * ROUNDOFF) * scale
-    if jitter < 2.0 * cholesky:
-        return 1.0
-    solve = _kernel_error(kernel) + rounding * np.sqrt(scale) * length
-    return min(1.0, 2.0 * np.sqrt(2.0 * m / (jitter * smallest_p)) * solve)

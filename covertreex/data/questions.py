@@ -20,7 +20,8 @@ from covertreex.base.validation import (
     has_tiny,
     read_only,
 )
-from covertreex.data.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
+from covertreex.data.factors import P_FLOOR, FactorSample, check_factors
+from covertreex.data.metrics import ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN, PayloadStore, empty_factors
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import QueryBlock

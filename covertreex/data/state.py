@@ -9,7 +9,8 @@ from covertreex._core.canonical import standard_arithmetic
 from covertreex.base import parallel
 from covertreex.base.kept import Kept
 from covertreex.data.build import build_tree, in_metric
-from covertreex.data.metrics import Correlation, Euclidean, Projection, ResidualCorrelation
+from covertreex.data.factors import Projection
+from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.data.payload import PayloadStore, Room
 from covertreex.data.tree import Tree
 

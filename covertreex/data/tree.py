@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from covertreex.data.canonical import canonical_distances
 from covertreex.errors import InvariantError
 
 #: Level of a node that coincides (computed distance 0) with its parent: below every other level.
@@ -137,8 +138,6 @@ class Tree:
         InvariantError
             Naming the invariant and a node that breaks it.
         """
-        from covertreex.data.canonical import canonical_distances
-
         order = self.topological()
         index = payload.index
         for node in order:
@@ -177,8 +176,6 @@ class Tree:
             raise InvariantError(f"T5: the radius of node {np.argmax(expected != self.si)} is wrong.")
 
     def _check_separation(self, payload, pairs, seed):
-        from covertreex.data.canonical import canonical_distances
-
         n = len(self)
         if pairs is None:
             first, second = np.triu_indices(n, 1)

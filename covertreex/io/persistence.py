@@ -22,20 +22,11 @@ import xxhash
 from covertreex.base import parallel
 from covertreex.base.kept import Kept
 from covertreex.base.validation import LARGEST_COORDINATE, check_flag, read_only
-from covertreex.data.build import _distances, _farthest, _upper
+from covertreex.data.build import farthest_below, pair_distances, radii
 from covertreex.data.canonical import canonical_covariance
 from covertreex.data.changes import without_dead
-from covertreex.data.metrics import (
-    P_FLOOR,
-    Correlation,
-    Euclidean,
-    Projection,
-    ResidualCorrelation,
-    _solve,
-    sampled_deficit,
-    supplied_unit,
-    unitless,
-)
+from covertreex.data.factors import P_FLOOR, Projection, sampled_deficit, solve, supplied_unit, unitless
+from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, empty_factors, padded
 from covertreex.data.state import TreeState
 from covertreex.data.tree import DUPLICATE_LEVEL, Tree
@@ -554,7 +545,7 @@ class _Recomputed:
         rows = self._sample(len(L) * (len(L) + 64))
         for start, stop in parallel.spans(len(rows), ROWS):
             some = rows[start:stop]
-            factors, _ = _solve(kernel, L, inducing, payload.coords[some], self.n_threads)
+            factors, _ = solve(kernel, L, inducing, payload.coords[some], self.n_threads)
             good = np.array_equal(factors, payload.factors[some])
             _require(good, "the array 'factors' is not that of the kernel, 'inducing', 'cholesky' and 'coords'")
 
@@ -566,7 +557,7 @@ class _Recomputed:
             low = slice(at := int(np.argmin(payload.p)), at + 1)
             m = len(self.projection.inducing) if metric.v_matrix is None else np.shape(metric.v_matrix)[1]
             point = payload.coords[low], one, payload.factors[low], payload.p[low]
-            made = metric._finish(*point, m, 0.0, self.longest)
+            made = metric.finish(*point, m, 0.0, self.longest)
         else:
             made, _ = metric.prepare(np.zeros((1, payload.coords.shape[1])), order=one)
         for name in ("slack_abs", "slack_rel"):
@@ -580,7 +571,7 @@ class _Recomputed:
             _require(tree.si[0] == 0.0 == tree.parent_distance[0], "T5: a single node has a radius or a parent")
             return
         distances = tree.parent_distance[children]
-        found = _distances(payload, children, tree.parent[children], self.n_threads)
+        found = pair_distances(payload, children, tree.parent[children], self.n_threads)
         good = tree.parent_distance[tree.root] == 0.0 and np.array_equal(found, distances)
         _require(good, "T3: the array 'tree.parent_distance' is not the distances between nodes and parents")
         if tree.cover_metric:
@@ -593,7 +584,7 @@ class _Recomputed:
         good = not np.any(tree.si[counts == 0]) and np.all(tree.si[inner] >= payload.upper(near))
         _require(good, "T5: the array 'tree.si' has radii that do not reach to the children")
         rows = self._sample(32 * (payload.coords.shape[1] + payload.factors.shape[1] + 32))
-        radius = _upper(payload, _farthest(payload, tree.parent, rows, self.n_threads))
+        radius = radii(payload, farthest_below(payload, tree.parent, rows, self.n_threads))
         good = np.array_equal(radius, tree.si) if len(rows) == len(tree) else np.all(radius <= tree.si)
         _require(good, "T5: the array 'tree.si' has radii that do not reach to all descendants")
 
