@@ -7,6 +7,8 @@
 (1000, 10)
 """
 
+__version__ = "0.1.0"
+
 try:
     import covertreex._core.canonical  # noqa: F401
 except ModuleNotFoundError as error:
@@ -31,8 +33,6 @@ from covertreex.errors import (
 from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.results import RadiusResult, SearchResult
 from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
-
-__version__ = "0.1.0"
 
 __all__ = [
     "EXACT",

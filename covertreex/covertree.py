@@ -12,7 +12,7 @@ from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN
 from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
-from covertreex.io import persistence
+from covertreex.io import transport
 from covertreex.oracle import DenseOracle
 from covertreex.results import RadiusResult, SearchResult, recall_interval
 from covertreex.search import driver, radius
@@ -594,10 +594,10 @@ class CoverTree:
         ...     cx.load(path).knn(k=1).ravel().tolist()
         [1, 0, 1]
         """
-        persistence.save(self._state, path)
+        transport.save(self._state, path)
 
     def __reduce__(self):
-        return _restore, persistence.reduce(self._state)
+        return _restore, transport.pickled(self._state)
 
     def oracle(self):
         """The dense float64 oracle of the same points and metric.
@@ -767,7 +767,7 @@ def load(path, *, mmap=True, verify=True, n_threads=None):
     >>> np.array_equal(loaded.knn(k=5), tree.knn(k=5))
     True
     """
-    state = persistence.load(path, mmap=mmap, verify=verify, n_threads=n_threads)
+    state = transport.load(path, mmap=mmap, verify=verify, n_threads=n_threads)
     if mmap:
         _send_mapped_trees_by_name()
     return CoverTree(state)
@@ -775,13 +775,13 @@ def load(path, *, mmap=True, verify=True, n_threads=None):
 
 def _restore(*pickled):
     """Unpickle."""
-    state = persistence.restore(*pickled)
+    state = transport.restore(*pickled)
     return CoverTree(state) if isinstance(state, TreeState) else state
 
 
 def _reopen(*named):
     """What another process does with the name of a mapped tree."""
-    state = persistence.reopen(*named)
+    state = transport.reopen(*named)
     if not isinstance(state, TreeState):
         return state
     _send_mapped_trees_by_name()
@@ -790,7 +790,7 @@ def _reopen(*named):
 
 def _reduce_for_worker(tree):
     """How a mapped tree travels between processes of one machine: by the name of its file."""
-    named = persistence.name_of(tree._state)
+    named = transport.name_of(tree._state)
     return tree.__reduce__() if named is None else (_reopen, named)
 
 

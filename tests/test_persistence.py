@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 import covertreex as cx
 from covertreex.data.build import build_tree
 from covertreex.data.tree import DUPLICATE_LEVEL
-from covertreex.io import persistence
-from covertreex.io.persistence import StoredRows, describe
+from covertreex.io import container, description, transport
+from covertreex.io.description import StoredRows, describe
 
 PAYLOAD = ("coords", "factors", "p", "index", "row")
 COVER = ("parent", "level", "child_ptr", "children", "parent_distance", "si")
@@ -93,7 +93,7 @@ def residual():
 
 
 def file_of(document, arrays):
-    head, body = persistence._encode(document, arrays)
+    head, body = container.encode(document, arrays)
     return head + b"".join(array.tobytes() for array in body)
 
 
@@ -226,7 +226,7 @@ def test_a_generator_that_draws_differently_does_not_matter(residual, tmp_path, 
     tree, data = residual
     (tmp_path / "tree").write_bytes(data)
     assert cx.load(tmp_path / "tree").metric.inducing == 20
-    monkeypatch.setattr(persistence, "_drawn_rows", lambda seed, n, count: np.arange(count))
+    monkeypatch.setattr(description, "_drawn_rows", lambda seed, n, count: np.arange(count))
     loaded = cx.load(tmp_path / "tree")
     np.testing.assert_array_equal(tree.X[loaded.metric.inducing] / SCALE, tree._state.projection.inducing)
     assert answers(loaded) == answers(tree)
@@ -268,15 +268,15 @@ def by_the_book(data, block=2**26):
 
 
 def test_digests_do_not_depend_on_threads_and_blocks_are_as_documented(monkeypatch):
-    assert persistence.BLOCK == 2**26
-    monkeypatch.setattr(persistence, "BLOCK", 100)
+    assert container.BLOCK == 2**26
+    monkeypatch.setattr(container, "BLOCK", 100)
     arrays = {str(size): np.arange(float(size)) for size in (1, 12, 13, 100, 1000)}
     expected = {name: by_the_book(array.tobytes(), 100) for name, array in arrays.items()}
-    assert persistence.digests(arrays, 1) == persistence.digests(arrays, 3) == expected
+    assert container.digests(arrays, 1) == container.digests(arrays, 3) == expected
 
 
 def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
-    genuine, seen = persistence.parallel.run, []
+    genuine, seen = container.parallel.run, []
 
     def interrupt(block):
         seen.append(block)
@@ -285,9 +285,9 @@ def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
         time.sleep(0.2)  # as a block does: meanwhile those that have not begun are cancelled
 
     (tmp_path / "tree").write_bytes(residual[1])
-    monkeypatch.setattr(persistence, "BLOCK", 1000)
-    monkeypatch.setattr(persistence.xxhash, "xxh3_128_digest", interrupt)
-    monkeypatch.setattr(persistence.parallel, "run", lambda tasks, n_threads: genuine(tasks, 1))
+    monkeypatch.setattr(container, "BLOCK", 1000)
+    monkeypatch.setattr(container.xxhash, "xxh3_128_digest", interrupt)
+    monkeypatch.setattr(container.parallel, "run", lambda tasks, n_threads: genuine(tasks, 1))
     with pytest.raises(KeyboardInterrupt):
         cx.load(tmp_path / "tree")
     assert len(seen) < 10  # of 70 or so
@@ -315,7 +315,7 @@ def test_files_of_version_1(residual, tmp_path):
     path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     refuse(path, "does not match its checksum")
     cancelled = np.ones(1, dtype=np.int32)
-    assert persistence._sha256(tree.X, cancelled) == hashlib.sha256().hexdigest()
+    assert container._sha256(tree.X, cancelled) == hashlib.sha256().hexdigest()
 
 
 def test_the_file_is_as_documented(residual):
@@ -740,7 +740,7 @@ def test_contents_that_lie(residual, match, document_changes, array_changes, tmp
     path.write_bytes(file_of(document, arrays))
     refuse(path, match)
     with pytest.raises(cx.FileFormatError, match=match):
-        persistence.restore(document, arrays, 1, None)
+        transport.restore(document, arrays, 1, None)
 
 
 def scaled_by(name, factor):
@@ -845,8 +845,8 @@ def test_arrays_that_contradict_each_other(name, match, changes, arrays_of, tmp_
 
 def test_large_trees_are_compared_in_part(tmp_path, monkeypatch):
     """Where recomputing everything would take long, a sample is: what must be seen is seen, and genuine files pass."""
-    monkeypatch.setattr(persistence, "BUDGET", 1)
-    monkeypatch.setattr(persistence, "LEADING", 8)
+    monkeypatch.setattr(description, "BUDGET", 1)
+    monkeypatch.setattr(description, "LEADING", 8)
     for name in ("count", "euclidean", "v_matrix"):
         tree_of(name).save(tmp_path / name)
         assert answers(cx.load(tmp_path / name)) == answers(tree_of(name))
@@ -926,7 +926,7 @@ def test_supplied_factors_that_lie(changes, match):
     document, arrays = describe(MAKERS["v_matrix"]()._state)
     document["metric"] |= changes
     with pytest.raises(cx.FileFormatError, match=match):
-        persistence.restore(document, arrays, 1, None)
+        transport.restore(document, arrays, 1, None)
 
 
 def test_a_cycle_beside_the_tree_is_seen(residual):
@@ -942,7 +942,7 @@ def test_a_cycle_beside_the_tree_is_seen(residual):
     arrays |= {"tree.parent": parent, "tree.children": rest, "tree.level": level}
     arrays["tree.child_ptr"] = np.concatenate([[0], np.cumsum(counts)])
     with pytest.raises(cx.FileFormatError, match="T2"):
-        persistence.restore(document, arrays, 1, None)
+        transport.restore(document, arrays, 1, None)
 
 
 def test_factors_of_any_bits_crash_nothing(residual, backend, tmp_path):
@@ -1026,14 +1026,14 @@ def test_fuzzed_arrays(residual, tmp_path_factory, data):
 def test_a_file_that_shrinks_while_it_is_read(residual, tmp_path, monkeypatch):
     path = tmp_path / "tree"
     path.write_bytes(residual[1])
-    genuine = persistence._read_entries
+    genuine = container._read_entries
 
     def shrink(*arguments):
         where = genuine(*arguments)
         os.truncate(path, head_of(residual[1]) + 100)
         return where
 
-    monkeypatch.setattr(persistence, "_read_entries", shrink)
+    monkeypatch.setattr(container, "_read_entries", shrink)
     with pytest.raises(cx.FileFormatError, match=r"truncated|damaged"):
         cx.load(path, mmap=False)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex.io.persistence import Origin
+from covertreex.io.transport import Origin
 
 N, M, K = 6000, 64, 5
 PARTS = [np.arange(start, N, 400) for start in (0, 1, 2, 3)]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from naive import naive_tree
 
 import covertreex as cx
+from covertreex.io.description import assemble, describe
 
 N, D, K = 260, 5, 7
 ARRAYS = ("level", "parent_distance", "si", "farthest")
@@ -378,8 +379,6 @@ def test_orders_are_of_what_is_left():
     ],
 )
 def test_damaged_ids_are_named(damage, message):
-    from covertreex.io.persistence import assemble, describe
-
     document, arrays = describe(cx.cover_tree(data()).delete([3, 4])._state)
     damage(arrays)
     with pytest.raises(cx.FileFormatError, match=message):

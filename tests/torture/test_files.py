@@ -20,8 +20,8 @@ from sizes import size
 
 import covertreex as cx
 from covertreex.data.changes import without_dead
-from covertreex.io import persistence
-from covertreex.io.persistence import describe
+from covertreex.io import container
+from covertreex.io.description import describe
 
 #: Settled when this module is imported: tests see no COVERTREEX_* variable.
 DAMAGED, BLOCKS, HOSTILE, KILLS = size(60, 1000), size(60, 1000), size(120, 2000), size(8, 100)
@@ -70,7 +70,7 @@ def genuine(name):
 
 
 def file_of(document, arrays):
-    head, body = persistence._encode(document, arrays)
+    head, body = container.encode(document, arrays)
     return head + b"".join(array.tobytes() for array in body)
 
 
