@@ -1,23 +1,32 @@
 """What people call: `cover_tree` makes a `CoverTree`, which answers queries."""
 
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_k, check_points, feature_names, read_only
 from covertreex.data import changes
 from covertreex.data import questions as asking
-from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
-from covertreex.data.payload import EUCLIDEAN
+from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation
+from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.data.state import TreeState
+from covertreex.data.tree import Tree
 from covertreex.errors import InvalidInputError
 from covertreex.io import transport
+from covertreex.kernels import Kernel
 from covertreex.oracle import DenseOracle
+from covertreex.protocols import QueryBlock
 from covertreex.results import RadiusResult, SearchResult, recall_interval
 from covertreex.search import driver, radius
 from covertreex.search.halos import make_halos
-from covertreex.settings import resolve_settings, settings_from_env
+from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
 
 
 class CoverTree:
@@ -31,54 +40,54 @@ class CoverTree:
     (CoverTree(n=3, d=1, metric=Euclidean), 3)
     """
 
-    def __init__(self, state):
+    def __init__(self, state: TreeState) -> None:
         self._state = state
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._state)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"CoverTree(n={len(self)}, d={self.X.shape[1]}, metric={type(self.metric).__name__})"
 
     @property
-    def X(self):
+    def X(self) -> FloatArray:
         """ndarray, shape (n, d), float64: the points, in the caller's order; deleted ones are still there."""
         return self._state.X
 
     @property
-    def metric(self):
+    def metric(self) -> Metric:
         """Euclidean, Correlation or ResidualCorrelation: what distances mean."""
         return self._state.metric
 
     @property
-    def payload(self):
+    def payload(self) -> PayloadStore:
         """PayloadStore: what distances are computed from; shared by all backends."""
         return self._state.payload
 
     @property
-    def n_threads(self):
+    def n_threads(self) -> int:
         """int: as given; else the cores that this process may use, wherever the tree was made."""
         return self._state.threads
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> tuple[str, ...] | None:
         """tuple of str, or None: names of the columns, if the points came as a table whose columns all have strings for
         names. Tables that are asked for or inserted must have the same, in the same order; arrays, which have none, go
         by position."""
         return self._state.feature_names
 
     @property
-    def ids(self):
+    def ids(self) -> IntArray:
         """ndarray, shape (n,), int64: rows of `X` that may be asked for and found, ascending: all but deleted ones."""
         return self._state.ids
 
     @property
-    def tree(self):
+    def tree(self) -> Tree:
         """Tree: the cover tree itself; built when it is first needed (a scan needs none)."""
         return self._state.tree
 
     @standard_arithmetic
-    def check_invariants(self, pairs=None):
+    def check_invariants(self, pairs: int | None = None) -> None:
         """Check the tree's invariants T1 to T5; see `covertreex.data.tree.Tree.check_invariants`.
 
         Raises
@@ -95,20 +104,20 @@ class CoverTree:
 
     def knn(
         self,
-        k,
-        queries=None,
+        k: int,
+        queries: ArrayLike | None = None,
         *,
-        return_distances=False,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        include_self=False,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-    ):
+        return_distances: bool = False,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        include_self: bool = False,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+    ) -> IntArray | tuple[IntArray, FloatArray]:
         """The k nearest neighbours.
 
         Parameters
@@ -190,20 +199,20 @@ class CoverTree:
     @standard_arithmetic
     def search(
         self,
-        k,
-        queries=None,
+        k: int,
+        queries: ArrayLike | None = None,
         *,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        include_self=False,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-        audit=0,
-    ):
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        include_self: bool = False,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+        audit: int = 0,
+    ) -> SearchResult:
         """`knn`, and everything that it hides.
 
         Parameters
@@ -272,21 +281,21 @@ class CoverTree:
     @standard_arithmetic
     def radius(
         self,
-        r=None,
-        queries=None,
+        r: float | None = None,
+        queries: ArrayLike | None = None,
         *,
-        min_correlation=None,
-        include_self=False,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-        max_bytes=None,
-    ):
+        min_correlation: float | None = None,
+        include_self: bool = False,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+        max_bytes: int | None = None,
+    ) -> RadiusResult:
         """All neighbours within a radius.
 
         Parameters
@@ -333,22 +342,22 @@ class CoverTree:
 
     def radius_batches(
         self,
-        r=None,
-        queries=None,
+        r: float | None = None,
+        queries: ArrayLike | None = None,
         *,
-        batch_size=1024,
-        min_correlation=None,
-        include_self=False,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-        max_bytes=None,
-    ):
+        batch_size: int = 1024,
+        min_correlation: float | None = None,
+        include_self: bool = False,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Iterator[RadiusResult]:
         """`radius`, for one block of consecutive queries after the other, where all answers together are too many.
 
         Parameters
@@ -384,27 +393,38 @@ class CoverTree:
             p_query=p_query,
         )  # fmt: skip
 
-    def _radius_blocks(self, r, queries, min_correlation, size, max_bytes, settings, backend, n_threads, **asked):
+    def _radius_blocks(
+        self,
+        r: float | None,
+        queries: ArrayLike | None,
+        min_correlation: float | None,
+        size: int | None,
+        max_bytes: int | None,
+        settings: str | TraversalSettings | None,
+        backend: str | None,
+        n_threads: int | None,
+        **asked: Any,
+    ) -> Iterator[RadiusResult]:
         """Check everything; an iterator of answers to blocks of `size` queries, or to all at once."""
         settings = resolve_settings(settings, settings_from_env())
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = radius.check_radius(self.payload, r, min_correlation)
         max_bytes = radius.check_max_bytes(max_bytes)
-        asked = asking.check(self._state, queries, **asked)
+        question = asking.check(self._state, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
-        block, _ = asking.block_of(self._state, asked, n_threads)
+        block, _ = asking.block_of(self._state, question, n_threads)
 
         @standard_arithmetic  # batches are answered when they are asked for
-        def answer(part):
+        def answer(part: QueryBlock) -> RadiusResult:
             found = radius.search(self.payload, part, distance, settings, chosen, n_threads, max_bytes)
-            rows = None if asked.external else asking.dataset_indices(self._state, self.payload.index[part.rows])
+            rows = None if question.external else asking.dataset_indices(self._state, self.payload.index[part.rows])
             indices = asking.dataset_indices(self._state, found[1])
             return RadiusResult(found[0], indices, found[2], distance, chosen.name, rows)
 
         return map(answer, [block] if size is None else radius.batches(block, size))
 
     @standard_arithmetic
-    def prepare(self, k, n_threads=None):
+    def prepare(self, k: int, n_threads: int | None = None) -> "CoverTree":
         """Make ready what small exact searches use again, so that each takes a fraction of the time.
 
         Worth it where few queries at a time are asked, again and again. Under residual correlation rows around a net of
@@ -456,7 +476,7 @@ class CoverTree:
         return self
 
     @standard_arithmetic
-    def with_metric(self, metric):
+    def with_metric(self, metric: Kernel | Metric) -> "CoverTree":
         """The same points under another metric, as an optimiser of kernel parameters needs them at every step.
 
         Row order and maps are kept, and so is the shape of the cover tree, if it was built: only factors, distances
@@ -494,7 +514,9 @@ class CoverTree:
         return CoverTree(changes.with_metric(self._state, metric))
 
     @standard_arithmetic
-    def insert(self, X_new, *, v_matrix=None, p_diag=None):
+    def insert(
+        self, X_new: ArrayLike, *, v_matrix: ArrayLike | None = None, p_diag: ArrayLike | None = None
+    ) -> "CoverTree":
         """A tree with more points; this one stays as it is.
 
         The new points come after all others: their rows are ``len(tree.X)`` and up, and rows of old points do not
@@ -534,7 +556,7 @@ class CoverTree:
         return CoverTree(changes.insert(self._state, X_new, v_matrix, p_diag))
 
     @standard_arithmetic
-    def delete(self, rows):
+    def delete(self, rows: ArrayLike) -> "CoverTree":
         """A tree with fewer points; this one stays as it is.
 
         Rows of the other points do not change: `X` keeps all rows, and answers speak of them as before. A deleted row
@@ -567,7 +589,7 @@ class CoverTree:
         """
         return CoverTree(changes.delete(self._state, rows))
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write this tree to a file that `covertreex.load` verifies and maps (docs/file-format.md).
 
         The cover tree is in it if it was built before, and does not hold deleted points; otherwise whoever loads the
@@ -596,10 +618,10 @@ class CoverTree:
         """
         transport.save(self._state, path)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _restore, transport.pickled(self._state)
 
-    def oracle(self):
+    def oracle(self) -> DenseOracle:
         """The dense float64 oracle of the same points and metric.
 
         Returns
@@ -639,17 +661,17 @@ class CoverTree:
 
 @standard_arithmetic
 def cover_tree(
-    X,
+    X: ArrayLike,
     *,
-    kernel=None,
-    inducing=None,
-    seed=0,
-    jitter=None,
-    v_matrix=None,
-    p_diag=None,
-    metric=None,
-    n_threads=None,
-):
+    kernel: Kernel | None = None,
+    inducing: ArrayLike | None = None,
+    seed: int = 0,
+    jitter: float | None = None,
+    v_matrix: ArrayLike | None = None,
+    p_diag: ArrayLike | None = None,
+    metric: Metric | None = None,
+    n_threads: int | None = None,
+) -> CoverTree:
     """Prepare points for neighbour queries.
 
     Without a kernel the metric is Euclidean; with a kernel alone it is the kernel's correlation; with a kernel and
@@ -698,7 +720,7 @@ def cover_tree(
     (500, 10)
     """
     names = feature_names(X)
-    X = check_points(X, "X")
+    points = check_points(X, "X")
     if metric is None:
         if kernel is None:
             beside = [name for name, value in {"inducing": inducing, "v_matrix": v_matrix, "p_diag": p_diag}.items()
@@ -720,12 +742,14 @@ def cover_tree(
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
     if isinstance(metric, ResidualCorrelation):
         metric = metric.of_arrays(names)
-    X, n_threads = read_only(X.copy()), parallel.given_threads(n_threads)
-    payload, projection = metric.prepare(X, parallel.thread_count(n_threads))
-    return CoverTree(TreeState(X, metric, payload, projection, n_threads, names))
+    points, n_threads = read_only(points.copy()), parallel.given_threads(n_threads)
+    payload, projection = metric.prepare(points, parallel.thread_count(n_threads))
+    return CoverTree(TreeState(points, metric, payload, projection, n_threads, names))
 
 
-def load(path, *, mmap=True, verify=True, n_threads=None):
+def load(
+    path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True, n_threads: int | None = None
+) -> CoverTree:
     """Load a tree that `CoverTree.save` wrote; it gives the same answers, to the bit.
 
     Processes that map the same file share its memory. Header, sizes, maps and the cover tree's links are always
@@ -773,13 +797,13 @@ def load(path, *, mmap=True, verify=True, n_threads=None):
     return CoverTree(state)
 
 
-def _restore(*pickled):
+def _restore(*pickled: Any) -> CoverTree | transport.LostTree:
     """Unpickle."""
     state = transport.restore(*pickled)
     return CoverTree(state) if isinstance(state, TreeState) else state
 
 
-def _reopen(*named):
+def _reopen(*named: Any) -> CoverTree | transport.LostTree:
     """What another process does with the name of a mapped tree."""
     state = transport.reopen(*named)
     if not isinstance(state, TreeState):
@@ -788,13 +812,13 @@ def _reopen(*named):
     return CoverTree(state)
 
 
-def _reduce_for_worker(tree):
+def _reduce_for_worker(tree: CoverTree) -> tuple[Any, ...]:
     """How a mapped tree travels between processes of one machine: by the name of its file."""
     named = transport.name_of(tree._state)
     return tree.__reduce__() if named is None else (_reopen, named)
 
 
-def _send_mapped_trees_by_name():
+def _send_mapped_trees_by_name() -> None:
     from multiprocessing.reduction import ForkingPickler  # which takes long to import, and few need it
 
     ForkingPickler.register(CoverTree, _reduce_for_worker)

@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Callable
+from typing import Any
 
 
 class Kept:
@@ -16,20 +18,20 @@ class Kept:
         What is there from the start, by name; None for what is not.
     """
 
-    def __init__(self, **made):
+    def __init__(self, **made: Any) -> None:
         self._lock, self._process = threading.RLock(), os.getpid()
         self._made = {name: value for name, value in made.items() if value is not None}
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[()]]:
         return Kept, ()  # it can be made again
 
-    def _locked(self):
+    def _locked(self) -> Any:
         """The lock; a new one in a forked process, whose copy may have been held by a thread that is not there."""
         if self._process != os.getpid():
             self._lock, self._process = threading.RLock(), os.getpid()
         return self._lock
 
-    def get(self, name, make):
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
         """What is kept under a name; `make`, which takes nothing, makes it at first."""
         found = self._made.get(name, self)  # None may be kept as well
         if found is not self:
@@ -39,16 +41,16 @@ class Kept:
                 self._made[name] = make()
             return self._made[name]
 
-    def put(self, name, value):
+    def put(self, name: str, value: Any) -> None:
         """Keep `value` under a name, in place of what was there."""
         with self._locked():
             self._made[name] = value
 
-    def held(self, name):
+    def held(self, name: str) -> Any:
         """What is kept under a name, or None."""
         return self._made.get(name)
 
-    def forget(self, *names):
+    def forget(self, *names: str) -> None:
         """Make it anew when it is next wanted."""
         with self._locked():
             for name in names:

@@ -7,14 +7,17 @@ are left out. So the cost of both is in proportion to the batch, but for flat co
 """
 
 from dataclasses import replace
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex.base.kept import Kept
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import as_array, as_float64, check_names, check_points, check_rows, read_only
 from covertreex.data.build import extend_tree
 from covertreex.data.leaf_order import leaf_order
-from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation
 from covertreex.data.questions import check_living, places_of
 from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
@@ -24,7 +27,7 @@ from covertreex.kernels import Kernel
 UNSORTED, DEAD = 1 / 8, 1 / 4
 
 
-def with_metric(state, metric):
+def with_metric(state: TreeState, metric: Kernel | Metric) -> TreeState:
     """See `CoverTree.with_metric`.
 
     Parameters
@@ -52,7 +55,7 @@ def with_metric(state, metric):
     )
 
 
-def insert(state, X_new, v_matrix, p_diag):
+def insert(state: TreeState, X_new: ArrayLike, v_matrix: ArrayLike | None, p_diag: ArrayLike | None) -> TreeState:
     """See `CoverTree.insert`.
 
     Parameters
@@ -89,7 +92,7 @@ def insert(state, X_new, v_matrix, p_diag):
     return replace(grown, dead=state.dead, unsorted=unsorted, kept=Kept(tree=tree))
 
 
-def delete(state, rows):
+def delete(state: TreeState, rows: ArrayLike) -> TreeState:
     """See `CoverTree.delete`.
 
     Parameters
@@ -118,7 +121,7 @@ def delete(state, rows):
     return left if len(dead) <= DEAD * len(state.payload) else without_dead(left)
 
 
-def without_dead(state):
+def without_dead(state: TreeState) -> TreeState:
     """`state`, or one without the rows of deleted points: its cover tree, if it is needed, is built anew."""
     if state.dead is None:
         return state
@@ -136,11 +139,11 @@ def without_dead(state):
     return replace(left, unsorted=unsorted)
 
 
-def _supplied(metric):
+def _supplied(metric: Metric) -> TypeGuard[ResidualCorrelation]:
     return isinstance(metric, ResidualCorrelation) and metric.v_matrix is not None
 
 
-def _settled(state):
+def _settled(state: TreeState) -> Metric:
     """The metric of `state`, with inducing points that do not depend on which rows there are."""
     metric = state.metric
     if not isinstance(metric, ResidualCorrelation) or metric.inducing is None or np.ndim(metric.inducing) == 2:
@@ -148,7 +151,7 @@ def _settled(state):
     return replace(metric, inducing=read_only(metric.inducing_points(state.living_points).copy()))
 
 
-def _another(state, metric):
+def _another(state: TreeState, metric: Kernel | Metric) -> Metric:
     """The metric that `with_metric` was asked for, about the living points of `state`."""
     old = state.metric
     if isinstance(metric, Kernel):
@@ -174,7 +177,9 @@ def _another(state, metric):
     return metric
 
 
-def _remade(state, X, held, metric, place, order):
+def _remade(
+    state: TreeState, X: FloatArray, held: IntArray | None, metric: Metric, place: IntArray, order: IntArray
+) -> TreeState:
     """A state of the points `held` of `X` in the row order `order`, of which the i-th was index ``place[i]`` of the
     payload of `state`; -1 for a new one. No point of it is deleted."""
     points = X if held is None else X[held]
@@ -186,7 +191,9 @@ def _remade(state, X, held, metric, place, order):
     return TreeState(X, metric, payload, projection, state.n_threads, state.feature_names, held=held, room=room)
 
 
-def _joined(metric, count, v_new, p_new):
+def _joined(
+    metric: ResidualCorrelation, count: int, v_new: ArrayLike | None, p_new: ArrayLike | None
+) -> dict[str, Any]:
     """`v_matrix` and `p_diag` with those of `count` new points."""
     V, p = np.asarray(metric.v_matrix), None if metric.p_diag is None else np.asarray(metric.p_diag)
     if v_new is None or (p_new is None) != (p is None):

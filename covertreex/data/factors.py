@@ -3,12 +3,15 @@
 import contextlib
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex._core import factors as core
 from covertreex.base import parallel
 from covertreex.base.progress import Progress
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import as_array, as_float64
 from covertreex.data.canonical import dot16, kernel_values, squared_distances
 from covertreex.data.payload import ROUNDOFF, empty_factors
@@ -36,10 +39,10 @@ class Projection:
     """
 
     kernel: Kernel | None
-    inducing: np.ndarray | None = None
-    cholesky: np.ndarray | None = None
+    inducing: FloatArray | None = None
+    cholesky: FloatArray | None = None
 
-    def __call__(self, points, n_threads):
+    def __call__(self, points: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Scaled coordinates (q, d), padded factors (q, m) and residual variances (q,) of `points` (q, d)."""
         if self.kernel is None:
             return points, np.zeros((len(points), 0)), np.zeros(0)
@@ -50,34 +53,44 @@ class Projection:
         return coords, factors, np.maximum(p, P_FLOOR * self.kernel.variance)
 
 
-def supplied_unit(kernel):
+def supplied_unit(kernel: Kernel) -> float:
     """The power of four that leaves the kernel's variance from 1 to 4."""
     return 4.0 ** ((math.frexp(kernel.variance)[1] - 1) // 2)
 
 
-def unitless(kernel, unit=None):
+def unitless(kernel: Kernel, unit: float | None = None) -> Kernel:
     """The kernel with its variance divided by `unit`; by default by itself."""
     return replace(kernel, variance=1.0 if unit is None else kernel.variance / unit)
 
 
-def solve(kernel, L, inducing, coords, n_threads):
+def solve(
+    kernel: Kernel, L: FloatArray, inducing: FloatArray, coords: FloatArray, n_threads: int
+) -> tuple[FloatArray, FloatArray]:
     """Padded factors and residual variances of scaled `coords`, a block of rows per task (A6)."""
     out = empty_factors(len(coords), L.shape[1])
     p = np.empty(len(coords))
     alpha = getattr(kernel, "alpha", 1.0)
 
-    def task(start, stop):
+    def task(start: int, stop: int) -> int:
         out[start:stop] = 0.0
         core.solve(L, inducing, coords[start:stop], kernel.code, kernel.variance, alpha, out[start:stop], p[start:stop])
         return stop - start
 
     blocks = parallel.spans(len(coords), FACTOR_BLOCK)
     with Progress("factors", len(coords)) as progress:
-        parallel.run([lambda b=b: task(*b) for b in blocks], n_threads, on_done=progress.advance)
+        parallel.run([partial(task, *block) for block in blocks], n_threads, on_done=progress.advance)
     return out, p
 
 
-def check_factors(kernel, factors, m, p, where, unit, names=("v_matrix", "p_diag")):
+def check_factors(
+    kernel: Kernel,
+    factors: FloatArray,
+    m: int,
+    p: ArrayLike | None,
+    where: IntArray,
+    unit: float,
+    names: tuple[str, str] = ("v_matrix", "p_diag"),
+) -> tuple[FloatArray, float]:
     """Residual variances to go with factors of the caller's, and how far they fall short of what the kernel leaves.
 
     Parameters
@@ -132,7 +145,7 @@ def check_factors(kernel, factors, m, p, where, unit, names=("v_matrix", "p_diag
     return p, max(0.0, float(short.max()))
 
 
-def _check_p(p, n, variance, where, unit, name):
+def _check_p(p: AnyArray, n: int, variance: float, where: IntArray, unit: float, name: str) -> FloatArray:
     """Residual variances of the caller's in the order of `where`, divided by `unit`."""
     p = as_float64(p, name)
     if p.shape != (n,):
@@ -150,7 +163,9 @@ def _check_p(p, n, variance, where, unit, name):
     return p
 
 
-def sampled_deficit(kernel, coords, factors, p, name="v_matrix"):
+def sampled_deficit(
+    kernel: Kernel, coords: FloatArray, factors: FloatArray, p: FloatArray, name: str = "v_matrix"
+) -> float:
     """Four times how far a sample of residual correlations is from positive semi-definite.
 
     Raises
@@ -180,7 +195,7 @@ class FactorSample:
         Of the sample: scaled coordinates, padded factors and residual variances.
     """
 
-    def __init__(self, kernel, coords, factors, p):
+    def __init__(self, kernel: Kernel, coords: FloatArray, factors: FloatArray, p: FloatArray) -> None:
         self.kernel, self.points = kernel, (coords, factors, p)
         R = _residual_correlations(kernel, self.points, self.points)
         R[np.diag_indices(len(R))] = 1.0 + NEARLY
@@ -189,7 +204,7 @@ class FactorSample:
         except np.linalg.LinAlgError:
             self.cholesky = None
 
-    def deficit(self, coords, factors, p, name):
+    def deficit(self, coords: FloatArray, factors: FloatArray, p: FloatArray, name: str) -> float:
         """As `sampled_deficit`, of the sample and these points together.
 
         They are positive semi-definite, but for `NEARLY`, if the sample is and its Schur complement; the eigenvalues of
@@ -205,11 +220,13 @@ class FactorSample:
             with contextlib.suppress(np.linalg.LinAlgError):
                 np.linalg.cholesky(S)
                 return 4.0 * NEARLY
-        both = (np.concatenate(pair) for pair in zip(self.points, others, strict=True))
-        return sampled_deficit(self.kernel, *both, name)
+        coords, factors, p = (np.concatenate(pair) for pair in zip(self.points, others, strict=True))
+        return sampled_deficit(self.kernel, coords, factors, p, name)
 
 
-def _residual_correlations(kernel, A, B):
+def _residual_correlations(
+    kernel: Kernel, A: tuple[FloatArray, FloatArray, FloatArray], B: tuple[FloatArray, FloatArray, FloatArray]
+) -> FloatArray:
     """Of points A and points B, each given by scaled coordinates, factors and p."""
     r2 = squared_distances(A[0][:, None, :], B[0][None, :, :])
     K = kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
@@ -217,11 +234,11 @@ def _residual_correlations(kernel, A, B):
     return (K - A[1] @ B[1].T) / (scale_a[:, None] * scale_b[None, :])
 
 
-def _kernel_error(kernel):
+def _kernel_error(kernel: Kernel) -> float:
     return (32.0 + 8.0 * getattr(kernel, "alpha", 0.0)) * ROUNDOFF * kernel.variance
 
 
-def evaluation_slack(kernel, m, length, smallest_p):
+def evaluation_slack(kernel: Kernel, m: int, length: float, smallest_p: float) -> float:
     """B1: terms 1 and 2 of the slack in docs/mathematics.md: what computing a correlation from factors rounds away.
 
     Parameters
@@ -243,7 +260,7 @@ def evaluation_slack(kernel, m, length, smallest_p):
     return (_kernel_error(kernel) + ROUNDOFF * kernel.variance + 2.0 * dot) / smallest_p + 16 * ROUNDOFF
 
 
-def factor_slack(kernel, m, length, smallest_p, jitter):
+def factor_slack(kernel: Kernel, m: int, length: float, smallest_p: float, jitter: float) -> float:
     """B1: term 3 of the slack in docs/mathematics.md: what computing the factors rounded away.
 
     As `evaluation_slack`; `jitter` is in the units of the kernel's variance.

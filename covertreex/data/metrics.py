@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from covertreex._core.factors import cholesky
 from covertreex.base import parallel
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import (
     as_array,
     blaming_float32,
@@ -61,7 +62,9 @@ class Euclidean:
     [1, 0, 1]
     """
 
-    def prepare(self, X, n_threads=1, order=None):
+    def prepare(
+        self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
+    ) -> tuple[PayloadStore, Projection]:
         """The payload of `X` (n, d), and the `Projection` for other points (here and in every metric).
 
         `order` is that of the rows, by default the leaf order.
@@ -92,15 +95,17 @@ class Correlation:
 
     kernel: Kernel
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_kernel(self.kernel)
 
     @property
-    def unit(self):
+    def unit(self) -> float:
         """float: what variances are divided by, for correlation has none of their units."""
         return self.kernel.variance
 
-    def prepare(self, X, n_threads=1, order=None):
+    def prepare(
+        self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
+    ) -> tuple[PayloadStore, Projection]:
         """As `Euclidean.prepare`."""
         kernel, unit = unitless(self.kernel), self.unit
         coords = kernel.scale(X)
@@ -157,7 +162,7 @@ class ResidualCorrelation:
     v_matrix: Any = None
     p_diag: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_kernel(self.kernel)
         if (self.inducing is None) == (self.v_matrix is None):
             raise InvalidInputError(
@@ -175,7 +180,7 @@ class ResidualCorrelation:
             raise InvalidInputError(f"seed must be an integer, 0 or above, got {self.seed!r}.")
 
     @property
-    def unit(self):
+    def unit(self) -> float:
         """float: what variances are divided by, for correlation has none of their units.
 
         Whatever follows from the kernel alone is computed with variance 1. Factors of the caller's are divided by a
@@ -186,27 +191,32 @@ class ResidualCorrelation:
         return supplied_unit(self.kernel)
 
     @property
-    def unitless(self):
+    def unitless(self) -> Kernel:
         """Kernel: that of the payload."""
         return unitless(self.kernel, self.unit)
 
     @property
-    def jitter_share(self):
+    def jitter_share(self) -> float:
         """float: the jitter, in units of `unit`."""
         if self.jitter is None or self.v_matrix is not None:
             return JITTER * (self.kernel.variance / self.unit)
         return self.jitter / self.unit
 
-    def of_arrays(self, names):
+    def of_arrays(self, names: tuple[str, ...] | None) -> "ResidualCorrelation":
         """This metric with arrays in place of tables, columns of inducing points checked against `names`, the data's;
         whoever reads its attributes later need not know tables."""
         check_names(names, self.inducing, "inducing")
         given = {name: getattr(self, name) for name in ("inducing", "v_matrix", "p_diag")}
-        tables = {name: as_array(table, name) for name, table in given.items() if hasattr(table, "to_numpy")
-                  or columns_of(table) is not None}  # fmt: skip
+        tables: dict[str, Any] = {
+            name: as_array(table, name)
+            for name, table in given.items()
+            if hasattr(table, "to_numpy") or columns_of(table) is not None
+        }
         return replace(self, **tables) if tables else self
 
-    def prepare(self, X, n_threads=1, order=None):
+    def prepare(
+        self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
+    ) -> tuple[PayloadStore, Projection | None]:
         """As `Euclidean.prepare`."""
         kernel = self.unitless
         coords = kernel.scale(X)
@@ -220,7 +230,16 @@ class ResidualCorrelation:
             deficit, m = 0.0, len(projection.inducing)
         return self.finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
 
-    def extend(self, X, n_threads, payload, projection, place, order, room=None):
+    def extend(
+        self,
+        X: FloatArray,
+        n_threads: int,
+        payload: PayloadStore,
+        projection: Projection,
+        place: IntArray,
+        order: IntArray,
+        room: Room | None = None,
+    ) -> tuple[PayloadStore, Room]:
         """The payload of `X` (n, d) in the row order `order`, where point i is index ``place[i]`` of `payload`, -1 if
         it is new; and its `Room`. Only factors of new points are computed; if all others keep their rows, and `room` is
         that of `payload` and has space, none is copied.
@@ -247,7 +266,16 @@ class ResidualCorrelation:
         m = len(projection.inducing)
         return self.finish(coords, order, factors, p, m, 0.0, longest), room
 
-    def finish(self, coords, order, factors, p, m, deficit, longest):
+    def finish(
+        self,
+        coords: FloatArray,
+        order: IntArray,
+        factors: FloatArray,
+        p: FloatArray,
+        m: int,
+        deficit: float,
+        longest: float,
+    ) -> PayloadStore:
         """The payload, once factors and p are there.
 
         Parameters
@@ -274,7 +302,7 @@ class ResidualCorrelation:
         slack += factor_slack(kernel, m, length, p.min(), self.jitter_share)
         return _payload(RESIDUAL, kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored, longest, unit)
 
-    def slack(self, m, smallest_p):
+    def slack(self, m: int, smallest_p: float) -> float:
         """B1: `slack_abs` for points of which the least known has this residual variance, in the payload's units, with
         `m` factors each."""
         kernel = self.unitless
@@ -282,7 +310,7 @@ class ResidualCorrelation:
         evaluation = evaluation_slack(kernel, m, length, smallest_p)
         return evaluation + factor_slack(kernel, m, length, smallest_p, self.jitter_share)
 
-    def _factorize(self, X):
+    def _factorize(self, X: FloatArray) -> Projection:
         Z = self.inducing_points(X)
         kernel = self.unitless
         scaled = kernel.scale(Z)
@@ -299,7 +327,7 @@ class ResidualCorrelation:
             )
         return Projection(kernel, read_only(scaled), read_only(L))
 
-    def inducing_points(self, X):
+    def inducing_points(self, X: FloatArray) -> FloatArray:
         """The inducing points, shape (m, d), of data `X`, checked."""
         inducing = as_array(self.inducing, "inducing")
         if inducing.ndim == 0:
@@ -318,7 +346,7 @@ class ResidualCorrelation:
             return X[rows]
         return check_points(inducing, "inducing", columns=X.shape[1])
 
-    def _supplied(self, coords, order):
+    def _supplied(self, coords: FloatArray, order: IntArray) -> tuple[FloatArray, FloatArray, float]:
         """Padded factors and p in row order, and how far p falls short of the residual variance, relatively."""
         n = len(coords)
         V = check_points(self.v_matrix, "v_matrix")
@@ -335,14 +363,30 @@ class ResidualCorrelation:
             return factors, p, deficit + sampled_deficit(kernel, coords[order], factors, p)
 
 
-def _check_kernel(kernel):
+#: What distances mean.
+Metric: TypeAlias = Euclidean | Correlation | ResidualCorrelation
+
+
+def _check_kernel(kernel: object) -> None:
     if not isinstance(kernel, Kernel):
         raise InvalidInputError(
             f"kernel must be an RBF, Matern12, Matern32, Matern52 or RationalQuadratic, got {kernel!r}."
         )
 
 
-def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, floored=0, longest=None, unit=1.0):
+def _payload(
+    metric: int,
+    kernel: Kernel | None,
+    coords: FloatArray,
+    order: IntArray,
+    factors: FloatArray,
+    p: FloatArray,
+    slack_abs: float,
+    slack_rel: float,
+    floored: int = 0,
+    longest: float | None = None,
+    unit: float = 1.0,
+) -> PayloadStore:
     """Put coordinates, which are in dataset order, into row order beside `factors` and `p`, which are in it already."""
     check_told_apart(coords)
     row = np.empty_like(order)

@@ -6,9 +6,12 @@ they rank behind every limit, so no query may have them.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import (
     as_array,
     blaming_float32,
@@ -23,6 +26,7 @@ from covertreex.base.validation import (
 from covertreex.data.factors import P_FLOOR, FactorSample, check_factors
 from covertreex.data.metrics import ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN, PayloadStore, empty_factors
+from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import QueryBlock
 
@@ -44,23 +48,23 @@ class Question:
     v_query, p_query : array_like or None
     """
 
-    asked: np.ndarray
+    asked: AnyArray
     predecessor_mode: bool
     include_self: bool
-    order: np.ndarray | None
-    limit: np.ndarray | None
-    v_query: np.ndarray | None
-    p_query: np.ndarray | None
+    order: IntArray | None
+    limit: IntArray | None
+    v_query: FloatArray | None
+    p_query: AnyArray | None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.asked)
 
     @property
-    def external(self):
+    def external(self) -> bool:
         """bool: whether they are coordinates."""
         return self.asked.ndim == 2
 
-    def draw(self, places):
+    def draw(self, places: IntArray) -> dict[str, Any]:
         """The same question about some of the queries, as arguments of `DenseOracle.knn` and `DenseOracle.recall`."""
         return {
             "queries": self.asked[places],
@@ -74,16 +78,16 @@ class Question:
 
 
 def check(
-    state,
-    queries=None,
+    state: TreeState,
+    queries: ArrayLike | None = None,
     *,
-    predecessor_mode=False,
-    include_self=False,
-    order=None,
-    limit=None,
-    v_query=None,
-    p_query=None,
-):
+    predecessor_mode: bool = False,
+    include_self: bool = False,
+    order: ArrayLike | None = None,
+    limit: ArrayLike | None = None,
+    v_query: ArrayLike | None = None,
+    p_query: ArrayLike | None = None,
+) -> Question:
     """Check the arguments of `CoverTree.search` that say which neighbours are wanted, before any work.
 
     Parameters
@@ -129,16 +133,16 @@ def check(
         raise InvalidInputError("p_query goes with v_query; give both, or v_query alone and p_query is computed.")
     if v_query is not None:
         v_query = _check_v_query(state, asked, v_query)
-        p_query = None if p_query is None else as_array(p_query, "p_query")
     elif asked.ndim == 2 and state.projection is None:
         raise InvalidInputError(
             "queries given as coordinates need inducing points (inducing=...) or factors of their own (v_query=...): "
             "v_matrix has factors for the rows of X alone."
         )
-    return Question(asked, predecessor_mode, include_self, order, limit, v_query, p_query)
+    p_given = None if p_query is None else as_array(p_query, "p_query")
+    return Question(asked, predecessor_mode, include_self, order, limit, v_query, p_given)
 
 
-def block_of(state, question, n_threads):
+def block_of(state: TreeState, question: Question, n_threads: int) -> tuple[QueryBlock, PayloadStore]:
     """The `QueryBlock` of what is asked, and the payload with the slack that they need.
 
     Returns
@@ -174,21 +178,23 @@ def block_of(state, question, n_threads):
         limit = np.searchsorted(state.held, question.limit)
     else:
         limit = question.limit
-    arrays = (rows, coords, factors, p, exclude, limit.astype(np.int64), rank)
-    return QueryBlock(*map(read_only, arrays), prefix=question.order is None), payload
+    limit = limit.astype(np.int64)
+    for array in (rows, coords, factors, p, exclude, limit, rank):
+        read_only(array)
+    return QueryBlock(rows, coords, factors, p, exclude, limit, rank, prefix=question.order is None), payload
 
 
-def places_of(state, indices):
+def places_of(state: TreeState, indices: IntArray) -> IntArray:
     """What the payload calls these dataset indices: their places among the points that it holds."""
     return indices if state.held is None else np.searchsorted(state.held, indices)
 
 
-def dataset_indices(state, places):
+def dataset_indices(state: TreeState, places: IntArray) -> IntArray:
     """Dataset indices of what a payload calls indices; -1 stays -1."""
     return places if state.held is None else np.where(places >= 0, state.held[places], -1)
 
 
-def _check_queries(state, queries):
+def _check_queries(state: TreeState, queries: ArrayLike | None) -> AnyArray:
     """Dataset indices (q,), or coordinates (q, d)."""
     if queries is None:
         return state.ids
@@ -207,7 +213,7 @@ def _check_queries(state, queries):
     return check_living(state, rows, "queries")
 
 
-def check_living(state, rows, name):
+def check_living(state: TreeState, rows: IntArray, name: str) -> IntArray:
     """`rows`, none of which was deleted.
 
     Raises
@@ -226,7 +232,7 @@ def check_living(state, rows, name):
     return rows
 
 
-def _check_order(state, order):
+def _check_order(state: TreeState, order: ArrayLike) -> IntArray:
     n = len(state)
     array = as_array(order, "order")
     if array.ndim != 1 or len(array) != n:
@@ -241,7 +247,7 @@ def _check_order(state, order):
     return array
 
 
-def _check_limit(limit, q, most):
+def _check_limit(limit: ArrayLike, q: int, most: int) -> IntArray:
     array = as_array(limit, "limit")
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((), (q,)):
         raise InvalidInputError(
@@ -258,7 +264,7 @@ def _check_limit(limit, q, most):
     return array.astype(np.int64)
 
 
-def _check_v_query(state, asked, v_query):
+def _check_v_query(state: TreeState, asked: AnyArray, v_query: ArrayLike) -> FloatArray:
     if not isinstance(state.metric, ResidualCorrelation):
         raise InvalidInputError("v_query goes with the residual correlation; this metric has no factors.")
     if asked.ndim != 2:
@@ -277,12 +283,17 @@ def _check_v_query(state, asked, v_query):
     return V
 
 
-def columns_of(state):
+def columns_of(state: TreeState) -> int:
     """Factors per point, without padding."""
-    return np.shape(state.metric.v_matrix)[1] if state.projection is None else len(state.projection.inducing)
+    if state.projection is not None:
+        return len(state.projection.inducing)
+    assert isinstance(state.metric, ResidualCorrelation)  # no other has factors from the caller
+    return int(np.shape(state.metric.v_matrix)[1])
 
 
-def _external(state, question, n_threads):
+def _external(
+    state: TreeState, question: Question, n_threads: int
+) -> tuple[FloatArray, FloatArray, FloatArray, PayloadStore]:
     """Scaled coordinates, padded factors and p of coordinates, and the payload with the slack that they need."""
     payload, metric = state.payload, state.metric
     deficit = 0.0
@@ -300,12 +311,12 @@ def _external(state, question, n_threads):
     return coords, factors, p, with_slack(payload, slack + deficit)
 
 
-def with_slack(payload: PayloadStore, slack_abs):
+def with_slack(payload: PayloadStore, slack_abs: float) -> PayloadStore:
     """The payload with another absolute slack."""
     return payload if slack_abs == payload.slack_abs else replace(payload, slack_abs=float(slack_abs))
 
 
-def _supplied(state, question):
+def _supplied(state: TreeState, question: Question) -> tuple[FloatArray, FloatArray, FloatArray, float]:
     """As `_external`, of the caller's own factors; and how far they are from those of one covariance (B1)."""
     payload = state.payload
     kernel, unit = payload.kernel, payload.unit
@@ -323,7 +334,7 @@ def _supplied(state, question):
         return coords, factors, p, deficit + sample.deficit(coords[some], factors[some], p[some], names[0])
 
 
-def _sample(payload):
+def _sample(payload: PayloadStore) -> FactorSample:
     """Some of the data, to compare the factors of queries with."""
     rows = np.unique(np.linspace(0, len(payload) - 1, SAMPLE).astype(np.int64))
     return FactorSample(payload.kernel, payload.coords[rows], payload.factors[rows], payload.p[rows])

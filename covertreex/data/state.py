@@ -8,9 +8,10 @@ import numpy as np
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.base import parallel
 from covertreex.base.kept import Kept
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.build import build_tree, in_metric
 from covertreex.data.factors import Projection
-from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.data.metrics import Metric
 from covertreex.data.payload import PayloadStore, Room
 from covertreex.data.tree import Tree
 
@@ -52,61 +53,61 @@ class TreeState:
         What is made at first need, under a lock: the cover tree ('tree'), 'halos', and the 'factor sample'.
     """
 
-    X: np.ndarray
-    metric: Euclidean | Correlation | ResidualCorrelation
+    X: FloatArray
+    metric: Metric
     payload: PayloadStore
     projection: Projection | None
     n_threads: int | None = None
     feature_names: tuple[str, ...] | None = None
-    held: np.ndarray | None = None
-    dead: np.ndarray | None = None
+    held: IntArray | None = None
+    dead: IntArray | None = None
     unsorted: int = 0
     room: Room | None = None
     shape: Tree | None = None
     origin: Any = None
     kept: Kept = field(default_factory=Kept, repr=False)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.payload) - (0 if self.dead is None else len(self.dead))
 
     @property
-    def threads(self):
+    def threads(self) -> int:
         """int: as given; else the cores that this process may use, wherever the state was made."""
         return parallel.thread_count(self.n_threads)
 
     @property
-    def ids(self):
+    def ids(self) -> IntArray:
         """ndarray, shape (len(self),), int64: rows of `X` that may be asked for and found, ascending."""
         held = np.arange(len(self.payload), dtype=np.int64) if self.held is None else self.held
         return held if self.dead is None else np.delete(held, self.dead)
 
     @property
-    def held_points(self):
+    def held_points(self) -> FloatArray:
         """ndarray: points of the payload, in the order of its indices: those that are left, and some deleted ones."""
         return self.X if self.held is None else self.X[self.held]
 
     @property
-    def living_points(self):
+    def living_points(self) -> FloatArray:
         """ndarray, shape (len(self), d): points that were not deleted."""
         return self.held_points if self.dead is None else self.X[self.ids]
 
     @property
-    def tree(self):
+    def tree(self) -> Tree:
         """Tree: the cover tree (T1 to T5), deleted points included; built when it is first needed."""
         return self.kept.get("tree", self._build)
 
     @property
-    def built(self):
+    def built(self) -> Tree | None:
         """Tree or None: the cover tree, if it is there."""
         return self.kept.held("tree")
 
     @property
-    def halos(self):
+    def halos(self) -> Any:
         """What `CoverTree.prepare` made, or None."""
         return self.kept.held("halos")
 
     @standard_arithmetic
-    def _build(self):
+    def _build(self) -> Tree:
         if self.shape is None:
             return build_tree(self.payload, self.threads)
         return in_metric(self.shape, self.payload, self.threads)

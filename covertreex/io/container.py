@@ -14,13 +14,18 @@ import os
 import secrets
 import stat
 import sys
-from typing import NamedTuple
+from collections.abc import Iterator
+from functools import partial
+from io import BufferedReader
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from covertreex import __version__
 from covertreex.base import parallel
+from covertreex.base.types import AnyArray
 from covertreex.data.payload import empty_factors
 from covertreex.errors import FileFormatError, InvalidInputError
 
@@ -42,12 +47,16 @@ CHUNK = 2**24
 BLOCK = 2**26
 
 #: What the file calls the number types that it may hold.
-DTYPES = {"F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
+DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
 
 HEADER_DIGEST, PAD = "header_sha256", "pad."
 
 #: What to do about a file that is damaged or makes no sense.
 REPAIR = "Restore it from a copy, or build the tree and save it again."
+
+
+#: Number type, shape and position of an array in the file.
+Place: TypeAlias = tuple[np.dtype[Any], tuple[int, ...], int]
 
 
 class Contents(NamedTuple):
@@ -64,33 +73,33 @@ class Contents(NamedTuple):
         Of the open file.
     """
 
-    document: dict
-    arrays: dict
+    document: dict[str, Any]
+    arrays: dict[str, AnyArray]
     version: int
     status: os.stat_result
 
 
-def require(condition, what):
+def require(condition: object, what: str) -> None:
     """Unless the condition holds, raise a `FileFormatError` that says what is wrong, and what to do."""
     if not condition:
         raise FileFormatError(f"{what}. {REPAIR}")
 
 
-def check_keys(document, what, *wanted):
+def check_keys(document: object, what: str, *wanted: str) -> None:
     """Check that a part of a document is an object with just these keys."""
     good = isinstance(document, dict) and set(document) == set(wanted)
     require(good, f"{what} must be an object with the keys {', '.join(wanted)}")
 
 
-def _bytes(array):
-    return memoryview(array.reshape(-1).view(np.uint8))
+def _bytes(array: AnyArray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
-def _chunks(view):
+def _chunks(view: memoryview) -> Iterator[memoryview]:
     return (view[start : start + CHUNK] for start in range(0, len(view), CHUNK))
 
 
-def digests(arrays, n_threads, version=VERSION):
+def digests(arrays: dict[str, AnyArray], n_threads: int, version: int = VERSION) -> dict[str, str]:
     """The digest of each array, by name.
 
     That is the XXH3-128 of the XXH3-128s of its blocks, one after the other: blocks are hashed at the speed of memory,
@@ -110,21 +119,21 @@ def digests(arrays, n_threads, version=VERSION):
     """
     if version == 1:
         cancel = np.zeros(1, dtype=np.int32)
-        found = parallel.run([lambda a=a: _sha256(a, cancel) for a in arrays.values()], n_threads, cancel)
-        return dict(zip(arrays, found, strict=True))
+        whole = parallel.run([partial(_sha256, array, cancel) for array in arrays.values()], n_threads, cancel)
+        return dict(zip(arrays, whole, strict=True))
     blocks = [
         (name, _bytes(array)[start:stop])
         for name, array in arrays.items()
         for start, stop in parallel.spans(array.nbytes, BLOCK)
     ]
-    found = parallel.run([lambda b=b: xxhash.xxh3_128_digest(b[1]) for b in blocks], n_threads)
-    whole = {name: xxhash.xxh3_128() for name in arrays}
+    found = parallel.run([partial(xxhash.xxh3_128_digest, block) for _, block in blocks], n_threads)
+    hashes = {name: xxhash.xxh3_128() for name in arrays}
     for (name, _), digest in zip(blocks, found, strict=True):
-        whole[name].update(digest)
-    return {name: digest.hexdigest() for name, digest in whole.items()}
+        hashes[name].update(digest)
+    return {name: digest.hexdigest() for name, digest in hashes.items()}
 
 
-def _sha256(array, cancel):
+def _sha256(array: AnyArray, cancel: NDArray[np.int32]) -> str:
     digest = hashlib.sha256()
     for chunk in _chunks(_bytes(array)):
         if cancel[0]:
@@ -133,12 +142,14 @@ def _sha256(array, cancel):
     return digest.hexdigest()
 
 
-def encode(document, arrays, n_threads=1):
+def encode(document: dict[str, Any], arrays: dict[str, AnyArray], n_threads: int = 1) -> tuple[bytes, list[AnyArray]]:
     """The head of the file (length, JSON, digest of both), and what follows it: arrays, each padded to `ALIGN`."""
     names = {dtype: name for name, dtype in DTYPES.items()}
-    entries, body, at, pads = {}, [], 0, 0
+    entries: dict[str, Any] = {}
+    body: list[AnyArray] = []
+    at = pads = 0
 
-    def put(name, array):
+    def put(name: str, array: AnyArray) -> None:
         nonlocal at, pads
         entries[name] = {
             "dtype": names[array.dtype],
@@ -167,7 +178,9 @@ def encode(document, arrays, n_threads=1):
     return head, body
 
 
-def write(path, document, arrays, n_threads=1):
+def write(
+    path: str | os.PathLike[str], document: dict[str, Any], arrays: dict[str, AnyArray], n_threads: int = 1
+) -> None:
     """Write a document and arrays to a file; an older file is replaced in one step.
 
     Parameters
@@ -208,28 +221,28 @@ def write(path, document, arrays, n_threads=1):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)  # the new name, too, survives a power cut
+        os.fsync(descriptor)  # the new name, too, survives a power cut
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 _MAGIC = {b"PK\x03\x04": "a zip file, perhaps of NumPy", b"\x93NUM": "a NumPy array", b"\x89HDF": "an HDF5 file"}
 
 
-def _unique(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if len(set(keys)) != len(keys):
         raise ValueError("a key is given twice")
     return dict(pairs)
 
 
-def _reject(constant):
+def _reject(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _parse(text, what):
+def _parse(text: str | bytes, what: str) -> dict[str, Any]:
     try:
         text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_reject)
@@ -239,7 +252,7 @@ def _parse(text, what):
     return value
 
 
-def _read_header(file, size):
+def _read_header(file: BufferedReader, size: int) -> tuple[dict[str, Any], dict[str, Any], int, dict[str, Place]]:
     """(document, digests, version, where) of an open file of `size` bytes, all of it checked against itself."""
     head = _read_head(file, size)
     header = _parse(head[8:], "its header")
@@ -256,7 +269,7 @@ def _read_header(file, size):
     return _parse(metadata["description"], "its description"), stored, version, where
 
 
-def _read_head(file, size):
+def _read_head(file: BufferedReader, size: int) -> bytes:
     """The bytes before the arrays: the header, and eight that say how long it is."""
     if size == 0:
         raise FileFormatError(f"it is empty. {REPAIR}")
@@ -279,7 +292,7 @@ def _read_head(file, size):
     return head
 
 
-def _version(metadata):
+def _version(metadata: Any) -> int:
     """The version of the format; one that can be read."""
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise FileFormatError(
@@ -297,7 +310,7 @@ def _version(metadata):
     return int(version)
 
 
-def _check_digest_and_pads(file, head, where):
+def _check_digest_and_pads(file: BufferedReader, head: bytes, where: dict[str, Place]) -> None:
     """Check the header's own digest, and that padding is of zeros; take both out of `where`."""
     require(where.get(HEADER_DIGEST, (None,))[0] == DTYPES["U8"], f"it is damaged: {HEADER_DIGEST} is missing")
     _, shape, begin = where.pop(HEADER_DIGEST)
@@ -311,21 +324,23 @@ def _check_digest_and_pads(file, head, where):
         require(blank and dtype == DTYPES["U8"], f"it is damaged: {name} is not padding of zeros")
 
 
-def _read_entries(header, start, size):
+def _read_entries(header: dict[str, Any], start: int, size: int) -> dict[str, Place]:
     """{name: (dtype, shape, position)}; the arrays fill the file from `start` to `size`, in order and without a gap."""
     for name, entry in header.items():
         check_keys(entry, f"it is damaged: the entry {name!r}", "dtype", "shape", "data_offsets")
-        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         whole = all(
             isinstance(numbers, list) and all(type(i) is int and low <= i <= 2**62 for i in numbers)
             for numbers, low in ((shape, 1), (offsets, 0))
         )
-        known = isinstance(dtype, str) and dtype in DTYPES
+        known = isinstance(kind, str) and kind in DTYPES
         good = whole and known and 1 <= len(shape) <= 2 and len(offsets) == 2
         require(good, f"it is damaged: the entry {name!r} makes no sense")
-    at, where = 0, {}
+    at = 0
+    where: dict[str, Place] = {}
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        dtype, shape, (begin, end) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+        dtype = DTYPES[entry["dtype"]]
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
         fits = begin == at and end - begin == math.prod(shape) * dtype.itemsize
         require(fits, f"it is damaged: the array {name!r} is not where it must be")
         aligned = name.startswith(PAD) or (start + begin) % ALIGN == 0
@@ -337,16 +352,16 @@ def _read_entries(header, start, size):
     return where
 
 
-def _at_once(path, flags):
+def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would be waited for
 
 
-def _view(memory, dtype, shape, begin):
+def _view(memory: AnyArray, dtype: np.dtype[Any], shape: tuple[int, ...], begin: int) -> AnyArray:
     part = memory[begin : begin + math.prod(shape) * dtype.itemsize]
     return np.asarray(part).view(dtype).reshape(shape)
 
 
-def _read(file, dtype, shape, begin):
+def _read(file: BufferedReader, dtype: np.dtype[Any], shape: tuple[int, ...], begin: int) -> AnyArray:
     array = empty_factors(math.prod(shape), 1).reshape(shape).view(dtype)
     view = _bytes(array)
     file.seek(begin)
@@ -357,7 +372,7 @@ def _read(file, dtype, shape, begin):
     return array
 
 
-def read(path, *, mmap=True, verify=True, n_threads=1):
+def read(path: str, *, mmap: bool = True, verify: bool = True, n_threads: int = 1) -> Contents:
     """Read a file that `write` wrote. Its header, and where arrays are, is always checked.
 
     Parameters

@@ -7,24 +7,28 @@ Digests do not find a file that was made to mislead, and so arrays are compared 
 import math
 import sys
 from dataclasses import fields
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from covertreex._core.factors import cholesky, squares
 from covertreex.base import parallel
 from covertreex.base.kept import Kept
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import LARGEST_COORDINATE, read_only
 from covertreex.data.build import farthest_below, pair_distances, radii
 from covertreex.data.canonical import canonical_covariance
 from covertreex.data.changes import without_dead
 from covertreex.data.factors import P_FLOOR, Projection, sampled_deficit, solve, supplied_unit, unitless
-from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, padded
 from covertreex.data.state import TreeState
 from covertreex.data.tree import DUPLICATE_LEVEL, Tree
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.io.container import REPAIR, check_keys, require
-from covertreex.kernels import KERNELS
+from covertreex.kernels import KERNELS, Kernel
 
 #: Rows of factors that one task looks at.
 ROWS = 2**12
@@ -39,6 +43,9 @@ SAMPLE, LEADING = 64, 256
 HIGHEST_LEVEL = 1100
 
 LARGEST = sys.float_info.max
+
+#: A metric, its projection, and the factors and p of the payload.
+Parts: TypeAlias = tuple[Metric, Projection | None, FloatArray, FloatArray]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -60,15 +67,15 @@ class StoredRows:
         What the caller's numbers were divided by, a power of two.
     """
 
-    def __init__(self, array, row, columns=None, unit=1.0):
+    def __init__(self, array: FloatArray, row: IntArray, columns: int | None = None, unit: float = 1.0) -> None:
         self._array, self._row, self._columns, self._unit = array, row, columns, unit
         self.shape = array.shape if columns is None else (len(array), columns)
         self.ndim, self.dtype = len(self.shape), array.dtype
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
         if copy is False:
             raise ValueError("these values are stored in another order; they cannot be had without a copy.")
         array = self._array if self._columns is None else self._array[:, : self._columns]
@@ -76,18 +83,18 @@ class StoredRows:
         array *= self._unit
         return array.astype(self.dtype if dtype is None else dtype, copy=False)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         return np.asarray(self)[key]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"StoredRows(shape={self.shape}, dtype={self.dtype})"
 
 
-def _same_bits(a, b):
+def _same_bits(a: FloatArray, b: FloatArray) -> bool:
     return a.shape == b.shape and np.array_equal(a.view(np.int64), b.view(np.int64))
 
 
-def describe(state):
+def describe(state: TreeState) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     """What it takes to make `state` again.
 
     Returns
@@ -110,7 +117,7 @@ def describe(state):
         arrays["x"] = state.X
     if state.held is not None:
         arrays["ids"] = state.held
-    document = {
+    document: dict[str, Any] = {
         "metric": _describe_metric(metric, state, arrays),
         "slack_abs": float(payload.slack_abs),
         "slack_rel": float(payload.slack_rel),
@@ -127,16 +134,16 @@ def describe(state):
     return document, {name: array for name, array in arrays.items() if array.size}
 
 
-def tree_arrays(tree):
+def tree_arrays(tree: Tree) -> dict[str, AnyArray]:
     names = (field.name for field in fields(Tree) if field.name not in ("root", "cover_metric", "farthest"))
     return {f"tree.{name}": getattr(tree, name) for name in names}
 
 
-def _describe_metric(metric, state, arrays):
+def _describe_metric(metric: Metric, state: TreeState, arrays: dict[str, AnyArray]) -> dict[str, Any]:
     """The metric for the document; adds what arrays it needs to `arrays`."""
     if isinstance(metric, Euclidean):
         return {"name": "euclidean"}
-    kernel = {"name": type(metric.kernel).__name__.lower()}
+    kernel: dict[str, Any] = {"name": type(metric.kernel).__name__.lower()}
     if KERNELS.get(kernel["name"]) is not type(metric.kernel):
         raise InvalidInputError(f"a file holds one of the kernels {', '.join(KERNELS)}; got {metric.kernel!r}.")
     for field in fields(metric.kernel):
@@ -174,7 +181,7 @@ def _describe_metric(metric, state, arrays):
     return document
 
 
-def _drawn_rows(seed, n, count):
+def _drawn_rows(seed: Any, n: int, count: int) -> IntArray:
     return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
 
 
@@ -185,10 +192,10 @@ def _drawn_rows(seed, n, count):
 class Arrays:
     """Arrays by name, each of which must have the shape and number type that is asked for, and all be asked for."""
 
-    def __init__(self, arrays):
+    def __init__(self, arrays: dict[str, AnyArray]) -> None:
         self.left = dict(arrays)
 
-    def take(self, name, dtype, shape):
+    def take(self, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]) -> AnyArray:
         """The array `name`; None in `shape` stands for any length above 0. An array without elements is not stored."""
         if name not in self.left and 0 in shape:
             return np.zeros(shape, dtype=dtype)
@@ -203,7 +210,9 @@ class Arrays:
         )
         return array
 
-    def numbers(self, name, shape, low=-LARGEST, high=LARGEST):
+    def numbers(
+        self, name: str, shape: tuple[int | None, ...], low: float = -LARGEST, high: float = LARGEST
+    ) -> FloatArray:
         """A float64 array with values from `low` to `high`."""
         array = self.take(name, np.float64, shape)
         with np.errstate(invalid="ignore"):
@@ -211,7 +220,7 @@ class Arrays:
         require(within, f"the array {name!r} has values that are not between {low:g} and {high:g}")
         return array
 
-    def places(self, name, shape, stop, start=0):
+    def places(self, name: str, shape: tuple[int | None, ...], stop: int, start: int = 0) -> IntArray:
         """An int64 array with values in ``[start, stop)``."""
         array = self.take(name, np.int64, shape)
         within = array.size == 0 or (array.min() >= start and array.max() < stop)
@@ -219,25 +228,25 @@ class Arrays:
         return array
 
 
-def _shape(shape):
+def _shape(shape: tuple[int | None, ...]) -> str:
     return "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
 
 
-def _number(document, key, low=0.0, high=LARGEST):
+def _number(document: Any, key: str, low: float = 0.0, high: float = LARGEST) -> float:
     value = document.get(key)
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
     require(good, f"{key} must be a number between {low:g} and {high:g}, but is {value!r}")
     return value
 
 
-def _integer(document, key, low, high):
+def _integer(document: Any, key: str, low: int, high: int) -> int:
     value = document.get(key)
     good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
     require(good, f"{key} must be an integer from {low} to {high}, but is {value!r}")
     return value
 
 
-def assemble(document, arrays, n_threads, verify=False):
+def assemble(document: Any, stored: dict[str, AnyArray], n_threads: int | None, verify: bool = False) -> TreeState:
     """The `TreeState` that `describe` described; checks, in time linear in n, all that a kernel relies on.
 
     Every index and offset is in range, both maps are each other's inverses, the cover tree is one tree, and all numbers
@@ -253,7 +262,7 @@ def assemble(document, arrays, n_threads, verify=False):
     document = dict(document) if isinstance(document, dict) else document
     names = document.pop("feature_names", None) if isinstance(document, dict) else None
     check_keys(document, "the description", "metric", "slack_abs", "slack_rel", "floored", "tree")
-    arrays = Arrays(arrays)
+    arrays = Arrays(stored)
     coords = arrays.numbers("coords", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     n, d = coords.shape
     if names is not None:
@@ -275,7 +284,7 @@ def assemble(document, arrays, n_threads, verify=False):
     return state
 
 
-def _assemble_points(arrays, coords, row):
+def _assemble_points(arrays: Arrays, coords: FloatArray, row: IntArray) -> tuple[FloatArray, IntArray | None]:
     """All points, in the caller's order, and which of them the payload holds, None for all."""
     n, d = coords.shape
     held = None
@@ -290,7 +299,9 @@ def _assemble_points(arrays, coords, row):
     return read_only(X), held
 
 
-def _assemble_payload(document, arrays, coords, index, row, points):
+def _assemble_payload(
+    document: Any, arrays: Arrays, coords: FloatArray, index: IntArray, row: IntArray, points: FloatArray
+) -> tuple[Metric, Projection | None, PayloadStore]:
     """Metric, projection and payload of `points`, which are in order of index."""
     try:
         metric, projection, factors, p = _assemble_metric(document["metric"], arrays, points, row)
@@ -314,7 +325,7 @@ def _assemble_payload(document, arrays, coords, index, row, points):
     return metric, projection, payload
 
 
-def _assemble_metric(document, arrays, X, row):
+def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray) -> Parts:
     """Metric, projection, and the factors and p of the payload."""
     n, d = X.shape
     name = document.get("name") if isinstance(document, dict) else None
@@ -335,7 +346,9 @@ def _assemble_metric(document, arrays, X, row):
     return _assemble_inducing(document, arrays, kernel, jitter, p, X)
 
 
-def _assemble_supplied(document, arrays, kernel, jitter, unit, p, row):
+def _assemble_supplied(
+    document: Any, arrays: Arrays, kernel: Kernel, jitter: float | None, unit: float, p: FloatArray, row: IntArray
+) -> Parts:
     """As `_assemble_metric`, of factors that the caller supplied."""
     n = len(p)
     check_keys(document, "the metric", "name", "kernel", "jitter", "factor_columns", "p_diag")
@@ -343,7 +356,7 @@ def _assemble_supplied(document, arrays, kernel, jitter, unit, p, row):
     factors = arrays.take("factors", np.float64, (n, padded(m)))
     require(document["p_diag"] in ("none", "p", "array"), "p_diag is none of none, p, array")
     if document["p_diag"] == "array":
-        p_diag = arrays.numbers("p_diag", (n,), low=0.0)
+        p_diag: Any = arrays.numbers("p_diag", (n,), low=0.0)
         given = np.maximum(p_diag, P_FLOOR * kernel.variance) / unit
         require(np.allclose(p[row], given, rtol=1e-9, atol=0.0), "the array 'p' is not what 'p_diag' makes it")
     else:
@@ -353,7 +366,9 @@ def _assemble_supplied(document, arrays, kernel, jitter, unit, p, row):
     return metric, None, factors, p
 
 
-def _assemble_inducing(document, arrays, kernel, jitter, p, X):
+def _assemble_inducing(
+    document: Any, arrays: Arrays, kernel: Kernel, jitter: float | None, p: FloatArray, X: FloatArray
+) -> Parts:
     """As `_assemble_metric`, of factors that were computed from inducing points."""
     n, d = X.shape
     inducing = arrays.numbers("inducing", (None, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
@@ -362,6 +377,7 @@ def _assemble_inducing(document, arrays, kernel, jitter, p, X):
     require(np.all(np.diagonal(cholesky) > 0.0), "the array 'cholesky' has a diagonal that is not positive")
     require(not np.any(np.triu(cholesky, 1)), "the array 'cholesky' is not zero above its diagonal")
     factors = arrays.take("factors", np.float64, (n, padded(m)))
+    chosen: Any
     if "inducing_points" in arrays.left:
         check_keys(document, "the metric", "name", "kernel", "jitter")
         chosen, seed = arrays.numbers("inducing_points", (m, d), -LARGEST_COORDINATE, LARGEST_COORDINATE), 0
@@ -379,7 +395,7 @@ def _assemble_inducing(document, arrays, kernel, jitter, p, X):
     return metric, Projection(unitless(kernel), read_only(inducing), read_only(cholesky)), factors, p
 
 
-def _assemble_kernel(document, d):
+def _assemble_kernel(document: Any, d: int) -> Kernel:
     name = document.get("name") if isinstance(document, dict) else None
     require(isinstance(name, str) and name in KERNELS, f"the kernel {name!r} is none of {', '.join(KERNELS)}")
     parameters = [field.name for field in fields(KERNELS[name])]
@@ -389,10 +405,11 @@ def _assemble_kernel(document, d):
     for value in (*(scale if isinstance(scale, list) else [scale]), *(document[name] for name in parameters[1:])):
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value <= LARGEST
         require(good, f"kernel parameters must be positive numbers, but one is {value!r}")
-    return KERNELS[name](**{name: tuple(v) if isinstance(v := document[name], list) else v for name in parameters})
+    values: dict[str, Any] = {key: document[key] for key in parameters}
+    return KERNELS[name](**values | {"lengthscale": tuple(scale) if isinstance(scale, list) else scale})
 
 
-def assemble_tree(document, arrays, index):
+def assemble_tree(document: Any, arrays: Arrays, index: IntArray) -> Tree:
     """The cover tree: T1, T2 and the range of everything; distances are taken as they are, if finite."""
     n = len(index)
     cover_metric = "cover_metric" not in document if isinstance(document, dict) else True
@@ -425,7 +442,7 @@ def assemble_tree(document, arrays, index):
     return Tree(root, parent, level, child_ptr, children, parent_distance, si, cover_metric)
 
 
-def check_old_units(document):
+def check_old_units(document: Any) -> None:
     """Factors of version 1 were in the units of the kernel's variance, those of today are in its own (A8)."""
     metric = document.get("metric") if isinstance(document, dict) else None
     kernel = metric.get("kernel") if isinstance(metric, dict) else None
@@ -453,12 +470,12 @@ class Recomputed:
     Each method raises `FileFormatError`, naming the array that contradicts others.
     """
 
-    def __init__(self, state):
+    def __init__(self, state: TreeState) -> None:
         self.state, self.n_threads = state, state.threads
         self.metric, self.projection, self.payload = state.metric, state.projection, state.payload
         self.longest = 0.0
 
-    def check(self):
+    def check(self) -> None:
         """All of it."""
         self.coords(self.state.held_points)
         self.factors()
@@ -466,13 +483,13 @@ class Recomputed:
         if self.state.built is not None:
             self.cover(self.state.built)
 
-    def _sample(self, cost):
+    def _sample(self, cost: int) -> IntArray:
         """Rows to look at, if each takes `cost` multiplications: all that `BUDGET` allows."""
         n = len(self.payload)
         count = min(n, max(SAMPLE, BUDGET // cost))
         return np.arange(n) if count == n else np.unique(np.linspace(0, n - 1, count).astype(np.int64))
 
-    def coords(self, X):
+    def coords(self, X: FloatArray) -> None:
         """The payload's coordinates are those of the points `X`, which are in order of index."""
         kernel, payload = self.payload.kernel, self.payload
         try:
@@ -482,7 +499,7 @@ class Recomputed:
         good = np.array_equal(scaled[payload.index], payload.coords)
         require(good, "the array 'coords' is not the points in units of the lengthscale")
 
-    def factors(self):
+    def factors(self) -> None:
         """Factors and p, by the kernel and by each other."""
         payload = self.payload
         if payload.metric == RESIDUAL:
@@ -490,7 +507,7 @@ class Recomputed:
         found = int(np.count_nonzero(payload.p <= P_FLOOR * payload.variance))
         require(payload.floored == found, f"floored is {payload.floored}, but {found} rows of 'p' are at the floor")
 
-    def _residual(self):
+    def _residual(self) -> None:
         payload, metric = self.payload, self.metric
         kernel, variance, m = payload.kernel, payload.variance, payload.factors.shape[1]
         explained = self._explained()
@@ -500,38 +517,38 @@ class Recomputed:
         require(np.all(within), "the array 'factors' has rows that are not finite or explain more than the variance")
         self.longest = float(explained.max())
         left = np.maximum(variance - explained, P_FLOOR * variance)
-        supplied = isinstance(metric, ResidualCorrelation) and metric.v_matrix is not None
-        if supplied and metric.p_diag is not None:
+        supplied = metric if isinstance(metric, ResidualCorrelation) and metric.v_matrix is not None else None
+        if supplied is not None and supplied.p_diag is not None:
             agree = left - rounding - payload.p <= 1e-6 * payload.p
         else:
             agree = left == payload.p
         require(np.all(agree), "the array 'p' is not the variance that 'factors' leave")
-        if supplied:
-            columns = np.shape(metric.v_matrix)[1]
+        if supplied is not None:
+            columns = np.shape(supplied.v_matrix)[1]
             require(not np.any(payload.factors[:, columns:]), "the array 'factors' is not padded with zeros")
             try:
                 sampled_deficit(kernel, payload.coords, payload.factors, payload.p, "the array 'factors'")
             except InvalidInputError as error:
                 raise FileFormatError(f"{error} {REPAIR}") from None
-        elif m:
-            self._projected()
+        elif isinstance(metric, ResidualCorrelation):
+            self._projected(metric)
 
-    def _explained(self):
+    def _explained(self) -> FloatArray:
         """Canonical ``|v|**2`` of every row of factors."""
         factors = self.payload.factors
         out = np.zeros(len(factors))
         if factors.size:
-            spans = parallel.spans(len(factors), ROWS)
-            parallel.run([lambda s=s: squares(factors[s[0] : s[1]], out[s[0] : s[1]]) for s in spans], self.n_threads)
+            parts = [slice(*span) for span in parallel.spans(len(factors), ROWS)]
+            parallel.run([partial(squares, factors[part], out[part]) for part in parts], self.n_threads)
         return out
 
-    def _projected(self):
+    def _projected(self, metric: ResidualCorrelation) -> None:
         """Factors from inducing points: a sample of rows anew, and the leading rows of the Cholesky factor."""
         payload, kernel = self.payload, self.payload.kernel
         inducing, L = self.projection.inducing, self.projection.cholesky
         m = min(len(L), LEADING)
         covariance, leading = canonical_covariance(kernel, inducing[:m]), np.zeros((m, padded(m)))
-        covariance[np.diag_indices(m)] += self.metric.jitter_share
+        covariance[np.diag_indices(m)] += metric.jitter_share
         good = cholesky(covariance, leading) < 0 and np.allclose(leading[:, :m], L[:m, :m], rtol=1e-9, atol=1e-12)
         require(good, "the array 'cholesky' is not that of the kernel, the jitter and 'inducing'")
         rows = self._sample(len(L) * (len(L) + 64))
@@ -541,7 +558,7 @@ class Recomputed:
             good = np.array_equal(factors, payload.factors[some])
             require(good, "the array 'factors' is not that of the kernel, 'inducing', 'cholesky' and 'coords'")
 
-    def slack(self):
+    def slack(self) -> None:
         """B1: less slack than the metric itself gives makes bounds that do not hold."""
         payload, metric = self.payload, self.metric
         one = np.zeros(1, dtype=np.int64)
@@ -556,7 +573,7 @@ class Recomputed:
             value, low = getattr(payload, name), getattr(made, name)
             require(value >= low * (1.0 - 1e-6), f"{name} is {value!r}, but this metric needs at least {low:.6g}")
 
-    def cover(self, tree):
+    def cover(self, tree: Tree) -> None:
         """T3 and T5, but for radii that too many distances are in: these are compared with some of them."""
         payload, children = self.payload, tree.children
         if len(children) == 0:

@@ -6,23 +6,31 @@ is a `TreeState`; whoever calls makes a tree of it.
 
 import os
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from covertreex.base import parallel
+from covertreex.base.types import AnyArray
 from covertreex.base.validation import check_flag
 from covertreex.data.payload import empty_factors
+from covertreex.data.state import TreeState
 from covertreex.errors import FileFormatError
 from covertreex.io import container
 from covertreex.io.description import Arrays, assemble, assemble_tree, check_old_units, describe, tree_arrays
 
+#: Root and arrays of a cover tree that is not in its file.
+Cover: TypeAlias = tuple[int, dict[str, AnyArray]]
 
-def save(state, path):
+
+def save(state: TreeState, path: str | os.PathLike[str]) -> None:
     """See `CoverTree.save`."""
     container.write(path, *describe(state), state.threads)
 
 
-def load(path, *, mmap=True, verify=True, n_threads=None):
+def load(
+    path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True, n_threads: int | None = None
+) -> TreeState:
     """See `covertreex.load`.
 
     Returns
@@ -45,15 +53,15 @@ def load(path, *, mmap=True, verify=True, n_threads=None):
 class Origin:
     """The mapped file that a tree came from: how to know it again, and whether it has the cover tree."""
 
-    def __init__(self, path, identity, has_tree):
+    def __init__(self, path: str, identity: tuple[int, int, int, int], has_tree: bool) -> None:
         self.path, self.identity, self.has_tree = path, identity, has_tree
 
     @classmethod
-    def of(cls, path, status, state):
+    def of(cls, path: str, status: os.stat_result, state: TreeState) -> "Origin":
         """From what `os.fstat` said of the open file."""
         return cls(path, _identity(status), state.built is not None)
 
-    def is_there(self):
+    def is_there(self) -> bool:
         """Whether the path still leads to the very file that was mapped."""
         try:
             return _identity(os.stat(self.path)) == self.identity
@@ -61,7 +69,7 @@ class Origin:
             return False
 
 
-def _identity(status):
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -71,10 +79,10 @@ class LostTree:
     It cannot raise while it is unpickled: a `multiprocessing.Pool` would lose the task and wait for it for ever.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.__dict__["path"] = path
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         raise FileFormatError(
@@ -83,12 +91,14 @@ class LostTree:
         )
 
 
-def pickled(state):
+def pickled(state: TreeState) -> tuple[dict[str, Any], dict[str, AnyArray], int | None, Origin | None]:
     """What `restore` needs: the bytes of the file, in a pickle."""
     return (*describe(state), state.n_threads, state.origin)
 
 
-def restore(document, arrays, n_threads, origin):
+def restore(
+    document: dict[str, Any], arrays: dict[str, AnyArray], n_threads: int | None, origin: Origin | None
+) -> TreeState | LostTree:
     """The state in a pickle. Arrays may come as maps of the original file (joblib does that): then it must still be
     that file; otherwise a `LostTree` comes back."""
     if origin is not None:
@@ -108,7 +118,7 @@ def restore(document, arrays, n_threads, origin):
     return replace(state, origin=origin)
 
 
-def name_of(state):
+def name_of(state: TreeState) -> tuple[Origin, int | None, Cover | None] | None:
     """What `reopen` needs to have a mapped state in another process of this machine: the name of its file. None where
     that does not lead to it."""
     origin, tree = state.origin, state.built
@@ -120,7 +130,7 @@ def name_of(state):
     return origin, state.n_threads, cover
 
 
-def reopen(origin, n_threads, cover):
+def reopen(origin: Origin, n_threads: int | None, cover: Cover | None) -> TreeState | LostTree:
     """The state that `name_of` named, or a `LostTree`."""
     if not origin.is_there():
         return LostTree(origin.path)
