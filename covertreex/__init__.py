@@ -7,6 +7,8 @@
 (1000, 10)
 """
 
+__version__ = "0.1.0"
+
 try:
     import covertreex._core.canonical  # noqa: F401
 except ModuleNotFoundError as error:
@@ -17,7 +19,7 @@ except ModuleNotFoundError as error:
 
 from covertreex import oracle, ordering, outputs
 from covertreex.backends.registry import get_backend, list_backends, refresh
-from covertreex.covertree import CoverTree, cover_tree
+from covertreex.covertree import CoverTree, cover_tree, load
 from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.errors import (
     BackendError,
@@ -28,12 +30,9 @@ from covertreex.errors import (
     InvariantError,
     SettingsError,
 )
-from covertreex.io.persistence import load
 from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.results import RadiusResult, SearchResult
 from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
-
-__version__ = "0.1.0"
 
 __all__ = [
     "EXACT",

@@ -1,37 +1,35 @@
 """What people call: `cover_tree` makes a `CoverTree`, which answers queries."""
 
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex import search
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_k, check_points, feature_names, read_only
-from covertreex.data import changes as update
+from covertreex.data import changes
 from covertreex.data import questions as asking
-from covertreex.data.build import build_tree, in_metric
-from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
+from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation
+from covertreex.data.payload import PayloadStore
+from covertreex.data.state import TreeState
+from covertreex.data.tree import Tree
 from covertreex.errors import InvalidInputError
-from covertreex.io import persistence
+from covertreex.io import transport
+from covertreex.kernels import Kernel
 from covertreex.oracle import DenseOracle
+from covertreex.protocols import QueryBlock
 from covertreex.results import RadiusResult, SearchResult, recall_interval
-from covertreex.settings import resolve_settings, settings_from_env
+from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
 
 
 class CoverTree:
     """Points, a metric, and the ways to ask for neighbours. Made by `cover_tree`; immutable.
-
-    Attributes
-    ----------
-    X : ndarray, shape (n, d), float64
-        The points, in the caller's order.
-    metric : Euclidean, Correlation or ResidualCorrelation
-    payload : PayloadStore
-        What distances are computed from; shared by all backends.
-    n_threads : int
-    feature_names_in_ : tuple of str, or None
-        Names of the columns, if the points came as a table whose columns all have strings for names. Tables that are
-        asked for or inserted must have the same, in the same order; arrays, which have none, go by position.
 
     Examples
     --------
@@ -41,52 +39,54 @@ class CoverTree:
     (CoverTree(n=3, d=1, metric=Euclidean), 3)
     """
 
-    def __init__(self, X, metric, n_threads, prepared=None):
-        self.X = X
-        self.metric = metric
-        self._n_threads = n_threads  # None stays None, for a process with other cores that the tree is sent to
-        self.feature_names_in_ = None
-        self.payload, self._projection = metric.prepare(X, self.n_threads) if prepared is None else prepared
-        self._tree = None
-        self._shape = None  # a cover tree of the same points in another metric
-        self._ids = None  # dataset index of each index of the payload, where they are not the same (asking.py)
-        self._dead = None  # indices of the payload that were deleted, ascending
-        self._unsorted = 0  # rows at the end that came after the others were sorted (update.py)
-        self._sample = None  # of the data, to compare the factors of queries with (asking.py)
-        self._room = None  # of its factors, if `insert` made it
-        self._halos = None  # what `prepare` made (halos.py)
-        self._origin = None  # the mapped file it came from (covertreex.io.persistence)
+    def __init__(self, state: TreeState) -> None:
+        self._state = state
 
-    def __len__(self):
-        return len(self.payload) - (0 if self._dead is None else len(self._dead))
+    def __len__(self) -> int:
+        return len(self._state)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"CoverTree(n={len(self)}, d={self.X.shape[1]}, metric={type(self.metric).__name__})"
 
     @property
-    def n_threads(self):
+    def X(self) -> FloatArray:
+        """ndarray, shape (n, d), float64: the points, in the caller's order; deleted ones are still there."""
+        return self._state.X
+
+    @property
+    def metric(self) -> Metric:
+        """Euclidean, Correlation or ResidualCorrelation: what distances mean."""
+        return self._state.metric
+
+    @property
+    def payload(self) -> PayloadStore:
+        """PayloadStore: what distances are computed from; shared by all backends."""
+        return self._state.payload
+
+    @property
+    def n_threads(self) -> int:
         """int: as given; else the cores that this process may use, wherever the tree was made."""
-        return parallel.thread_count(self._n_threads)
+        return self._state.threads
 
     @property
-    def ids(self):
+    def feature_names_in_(self) -> tuple[str, ...] | None:
+        """tuple of str, or None: names of the columns, if the points came as a table whose columns all have strings for
+        names. Tables that are asked for or inserted must have the same, in the same order; arrays, which have none, go
+        by position."""
+        return self._state.feature_names
+
+    @property
+    def ids(self) -> IntArray:
         """ndarray, shape (n,), int64: rows of `X` that may be asked for and found, ascending: all but deleted ones."""
-        held = np.arange(len(self.payload), dtype=np.int64) if self._ids is None else self._ids
-        return held if self._dead is None else np.delete(held, self._dead)
+        return self._state.ids
 
     @property
-    @standard_arithmetic
-    def tree(self):
+    def tree(self) -> Tree:
         """Tree: the cover tree itself; built when it is first needed (a scan needs none)."""
-        if self._tree is None:
-            if self._shape is None:
-                self._tree = build_tree(self.payload, self.n_threads)
-            else:
-                self._tree = in_metric(self._shape, self.payload, self.n_threads)
-        return self._tree
+        return self._state.tree
 
     @standard_arithmetic
-    def check_invariants(self, pairs=None):
+    def check_invariants(self, pairs: int | None = None) -> None:
         """Check the tree's invariants T1 to T5; see `covertreex.data.tree.Tree.check_invariants`.
 
         Raises
@@ -103,20 +103,20 @@ class CoverTree:
 
     def knn(
         self,
-        k,
-        queries=None,
+        k: int,
+        queries: ArrayLike | None = None,
         *,
-        return_distances=False,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        include_self=False,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-    ):
+        return_distances: bool = False,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        include_self: bool = False,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+    ) -> IntArray | tuple[IntArray, FloatArray]:
         """The k nearest neighbours.
 
         Parameters
@@ -198,20 +198,20 @@ class CoverTree:
     @standard_arithmetic
     def search(
         self,
-        k,
-        queries=None,
+        k: int,
+        queries: ArrayLike | None = None,
         *,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        include_self=False,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-        audit=0,
-    ):
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        include_self: bool = False,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+        audit: int = 0,
+    ) -> SearchResult:
         """`knn`, and everything that it hides.
 
         Parameters
@@ -244,7 +244,7 @@ class CoverTree:
         if isinstance(audit, bool) or not isinstance(audit, (int, np.integer)) or audit < 0:
             raise InvalidInputError(f"audit must be a number of queries, 0 or more, got {audit!r}.")
         asked = asking.check(
-            self,
+            self._state,
             queries,
             predecessor_mode=predecessor_mode,
             include_self=include_self,
@@ -254,10 +254,10 @@ class CoverTree:
             p_query=p_query,
         )
         chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload))
-        block, _ = asking.block_of(self, asked, n_threads)
+        block, _ = asking.block_of(self._state, asked, n_threads)
         context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
-        answer = search.nearest(context, block, lambda: self.tree, self._halos)
-        indices = asking.dataset_indices(self, answer.indices)
+        answer = search.nearest(context, block, lambda: self.tree, self._state.halos)
+        indices = asking.dataset_indices(self._state, answer.indices)
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]
@@ -278,21 +278,21 @@ class CoverTree:
     @standard_arithmetic
     def radius(
         self,
-        r=None,
-        queries=None,
+        r: float | None = None,
+        queries: ArrayLike | None = None,
         *,
-        min_correlation=None,
-        include_self=False,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-        max_bytes=None,
-    ):
+        min_correlation: float | None = None,
+        include_self: bool = False,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+        max_bytes: int | None = None,
+    ) -> RadiusResult:
         """All neighbours within a radius.
 
         Parameters
@@ -339,22 +339,22 @@ class CoverTree:
 
     def radius_batches(
         self,
-        r=None,
-        queries=None,
+        r: float | None = None,
+        queries: ArrayLike | None = None,
         *,
-        batch_size=1024,
-        min_correlation=None,
-        include_self=False,
-        predecessor_mode=False,
-        order=None,
-        limit=None,
-        v_query=None,
-        p_query=None,
-        settings=None,
-        backend=None,
-        n_threads=None,
-        max_bytes=None,
-    ):
+        batch_size: int = 1024,
+        min_correlation: float | None = None,
+        include_self: bool = False,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Iterator[RadiusResult]:
         """`radius`, for one block of consecutive queries after the other, where all answers together are too many.
 
         Parameters
@@ -390,27 +390,38 @@ class CoverTree:
             p_query=p_query,
         )  # fmt: skip
 
-    def _radius_blocks(self, r, queries, min_correlation, size, max_bytes, settings, backend, n_threads, **asked):
+    def _radius_blocks(
+        self,
+        r: float | None,
+        queries: ArrayLike | None,
+        min_correlation: float | None,
+        size: int | None,
+        max_bytes: int | None,
+        settings: str | TraversalSettings | None,
+        backend: str | None,
+        n_threads: int | None,
+        **asked: Any,
+    ) -> Iterator[RadiusResult]:
         """Check everything; an iterator of answers to blocks of `size` queries, or to all at once."""
         settings = resolve_settings(settings, settings_from_env())
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = search.check_radius(self.payload, r, min_correlation)
         max_bytes = search.check_max_bytes(max_bytes)
-        asked = asking.check(self, queries, **asked)
+        question = asking.check(self._state, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
-        block, _ = asking.block_of(self, asked, n_threads)
+        block, _ = asking.block_of(self._state, question, n_threads)
 
         @standard_arithmetic  # batches are answered when they are asked for
-        def answer(part):
+        def answer(part: QueryBlock) -> RadiusResult:
             context = search.SearchContext(self.payload, 0, settings, chosen, n_threads)
             found = search.within(context, part, distance, max_bytes)
             return RadiusResult(
                 indptr=found.indptr,
-                indices=asking.dataset_indices(self, found.indices),
+                indices=asking.dataset_indices(self._state, found.indices),
                 distances=found.distances,
                 radius=distance,
                 backend=chosen.name,
-                rows=None if asked.external else asking.dataset_indices(self, self.payload.index[part.rows]),
+                rows=None if question.external else asking.dataset_indices(self._state, self.payload.index[part.rows]),
                 telemetry=found.telemetry,
                 plan=found.plan,
             )
@@ -418,7 +429,7 @@ class CoverTree:
         return map(answer, [block] if size is None else search.batches(block, size))
 
     @standard_arithmetic
-    def prepare(self, k, n_threads=None):
+    def prepare(self, k: int, n_threads: int | None = None) -> "CoverTree":
         """Make ready what small exact searches use again, so that each takes a fraction of the time.
 
         Worth it where few queries at a time are asked, again and again. Under residual correlation rows around a net of
@@ -460,14 +471,14 @@ class CoverTree:
         k = check_k(k, len(self), "the number of points")
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         settings = resolve_settings("exact", settings_from_env())
-        block, _ = asking.block_of(self, asking.check(self, include_self=True), n_threads)
+        block, _ = asking.block_of(self._state, asking.check(self._state, include_self=True), n_threads)
         backend = registry.choose_backend(settings, None, "scan")
         context = search.SearchContext(self.payload, k, settings, backend, n_threads)
-        self._halos = search.prepare(context, block)
+        self._state.kept.put("halos", search.prepare(context, block))
         return self
 
     @standard_arithmetic
-    def with_metric(self, metric):
+    def with_metric(self, metric: Kernel | Metric) -> "CoverTree":
         """The same points under another metric, as an optimiser of kernel parameters needs them at every step.
 
         Row order and maps are kept, and so is the shape of the cover tree, if it was built: only factors, distances
@@ -502,10 +513,12 @@ class CoverTree:
         >>> len(after.changed_rows(before)) < 250
         True
         """
-        return update.with_metric(self, metric)
+        return CoverTree(changes.with_metric(self._state, metric))
 
     @standard_arithmetic
-    def insert(self, X_new, *, v_matrix=None, p_diag=None):
+    def insert(
+        self, X_new: ArrayLike, *, v_matrix: ArrayLike | None = None, p_diag: ArrayLike | None = None
+    ) -> "CoverTree":
         """A tree with more points; this one stays as it is.
 
         The new points come after all others: their rows are ``len(tree.X)`` and up, and rows of old points do not
@@ -542,10 +555,10 @@ class CoverTree:
         >>> len(tree), tree.knn(k=1).ravel().tolist()
         (4, [1, 3, 3, 1])
         """
-        return update.insert(self, X_new, v_matrix, p_diag)
+        return CoverTree(changes.insert(self._state, X_new, v_matrix, p_diag))
 
     @standard_arithmetic
-    def delete(self, rows):
+    def delete(self, rows: ArrayLike) -> "CoverTree":
         """A tree with fewer points; this one stays as it is.
 
         Rows of the other points do not change: `X` keeps all rows, and answers speak of them as before. A deleted row
@@ -576,9 +589,9 @@ class CoverTree:
         >>> tree.ids.tolist(), tree.knn(k=1).ravel().tolist()
         ([0, 2], [2, 0])
         """
-        return update.delete(self, rows)
+        return CoverTree(changes.delete(self._state, rows))
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write this tree to a file that `covertreex.load` verifies and maps (docs/file-format.md).
 
         The cover tree is in it if it was built before, and does not hold deleted points; otherwise whoever loads the
@@ -605,12 +618,12 @@ class CoverTree:
         ...     cx.load(path).knn(k=1).ravel().tolist()
         [1, 0, 1]
         """
-        persistence.save(self, path)
+        transport.save(self._state, path)
 
-    def __reduce__(self):
-        return persistence.reduce(self)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, transport.pickled(self._state)
 
-    def oracle(self):
+    def oracle(self) -> DenseOracle:
         """The dense float64 oracle of the same points and metric.
 
         Returns
@@ -624,7 +637,7 @@ class CoverTree:
         >>> tree.oracle().recall(tree.knn(k=2))
         1.0
         """
-        metric, held, ids = self.metric, self._ids, self.ids
+        metric, held, ids = self.metric, self._state.held, self.ids
         if isinstance(metric, Euclidean):
             return DenseOracle(self.X, ids=ids)
         if isinstance(metric, Correlation):
@@ -650,17 +663,17 @@ class CoverTree:
 
 @standard_arithmetic
 def cover_tree(
-    X,
+    X: ArrayLike,
     *,
-    kernel=None,
-    inducing=None,
-    seed=0,
-    jitter=None,
-    v_matrix=None,
-    p_diag=None,
-    metric=None,
-    n_threads=None,
-):
+    kernel: Kernel | None = None,
+    inducing: ArrayLike | None = None,
+    seed: int = 0,
+    jitter: float | None = None,
+    v_matrix: ArrayLike | None = None,
+    p_diag: ArrayLike | None = None,
+    metric: Metric | None = None,
+    n_threads: int | None = None,
+) -> CoverTree:
     """Prepare points for neighbour queries.
 
     Without a kernel the metric is Euclidean; with a kernel alone it is the kernel's correlation; with a kernel and
@@ -709,7 +722,7 @@ def cover_tree(
     (500, 10)
     """
     names = feature_names(X)
-    X = check_points(X, "X")
+    points = check_points(X, "X")
     if metric is None:
         if kernel is None:
             beside = [name for name, value in {"inducing": inducing, "v_matrix": v_matrix, "p_diag": p_diag}.items()
@@ -731,6 +744,83 @@ def cover_tree(
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
     if isinstance(metric, ResidualCorrelation):
         metric = metric.of_arrays(names)
-    tree = CoverTree(read_only(X.copy()), metric, parallel.given_threads(n_threads))
-    tree.feature_names_in_ = names
-    return tree
+    points, n_threads = read_only(points.copy()), parallel.given_threads(n_threads)
+    payload, projection = metric.prepare(points, parallel.thread_count(n_threads))
+    return CoverTree(TreeState(points, metric, payload, projection, n_threads, names))
+
+
+def load(
+    path: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True, n_threads: int | None = None
+) -> CoverTree:
+    """Load a tree that `CoverTree.save` wrote; it gives the same answers, to the bit.
+
+    Processes that map the same file share its memory. Header, sizes, maps and the cover tree's links are always
+    checked. By default every byte is read, to compare arrays with their checksums and with each other: a damaged file
+    is refused, and does not give other answers.
+
+    Parameters
+    ----------
+    path : str or path-like
+    mmap : bool
+        Whether to map the file. False reads it into memory: choose it where somebody may overwrite the file in place.
+        (`CoverTree.save` never does: who has the old file mapped keeps it.)
+    verify : bool
+        Whether to read all of the file and check its values. False maps it in milliseconds, and reads it when it is
+        needed: for files that were verified before. Damage then makes wrong distances, but no crash.
+    n_threads : int, optional
+        Of the loaded tree; as for `cover_tree`. Has no influence on any result.
+
+    Returns
+    -------
+    CoverTree
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged, truncated, of another format, or of a later version.
+    OSError
+        If it cannot be opened.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, covertreex as cx
+    >>> X = np.random.default_rng(0).normal(size=(500, 2))
+    >>> tree = cx.cover_tree(X, kernel=cx.RBF(lengthscale=0.5), inducing=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "tree.safetensors")
+    ...     tree.save(path)
+    ...     loaded = cx.load(path)
+    >>> np.array_equal(loaded.knn(k=5), tree.knn(k=5))
+    True
+    """
+    state = transport.load(path, mmap=mmap, verify=verify, n_threads=n_threads)
+    if mmap:
+        _send_mapped_trees_by_name()
+    return CoverTree(state)
+
+
+def _restore(*pickled: Any) -> CoverTree | transport.LostTree:
+    """Unpickle."""
+    state = transport.restore(*pickled)
+    return CoverTree(state) if isinstance(state, TreeState) else state
+
+
+def _reopen(*named: Any) -> CoverTree | transport.LostTree:
+    """What another process does with the name of a mapped tree."""
+    state = transport.reopen(*named)
+    if not isinstance(state, TreeState):
+        return state
+    _send_mapped_trees_by_name()
+    return CoverTree(state)
+
+
+def _reduce_for_worker(tree: CoverTree) -> tuple[Any, ...]:
+    """How a mapped tree travels between processes of one machine: by the name of its file."""
+    named = transport.name_of(tree._state)
+    return tree.__reduce__() if named is None else (_reopen, named)
+
+
+def _send_mapped_trees_by_name() -> None:
+    from multiprocessing.reduction import ForkingPickler  # which takes long to import, and few need it
+
+    ForkingPickler.register(CoverTree, _reduce_for_worker)

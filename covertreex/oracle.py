@@ -7,8 +7,13 @@ matrix product, `numpy.exp`. It is compared with a tolerance: its rounding diffe
 the payload that backends use. Its distances match every backend's to the last bit.
 """
 
-import numpy as np
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.data.canonical import (
     canonical,
     canonical_cholesky,
@@ -23,6 +28,7 @@ from covertreex.data.canonical import (
     squared_distances,
 )
 from covertreex.errors import FactorizationError, InvalidInputError
+from covertreex.kernels import Kernel
 
 __all__ = [
     "DenseOracle",
@@ -77,11 +83,23 @@ class DenseOracle:
     [1, 0, 1]
     """
 
-    def __init__(self, X, *, kernel=None, inducing=None, seed=0, jitter=None, v_matrix=None, p_diag=None, ids=None):
+    def __init__(
+        self,
+        X: ArrayLike,
+        *,
+        kernel: Kernel | None = None,
+        inducing: ArrayLike | None = None,
+        seed: int = 0,
+        jitter: float | None = None,
+        v_matrix: ArrayLike | None = None,
+        p_diag: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+    ) -> None:
         self.X = np.asarray(X, dtype=np.float64)
         self.ids = np.arange(len(self.X)) if ids is None else np.asarray(ids)
         self.kernel = kernel
-        self.L = self.Z = None
+        self.L: Any = None
+        self.Z: Any = None
         n = len(self.X)
         if kernel is None:
             return
@@ -97,7 +115,7 @@ class DenseOracle:
             self.p = np.asarray(p_diag, dtype=np.float64)
         self.p = np.maximum(self.p, 1e-9 * kernel.variance)
 
-    def _factorize(self, inducing, seed, jitter):
+    def _factorize(self, inducing: ArrayLike, seed: int, jitter: float | None) -> FloatArray:
         from scipy.linalg import cholesky
 
         inducing = np.asarray(inducing)
@@ -116,7 +134,7 @@ class DenseOracle:
             raise FactorizationError(f"dense oracle: {error} at jitter {jitter:g}; raise jitter.") from None
         return self._solve(self.X)
 
-    def _solve(self, X):
+    def _solve(self, X: FloatArray) -> FloatArray:
         from scipy.linalg import solve_triangular
 
         out = np.empty((len(X), len(self.Z)))
@@ -125,7 +143,9 @@ class DenseOracle:
             out[start : start + 8192] = solve_triangular(self.L, block, lower=True).T
         return out
 
-    def closeness(self, queries, v_query=None, p_query=None):
+    def closeness(
+        self, queries: AnyArray, v_query: ArrayLike | None = None, p_query: ArrayLike | None = None
+    ) -> FloatArray:
         """``|rho|`` (or minus the Euclidean distance) between queries and all points: larger is nearer.
 
         Parameters
@@ -165,14 +185,24 @@ class DenseOracle:
             rho[np.arange(len(rows)), rows] = 1.0
         return rho
 
-    def _allowed(self, queries, predecessor_mode, include_self, order, limit, v_query, p_query):
+    def _allowed(
+        self,
+        queries: ArrayLike | None,
+        predecessor_mode: bool,
+        include_self: bool,
+        order: ArrayLike | None,
+        limit: ArrayLike | None,
+        v_query: ArrayLike | None,
+        p_query: ArrayLike | None,
+    ) -> Iterator[tuple[slice, FloatArray]]:
         """Blocks of queries: their places, and their closeness to all rows, -inf for those not allowed."""
         n = len(self.X)
         queries = self.ids if queries is None else np.asarray(queries)
         rank = np.full(n, n)
         rank[self.ids] = self.ids
         if order is not None:
-            rank[np.asarray(order)] = np.arange(len(order))
+            order = np.asarray(order)
+            rank[order] = np.arange(len(order))
         if predecessor_mode:
             limit = rank[queries] + include_self
         elif limit is not None:
@@ -191,16 +221,16 @@ class DenseOracle:
 
     def knn(
         self,
-        k,
-        queries=None,
+        k: int,
+        queries: ArrayLike | None = None,
         *,
-        predecessor_mode=False,
-        include_self=False,
-        order=None,
-        limit=None,
-        v_query=None,
-        p_query=None,
-    ):
+        predecessor_mode: bool = False,
+        include_self: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+    ) -> tuple[IntArray, FloatArray]:
         """The k nearest; of rows at the same ``|rho|`` the nearest in scaled coordinates, then by dataset index.
 
         Parameters
@@ -237,7 +267,7 @@ class DenseOracle:
             distances.append(np.where(found, distance, np.inf))
         return np.concatenate(indices), np.concatenate(distances)
 
-    def _nearest_first(self, score, queries):
+    def _nearest_first(self, score: FloatArray, queries: AnyArray) -> IntArray:
         """All rows, sorted for each query by closeness; those equally close by scaled distance, then by index."""
         if self.kernel is None:
             return np.argsort(-score, axis=1, kind="stable")
@@ -245,7 +275,7 @@ class DenseOracle:
         apart = squared_distances(self.kernel.scale(points)[:, None, :], self.kernel.scale(self.X)[None, :, :])
         return np.lexsort((apart, -score), axis=1)
 
-    def recall(self, indices, queries=None, **restrictions):
+    def recall(self, indices: ArrayLike, queries: ArrayLike | None = None, **restrictions: Any) -> float:
         """Share of the true neighbours that were returned.
 
         Parameters
@@ -263,16 +293,16 @@ class DenseOracle:
 
     def hits(
         self,
-        indices,
-        queries=None,
+        indices: ArrayLike,
+        queries: ArrayLike | None = None,
         *,
-        predecessor_mode=False,
-        include_self=False,
-        order=None,
-        limit=None,
-        v_query=None,
-        p_query=None,
-    ):
+        predecessor_mode: bool = False,
+        include_self: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+    ) -> tuple[IntArray, IntArray]:
         """How many of each query's true neighbours were returned, and how many there are.
 
         A returned neighbour is right if it is allowed, returned once, and its ``|rho|`` reaches the k-th best less 1e-7
@@ -289,6 +319,7 @@ class DenseOracle:
         -------
         right, expected : ndarray, shape (q,), int64
         """
+        indices = np.asarray(indices)
         k = indices.shape[1]
         right, expected = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
         for where, score in self._allowed(queries, predecessor_mode, include_self, order, limit, v_query, p_query):
@@ -306,7 +337,17 @@ class DenseOracle:
         return np.concatenate(right), np.concatenate(expected)
 
 
-def knn(X, k, queries=None, *, predecessor_mode=False, include_self=False, order=None, limit=None, **metric):
+def knn(
+    X: ArrayLike,
+    k: int,
+    queries: ArrayLike | None = None,
+    *,
+    predecessor_mode: bool = False,
+    include_self: bool = False,
+    order: ArrayLike | None = None,
+    limit: ArrayLike | None = None,
+    **metric: Any,
+) -> tuple[IntArray, FloatArray]:
     """The dense float64 truth, for anyone's tests.
 
     Parameters

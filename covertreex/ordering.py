@@ -13,9 +13,11 @@ other ties come by dataset index.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from covertreex._core.maximin import Traversal
 from covertreex.base.progress import Progress
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_points
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.data.changes import without_dead
@@ -29,7 +31,9 @@ __all__ = ["coordinate", "hilbert", "leaf_order", "maximin", "random", "reverse_
 BUDGET = 2**19
 
 
-def maximin(X, *, start=None, return_distances=False):
+def maximin(
+    X: ArrayLike | CoverTree, *, start: int | None = None, return_distances: bool = False
+) -> IntArray | tuple[IntArray, FloatArray]:
     """Maximin order: each point is the one farthest from all before it.
 
     Exact, ties by dataset index: a farthest-point traversal in which a chosen point updates its surroundings alone,
@@ -71,29 +75,29 @@ def maximin(X, *, start=None, return_distances=False):
     >>> order.tolist(), distances.tolist()
     ([1, 3, 0, 2], [inf, 8.0, 1.0, 1.0])
     """
-    tree = without_dead(X) if isinstance(X, CoverTree) else cover_tree(X)
-    payload, n = tree.payload, len(tree)
+    state = without_dead((X if isinstance(X, CoverTree) else cover_tree(X))._state)
+    payload, n = state.payload, len(state)
     if start is None:
         start = _central(payload.coords[payload.row])
-    elif isinstance(start, bool) or not isinstance(start, (int, np.integer)) or not 0 <= start < len(tree.X):
-        raise InvalidInputError(f"start must be a row from 0 to {len(tree.X) - 1}, got {start!r}.")
+    elif isinstance(start, bool) or not isinstance(start, (int, np.integer)) or not 0 <= start < len(state.X):
+        raise InvalidInputError(f"start must be a row from 0 to {len(state.X) - 1}, got {start!r}.")
     else:
-        start = places_of(tree, check_living(tree, np.array([start]), "start"))[0]
-    traversal = Traversal(payload, tree.tree, payload.row[start])
+        start = places_of(state, check_living(state, np.array([start]), "start"))[0]
+    traversal = Traversal(payload, state.tree, payload.row[start])
     with Progress("maximin order", n) as progress:
         while progress.done < n:
             progress.advance(traversal.advance(BUDGET) - progress.done)
     order, distances = traversal.result()
-    order = dataset_indices(tree, order)
+    order = dataset_indices(state, order)
     return (order, distances) if return_distances else order
 
 
-def _central(coords):
+def _central(coords: FloatArray) -> int:
     """Index of the point nearest to the mean; the first of several."""
     return int(np.argmin(np.sum((coords - coords.mean(axis=0)) ** 2, axis=1)))
 
 
-def reverse_maximin(X, *, start=None):
+def reverse_maximin(X: ArrayLike | CoverTree, *, start: int | None = None) -> IntArray:
     """The maximin order backwards: crowded points first, the outline of the data last.
 
     Source: Schäfer, Sullivan and Owhadi, *Compression, inversion, and approximate PCA of dense kernel matrices at
@@ -122,7 +126,7 @@ def reverse_maximin(X, *, start=None):
     return np.ascontiguousarray(maximin(X, start=start)[::-1])
 
 
-def coordinate(X, axis=0):
+def coordinate(X: ArrayLike, axis: int | None = 0) -> IntArray:
     """Order by one coordinate, or by the sum of all.
 
     Sources: Datta, Banerjee, Finley and Gelfand, *Hierarchical nearest-neighbor Gaussian process models for large
@@ -159,7 +163,7 @@ def coordinate(X, axis=0):
     return np.argsort(X[:, axis], kind="stable")
 
 
-def random(X, seed=0):
+def random(X: ArrayLike, seed: int = 0) -> IntArray:
     """A random order: ``default_rng(seed).permutation(n)``.
 
     Source: Guinness, *Permutation and grouping methods for sharpening Gaussian process approximations* (2018), which
@@ -191,7 +195,7 @@ def random(X, seed=0):
     return np.random.default_rng(seed).permutation(len(X))
 
 
-def hilbert(X, bits=16):
+def hilbert(X: ArrayLike, bits: int = 16) -> IntArray:
     """Order along the Hilbert curve, in any dimension: neighbours in the order are neighbours in space.
 
     Points are put on a grid of ``2**bits`` cells along the widest axis, the same for all axes; those of one cell come
@@ -229,7 +233,7 @@ def hilbert(X, bits=16):
     return np.lexsort(_hilbert_words(np.ascontiguousarray(axes.T), int(bits))[::-1])
 
 
-def _hilbert_words(axes, bits):
+def _hilbert_words(axes: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
     """Position of each cell (d, n) along the Hilbert curve, as uint64 words (w, n), the most significant first."""
     d, one = len(axes), np.uint64(1)
     for bit in range(bits - 1, 0, -1):  # undo excess work: Skilling's AxestoTranspose

@@ -14,16 +14,24 @@ deleted from, `order` is ``tree.ids``, or a permutation of them.
 [[1, 0, 0], [2, 1, 0], [3, 2, 1]]
 """
 
-import numpy as np
+from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import check_points
 from covertreex.covertree import CoverTree
 from covertreex.errors import InvalidInputError
+from covertreex.results import RadiusResult, SearchResult
+
+#: What was found: a result, indices and distances, or indices alone.
+Answer: TypeAlias = SearchResult | RadiusResult | tuple[ArrayLike, ArrayLike] | ArrayLike
 
 MODES = ("distance", "correlation", "connectivity")
 
 
-def to_gpgp(result, *, na=np.nan, order=None):
+def to_gpgp(result: Answer, *, na: float = np.nan, order: ArrayLike | None = None) -> AnyArray:
     """The neighbour array of the R packages GpGp and GPvecchia (`NNarray`): counted from 1, each point before its own.
 
     Source: Guinness, *Gaussian process learning via Fisher scoring of Vecchia's approximation* (2021), GpGp's
@@ -65,7 +73,7 @@ def to_gpgp(result, *, na=np.nan, order=None):
     return out
 
 
-def to_stan(result, X, *, order=None):
+def to_stan(result: Answer, X: Any, *, order: ArrayLike | None = None) -> dict[str, Any]:
     """Data of a nearest-neighbour Gaussian process in Stan: `NN_ind`, `NN_dist` and `NN_distM`.
 
     Source: Lu Zhang, *Nearest neighbor Gaussian processes (NNGP) based models in Stan*, Stan case studies (2018), whose
@@ -122,7 +130,7 @@ def to_stan(result, X, *, order=None):
     return {"N": n, "M": k, "NN_ind": np.where(found >= 0, found + 1, 0), "NN_dist": distances, "NN_distM": between}
 
 
-def to_gpytorch(result, *, order=None):
+def to_gpytorch(result: Answer, *, order: ArrayLike | None = None) -> IntArray:
     """Neighbours of the inducing points of GPyTorch's `NNVariationalStrategy` (VNNGP), its ``nn_xinduce_idx``.
 
     A NumPy array, so that torch is not needed here: after the strategy is made, with the data in the same order as
@@ -164,7 +172,7 @@ def to_gpytorch(result, *, order=None):
     return rest
 
 
-def to_csr(result, mode="distance", *, n=None, include_self=False):
+def to_csr(result: Answer, mode: str = "distance", *, n: int | None = None, include_self: bool = False) -> Any:
     """The graph of neighbours as a SciPy CSR matrix, as scikit-learn takes and makes precomputed neighbours.
 
     Row i holds query i's neighbours in the order of the result, nearest first, so column numbers are not sorted within
@@ -205,7 +213,7 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
 
     if mode not in MODES:
         raise InvalidInputError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}.")
-    if hasattr(result, "indptr"):
+    if isinstance(result, RadiusResult):
         indptr, indices, distances = result.indptr, result.indices, result.distances
     else:
         neighbors, distances = _unpack(result, "to_csr", distances=mode != "connectivity")
@@ -250,12 +258,12 @@ def to_csr(result, mode="distance", *, n=None, include_self=False):
     return csr_matrix((values, indices, indptr), shape=(q, n))
 
 
-def _index_dtype(columns, stored):
+def _index_dtype(columns: int, stored: int) -> type[np.int32] | type[np.int64]:
     """Of the indices of a sparse matrix: int32, which scikit-learn wants, where it can count columns and entries."""
     return np.int32 if max(columns, stored) <= np.iinfo(np.int32).max else np.int64
 
 
-def to_frame(result, *, queries=None):
+def to_frame(result: Answer, *, queries: ArrayLike | None = None) -> Any:
     """Neighbours as a pandas data frame, one row per pair. Needs the extra ``covertreex[pandas]``.
 
     Parameters
@@ -288,7 +296,7 @@ def to_frame(result, *, queries=None):
     return pandas.DataFrame(_columns(result, queries, "to_frame"))
 
 
-def to_arrow(result, *, queries=None):
+def to_arrow(result: Answer, *, queries: ArrayLike | None = None) -> Any:
     """Neighbours as an Arrow table, one row per pair. Needs the extra ``covertreex[arrow]``.
 
     Parameters
@@ -317,7 +325,7 @@ def to_arrow(result, *, queries=None):
     return pyarrow.table(_columns(result, queries, "to_arrow"))
 
 
-def _extra(module, caller, extra):
+def _extra(module: str, caller: str, extra: str) -> Any:
     from importlib import import_module
 
     try:
@@ -327,7 +335,7 @@ def _extra(module, caller, extra):
                           f"pip install 'covertreex[{extra}]'.") from error  # fmt: skip
 
 
-def _columns(result, queries, caller):
+def _columns(result: Any, queries: ArrayLike | None, caller: str) -> dict[str, AnyArray]:
     if hasattr(result, "indptr"):
         neighbor, distance, count = result.indices, result.distances, np.diff(result.indptr)
         query = np.repeat(np.arange(len(count)), count)
@@ -346,7 +354,7 @@ def _columns(result, queries, caller):
     return {"query": names[query], "rank": rank.astype(np.int64), "neighbor": neighbor, "distance": distance}
 
 
-def _unpack(result, caller, distances=True):
+def _unpack(result: Any, caller: str, distances: bool = True) -> tuple[IntArray, Any]:
     """Indices (q, k), int64, and distances (q, k), float64, or None if they are neither there nor needed."""
     if hasattr(result, "indptr"):
         raise InvalidInputError(
@@ -380,21 +388,21 @@ def _unpack(result, caller, distances=True):
     return indices.astype(np.int64, copy=False), found
 
 
-def _rows_asked(result):
+def _rows_asked(result: Any) -> IntArray | None:
     """Rows of X that the rows of a result are about, or None if it does not know."""
     return getattr(result, "rows", None)
 
 
-def _as_they_come(rows):
+def _as_they_come(rows: IntArray) -> bool:
     return np.array_equal(rows, np.arange(len(rows)))
 
 
-def _first_other(rows):
+def _first_other(rows: IntArray) -> int:
     """Where `rows` begins to differ from 0, 1, 2, ..."""
     return int(np.argmax(rows != np.arange(len(rows))))
 
 
-def _in_order(indices, rows, order, caller):
+def _in_order(indices: IntArray, rows: IntArray | None, order: ArrayLike, caller: str) -> tuple[IntArray, IntArray]:
     """Indices (n, k), rows of X in rows that are about `rows`, as places in `order` in rows in that order."""
     n = len(indices)
     array = np.asarray(order)
@@ -419,7 +427,7 @@ def _in_order(indices, rows, order, caller):
     return found[place[array]], array.astype(np.int64)
 
 
-def _predecessors(result, caller, order=None):
+def _predecessors(result: Any, caller: str, order: ArrayLike | None = None) -> tuple[IntArray, IntArray | None]:
     """Indices (n, k) that name earlier rows alone, absent ones last; rows and names are places in `order`, if given."""
     indices, _ = _unpack(result, caller, distances=False)
     if indices.shape[0] == 0 or indices.shape[1] == 0:
@@ -455,11 +463,11 @@ def _predecessors(result, caller, order=None):
     return indices, order
 
 
-def _euclidean(A, B):
+def _euclidean(A: FloatArray, B: FloatArray) -> FloatArray:
     return np.sqrt(np.sum((A - B) ** 2, axis=1))
 
 
-def _correlations(distances):
+def _correlations(distances: FloatArray) -> FloatArray:
     if distances.size and distances.max() > 1.0:
         raise InvalidInputError(
             "mode='correlation' needs distances sqrt(1 - |rho|), which are at most 1; got "

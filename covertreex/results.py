@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex.backends.telemetry import Telemetry
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.errors import InvalidInputError
 from covertreex.settings import TraversalSettings
 
@@ -147,19 +149,19 @@ class SearchResult:
     ([1, 0, 1], [1.0, 1.0, 2.0])
     """
 
-    indices: np.ndarray
-    distances: np.ndarray
+    indices: IntArray
+    distances: FloatArray
     telemetry: Telemetry
     backend: str
     plan: Plan
     settings: TraversalSettings
     recall: float | None = None
     recall_interval: tuple[float, float] | None = None
-    rows: np.ndarray | None = None
-    order: np.ndarray | None = None
+    rows: IntArray | None = None
+    order: IntArray | None = None
 
     @property
-    def tied_rows(self):
+    def tied_rows(self) -> int:
         """int: queries with two or more neighbours at one distance, whose order the distances do not tell (A7).
 
         Many of them, at distance 1 or 0, are a sign of a lengthscale that is far too small or large for the data: then
@@ -174,7 +176,7 @@ class SearchResult:
         same = (self.distances[:, 1:] == self.distances[:, :-1]) & np.isfinite(self.distances[:, 1:])
         return int(np.count_nonzero(same.any(axis=1)))
 
-    def changed_rows(self, previous):
+    def changed_rows(self, previous: "SearchResult | ArrayLike") -> IntArray:
         """Which queries have other neighbours than in an earlier answer to the same queries.
 
         Sets are compared, not their order: as kernel parameters move, neighbours change places far more often than
@@ -248,20 +250,20 @@ class RadiusResult:
     ([0, 1, 2, 2], [1, 0])
     """
 
-    indptr: np.ndarray
-    indices: np.ndarray
-    distances: np.ndarray
+    indptr: IntArray
+    indices: IntArray
+    distances: FloatArray
     radius: float
     backend: str
-    rows: np.ndarray | None = None
+    rows: IntArray | None = None
     telemetry: Telemetry | None = None
     plan: Plan | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.indptr) - 1
 
 
-def wilson_interval(share, total, z=1.959963984540054):
+def wilson_interval(share: float, total: float, z: float = 1.959963984540054) -> tuple[float, float]:
     """Confidence interval of a share observed in `total` independent trials; z = 1.96 gives 95 %.
 
     Source: Wilson, *Probable inference, the law of succession, and statistical inference* (1927).
@@ -280,7 +282,7 @@ def wilson_interval(share, total, z=1.959963984540054):
     return (max(0.0, min(share, float((centre - half) / scale))), min(1.0, max(share, float((centre + half) / scale))))
 
 
-def recall_interval(right, expected):
+def recall_interval(right: IntArray, expected: IntArray) -> tuple[float, tuple[float, float]]:
     """Recall over a sample of queries, and its 95 % confidence interval.
 
     Misses come in clusters: a query that misses one neighbour often misses several. So the interval is Wilson's for as

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
+from typing import Any
 
 from covertreex.errors import SettingsError
 
@@ -18,7 +19,7 @@ _CHOICES = {
 }
 
 #: The named profiles; filled below, where they are made.
-PROFILES = {}
+PROFILES: dict[str, "TraversalSettings"] = {}
 
 #: Settings of scans alone, and what turns them off.
 _OF_SCANS = {"gate": False, "gemm": False, "recall_target": 1.0}
@@ -105,7 +106,7 @@ class TraversalSettings:
     recall_target: float = 1.0
     telemetry: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
@@ -145,22 +146,22 @@ class TraversalSettings:
             object.__setattr__(self, "profile", "custom")
 
     @staticmethod
-    def _number(name, value):
+    def _number(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, Real):
             raise SettingsError(f"{name} must be a number; got {value!r}.")
         return float(value)
 
     @staticmethod
-    def _check_integer(name, value, low, high):
+    def _check_integer(name: str, value: Any, low: int, high: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise SettingsError(f"{name} must be an integer from {low} to {high}; got {value!r}.")
 
     @property
-    def approximate(self):
+    def approximate(self) -> bool:
         """bool: whether the answer may miss true neighbours (INVARIANT S1: only these settings may)."""
         return bool(self.budget_schedule) or self.level_cap > 0 or self.recall_target < 1.0
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> "TraversalSettings":
         """A changed copy; its profile is 'custom' unless `changes` names one and it is just that.
 
         ``strategy='tree'`` turns off what scans alone have, unless `changes` name it: `gate`, `gemm`, `recall_target`.
@@ -184,7 +185,7 @@ class TraversalSettings:
         off = _OF_SCANS if changes.get("strategy") == "tree" else {}
         return replace(self, **{"profile": "custom", **off, **changes})
 
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256, as canonical JSON, of what differs from the inert defaults; a test pins that of `GOLD`.
 
         So a setting that is added later, and is off unless asked for, leaves all digests as they are.
@@ -233,7 +234,7 @@ PROFILES.update((settings.profile, settings) for settings in (GOLD, PARITY, EXAC
 _FLAGS = {"0": False, "1": True}
 
 
-def _environment_flag(environ, name, default):
+def _environment_flag(environ: Mapping[str, str], name: str, default: bool) -> bool:
     text = environ.get(name)
     if text is None:
         return default
@@ -257,7 +258,7 @@ class EnvironmentSettings:
     hidden: frozenset[str]
 
 
-def settings_from_env(environ=None):
+def settings_from_env(environ: Mapping[str, str] | None = None) -> EnvironmentSettings:
     """Read the ``COVERTREEX_*`` variables; nothing else in covertreex reads the environment.
 
     ==================================  ==========================================================
@@ -303,7 +304,7 @@ def settings_from_env(environ=None):
     )
 
 
-def resolve_settings(settings, environment):
+def resolve_settings(settings: str | TraversalSettings | None, environment: EnvironmentSettings) -> TraversalSettings:
     """The settings for ``settings=``: a profile's name, a `TraversalSettings`, or None for the environment's.
 
     Raises

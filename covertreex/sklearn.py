@@ -1,9 +1,11 @@
 """A scikit-learn estimator. Needs the extra ``covertreex[sklearn]``."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from covertreex.base.validation import check_exact, check_names, feature_names
-from covertreex.covertree import cover_tree
+from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import InvalidInputError
 from covertreex.outputs import MODES, to_csr
 
@@ -130,7 +132,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         seed = self.random_state
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
-        self.tree_ = cover_tree(
+        tree = cover_tree(
             X,
             kernel=self.kernel,
             inducing=self.inducing,
@@ -138,7 +140,8 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             seed=seed,
             n_threads=effective_n_jobs(self.n_jobs),
         )
-        self.tree_.feature_names_in_ = names
+        # The table's names, which the validated array has no more.
+        self.tree_ = CoverTree(replace(tree._state, feature_names=names))
         self.n_samples_fit_ = len(X)
         return self
 

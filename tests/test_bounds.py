@@ -199,7 +199,7 @@ def test_slack_covers_coordinates_with_less_variance_than_any_row(seed, monkeypa
     assert queries.p.min() < 1e-3 * payload.p.min()
     computed = np.stack([query_distances(payload, queries, q) for q in range(len(queries))])
     external = -1 - queries.rows
-    inducing = tree._projection.inducing
+    inducing = tree._state.projection.inducing
     truth = extended_distances(payload, queries.coords[external], queries.p[external], inducing, 3e-10)
     assert_slack_covers(payload, computed, truth)
 

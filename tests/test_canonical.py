@@ -13,7 +13,6 @@ from scipy.linalg import cholesky, solve_triangular
 import covertreex as cx
 from covertreex import oracle
 from covertreex._core import canonical, factors
-from covertreex.data import metrics
 
 EXTENDED = decimal.Context(prec=45)
 
@@ -213,7 +212,7 @@ def test_factors_do_not_depend_on_threads_or_blocks(n_threads, block, monkeypatc
     X = rng.normal(size=(150, 3))
     metric = cx.ResidualCorrelation(cx.Matern32(), inducing=40)
     expected, _ = metric.prepare(X, n_threads=1)
-    monkeypatch.setattr(metrics, "FACTOR_BLOCK", block)
+    monkeypatch.setattr("covertreex.data.factors.FACTOR_BLOCK", block)
     payload, _ = metric.prepare(X, n_threads)
     assert same_bits(payload.factors, expected.factors)
     assert same_bits(payload.p, expected.p)

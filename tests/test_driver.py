@@ -31,7 +31,7 @@ def tree():
 
 def block_of(tree, rows=None, predecessor_mode=False):
     rows = np.arange(N) if rows is None else np.asarray(rows, dtype=np.int64)
-    return asking.block_of(tree, asking.check(tree, rows, predecessor_mode=predecessor_mode), 1)[0]
+    return asking.block_of(tree._state, asking.check(tree._state, rows, predecessor_mode=predecessor_mode), 1)[0]
 
 
 def run(tree, backend, settings, queries=None, k=5, n_threads=2):
@@ -308,7 +308,8 @@ kernel = cx.Matern12(0.1)
 if what != "factors":
     tree = cx.cover_tree(X, kernel=kernel, n_threads=n_threads)
 if what == "search":
-    tree._tree = cx.cover_tree(X).tree  # of another metric: nonsense, but quick to build, and as slow to search
+    # Of another metric: nonsense, but quick to build, and as slow to search.
+    tree._state.kept.put("tree", cx.cover_tree(X).tree)
 print("ready", flush=True)
 try:
     if what == "factors":

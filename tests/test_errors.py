@@ -254,7 +254,7 @@ def test_leaf_size():
 def test_errors_come_before_any_work(monkeypatch):
     """Nothing is factorized, built or searched for a call that cannot be answered."""
     tree = residual()
-    monkeypatch.setattr("covertreex.covertree.build_tree", lambda *_: pytest.fail("built a tree"))
+    monkeypatch.setattr("covertreex.data.state.build_tree", lambda *_: pytest.fail("built a tree"))
     monkeypatch.setattr("covertreex.search.driver.run", lambda *_: pytest.fail("ran a search"))
     for call, _ in ASKING.values():
         with pytest.raises(cx.CovertreexError):

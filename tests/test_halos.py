@@ -36,7 +36,7 @@ def pair():
     X = smooth(np.random.default_rng(3))
     one, two = (cx.cover_tree(X, kernel=cx.RBF(0.5), inducing=60, n_threads=2) for _ in range(2))
     assert two.prepare(8) is two
-    assert isinstance(two._halos, Halos)
+    assert isinstance(two._state.halos, Halos)
     return one, two
 
 
@@ -136,7 +136,7 @@ def test_changed_trees_have_none(pair, rng):
         lambda t: t.delete([5, 20]).insert(new),
     ):
         changed = change(tree)
-        assert changed._halos is None
+        assert changed._state.halos is None
         ids = changed.ids[::11]
         expected = change(plain).search(7, ids)
         same(changed.search(7, ids), expected)
@@ -148,14 +148,14 @@ def test_changed_trees_have_none(pair, rng):
 def test_deleted_rows_are_in_no_halo(pair):
     tree = pair[1].delete(np.arange(0, 300)).prepare(5)
     dead = tree.payload.row[:300]
-    assert not np.isin(tree._halos.rows, dead).any()
-    assert not np.isin(tree._halos.anchors, dead).any()
+    assert not np.isin(tree._state.halos.rows, dead).any()
+    assert not np.isin(tree._state.halos.anchors, dead).any()
 
 
 def test_rough_kernels_give_up_and_say_so(rng):
     X = rng.normal(size=(2000, 8))
     tree = cx.cover_tree(X, kernel=cx.Matern12(0.3), inducing=20).prepare(10)
-    assert isinstance(tree._halos, GivenUp)
+    assert isinstance(tree._state.halos, GivenUp)
     result = tree.search(10, [1, 2])
     assert result.plan.no_halos in str(result.plan)
     assert result.plan.no_halos
@@ -169,10 +169,10 @@ def test_anchors_are_as_many_as_can_be_had(monkeypatch):
     for nets in ((0.8,), (0.9, 0.8), (0.99999, 0.8), (0.99999,)):
         monkeypatch.setattr(tuning, "HALO_NEAR", nets)
         tree = cx.cover_tree(X, kernel=cx.RBF(0.5), inducing=60).prepare(8)
-        found[nets] = tree._halos
-        if isinstance(tree._halos, Halos):
+        found[nets] = tree._state.halos
+        if isinstance(tree._state.halos, Halos):
             rho = tree.oracle().closeness(np.arange(len(X)))
-            anchor = tree.payload.index[tree._halos.anchors[tree._halos.number]]
+            anchor = tree.payload.index[tree._state.halos.anchors[tree._state.halos.number]]
             assert rho[tree.payload.index, anchor].min() > min(nets) - 1e-6
     sizes = {nets: len(halos.anchors) for nets, halos in found.items() if isinstance(halos, Halos)}
     assert sizes[0.9, 0.8] > 1.2 * sizes[(0.8,)]
@@ -251,7 +251,7 @@ def test_angles_bound_exact_ones():
 def test_halos_hold_all_that_is_nearer_than_their_radius(pair):
     """Angles are never too large, ascend, and leave out nothing."""
     tree = pair[1]
-    halos, payload = tree._halos, tree.payload
+    halos, payload = tree._state.halos, tree.payload
     rows = np.arange(len(payload))
     for number in range(0, len(halos.anchors), 5):
         part = slice(halos.ptr[number], halos.ptr[number + 1])
@@ -268,8 +268,8 @@ def test_halos_hold_all_that_is_nearer_than_their_radius(pair):
 def test_every_true_neighbour_is_among_the_candidates(pair):
     """The walk alone, before the scan: what is certified has its k nearest, ties included."""
     tree = pair[1]
-    block, payload = asking.block_of(tree, asking.check(tree), 1)
-    halos = tree._halos
+    block, payload = asking.block_of(tree._state, asking.check(tree._state), 1)
+    halos = tree._state.halos
     walked = walk_all(payload, halos, block, 2)
     truth, _ = oracle.canonical(payload, block, 8)
     assert np.mean(walked.certified) > 0.5
@@ -291,8 +291,8 @@ def test_kernels(kernel, rng):
 def test_more_slack_stops_later(pair):
     """External queries may need more slack than the halos were made with."""
     tree = pair[1]
-    block, payload = asking.block_of(tree, asking.check(tree, np.arange(200)), 1)
-    halos, looked = tree._halos, []
+    block, payload = asking.block_of(tree._state, asking.check(tree._state, np.arange(200)), 1)
+    halos, looked = tree._state.halos, []
     for more in (0.0, 1e-4, 1e-2, 2.0):
         walked = walk_all(payload, halos, replace(block, slack_abs=payload.slack_abs + more), 1)
         looked.append(walked.looked)
@@ -310,11 +310,11 @@ def test_ctrl_c_while_preparing(rng, monkeypatch):
             seen.append(self._context.cancel)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("covertreex.search.prepare._Builder._surround", interrupted)
+    monkeypatch.setattr("covertreex.search.preparing._Builder._surround", interrupted)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         tree.prepare(10)
     assert seen[0][0] == 1
     assert time.monotonic() - begin < 20.0
-    assert tree._halos is None
+    assert tree._state.halos is None
     assert not by_halos(tree.search(10, [3]))

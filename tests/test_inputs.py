@@ -11,7 +11,7 @@ from scipy import sparse
 
 import covertreex as cx
 from covertreex.base.validation import as_float64, check_points
-from covertreex.io import persistence
+from covertreex.io import description
 
 pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
 
@@ -284,10 +284,10 @@ def test_names_stay(tmp_path):
 
 @pytest.mark.parametrize("names", [["x"], ["x", 1], "xy", {"x": 0}])
 def test_names_in_a_file_that_make_no_sense(names):
-    document, arrays = persistence.describe(cx.cover_tree(frame()))
+    document, arrays = description.describe(cx.cover_tree(frame())._state)
     assert document["feature_names"] == ["x", "y"]
     with pytest.raises(cx.FileFormatError, match="feature_names must be 2 strings, one per column"):
-        persistence.assemble({**document, "feature_names": names}, arrays, 1)
+        description.assemble({**document, "feature_names": names}, arrays, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "Float64", "double[pyarrow]"])

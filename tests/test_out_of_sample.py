@@ -208,12 +208,12 @@ def test_the_sample_of_the_data_is_factorized_once(monkeypatch):
     real = np.linalg.eigvalsh
     monkeypatch.setattr(np.linalg, "eigvalsh", lambda R: calls.append(len(R)) or real(R))
     tree = supplied("matern32")
-    monkeypatch.setattr(tree, "_sample", None)
+    tree._state.kept.forget("factor sample")
     factors = dense("matern32")._solve(points())
     tree.knn(K, points(), v_query=factors)
-    sample = tree._sample
+    sample = tree._state.kept.held("factor sample")
     tree.knn(K, points()[:1], v_query=factors[:1])
-    assert sample is tree._sample
+    assert sample is tree._state.kept.held("factor sample")
     assert calls == []
     tree.knn(K, data()[:1], v_query=dense("matern32").V[:1])  # a point of the data itself: nearly singular, but sound
     sample.cholesky = None

@@ -7,7 +7,7 @@ import pytest
 
 import covertreex as cx
 from covertreex import search
-from covertreex.data import metrics
+from covertreex.data import factors
 from covertreex.data import questions as asking
 from covertreex.data.payload import RESIDUAL, PayloadStore, padded
 
@@ -151,7 +151,7 @@ def pointers(owner, names):
 def test_backends_share_the_store_without_a_copy(tree, backend, profile):
     payload, spy = tree.payload, Spy(cx.get_backend(backend))
     before = pointers(payload, ARRAYS)
-    block = asking.block_of(tree, asking.check(tree), 1)[0]
+    block = asking.block_of(tree._state, asking.check(tree._state), 1)[0]
     search.nearest(search.SearchContext(payload, 5, profile, spy, 2), block, lambda: tree.tree)
 
     assert spy.payloads
@@ -181,7 +181,7 @@ def test_a_kernel_copies_no_factors(backend, profile, rng):
 # Memory of the factors
 
 N, M = 20_000, 128
-BLOCK = metrics.FACTOR_BLOCK * M * 8
+BLOCK = factors.FACTOR_BLOCK * M * 8
 #: What else n points need: coordinates, p, maps and the scratch of their checks, in float64 per point.
 REST = 40 * N * 8
 
@@ -209,5 +209,5 @@ def test_supplied_factors_are_copied_once(rng):
     X, V = rng.normal(size=(n, 2)), np.full((n, M), 0.01)
     metric = cx.ResidualCorrelation(cx.Matern32(1e-3), v_matrix=V, p_diag=np.full(n, 2.0 * n))
     payload, peak = peak_of(lambda: metric.prepare(X))
-    sample = 16 * metrics.SAMPLE**2 * 8  # covariances of some rows are checked
+    sample = 16 * factors.SAMPLE**2 * 8  # covariances of some rows are checked
     assert peak < payload.factors.nbytes + BLOCK + 5 * REST + sample

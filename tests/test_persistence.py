@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 import covertreex as cx
 from covertreex.data.build import build_tree
 from covertreex.data.tree import DUPLICATE_LEVEL
-from covertreex.io import persistence
-from covertreex.io.persistence import StoredRows, describe
+from covertreex.io import container, description, transport
+from covertreex.io.description import StoredRows, describe
 
 PAYLOAD = ("coords", "factors", "p", "index", "row")
 COVER = ("parent", "level", "child_ptr", "children", "parent_distance", "si")
@@ -89,11 +89,11 @@ def residual():
     """A tree with everything in it, and its file as bytes."""
     tree = MAKERS["count"]()
     _ = tree.tree
-    return tree, file_of(*describe(tree))
+    return tree, file_of(*describe(tree._state))
 
 
 def file_of(document, arrays):
-    head, body = persistence._encode(document, arrays)
+    head, body = container.encode(document, arrays)
     return head + b"".join(array.tobytes() for array in body)
 
 
@@ -108,7 +108,7 @@ def answers(tree, backend=None):
     for settings in ("exact", "parity"):
         for mode in (False, True):
             found += tree.knn(k, predecessor_mode=mode, return_distances=True, settings=settings, backend=backend)
-        if tree._projection is not None:
+        if tree._state.projection is not None:
             near = tree.X[:9] + 0.01
             found += tree.knn(k, queries=near, return_distances=True, settings=settings, backend=backend)
     return [bits(array) for array in found]
@@ -138,10 +138,10 @@ def assert_same(loaded, tree):
 
 @pytest.mark.parametrize("options", [{}, {"verify": False}, {"mmap": False}, {"mmap": False, "verify": False}], ids=str)
 def test_round_trip(tree, options, tmp_path):
-    path, built = tmp_path / "tree.safetensors", tree._tree is not None
+    path, built = tmp_path / "tree.safetensors", tree._state.built is not None
     tree.save(path)
     loaded = cx.load(path, **options)
-    assert (loaded._tree is not None) == built
+    assert (loaded._state.built is not None) == built
     assert_same(loaded, tree)
     other = copy.copy(tree)  # so that the fixture's own cover tree stays as it is
     assert answers(loaded) == answers(other)
@@ -165,7 +165,7 @@ WAYS = [pickle.HIGHEST_PROTOCOL, 2, copy.deepcopy, copy.copy]
 def test_pickles_and_copies(tree, way):
     clone = way(tree) if callable(way) else pickle.loads(pickle.dumps(tree, way))
     assert clone.n_threads == tree.n_threads
-    assert (clone._tree is not None) == (tree._tree is not None)
+    assert (clone._state.built is not None) == (tree._state.built is not None)
     assert_same(clone, tree)
     assert answers(clone) == answers(copy.copy(tree))
     assert np.shares_memory(clone.payload.index, tree.payload.index) == (way is copy.copy)
@@ -178,16 +178,16 @@ def test_every_backend_answers_from_a_map(tree, backend, tmp_path):
 
 def test_file_and_pickle_are_no_larger_than_the_arrays(tree, tmp_path):
     tree.save(tmp_path / "tree")
-    payload, cover = tree.payload, tree._tree
+    payload, cover = tree.payload, tree._state.built
     least = payload.nbytes + (cover.nbytes if cover else 0)
-    kept = sum(a.nbytes for a in describe(tree)[1].values())
+    kept = sum(a.nbytes for a in describe(tree._state)[1].values())
     for size in (os.path.getsize(tmp_path / "tree"), len(pickle.dumps(tree, 5))):
         assert least <= size < kept + 6000
 
 
 @pytest.mark.parametrize(("name", "needed"), [("euclidean", False), ("unscaled", False), ("correlation", True)])
 def test_points_are_stored_only_if_coordinates_do_not_give_them(name, needed):
-    assert ("x" in describe(MAKERS[name]())[1]) == needed
+    assert ("x" in describe(MAKERS[name]()._state)[1]) == needed
 
 
 def test_supplied_factors_are_stored_once(tmp_path):
@@ -226,9 +226,9 @@ def test_a_generator_that_draws_differently_does_not_matter(residual, tmp_path, 
     tree, data = residual
     (tmp_path / "tree").write_bytes(data)
     assert cx.load(tmp_path / "tree").metric.inducing == 20
-    monkeypatch.setattr(persistence, "_drawn_rows", lambda seed, n, count: np.arange(count))
+    monkeypatch.setattr(description, "_drawn_rows", lambda seed, n, count: np.arange(count))
     loaded = cx.load(tmp_path / "tree")
-    np.testing.assert_array_equal(tree.X[loaded.metric.inducing] / SCALE, tree._projection.inducing)
+    np.testing.assert_array_equal(tree.X[loaded.metric.inducing] / SCALE, tree._state.projection.inducing)
     assert answers(loaded) == answers(tree)
     assert loaded.search(5, audit=N).recall == 1.0
 
@@ -268,15 +268,15 @@ def by_the_book(data, block=2**26):
 
 
 def test_digests_do_not_depend_on_threads_and_blocks_are_as_documented(monkeypatch):
-    assert persistence.BLOCK == 2**26
-    monkeypatch.setattr(persistence, "BLOCK", 100)
+    assert container.BLOCK == 2**26
+    monkeypatch.setattr(container, "BLOCK", 100)
     arrays = {str(size): np.arange(float(size)) for size in (1, 12, 13, 100, 1000)}
     expected = {name: by_the_book(array.tobytes(), 100) for name, array in arrays.items()}
-    assert persistence.digests(arrays, 1) == persistence.digests(arrays, 3) == expected
+    assert container.digests(arrays, 1) == container.digests(arrays, 3) == expected
 
 
 def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
-    genuine, seen = persistence.parallel.run, []
+    genuine, seen = container.parallel.run, []
 
     def interrupt(block):
         seen.append(block)
@@ -285,9 +285,9 @@ def test_ctrl_c_is_heard_between_blocks(residual, tmp_path, monkeypatch):
         time.sleep(0.2)  # as a block does: meanwhile those that have not begun are cancelled
 
     (tmp_path / "tree").write_bytes(residual[1])
-    monkeypatch.setattr(persistence, "BLOCK", 1000)
-    monkeypatch.setattr(persistence.xxhash, "xxh3_128_digest", interrupt)
-    monkeypatch.setattr(persistence.parallel, "run", lambda tasks, n_threads: genuine(tasks, 1))
+    monkeypatch.setattr(container, "BLOCK", 1000)
+    monkeypatch.setattr(container.xxhash, "xxh3_128_digest", interrupt)
+    monkeypatch.setattr(container.parallel, "run", lambda tasks, n_threads: genuine(tasks, 1))
     with pytest.raises(KeyboardInterrupt):
         cx.load(tmp_path / "tree")
     assert len(seen) < 10  # of 70 or so
@@ -308,14 +308,14 @@ def in_version_1(document, arrays):
 
 def test_files_of_version_1(residual, tmp_path):
     tree, path = residual[0], tmp_path / "tree"
-    data = in_version_1(*describe(tree))
+    data = in_version_1(*describe(tree._state))
     path.write_bytes(data)
     assert_same(cx.load(path), tree)
     assert answers(cx.load(path, verify=False)) == answers(tree)
     path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     refuse(path, "does not match its checksum")
     cancelled = np.ones(1, dtype=np.int32)
-    assert persistence._sha256(tree.X, cancelled) == hashlib.sha256().hexdigest()
+    assert container._sha256(tree.X, cancelled) == hashlib.sha256().hexdigest()
 
 
 def test_the_file_is_as_documented(residual):
@@ -328,7 +328,7 @@ def test_the_file_is_as_documented(residual):
     assert description["metric"]["kernel"] == {"name": "matern32", "lengthscale": list(SCALE), "variance": 1.0}
     expected = {name: getattr(tree.payload, name) for name in PAYLOAD}
     expected |= {f"tree.{name}": getattr(tree.tree, name) for name in COVER}
-    expected |= {"x": tree.X, "inducing": tree._projection.inducing, "cholesky": tree._projection.cholesky}
+    expected |= {"x": tree.X, "inducing": tree._state.projection.inducing, "cholesky": tree._state.projection.cholesky}
     expected["inducing_rows"] = np.sort(np.random.default_rng(5).choice(N, 20, replace=False))
     assert arrays.keys() == expected.keys()
     for name, array in expected.items():
@@ -349,7 +349,7 @@ def test_the_same_tree_makes_the_same_file(residual, tmp_path):
     assert (tmp_path / "tree").read_bytes() == data
     again = MAKERS["count"]()
     _ = again.tree
-    assert file_of(*describe(again)) == data
+    assert file_of(*describe(again._state)) == data
 
 
 def test_a_map_is_read_only_and_leaves_the_file_alone(residual, tmp_path):
@@ -729,7 +729,7 @@ for label, changes in {
 @pytest.mark.parametrize(("match", "document_changes", "array_changes"), LIES.values(), ids=LIES)
 def test_contents_that_lie(residual, match, document_changes, array_changes, tmp_path):
     """A file with the right checksums, made to mislead a kernel."""
-    document, arrays = describe(residual[0])
+    document, arrays = describe(residual[0]._state)
     document = json.loads(json.dumps(document))
     for key, value in document_changes.items():
         merge = key == "metric" and isinstance(value, dict) and value.get("name") not in ("euclidean", "cosine", [])
@@ -740,7 +740,7 @@ def test_contents_that_lie(residual, match, document_changes, array_changes, tmp
     path.write_bytes(file_of(document, arrays))
     refuse(path, match)
     with pytest.raises(cx.FileFormatError, match=match):
-        persistence.restore(document, arrays, 1, None)
+        transport.restore(document, arrays, 1, None)
 
 
 def scaled_by(name, factor):
@@ -826,7 +826,7 @@ def tree_of(name):
 @pytest.mark.parametrize(("name", "match", "changes", "arrays_of"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
 def test_arrays_that_contradict_each_other(name, match, changes, arrays_of, tmp_path):
     """A file with the right checksums, all its numbers possible, and wrong answers in it."""
-    document, arrays = describe(tree_of(name))
+    document, arrays = describe(tree_of(name)._state)
     document = json.loads(json.dumps(document))
     for key, value in changes.items():
         if key == "kernel":
@@ -845,12 +845,12 @@ def test_arrays_that_contradict_each_other(name, match, changes, arrays_of, tmp_
 
 def test_large_trees_are_compared_in_part(tmp_path, monkeypatch):
     """Where recomputing everything would take long, a sample is: what must be seen is seen, and genuine files pass."""
-    monkeypatch.setattr(persistence, "BUDGET", 1)
-    monkeypatch.setattr(persistence, "LEADING", 8)
+    monkeypatch.setattr(description, "BUDGET", 1)
+    monkeypatch.setattr(description, "LEADING", 8)
     for name in ("count", "euclidean", "v_matrix"):
         tree_of(name).save(tmp_path / name)
         assert answers(cx.load(tmp_path / name)) == answers(tree_of(name))
-    document, arrays = describe(tree_of("count"))
+    document, arrays = describe(tree_of("count")._state)
     for changes, match in (
         (scaled_by("factors", -1.0), "'factors' is not that"),
         (scaled_by("cholesky", 1.0 + 1e-15), "'factors' is not that"),
@@ -923,15 +923,15 @@ def test_a_tree_without_finite_distances_is_an_error():
     ids=str,
 )
 def test_supplied_factors_that_lie(changes, match):
-    document, arrays = describe(MAKERS["v_matrix"]())
+    document, arrays = describe(MAKERS["v_matrix"]()._state)
     document["metric"] |= changes
     with pytest.raises(cx.FileFormatError, match=match):
-        persistence.restore(document, arrays, 1, None)
+        transport.restore(document, arrays, 1, None)
 
 
 def test_a_cycle_beside_the_tree_is_seen(residual):
     """Two nodes that hang on each other: every node is a child just once, and all are in range."""
-    document, arrays = describe(residual[0])
+    document, arrays = describe(residual[0]._state)
     n = len(residual[0])
     root, a, b = document["tree"]["root"], *[x for x in range(n) if x != document["tree"]["root"]][:2]
     parent = np.full(n, root)
@@ -942,12 +942,12 @@ def test_a_cycle_beside_the_tree_is_seen(residual):
     arrays |= {"tree.parent": parent, "tree.children": rest, "tree.level": level}
     arrays["tree.child_ptr"] = np.concatenate([[0], np.cumsum(counts)])
     with pytest.raises(cx.FileFormatError, match="T2"):
-        persistence.restore(document, arrays, 1, None)
+        transport.restore(document, arrays, 1, None)
 
 
 def test_factors_of_any_bits_crash_nothing(residual, backend, tmp_path):
     """Factors are too many to look at when a file is mapped unverified: then anything may be in them."""
-    document, arrays = describe(residual[0])
+    document, arrays = describe(residual[0]._state)
     words = np.random.default_rng(0).integers(0, 2**64, size=arrays["factors"].shape, dtype=np.uint64)
     for factors in (words.view(np.float64), np.full(words.shape, np.nan), np.full(words.shape, 1e300)):
         (tmp_path / "tree").write_bytes(file_of(document, arrays | {"factors": factors}))
@@ -1026,14 +1026,14 @@ def test_fuzzed_arrays(residual, tmp_path_factory, data):
 def test_a_file_that_shrinks_while_it_is_read(residual, tmp_path, monkeypatch):
     path = tmp_path / "tree"
     path.write_bytes(residual[1])
-    genuine = persistence._read_entries
+    genuine = container._read_entries
 
     def shrink(*arguments):
         where = genuine(*arguments)
         os.truncate(path, head_of(residual[1]) + 100)
         return where
 
-    monkeypatch.setattr(persistence, "_read_entries", shrink)
+    monkeypatch.setattr(container, "_read_entries", shrink)
     with pytest.raises(cx.FileFormatError, match=r"truncated|damaged"):
         cx.load(path, mmap=False)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex.io.persistence import Origin
+from covertreex.io.transport import Origin
 
 N, M, K = 6000, 64, 5
 PARTS = [np.arange(start, N, 400) for start in (0, 1, 2, 3)]
@@ -179,9 +179,9 @@ def test_a_mapped_tree_is_sent_by_name_and_pickled_whole(saved):
 def test_a_cover_tree_that_was_built_later_is_sent_along(tmp_path):
     cx.cover_tree(np.random.default_rng(0).normal(size=(500, 2)), kernel=cx.RBF(), inducing=50).save(tmp_path / "tree")
     tree = cx.load(tmp_path / "tree")
-    assert pickle.loads(send(tree))._tree is None
+    assert pickle.loads(send(tree))._state.built is None
     built = tree.tree
-    received = pickle.loads(send(tree))._tree
+    received = pickle.loads(send(tree))._state.built
     assert received.root == built.root
     np.testing.assert_array_equal(received.children, built.children)
 

@@ -10,6 +10,8 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 import covertreex as cx
+from covertreex import search
+from covertreex.base import tuning
 from covertreex.search import radius as module
 
 N, D = 230, 5
@@ -117,7 +119,7 @@ def test_room_does_not_matter(metric, room, monkeypatch):
     tree = tree_of(metric)
     r = radii(metric)[2]
     expected = rows_of(tree.radius(r))
-    monkeypatch.setattr(module, "ROOM", room)
+    monkeypatch.setattr(tuning, "RADIUS_ROOM", room)
     for n_threads in (1, 2):
         assert rows_of(tree.radius(r, n_threads=n_threads)) == expected
 
@@ -211,10 +213,10 @@ def test_too_many_neighbours_are_counted_and_refused(metric, n_threads, backend)
 
 def test_many_neighbours_of_the_first_few_queries_are_enough_to_refuse(monkeypatch):
     """Nothing near the memory of all of them is ever taken."""
-    monkeypatch.setattr(module, "ROOM", 1000)
+    monkeypatch.setattr(tuning, "RADIUS_ROOM", 1000)
     looked = []
-    scan = module._scan
-    monkeypatch.setattr(module, "_scan", lambda *arguments: looked.append(1) or scan(*arguments))
+    scan = search.SearchContext.scan
+    monkeypatch.setattr(search.SearchContext, "scan", lambda *arguments: looked.append(1) or scan(*arguments))
     with pytest.raises(cx.InvalidInputError, match=r"about 52,670 of all 230\. .*, and max_bytes allows 64 kB"):
         tree_of("rbf").radius(np.inf, max_bytes=64_000, n_threads=1)
     assert len(looked) < 6
@@ -256,8 +258,8 @@ def test_batches_of_own_factors_and_of_a_tree_with_deleted_points():
 
 def test_batches_search_when_they_are_asked_for(monkeypatch):
     calls = []
-    search = module.search
-    monkeypatch.setattr(module, "search", lambda *arguments: calls.append(1) or search(*arguments))
+    within = search.within
+    monkeypatch.setattr(search, "within", lambda *arguments: calls.append(1) or within(*arguments))
     parts = tree_of("rbf").radius_batches(0.5, batch_size=50)
     assert calls == []
     next(parts)

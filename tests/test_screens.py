@@ -190,7 +190,7 @@ def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
     screen = turned_screen(long.payload, monkeypatch, doubt)
     np.testing.assert_allclose(screen.basis.T @ screen.basis, np.eye(64), atol=1e-13)
     asked = np.concatenate([long.X[:50], rng.normal(size=(100, 3)) * 3])
-    queries, payload = asking.block_of(long, asking.check(long, asked), 1)
+    queries, payload = asking.block_of(long._state, asking.check(long._state, asked), 1)
     rows, distances = oracle.canonical(payload, queries, len(payload))
     rho = np.empty_like(distances)
     np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
@@ -258,10 +258,10 @@ def correlations(payload, queries):
 
 
 def test_mixed_precision_bounds_every_pair(smooth, rng):
-    screen = make_mixed(smooth.payload)
+    screen = make_mixed(sharp(smooth.payload))
     assert 0 < screen.tail.shape[1] < 128
     asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
-    queries, payload = asking.block_of(smooth, asking.check(smooth, asked), 1)
+    queries, payload = asking.block_of(smooth._state, asking.check(smooth._state, asked), 1)
     outside = screen.of_queries(queries)
     dots = outside.head @ screen.head.T + outside.tail.astype(float) @ screen.tail.T.astype(float)
     rho = np.abs(payload.kernel._of_scaled(queries.coords, payload.coords) - dots)
@@ -335,7 +335,7 @@ def test_a_whitened_screen_bounds_every_pair(smooth, rng):
     whitened_search(smooth, 5)
     screen = kept_whitened(smooth)
     asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
-    queries, payload = asking.block_of(smooth, asking.check(smooth, asked), 1)
+    queries, payload = asking.block_of(smooth._state, asking.check(smooth._state, asked), 1)
     rows, distances = oracle.canonical(payload, queries, len(payload))
     rho = np.empty_like(distances)
     np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
@@ -349,14 +349,37 @@ def test_a_whitened_screen_bounds_every_pair(smooth, rng):
 
 
 def test_external_queries_may_be_whitened(smooth, rng):
-    whitened_search(smooth, 5)
     asked = np.concatenate([smooth.X[:200], 2.0 * rng.normal(size=(100, 2))])
-    result = smooth.search(7, queries=asked, settings="exact")
-    assert result.plan.screen.startswith("whitened")
+    result = whitened_search(smooth, 7, queries=asked)
     plain = smooth.search(7, queries=asked, settings=cx.EXACT.replace(gate=False))
     assert plain.plan.screen == "float64"
     np.testing.assert_array_equal(result.indices, plain.indices)
     np.testing.assert_array_equal(result.distances, plain.distances)
+
+
+def test_what_a_search_does_does_not_depend_on_what_was_asked_before(rng):
+    """The same question has the same plan and the same counters on a new tree and on one that was asked much else."""
+    X = hard_points(np.random.default_rng(9), 3000, 2)
+    used = cx.cover_tree(X, kernel=cx.RBF(0.5), inducing=64, jitter=1e-7)
+    outside = rng.normal(size=(300, 2))
+    others = [
+        {"k": 30},
+        {"k": 5, "predecessor_mode": True},
+        {"k": 5, "queries": outside},
+        {"k": 5, "settings": cx.FAST.replace(recall_target=0.9)},
+        {"k": 5, "queries": [3, 4]},
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "KERNEL64", 1000.0)  # it would not pay to whiten for so few points
+        for asked in others:
+            used.search(**asked)
+        used.radius(0.3, queries=np.arange(100))
+        for asked in others:
+            again = used.search(**asked)
+            once = cx.cover_tree(X, kernel=cx.RBF(0.5), inducing=64, jitter=1e-7).search(**asked)
+            assert again.plan == once.plan
+            assert again.telemetry.counters == once.telemetry.counters
+            np.testing.assert_array_equal(again.indices, once.indices)
 
 
 def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):

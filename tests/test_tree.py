@@ -1,6 +1,7 @@
 """The cover tree: equal to the one that its definition spells out, and invariants that notice damage."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_invariants_on_some_pairs(rng):
 def test_a_tree_is_built_once_and_only_for_a_search(rng):
     tree = cx.cover_tree(rng.normal(size=(100, 2)), kernel=cx.RBF(), inducing=5)
     tree.knn(3, settings="exact", backend="cython")
-    assert tree._tree is None
+    assert tree._state.built is None
     tree.knn(3, settings="parity", backend="cython")
     assert tree.tree is tree.tree
 
@@ -247,3 +248,41 @@ def test_damage_is_named(sound, damage, message):
     tree.check_invariants(payload)
     with pytest.raises(cx.InvariantError, match=message):
         damage(tree).check_invariants(payload)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The state that a tree holds
+
+
+def test_threads_that_ask_at_once_get_one_tree_and_scans_do_not_wait(monkeypatch, rng):
+    tree = cx.cover_tree(rng.normal(size=(300, 2)), kernel=cx.RBF(0.5), inducing=20)
+    building, go_on, calls = threading.Event(), threading.Event(), []
+
+    def slowly(*arguments):
+        calls.append(arguments)
+        building.set()
+        assert go_on.wait(60)
+        return build_tree(*arguments)
+
+    monkeypatch.setattr("covertreex.data.state.build_tree", slowly)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(tree.tree)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert building.wait(60)
+    assert tree._state.built is None
+    assert tree.knn(3).shape == (300, 3)  # by a scan, while the cover tree is being built
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    assert [one is tree.tree for one in found] == [True] * 8
+
+
+@pytest.mark.parametrize("name", ["X", "metric", "payload", "n_threads", "feature_names_in_", "ids", "tree"])
+def test_trees_are_immutable(name, rng):
+    tree = cx.cover_tree(rng.normal(size=(30, 2)))
+    with pytest.raises(AttributeError):
+        setattr(tree, name, None)
+    with pytest.raises(AttributeError):
+        tree._state.held = np.arange(30)

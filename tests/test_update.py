@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from naive import naive_tree
 
 import covertreex as cx
+from covertreex.io.description import assemble, describe
 
 N, D, K = 260, 5, 7
 ARRAYS = ("level", "parent_distance", "si", "farthest")
@@ -108,7 +109,7 @@ def test_insert(metric, built, backend):
     grown = tree.insert(data()[180:181]).insert(data()[181:])
     fresh = made(metric, data())
     assert_equal_payloads(grown.payload, fresh.payload)
-    assert (grown._tree is not None) == (tree._tree is not None)
+    assert (grown._state.built is not None) == (tree._state.built is not None)
     assert_equal_trees(grown, fresh)
     grown.check_invariants()
     assert_answers(grown, fresh, np.arange(N), backend, profiles_of(backend))
@@ -331,9 +332,9 @@ def test_batches_make_the_tree_of_the_definition(first, batches, metric):
     for batch in batches:
         X = np.concatenate([X, batch])
         tree = tree.insert(np.array(batch, dtype=float))
-        assert tree._tree is not None
+        assert tree._state.built is not None
         naive = cx.cover_tree(X, metric=kernels[metric])
-        naive._tree = naive_tree(naive.payload)
+        naive._state.kept.put("tree", naive_tree(naive.payload))
         assert_equal_trees(tree, naive)
     tree.check_invariants()
 
@@ -378,9 +379,7 @@ def test_orders_are_of_what_is_left():
     ],
 )
 def test_damaged_ids_are_named(damage, message):
-    from covertreex.io.persistence import assemble, describe
-
-    document, arrays = describe(cx.cover_tree(data()).delete([3, 4]))
+    document, arrays = describe(cx.cover_tree(data()).delete([3, 4])._state)
     damage(arrays)
     with pytest.raises(cx.FileFormatError, match=message):
         assemble(document, arrays, 1)

@@ -44,7 +44,7 @@ def test_answers_of_a_tree_made_afresh(X, change, built, backend):
     if built:
         tree.tree.depth()
     before = tree.knn(K, backend="cython")
-    shape = tree._tree
+    shape = tree._state.built
     built = shape is not None  # Euclidean neighbours come from the tree
     other = tree.with_metric(given)
     points = X[:9] + 0.1

@@ -1,6 +1,7 @@
 """What this process may use of the machine: CPUs and memory, as the control groups of containers grant them."""
 
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +10,7 @@ NO_LIMIT = float(2**60)
 
 
 @lru_cache(maxsize=4)
-def cpu_quota(root="/"):
+def cpu_quota(root: str = "/") -> float:
     """CPUs' worth of time that control groups grant this process; `NO_LIMIT` where they do not say.
 
     A container with ``--cpus=2`` sees all cores of the machine, but is stopped for the rest of each period once it has
@@ -35,7 +36,7 @@ def cpu_quota(root="/"):
     return min(quotas)
 
 
-def available_memory(root="/"):
+def available_memory(root: str = "/") -> float:
     """Bytes that can be had without swapping: what the machine has available, no more than control groups leave.
 
     Parameters
@@ -62,13 +63,14 @@ def available_memory(root="/"):
         most, used = _first(folder / most), _first(folder / used)
         if _number(most):
             # Pages of files that are cached count as used, but are given up when something else wants them.
-            stat = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat") if len(line.split()) == 2)
+            pairs = [line.split() for line in _lines(folder / "memory.stat") if len(line.split()) == 2]
+            stat = {pair[0]: pair[1] for pair in pairs}
             cached = _number(stat.get("inactive_file", stat.get("total_inactive_file", "")))
             left.append(max(0.0, _number(most) - max(0.0, _number(used) - cached)))
     return min(left)
 
 
-def _groups(root, controller):
+def _groups(root: str, controller: str) -> Iterator[tuple[int, Path]]:
     """(version, folder) of the control groups of this process and of all above them."""
     top = Path(root, "sys/fs/cgroup")
     for line in _lines(Path(root, "proc/self/cgroup")):
@@ -87,15 +89,15 @@ def _groups(root, controller):
                 yield version, mount.joinpath(*parts[:depth])
 
 
-def _number(text):
+def _number(text: str) -> float:
     return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
-def _first(path):
+def _first(path: Path) -> str:
     return next(iter(_lines(path)), "")
 
 
-def _lines(path):
+def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except (OSError, UnicodeDecodeError):

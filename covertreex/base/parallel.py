@@ -3,16 +3,23 @@
 import os
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from math import ceil
 from numbers import Integral
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from covertreex.base.limits import cpu_quota
 from covertreex.errors import InvalidInputError
 
+T = TypeVar("T")
 
-def thread_count(n_threads):
+
+def thread_count(n_threads: int | None) -> int:
     """`n_threads`, or the cores this process may use for None: those of its affinity, no more than its CPU quota.
 
     Raises
@@ -28,7 +35,7 @@ def thread_count(n_threads):
     return int(n_threads)
 
 
-def given_threads(n_threads):
+def given_threads(n_threads: int | None) -> int | None:
     """`n_threads` checked, but None stays None: each process that has the tree then counts its own cores.
 
     Raises
@@ -39,7 +46,12 @@ def given_threads(n_threads):
     return None if n_threads is None else thread_count(n_threads)
 
 
-def run(tasks, n_threads, cancel=None, on_done=None):
+def run(
+    tasks: Sequence[Callable[[], T]],
+    n_threads: int,
+    cancel: NDArray[np.int32] | None = None,
+    on_done: Callable[[T], object] | None = None,
+) -> list[T]:
     """Run callables on threads, started in order; return their results in order.
 
     The first exception cancels what has not started and is raised when all threads are done. The main thread only
@@ -56,11 +68,11 @@ def run(tasks, n_threads, cancel=None, on_done=None):
     on_done : callable, optional
         Called in the calling thread with each result, in order.
     """
-    futures = [Future() for _ in tasks]
+    futures: list[Future[T]] = [Future() for _ in tasks]
     waiting = deque(zip(tasks, futures, strict=True))
-    threads = []
+    threads: list[threading.Thread] = []
 
-    def work_once():
+    def work_once() -> bool:
         """Run the next task; False if none is left. The one place where a task is called."""
         try:
             task, future = waiting.popleft()
@@ -73,7 +85,7 @@ def run(tasks, n_threads, cancel=None, on_done=None):
         task = future = None  # the error knows this frame, and would keep what it knows in a ring
         return True
 
-    def work():
+    def work() -> None:
         while work_once():
             pass
 
@@ -107,7 +119,7 @@ def run(tasks, n_threads, cancel=None, on_done=None):
     return results
 
 
-def _start(work, count, threads):
+def _start(work: Callable[[], None], count: int, threads: list[threading.Thread]) -> None:
     """Add to `threads` up to `count` that run `work`; fewer, or none, where no more can be started."""
     for _ in range(count):
         threads.append(threading.Thread(target=work, name="covertreex"))
@@ -131,7 +143,7 @@ class PerThread:
         return self._local.made
 
 
-def spans(total, size):
+def spans(total: int, size: int) -> list[tuple[int, int]]:
     """Consecutive (start, stop) of at most `size` that cover ``range(total)``."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]
 
@@ -147,10 +159,11 @@ class _BlasLimit:
     finds the first one's 1, and leaves it behind if it ends last. So the first in sets, and the last out restores.
     """
 
-    def __init__(self):
-        self.lock, self.holders, self.limits = threading.Lock(), 0, None
+    def __init__(self) -> None:
+        self.lock, self.holders = threading.Lock(), 0
+        self.limits: Any = None
 
-    def enter(self):
+    def enter(self) -> None:
         from threadpoolctl import threadpool_limits
 
         with self.lock:
@@ -158,17 +171,17 @@ class _BlasLimit:
                 self.limits = threadpool_limits(1, user_api="blas")
             self.holders += 1
 
-    def leave(self):
+    def leave(self) -> None:
         with self.lock:
             self.holders -= 1
             if self.holders == 0:
                 limits, self.limits = self.limits, None
                 limits.restore_original_limits()
 
-    def forked(self):
+    def forked(self) -> None:
         """A child has none of the threads that held the limit, nor the one that may have held the lock."""
         limits = self.limits
-        self.__init__()
+        self.lock, self.holders, self.limits = threading.Lock(), 0, None
         if limits is not None:
             limits.restore_original_limits()
 
@@ -179,7 +192,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def one_blas_thread():
+def one_blas_thread() -> Iterator[None]:
     """A context in which BLAS uses one thread in each of ours; for any number of contexts at a time."""
     _blas.enter()
     try:

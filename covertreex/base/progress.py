@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 #: Seconds of silence before a bar appears.
 PATIENCE = 2.0
@@ -24,22 +25,23 @@ class Progress:
     ...         progress.advance(1)
     """
 
-    def __init__(self, label, total):
+    def __init__(self, label: str, total: int) -> None:
         self.label = label
         self.total = total
         self.done = 0
-        self._bar = self._task = None
+        self._bar: Any = None
+        self._task: Any = None
         self._wanted = sys.stderr is not None and sys.stderr.isatty()
         self._begin = time.monotonic()
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, units):
+    def advance(self, units: int) -> None:
         """Count `units` more of the work as done."""
         self.done += units
         if not self._wanted or time.monotonic() - self._begin < PATIENCE:
@@ -48,7 +50,7 @@ class Progress:
             self._start()
         self._bar.update(self._task, completed=self.done)
 
-    def _start(self):
+    def _start(self) -> None:
         from rich import progress
         from rich.console import Console
 

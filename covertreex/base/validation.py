@@ -1,10 +1,14 @@
 """Checks of what callers pass in, before any work."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from numbers import Integral
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.errors import InvalidInputError
 
 #: Coordinates beyond this, in lengthscales too, would overflow in a squared distance.
@@ -18,14 +22,16 @@ LARGEST_INTEGER = 2.0**53
 #: are those of exact squares but for rounding: not below 2**-946.
 SMALLEST_COORDINATE = 2.0**-420
 
+Array = TypeVar("Array", bound=AnyArray)
 
-def read_only(array):
+
+def read_only(array: Array) -> Array:
     """`array`, made read-only."""
     array.flags.writeable = False
     return array
 
 
-def columns_of(values):
+def columns_of(values: Any) -> list[tuple[Any, Any]] | None:
     """Names and columns of a pandas or polars data frame, or an Arrow table, in their order; None of anything else."""
     if hasattr(values, "iloc") and hasattr(values, "columns"):
         return [(name, values.iloc[:, i]) for i, name in enumerate(values.columns)]
@@ -36,14 +42,14 @@ def columns_of(values):
     return None
 
 
-def feature_names(values):
+def feature_names(values: Any) -> tuple[str, ...] | None:
     """Names of the columns of a table, a tuple of str; None if there are none, or some are no strings (scikit-learn's
     rule)."""
     names = tuple(name for name, _ in columns_of(values) or ())
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def check_names(names, values, name):
+def check_names(names: tuple[str, ...] | None, values: Any, name: str) -> None:
     """Check that a table of new points has the columns of the data, in their order. What has no names is let pass.
 
     Parameters
@@ -74,11 +80,11 @@ def check_names(names, values, name):
     )
 
 
-def _listed(names):
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def as_array(values, name):
+def as_array(values: Any, name: str) -> AnyArray:
     """`values` as an array; a table, column by column, as float64.
 
     Raises
@@ -111,7 +117,7 @@ def as_array(values, name):
     return array
 
 
-def _column(column, name, label=None):
+def _column(column: Any, name: str, label: object = None) -> AnyArray:
     """A column of a table as an array that lost nothing."""
     of = name if label is None else f"column {label!r} of {name}"
     dtype = column.dtype if hasattr(column, "dtype") else column.type
@@ -131,7 +137,7 @@ def _column(column, name, label=None):
         raise InvalidInputError(f"{of} must be real numbers, got {dtype} ({error}).") from None
 
 
-def as_float64(array, name, label=None):
+def as_float64(array: AnyArray, name: str, label: object = None) -> FloatArray:
     """An array of real numbers as float64, every number the same.
 
     Parameters
@@ -158,7 +164,7 @@ def as_float64(array, name, label=None):
     return np.asarray(array, dtype=np.float64)
 
 
-def _instead(array):
+def _instead(array: AnyArray) -> str:
     """What to do about an array that holds no real numbers."""
     if array.dtype.kind in "mM":
         unit = "/ np.timedelta64(1, 's')"
@@ -168,21 +174,20 @@ def _instead(array):
     return " Keep the columns that are numbers, and make them float." if array.ndim == 2 else ""
 
 
-def _check_digits(array, rounded, name, label=None):
+def _check_digits(array: AnyArray, rounded: FloatArray, name: str, label: object = None) -> None:
     """Refuse what differs from its float64 values `rounded`: integers beyond 2**53, or extended precision."""
     sizes = np.abs(rounded)
     if array.dtype.kind in "iu" and not np.any(sizes >= LARGEST_INTEGER):
         return
     # As Python integers, for comparisons of int64 with float64 round, too. Smaller ones cannot differ.
     if array.dtype.kind == "f":
-        suspects = np.argwhere((array != rounded) & np.isfinite(rounded))
+        suspects = (array != rounded) & np.isfinite(rounded)
     else:
         suspects = (sizes >= LARGEST_INTEGER) & np.isfinite(rounded)
         if array.dtype.kind in "iu":  # those that come back are exact; a float beyond the integers cannot come back
             safe = suspects & (sizes < np.iinfo(array.dtype).max)
             suspects[safe] = rounded[safe].astype(array.dtype) != array[safe]
-        suspects = np.argwhere(suspects)
-    for place in map(tuple, suspects):
+    for place in map(tuple, np.argwhere(suspects)):
         value = array[place]
         exact = value if array.dtype.kind == "f" else int(value) if isinstance(value, (Integral, np.integer)) else None
         if exact is None or (array.dtype.kind != "f" and int(rounded[place]) == exact):
@@ -202,7 +207,7 @@ def _check_digits(array, rounded, name, label=None):
         )
 
 
-def check_exact(values, name):
+def check_exact(values: Any, name: str) -> None:
     """Check that no number loses digits as float64, and nothing else.
 
     Raises
@@ -225,7 +230,7 @@ def check_exact(values, name):
 
 
 @contextlib.contextmanager
-def blaming_float32(names, *arrays):
+def blaming_float32(names: Sequence[str], *arrays: ArrayLike | None) -> Iterator[None]:
     """Where factors contradict their kernel, say so if they were rounded to float32, whatever they are now."""
     try:
         yield
@@ -239,7 +244,7 @@ def blaming_float32(names, *arrays):
         raise
 
 
-def _rounded_to_float32(array):
+def _rounded_to_float32(array: AnyArray) -> bool:
     """Whether these are float32 numbers, and not just short ones such as 0.5."""
     if array.dtype.kind != "f":
         return False
@@ -247,7 +252,7 @@ def _rounded_to_float32(array):
         return np.array_equal(array, array.astype(np.float32)) and not np.array_equal(array, array.astype(np.float16))
 
 
-def check_points(points, name, columns=None):
+def check_points(points: ArrayLike, name: str, columns: int | None = None) -> FloatArray:
     """A C-contiguous float64 copy-if-needed of a (n, d) array of finite numbers.
 
     Raises
@@ -280,7 +285,9 @@ def check_points(points, name, columns=None):
     return array
 
 
-def check_told_apart(coords, others=None, name="X", tiny=None):
+def check_told_apart(
+    coords: FloatArray, others: FloatArray | None = None, name: str = "X", tiny: bool | None = None
+) -> None:
     """Check that squared distances tell all different points apart.
 
     They cannot where two points differ in nothing but coordinates whose squares are below what float64 holds. Beside
@@ -314,13 +321,13 @@ def check_told_apart(coords, others=None, name="X", tiny=None):
         )
 
 
-def has_tiny(points):
+def has_tiny(points: FloatArray) -> bool:
     """Whether some coordinates are not 0, but smaller than `SMALLEST_COORDINATE`."""
     size = np.abs(points)
     return bool(np.min(size, where=size > 0.0, initial=np.inf) < SMALLEST_COORDINATE)
 
 
-def check_rows(rows, n, name):
+def check_rows(rows: ArrayLike, n: int, name: str) -> IntArray:
     """Integer rows as int64, all in [0, n).
 
     Raises
@@ -343,7 +350,7 @@ def check_rows(rows, n, name):
     return array.astype(np.int64)
 
 
-def check_flag(value, name):
+def check_flag(value: object, name: str) -> bool:
     """`value` as a bool.
 
     Raises
@@ -356,7 +363,7 @@ def check_flag(value, name):
     return bool(value)
 
 
-def check_k(k, most, what):
+def check_k(k: object, most: int, what: str) -> int:
     """`k` as an int from 1 to `most`.
 
     Raises

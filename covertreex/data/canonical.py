@@ -3,12 +3,18 @@
 Compiled kernels do the same, faster; they are compared with this, and it serves where speed is no matter.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
-from covertreex.data.payload import EUCLIDEAN, LANES
+from covertreex.base.types import FloatArray, IntArray
+from covertreex.data.payload import EUCLIDEAN, LANES, PayloadStore
+from covertreex.kernels import Kernel
+from covertreex.protocols import QueryBlock
 
 
-def exp_neg(x):
+def exp_neg(x: ArrayLike) -> FloatArray:
     """A2: ``exp(x)`` for ``x <= 0``, elementwise.
 
     Examples
@@ -30,7 +36,7 @@ def exp_neg(x):
     return np.where(x < -708.0, 0.0, e * np.ldexp(1.0, n.astype(np.int64)))
 
 
-def log(x):
+def log(x: ArrayLike) -> FloatArray:
     """A3: ``log(x)`` for ``x >= 1``, elementwise.
 
     Examples
@@ -46,7 +52,7 @@ def log(x):
     f = m - 1.0
     s = f / (2.0 + f)
     z = s * s
-    t = 1.0 / 21.0
+    t: Any = 1.0 / 21.0
     for odd in (19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0):
         t = 1.0 / odd + z * t
     t = z * t
@@ -54,7 +60,7 @@ def log(x):
     return n * 0.693147180369123816490 + (2.0 * s + low)
 
 
-def kernel_values(code, variance, alpha, r2):
+def kernel_values(code: int, variance: float, alpha: float, r2: FloatArray) -> FloatArray:
     """A4: kernel values at squared scaled distances `r2`, elementwise.
 
     Examples
@@ -75,7 +81,7 @@ def kernel_values(code, variance, alpha, r2):
     return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
 
 
-def canonical_covariance(kernel, coords):
+def canonical_covariance(kernel: Kernel, coords: FloatArray) -> FloatArray:
     """A4: covariance matrix (n, n) of scaled coordinates (n, d) under a `covertreex.Kernel`.
 
     Examples
@@ -88,7 +94,7 @@ def canonical_covariance(kernel, coords):
     return kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
 
 
-def squared_distances(A, B):
+def squared_distances(A: FloatArray, B: FloatArray) -> FloatArray:
     """Squared coordinate differences summed in order of the axes; `A` and `B` broadcast to shape (..., d).
 
     Examples
@@ -96,14 +102,14 @@ def squared_distances(A, B):
     >>> float(squared_distances(np.array([0.0, 3.0]), np.array([4.0, 0.0])))
     25.0
     """
-    total = 0.0
+    total: Any = 0.0
     for axis in range(A.shape[-1]):
         t = A[..., axis] - B[..., axis]
         total = total + t * t
     return total
 
 
-def dot16(A, B):
+def dot16(A: FloatArray, B: FloatArray) -> FloatArray:
     """A1: dot products over the last axis, whose length is a multiple of 16; `A` and `B` broadcast.
 
     Examples
@@ -119,7 +125,9 @@ def dot16(A, B):
     return (f[..., 0] + f[..., 2]) + (f[..., 1] + f[..., 3])
 
 
-def _nearness(payload, coords_a, factors_a, p_a, rows):
+def _nearness(
+    payload: PayloadStore, coords_a: FloatArray, factors_a: FloatArray, p_a: float, rows: IntArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """A5: distances, and by what rows at one distance are told apart, each ascending (A7)."""
     r2 = squared_distances(coords_a, payload.coords[rows])
     if payload.metric == EUCLIDEAN:
@@ -130,7 +138,9 @@ def _nearness(payload, coords_a, factors_a, p_a, rows):
     return np.sqrt(1.0 - rho), -rho, r2
 
 
-def canonical_nearness(payload, queries, q, rows):
+def canonical_nearness(
+    payload: PayloadStore, queries: QueryBlock, q: int, rows: IntArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """A5, A7: how near payload `rows` are to query `q`: what they are sorted by, before their dataset index.
 
     Parameters
@@ -164,10 +174,11 @@ def canonical_nearness(payload, queries, q, rows):
         return _nearness(payload, queries.coords[e], queries.factors[e], p, rows)
     p = 1.0 if payload.metric == EUCLIDEAN else payload.p[row]
     found = _nearness(payload, payload.coords[row], payload.factors[row], p, rows)
-    return tuple(np.where(rows == row, own, column) for own, column in zip((0.0, -1.0, 0.0), found, strict=True))
+    own = rows == row
+    return np.where(own, 0.0, found[0]), np.where(own, -1.0, found[1]), np.where(own, 0.0, found[2])
 
 
-def canonical_distances(payload, a, b):
+def canonical_distances(payload: PayloadStore, a: ArrayLike, b: ArrayLike) -> FloatArray:
     """A5: canonical distances between payload rows `a` and `b`, which broadcast.
 
     Parameters
@@ -191,7 +202,7 @@ def canonical_distances(payload, a, b):
     return np.where(a == b, 0.0, _nearness(payload, payload.coords[a], payload.factors[a], p_a, b)[0])
 
 
-def canonical(payload, queries, k):
+def canonical(payload: PayloadStore, queries: QueryBlock, k: int) -> tuple[IntArray, FloatArray]:
     """k nearest neighbours in canonical arithmetic, all candidates compared.
 
     Parameters
@@ -230,7 +241,7 @@ def canonical(payload, queries, k):
     return indices, distances
 
 
-def canonical_cholesky(K):
+def canonical_cholesky(K: FloatArray) -> FloatArray:
     """A6: lower Cholesky factor, each entry by one 16-lane dot; columns padded with zeros to a multiple of 16.
 
     Examples
@@ -248,7 +259,7 @@ def canonical_cholesky(K):
     return L
 
 
-def canonical_solve(L, K):
+def canonical_solve(L: FloatArray, K: FloatArray) -> FloatArray:
     """A6: rows ``v`` with ``L v = k`` for the rows k of `K` (n, m), by forward substitution; padded as `L`.
 
     Examples

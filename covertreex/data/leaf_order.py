@@ -4,15 +4,18 @@ from functools import partial
 
 import numpy as np
 
-from covertreex._core import order as core
+import covertreex._core.order as core
 from covertreex.base import parallel
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.errors import InvalidInputError
 
 #: Points whose leaf order pays for a thread.
 WORTH_A_THREAD = 8192
 
 
-def leaf_order(coords, leaf_size=32, full=False, n_threads=1, inner=None):
+def leaf_order(
+    coords: FloatArray, leaf_size: int = 32, full: bool = False, n_threads: int = 1, inner: int | None = None
+) -> tuple[IntArray, IntArray]:
     """Order points so that neighbours in space are neighbours in memory, by splitting at medians of the widest axis.
 
     Parameters
@@ -59,7 +62,7 @@ def leaf_order(coords, leaf_size=32, full=False, n_threads=1, inner=None):
     return order, _leaf_ptr(len(coords), leaf_size, full)
 
 
-def _leaf_ptr(n, leaf_size, full):
+def _leaf_ptr(n: int, leaf_size: int, full: bool) -> IntArray:
     """Where leaves begin: halves of halves, until none is larger than a leaf."""
     if full:
         return np.append(np.arange(0, n, leaf_size), n)

@@ -1,18 +1,17 @@
 """Metrics: how data becomes a payload (docs/mathematics.md, "The metric")."""
 
-import contextlib
 import math
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from covertreex._core.factors import cholesky
 from covertreex.base import parallel
-from covertreex.base.progress import Progress
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import (
     as_array,
-    as_float64,
     blaming_float32,
     check_names,
     check_points,
@@ -21,7 +20,19 @@ from covertreex.base.validation import (
     columns_of,
     read_only,
 )
-from covertreex.data.canonical import canonical_covariance, dot16, kernel_values, squared_distances
+from covertreex.data.canonical import canonical_covariance
+from covertreex.data.factors import (
+    FACTOR_BLOCK,
+    P_FLOOR,
+    Projection,
+    check_factors,
+    evaluation_slack,
+    factor_slack,
+    sampled_deficit,
+    solve,
+    supplied_unit,
+    unitless,
+)
 from covertreex.data.leaf_order import leaf_order
 from covertreex.data.payload import (
     EUCLIDEAN,
@@ -36,43 +47,8 @@ from covertreex.data.payload import (
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Kernel
 
-#: Residual variances are raised to at least this share of k(x, x).
-P_FLOOR = 1e-9
-
 #: Jitter by default, as a share of k(x, x).
 JITTER = 1e-6
-
-#: Rows of factors that one task computes: short enough for Ctrl-C, long enough for threads.
-FACTOR_BLOCK = 1024
-
-#: Rows whose residual correlations are checked when the caller supplies factors.
-SAMPLE = 512
-
-
-#: What sampled residual correlations may lack to be positive semi-definite without a closer look.
-NEARLY = 1e-10
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """What it takes to compare points that are no rows of the data: how to get their coordinates, factors and p.
-
-    Its kernel is the payload's, of variance 1.
-    """
-
-    kernel: Kernel | None
-    inducing: np.ndarray | None = None
-    cholesky: np.ndarray | None = None
-
-    def __call__(self, points, n_threads):
-        """Scaled coordinates (q, d), padded factors (q, m) and residual variances (q,) of `points` (q, d)."""
-        if self.kernel is None:
-            return points, np.zeros((len(points), 0)), np.zeros(0)
-        coords = self.kernel.scale(points)
-        if self.inducing is None:
-            return coords, np.zeros((len(points), 0)), np.ones(len(points))
-        factors, p = _solve(self.kernel, self.cholesky, self.inducing, coords, n_threads)
-        return coords, factors, np.maximum(p, P_FLOOR * self.kernel.variance)
 
 
 @dataclass(frozen=True)
@@ -86,7 +62,9 @@ class Euclidean:
     [1, 0, 1]
     """
 
-    def prepare(self, X, n_threads=1, order=None):
+    def prepare(
+        self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
+    ) -> tuple[PayloadStore, Projection]:
         """The payload of `X` (n, d), and the `Projection` for other points (here and in every metric).
 
         `order` is that of the rows, by default the leaf order.
@@ -117,20 +95,22 @@ class Correlation:
 
     kernel: Kernel
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_kernel(self.kernel)
 
     @property
-    def unit(self):
+    def unit(self) -> float:
         """float: what variances are divided by, for correlation has none of their units."""
         return self.kernel.variance
 
-    def prepare(self, X, n_threads=1, order=None):
+    def prepare(
+        self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
+    ) -> tuple[PayloadStore, Projection]:
         """As `Euclidean.prepare`."""
         kernel, unit = unitless(self.kernel), self.unit
         coords = kernel.scale(X)
         order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
-        slack = _evaluation_slack(kernel, 0, 0.0, 1.0)
+        slack = evaluation_slack(kernel, 0, 0.0, 1.0)
         payload = _payload(
             RESIDUAL, kernel, coords, order, np.zeros((len(X), 0)), np.ones(len(X)), slack, 16 * ROUNDOFF, unit=unit
         )
@@ -182,7 +162,7 @@ class ResidualCorrelation:
     v_matrix: Any = None
     p_diag: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_kernel(self.kernel)
         if (self.inducing is None) == (self.v_matrix is None):
             raise InvalidInputError(
@@ -200,7 +180,7 @@ class ResidualCorrelation:
             raise InvalidInputError(f"seed must be an integer, 0 or above, got {self.seed!r}.")
 
     @property
-    def unit(self):
+    def unit(self) -> float:
         """float: what variances are divided by, for correlation has none of their units.
 
         Whatever follows from the kernel alone is computed with variance 1. Factors of the caller's are divided by a
@@ -211,27 +191,32 @@ class ResidualCorrelation:
         return supplied_unit(self.kernel)
 
     @property
-    def unitless(self):
+    def unitless(self) -> Kernel:
         """Kernel: that of the payload."""
         return unitless(self.kernel, self.unit)
 
     @property
-    def jitter_share(self):
+    def jitter_share(self) -> float:
         """float: the jitter, in units of `unit`."""
         if self.jitter is None or self.v_matrix is not None:
             return JITTER * (self.kernel.variance / self.unit)
         return self.jitter / self.unit
 
-    def of_arrays(self, names):
+    def of_arrays(self, names: tuple[str, ...] | None) -> "ResidualCorrelation":
         """This metric with arrays in place of tables, columns of inducing points checked against `names`, the data's;
         whoever reads its attributes later need not know tables."""
         check_names(names, self.inducing, "inducing")
         given = {name: getattr(self, name) for name in ("inducing", "v_matrix", "p_diag")}
-        tables = {name: as_array(table, name) for name, table in given.items() if hasattr(table, "to_numpy")
-                  or columns_of(table) is not None}  # fmt: skip
+        tables: dict[str, Any] = {
+            name: as_array(table, name)
+            for name, table in given.items()
+            if hasattr(table, "to_numpy") or columns_of(table) is not None
+        }
         return replace(self, **tables) if tables else self
 
-    def prepare(self, X, n_threads=1, order=None):
+    def prepare(
+        self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
+    ) -> tuple[PayloadStore, Projection | None]:
         """As `Euclidean.prepare`."""
         kernel = self.unitless
         coords = kernel.scale(X)
@@ -241,11 +226,20 @@ class ResidualCorrelation:
             projection, m = None, np.shape(self.v_matrix)[1]
         else:
             projection = self._factorize(X)
-            factors, p = _solve(kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
+            factors, p = solve(kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
             deficit, m = 0.0, len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
+        return self.finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
 
-    def extend(self, X, n_threads, payload, projection, place, order, room=None):
+    def extend(
+        self,
+        X: FloatArray,
+        n_threads: int,
+        payload: PayloadStore,
+        projection: Projection,
+        place: IntArray,
+        order: IntArray,
+        room: Room | None = None,
+    ) -> tuple[PayloadStore, Room]:
         """The payload of `X` (n, d) in the row order `order`, where point i is index ``place[i]`` of `payload`, -1 if
         it is new; and its `Room`. Only factors of new points are computed; if all others keep their rows, and `room` is
         that of `payload` and has space, none is copied.
@@ -262,7 +256,7 @@ class ResidualCorrelation:
                 room.factors[to] = payload.factors[payload.row[old[to]]]
         p = np.empty(n)
         p[known] = payload.p[payload.row[old[known]]]
-        computed, p[new] = _solve(kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
+        computed, p[new] = solve(kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
         room.factors[new] = computed
         factors = room.factors[:n]
         if len(known) == len(payload) and payload.longest is not None:
@@ -270,38 +264,61 @@ class ResidualCorrelation:
         else:
             longest = longest_square(factors)
         m = len(projection.inducing)
-        return self._finish(coords, order, factors, p, m, 0.0, longest), room
+        return self.finish(coords, order, factors, p, m, 0.0, longest), room
 
-    def _finish(self, coords, order, factors, p, m, deficit, longest):
-        """The payload, once factors and p are there."""
+    def finish(
+        self,
+        coords: FloatArray,
+        order: IntArray,
+        factors: FloatArray,
+        p: FloatArray,
+        m: int,
+        deficit: float,
+        longest: float,
+    ) -> PayloadStore:
+        """The payload, once factors and p are there.
+
+        Parameters
+        ----------
+        coords : ndarray, shape (n, d)
+            Scaled, in dataset order.
+        order : ndarray, shape (n,)
+            Dataset index of each row.
+        factors, p : ndarray
+            In row order.
+        m : int
+            Factors per row, without padding.
+        deficit : float
+            How far factors of the caller's are from those of one covariance.
+        longest : float
+            The largest ``|v|**2``.
+        """
         kernel, unit = self.unitless, self.unit
         floor = P_FLOOR * kernel.variance
         floored = int(np.sum(p <= floor))
         p = np.maximum(p, floor)
         length = float(np.sqrt(longest))
-        slack = _evaluation_slack(kernel, m, length, p.min()) + deficit
-        slack += _factor_slack(kernel, m, length, p.min(), self.jitter_share)
+        slack = evaluation_slack(kernel, m, length, p.min()) + deficit
+        slack += factor_slack(kernel, m, length, p.min(), self.jitter_share)
         return _payload(RESIDUAL, kernel, coords, order, factors, p, slack, 16 * ROUNDOFF, floored, longest, unit)
 
-    def slack(self, m, smallest_p):
+    def slack(self, m: int, smallest_p: float) -> float:
         """B1: `slack_abs` for points of which the least known has this residual variance, in the payload's units, with
         `m` factors each."""
         kernel = self.unitless
         length = np.sqrt(kernel.variance)
-        evaluation = _evaluation_slack(kernel, m, length, smallest_p)
-        return evaluation + _factor_slack(kernel, m, length, smallest_p, self.jitter_share)
+        evaluation = evaluation_slack(kernel, m, length, smallest_p)
+        return evaluation + factor_slack(kernel, m, length, smallest_p, self.jitter_share)
 
-    def _factorize(self, X):
-        from covertreex._core import factors as core
-
-        Z = self._inducing_points(X)
+    def _factorize(self, X: FloatArray) -> Projection:
+        Z = self.inducing_points(X)
         kernel = self.unitless
         scaled = kernel.scale(Z)
         m = len(Z)
         K = canonical_covariance(kernel, scaled)
         K[np.diag_indices(m)] += self.jitter_share
         L = np.zeros((m, padded(m)))
-        pivot = core.cholesky(K, L)
+        pivot = cholesky(K, L)
         if pivot >= 0:
             raise FactorizationError(
                 f"the covariance of the {m} inducing points is not positive definite at "
@@ -310,7 +327,8 @@ class ResidualCorrelation:
             )
         return Projection(kernel, read_only(scaled), read_only(L))
 
-    def _inducing_points(self, X):
+    def inducing_points(self, X: FloatArray) -> FloatArray:
+        """The inducing points, shape (m, d), of data `X`, checked."""
         inducing = as_array(self.inducing, "inducing")
         if inducing.ndim == 0:
             if not np.issubdtype(inducing.dtype, np.integer):
@@ -328,7 +346,7 @@ class ResidualCorrelation:
             return X[rows]
         return check_points(inducing, "inducing", columns=X.shape[1])
 
-    def _supplied(self, coords, order):
+    def _supplied(self, coords: FloatArray, order: IntArray) -> tuple[FloatArray, FloatArray, float]:
         """Padded factors and p in row order, and how far p falls short of the residual variance, relatively."""
         n = len(coords)
         V = check_points(self.v_matrix, "v_matrix")
@@ -345,159 +363,30 @@ class ResidualCorrelation:
             return factors, p, deficit + sampled_deficit(kernel, coords[order], factors, p)
 
 
-def supplied_unit(kernel):
-    """The power of four that leaves the kernel's variance from 1 to 4."""
-    return 4.0 ** ((math.frexp(kernel.variance)[1] - 1) // 2)
+#: What distances mean.
+Metric: TypeAlias = Euclidean | Correlation | ResidualCorrelation
 
 
-def unitless(kernel, unit=None):
-    """The kernel with its variance divided by `unit`; by default by itself."""
-    return replace(kernel, variance=1.0 if unit is None else kernel.variance / unit)
-
-
-def check_factors(kernel, factors, m, p, where, unit, names=("v_matrix", "p_diag")):
-    """Residual variances to go with factors of the caller's, and how far they fall short of what the kernel leaves.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        The payload's.
-    factors : ndarray, shape (n, padded(m)), float64
-        In the payload's units.
-    m : int
-    p : array_like, shape (n,), or None
-        In the caller's order and units; computed if None.
-    where : ndarray, shape (n,)
-        The caller's row of each row of `factors`.
-    unit : float
-        The caller's units in the payload's.
-    names : tuple of str
-        What the caller calls both.
-
-    Returns
-    -------
-    p : ndarray, shape (n,), float64
-        In the order and units of `factors`.
-    deficit : float
-        Relative.
-
-    Raises
-    ------
-    InvalidInputError
-        If they contradict the kernel.
-    """
-    n, variance, (v_name, p_name) = len(factors), kernel.variance, names
-    explained = dot16(factors, factors)
-    rounding = (m + 64) * ROUNDOFF * variance
-    worst = int(np.argmax(explained))
-    if explained[worst] > variance * (1.0 + 1e-6) + rounding:
-        raise InvalidInputError(
-            f"{v_name} contradicts the kernel: |v|^2 = {unit * explained[worst]:.6g} at row {where[worst]} is more "
-            f"than the kernel's variance {unit * variance:.6g}. Give the kernel and variance that made the factors."
-        )
-    residual = variance - explained
-    if p is None:
-        return residual, 0.0
-    p = as_array(p, p_name)
-    p = as_float64(p, p_name)
-    if p.shape != (n,):
-        raise InvalidInputError(f"{p_name} must have shape ({n},), one entry per point, got {p.shape}.")
-    p = p[where]
-    if not np.all(np.isfinite(p)) or np.any(p <= 0.0):
-        at = np.argmax(~(np.isfinite(p) & (p > 0.0)))
-        raise InvalidInputError(f"{p_name} must be positive and finite, got {p[at]} at row {where[at]}.")
-    p = p / unit
-    if np.any(p == 0.0):
-        at = np.argmax(p == 0.0)
-        raise InvalidInputError(
-            f"{p_name} at row {where[at]} is too small beside the kernel's variance {unit * variance:g}."
-        )
-    short = (residual - rounding - p) / p
-    if short.max() > 1e-6:
-        at = np.argmax(short)
-        raise InvalidInputError(
-            f"{p_name} is below k(x, x) - |v|^2 at row {where[at]}, which is no correlation: got "
-            f"{unit * p[at]}, at least {unit * residual[at]:.6g} is needed. Check that {v_name}, {p_name} and "
-            "kernel belong together."
-        )
-    return p, max(0.0, float(short.max()))
-
-
-def sampled_deficit(kernel, coords, factors, p, name="v_matrix"):
-    """Four times how far a sample of residual correlations is from positive semi-definite.
-
-    Raises
-    ------
-    InvalidInputError
-        If that is too far for factors of this kernel.
-    """
-    rows = np.unique(np.linspace(0, len(coords) - 1, SAMPLE).astype(np.int64))
-    R = _residual_correlations(kernel, *((coords[rows], factors[rows], p[rows]),) * 2)
-    R[np.diag_indices(len(rows))] = 1.0
-    smallest = float(np.linalg.eigvalsh(R)[0])
-    if smallest < -1e-3:
-        raise InvalidInputError(
-            f"{name} contradicts the kernel: the residual correlations of a sample of {len(rows)} rows have the "
-            f"eigenvalue {smallest:.3g}, which must not be negative. Give the kernel that made the factors."
-        )
-    return 4.0 * max(0.0, -smallest)
-
-
-class FactorSample:
-    """Some points with factors, for comparing the factors of others with: one factorization for many comparisons.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    coords, factors, p : ndarray
-        Of the sample: scaled coordinates, padded factors and residual variances.
-    """
-
-    def __init__(self, kernel, coords, factors, p):
-        self.kernel, self.points = kernel, (coords, factors, p)
-        R = _residual_correlations(kernel, self.points, self.points)
-        R[np.diag_indices(len(R))] = 1.0 + NEARLY
-        try:
-            self.cholesky = np.linalg.cholesky(R)
-        except np.linalg.LinAlgError:
-            self.cholesky = None
-
-    def deficit(self, coords, factors, p, name):
-        """As `sampled_deficit`, of the sample and these points together.
-
-        They are positive semi-definite, but for `NEARLY`, if the sample is and its Schur complement; the eigenvalues of
-        all are only computed if that does not show.
-        """
-        from scipy.linalg import solve_triangular
-
-        others = coords, factors, p
-        if self.cholesky is not None:
-            W = solve_triangular(self.cholesky, _residual_correlations(self.kernel, self.points, others), lower=True)
-            S = _residual_correlations(self.kernel, others, others) - W.T @ W
-            S[np.diag_indices(len(S))] = 1.0 + NEARLY - np.sum(W * W, axis=0)
-            with contextlib.suppress(np.linalg.LinAlgError):
-                np.linalg.cholesky(S)
-                return 4.0 * NEARLY
-        both = (np.concatenate(pair) for pair in zip(self.points, others, strict=True))
-        return sampled_deficit(self.kernel, *both, name)
-
-
-def _residual_correlations(kernel, A, B):
-    """Of points A and points B, each given by scaled coordinates, factors and p."""
-    r2 = squared_distances(A[0][:, None, :], B[0][None, :, :])
-    K = kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
-    scale_a, scale_b = (np.sqrt(np.maximum(p, P_FLOOR * kernel.variance)) for *_, p in (A, B))
-    return (K - A[1] @ B[1].T) / (scale_a[:, None] * scale_b[None, :])
-
-
-def _check_kernel(kernel):
+def _check_kernel(kernel: object) -> None:
     if not isinstance(kernel, Kernel):
         raise InvalidInputError(
             f"kernel must be an RBF, Matern12, Matern32, Matern52 or RationalQuadratic, got {kernel!r}."
         )
 
 
-def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, floored=0, longest=None, unit=1.0):
+def _payload(
+    metric: int,
+    kernel: Kernel | None,
+    coords: FloatArray,
+    order: IntArray,
+    factors: FloatArray,
+    p: FloatArray,
+    slack_abs: float,
+    slack_rel: float,
+    floored: int = 0,
+    longest: float | None = None,
+    unit: float = 1.0,
+) -> PayloadStore:
     """Put coordinates, which are in dataset order, into row order beside `factors` and `p`, which are in it already."""
     check_told_apart(coords)
     row = np.empty_like(order)
@@ -516,43 +405,3 @@ def _payload(metric, kernel, coords, order, factors, p, slack_abs, slack_rel, fl
         longest=longest,
         unit=unit,
     )
-
-
-def _solve(kernel, L, inducing, coords, n_threads):
-    """Padded factors and residual variances of scaled `coords`, a block of rows per task (A6)."""
-    from covertreex._core import factors as core
-
-    out = empty_factors(len(coords), L.shape[1])
-    p = np.empty(len(coords))
-    alpha = getattr(kernel, "alpha", 1.0)
-
-    def task(start, stop):
-        out[start:stop] = 0.0
-        core.solve(L, inducing, coords[start:stop], kernel.code, kernel.variance, alpha, out[start:stop], p[start:stop])
-        return stop - start
-
-    blocks = parallel.spans(len(coords), FACTOR_BLOCK)
-    with Progress("factors", len(coords)) as progress:
-        parallel.run([lambda b=b: task(*b) for b in blocks], n_threads, on_done=progress.advance)
-    return out, p
-
-
-def _kernel_error(kernel):
-    return (32.0 + 8.0 * getattr(kernel, "alpha", 0.0)) * ROUNDOFF * kernel.variance
-
-
-def _evaluation_slack(kernel, m, length, smallest_p):
-    """Terms 1 and 2 of the slack in docs/mathematics.md."""
-    dot = (m / 16 + 8) * ROUNDOFF * length**2
-    return (_kernel_error(kernel) + ROUNDOFF * kernel.variance + 2.0 * dot) / smallest_p + 16 * ROUNDOFF
-
-
-def _factor_slack(kernel, m, length, smallest_p, jitter):
-    """Term 3 of the slack in docs/mathematics.md."""
-    rounding = (m / 16 + 8) * ROUNDOFF
-    scale = kernel.variance + jitter
-    cholesky = m * (rounding + 32 * ROUNDOFF) * scale
-    if jitter < 2.0 * cholesky:
-        return 1.0
-    solve = _kernel_error(kernel) + rounding * np.sqrt(scale) * length
-    return min(1.0, 2.0 * np.sqrt(2.0 * m / (jitter * smallest_p)) * solve)

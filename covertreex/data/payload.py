@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex.base.kept import Kept
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 
@@ -19,17 +21,17 @@ ROUNDOFF = 2.0**-53
 EUCLIDEAN, RESIDUAL = 0, 1
 
 
-def padded(m):
+def padded(m: int) -> int:
     """`m` rounded up to a multiple of `LANES`."""
     return -(-m // LANES) * LANES
 
 
-def longest_square(factors):
+def longest_square(factors: FloatArray) -> float:
     """The largest ``|v|**2`` of rows ``v``; 0 if there are none."""
     return float(np.max(np.einsum("ij,ij->i", factors, factors), initial=0.0))
 
 
-def empty_factors(rows, m):
+def empty_factors(rows: int, m: int) -> FloatArray:
     """An uninitialised (rows, m) float64 array whose rows begin on cache lines, and on huge pages if it is large.
 
     A search reads rows at random: a row that straddles cache lines or small pages costs it a third more time.
@@ -52,11 +54,11 @@ class Room:
     m : int
     """
 
-    def __init__(self, rows, m):
+    def __init__(self, rows: int, m: int) -> None:
         self.factors = empty_factors(rows + rows // 8, m)
         self._used, self._lock = rows, threading.Lock()
 
-    def claim(self, start, stop):
+    def claim(self, start: int, stop: int) -> bool:
         """Whether rows `start` to `stop` are now the caller's: not if others have them, or they do not fit."""
         with self._lock:
             if start != self._used or stop > len(self.factors):
@@ -103,11 +105,11 @@ class PayloadStore:
 
     metric: int
     kernel: Kernel | None
-    coords: np.ndarray
-    factors: np.ndarray
-    p: np.ndarray
-    index: np.ndarray
-    row: np.ndarray
+    coords: FloatArray
+    factors: FloatArray
+    p: FloatArray
+    index: IntArray
+    row: IntArray
     slack_abs: float
     slack_rel: float
     floored: int = 0
@@ -115,7 +117,7 @@ class PayloadStore:
     unit: float = 1.0
     kept: Kept = field(default_factory=Kept, init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n = len(self.coords)
         shapes = {
             "coords": (n, self.coords.shape[1]),
@@ -134,41 +136,41 @@ class PayloadStore:
                 )
             array.flags.writeable = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.coords)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """int: bytes held by the arrays."""
         return sum(a.nbytes for a in (self.coords, self.factors, self.p, self.index, self.row))
 
     @property
-    def kernel_code(self):
+    def kernel_code(self) -> int:
         """int: the kernel's number in canonical arithmetic; 0 for Euclidean, where none is used."""
         return self.kernel.code if self.kernel is not None else 0
 
     @property
-    def variance(self):
+    def variance(self) -> float:
         """float: the kernel's variance; 1 for Euclidean."""
         return self.kernel.variance if self.kernel is not None else 1.0
 
     @property
-    def alpha(self):
+    def alpha(self) -> float:
         """float: the rational quadratic kernel's alpha; 1 for others."""
         return getattr(self.kernel, "alpha", 1.0)
 
-    def lower(self, distance):
+    def lower(self, distance: ArrayLike) -> FloatArray:
         """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise)."""
         distance = np.asarray(distance, dtype=np.float64)
         t = (distance * distance) * (1.0 - self.slack_rel) - self.slack_abs
         return np.sqrt(np.where(t > 0.0, t, 0.0))
 
-    def upper(self, distance):
+    def upper(self, distance: ArrayLike) -> FloatArray:
         """INVARIANT B1: no true distance is above this when `distance` is the computed one (elementwise)."""
         distance = np.asarray(distance, dtype=np.float64)
         return np.sqrt((distance * distance) * (1.0 + self.slack_rel) + self.slack_abs)
 
-    def coordinates(self, indices):
+    def coordinates(self, indices: ArrayLike) -> FloatArray:
         """Scaled coordinates of dataset indices.
 
         Parameters
@@ -181,7 +183,7 @@ class PayloadStore:
         """
         return self.coords[self.row[np.asarray(indices)]]
 
-    def locate(self, coords):
+    def locate(self, coords: ArrayLike) -> IntArray:
         """Dataset index of the first point at exactly these scaled coordinates; -1 where there is none.
 
         Parameters
@@ -198,12 +200,12 @@ class PayloadStore:
         return np.where(keys[at] == wanted, indices[at], -1)
 
     @cached_property
-    def _sorted_keys(self):
+    def _sorted_keys(self) -> tuple[AnyArray, IntArray]:
         keys = _byte_keys(self.coords[self.row])
         order = np.argsort(keys, kind="stable")
         return keys[order], order
 
 
-def _byte_keys(coords):
+def _byte_keys(coords: FloatArray) -> AnyArray:
     coords = np.ascontiguousarray(coords) + 0.0  # -0.0 and 0.0 are one place
     return coords.view(np.dtype((np.void, coords.shape[1] * 8))).ravel()

@@ -6,9 +6,12 @@ they rank behind every limit, so no query may have them.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import (
     as_array,
     blaming_float32,
@@ -20,8 +23,10 @@ from covertreex.base.validation import (
     has_tiny,
     read_only,
 )
-from covertreex.data.metrics import P_FLOOR, FactorSample, ResidualCorrelation, check_factors
+from covertreex.data.factors import P_FLOOR, FactorSample, check_factors
+from covertreex.data.metrics import ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN, PayloadStore, empty_factors
+from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import QueryBlock
 
@@ -30,7 +35,7 @@ SAMPLE, SAMPLE_QUERIES = 256, 32
 
 
 @dataclass(frozen=True, eq=False)
-class Queries:
+class Question:
     """What is asked, checked: the arguments of `CoverTree.search` that say which neighbours are wanted.
 
     Attributes
@@ -43,23 +48,23 @@ class Queries:
     v_query, p_query : array_like or None
     """
 
-    asked: np.ndarray
+    asked: AnyArray
     predecessor_mode: bool
     include_self: bool
-    order: np.ndarray | None
-    limit: np.ndarray | None
-    v_query: np.ndarray | None
-    p_query: np.ndarray | None
+    order: IntArray | None
+    limit: IntArray | None
+    v_query: FloatArray | None
+    p_query: AnyArray | None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.asked)
 
     @property
-    def external(self):
+    def external(self) -> bool:
         """bool: whether they are coordinates."""
         return self.asked.ndim == 2
 
-    def draw(self, places):
+    def draw(self, places: IntArray) -> dict[str, Any]:
         """The same question about some of the queries, as arguments of `DenseOracle.knn` and `DenseOracle.recall`."""
         return {
             "queries": self.asked[places],
@@ -73,21 +78,28 @@ class Queries:
 
 
 def check(
-    tree,
-    queries=None,
+    state: TreeState,
+    queries: ArrayLike | None = None,
     *,
-    predecessor_mode=False,
-    include_self=False,
-    order=None,
-    limit=None,
-    v_query=None,
-    p_query=None,
-):
+    predecessor_mode: bool = False,
+    include_self: bool = False,
+    order: ArrayLike | None = None,
+    limit: ArrayLike | None = None,
+    v_query: ArrayLike | None = None,
+    p_query: ArrayLike | None = None,
+) -> Question:
     """Check the arguments of `CoverTree.search` that say which neighbours are wanted, before any work.
+
+    Parameters
+    ----------
+    state : TreeState
+        That of the tree that is asked.
+    queries, predecessor_mode, include_self, order, limit, v_query, p_query
+        As for `CoverTree.knn`.
 
     Returns
     -------
-    Queries
+    Question
 
     Raises
     ------
@@ -96,7 +108,7 @@ def check(
     """
     predecessor_mode = check_flag(predecessor_mode, "predecessor_mode")
     include_self = check_flag(include_self, "include_self")
-    asked = _check_queries(tree, queries)
+    asked = _check_queries(state, queries)
     if asked.ndim == 2 and predecessor_mode:
         raise InvalidInputError(
             "predecessor_mode needs queries that are rows of X; coordinates have no place in it. For neighbours of "
@@ -113,93 +125,96 @@ def check(
                 "order says which rows come before others, and restricts nothing by itself; give predecessor_mode=True "
                 "or limit=... as well."
             )
-        order = _check_order(tree, order)
+        order = _check_order(state, order)
     if limit is not None:
-        most = len(tree) if order is not None else len(tree.X)
+        most = len(state) if order is not None else len(state.X)
         limit = _check_limit(limit, len(asked), most)
     if v_query is None and p_query is not None:
         raise InvalidInputError("p_query goes with v_query; give both, or v_query alone and p_query is computed.")
     if v_query is not None:
-        v_query = _check_v_query(tree, asked, v_query)
-        p_query = None if p_query is None else as_array(p_query, "p_query")
-    elif asked.ndim == 2 and tree._projection is None:
+        v_query = _check_v_query(state, asked, v_query)
+    elif asked.ndim == 2 and state.projection is None:
         raise InvalidInputError(
             "queries given as coordinates need inducing points (inducing=...) or factors of their own (v_query=...): "
             "v_matrix has factors for the rows of X alone."
         )
-    return Queries(asked, predecessor_mode, include_self, order, limit, v_query, p_query)
+    p_given = None if p_query is None else as_array(p_query, "p_query")
+    return Question(asked, predecessor_mode, include_self, order, limit, v_query, p_given)
 
 
-def block_of(tree, queries, n_threads):
-    """The `QueryBlock` of checked queries, and the payload with the slack that they need.
+def block_of(state: TreeState, question: Question, n_threads: int) -> tuple[QueryBlock, PayloadStore]:
+    """The `QueryBlock` of what is asked, and the payload with the slack that they need.
 
     Returns
     -------
     block : QueryBlock
     payload : PayloadStore
-        That of `tree`, its slack raised if external queries need more (B1).
+        That of `state`, its slack raised if external queries need more (B1).
     """
-    payload, q = tree.payload, len(queries)
-    if queries.external:
+    payload, q = state.payload, len(question)
+    if question.external:
         rows = -1 - np.arange(q, dtype=np.int64)
-        coords, factors, p, payload = _external(tree, queries, n_threads)
+        coords, factors, p, payload = _external(state, question, n_threads)
         exclude = np.full(q, -1, dtype=np.int64)
     else:
-        places = places_of(tree, queries.asked)
+        places = places_of(state, question.asked)
         rows = payload.row[places]
         coords, factors, p = np.zeros((0, payload.coords.shape[1])), payload.factors[:0], np.zeros(0)
-        exclude = np.full(q, -1, dtype=np.int64) if queries.include_self else rows
+        exclude = np.full(q, -1, dtype=np.int64) if question.include_self else rows
 
     rank = payload.index
-    if queries.order is not None or tree._dead is not None:
+    if question.order is not None or state.dead is not None:
         rank_of = np.arange(len(payload))
-        if queries.order is not None:
-            rank_of[places_of(tree, queries.order)] = np.arange(len(tree))
-        if tree._dead is not None:
-            rank_of[tree._dead] = len(payload) + np.arange(len(tree._dead))
+        if question.order is not None:
+            rank_of[places_of(state, question.order)] = np.arange(len(state))
+        if state.dead is not None:
+            rank_of[state.dead] = len(payload) + np.arange(len(state.dead))
         rank = rank_of[payload.index]
-    if queries.predecessor_mode:
-        limit = rank[rows] + queries.include_self
-    elif queries.limit is None:
+    if question.predecessor_mode:
+        limit = rank[rows] + question.include_self
+    elif question.limit is None:
         limit = np.full(q, len(payload), dtype=np.int64)
-    elif queries.order is None and tree._ids is not None:
-        limit = np.searchsorted(tree._ids, queries.limit)
+    elif question.order is None and state.held is not None:
+        limit = np.searchsorted(state.held, question.limit)
     else:
-        limit = queries.limit
-    arrays = (rows, coords, factors, p, exclude, limit.astype(np.int64), rank)
-    return QueryBlock(*map(read_only, arrays), prefix=queries.order is None, slack_abs=payload.slack_abs), payload
+        limit = question.limit
+    limit = limit.astype(np.int64)
+    for array in (rows, coords, factors, p, exclude, limit, rank):
+        read_only(array)
+    prefix = question.order is None
+    return QueryBlock(rows, coords, factors, p, exclude, limit, rank, prefix, payload.slack_abs), payload
 
 
-def places_of(tree, indices):
+def places_of(state: TreeState, indices: IntArray) -> IntArray:
     """What the payload calls these dataset indices: their places among the points that it holds."""
-    return indices if tree._ids is None else np.searchsorted(tree._ids, indices)
+    return indices if state.held is None else np.searchsorted(state.held, indices)
 
 
-def dataset_indices(tree, places):
+def dataset_indices(state: TreeState, places: IntArray) -> IntArray:
     """Dataset indices of what a payload calls indices; -1 stays -1."""
-    return places if tree._ids is None else np.where(places >= 0, tree._ids[places], -1)
+    return places if state.held is None else np.where(places >= 0, state.held[places], -1)
 
 
-def _check_queries(tree, queries):
+def _check_queries(state: TreeState, queries: ArrayLike | None) -> AnyArray:
     """Dataset indices (q,), or coordinates (q, d)."""
     if queries is None:
-        return tree.ids
+        return state.ids
     array = as_array(queries, "queries")
-    check_names(tree.feature_names_in_, queries, "queries")
-    if array.shape == (0, tree.X.shape[1]):
+    check_names(state.feature_names, queries, "queries")
+    if array.shape == (0, state.X.shape[1]):
         return np.zeros(array.shape)  # nothing is asked
     if array.ndim == 2:
-        return check_points(queries, "queries", columns=tree.X.shape[1])
+        return check_points(queries, "queries", columns=state.X.shape[1])
     if array.ndim == 0:
         raise InvalidInputError(
             f"queries must be integer rows, shape (q,), or coordinates, shape (q, d); got {queries!r}. "
             "Put one row, or what a generator or a set has, into a list."
         )
-    rows = check_rows(array, len(tree.X), "queries")
-    return check_living(tree, rows, "queries")
+    rows = check_rows(array, len(state.X), "queries")
+    return check_living(state, rows, "queries")
 
 
-def check_living(tree, rows, name):
+def check_living(state: TreeState, rows: IntArray, name: str) -> IntArray:
     """`rows`, none of which was deleted.
 
     Raises
@@ -207,8 +222,8 @@ def check_living(tree, rows, name):
     InvalidInputError
         Naming the first that was.
     """
-    if tree._ids is not None or tree._dead is not None:
-        dead = ~np.isin(rows, tree.ids)
+    if state.held is not None or state.dead is not None:
+        dead = ~np.isin(rows, state.ids)
         if dead.any():
             at = int(np.argmax(dead))
             raise InvalidInputError(
@@ -218,12 +233,12 @@ def check_living(tree, rows, name):
     return rows
 
 
-def _check_order(tree, order):
-    n = len(tree)
+def _check_order(state: TreeState, order: ArrayLike) -> IntArray:
+    n = len(state)
     array = as_array(order, "order")
     if array.ndim != 1 or len(array) != n:
         raise InvalidInputError(f"order must be a permutation of all rows, shape ({n},), got shape {array.shape}.")
-    array = check_living(tree, check_rows(array, len(tree.X), "order"), "order")
+    array = check_living(state, check_rows(array, len(state.X), "order"), "order")
     times = np.bincount(array)
     if times.max() > 1:
         raise InvalidInputError(
@@ -233,7 +248,7 @@ def _check_order(tree, order):
     return array
 
 
-def _check_limit(limit, q, most):
+def _check_limit(limit: ArrayLike, q: int, most: int) -> IntArray:
     array = as_array(limit, "limit")
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((), (q,)):
         raise InvalidInputError(
@@ -250,8 +265,8 @@ def _check_limit(limit, q, most):
     return array.astype(np.int64)
 
 
-def _check_v_query(tree, asked, v_query):
-    if not isinstance(tree.metric, ResidualCorrelation):
+def _check_v_query(state: TreeState, asked: AnyArray, v_query: ArrayLike) -> FloatArray:
+    if not isinstance(state.metric, ResidualCorrelation):
         raise InvalidInputError("v_query goes with the residual correlation; this metric has no factors.")
     if asked.ndim != 2:
         raise InvalidInputError(
@@ -259,7 +274,7 @@ def _check_v_query(tree, asked, v_query):
             "(q, d), or leave v_query out."
         )
     V = check_points(v_query, "v_query")
-    m = columns_of(tree)
+    m = columns_of(state)
     if V.shape != (len(asked), m):
         hint = " It looks transposed: one row per query is wanted." if V.shape == (m, len(asked)) else ""
         raise InvalidInputError(
@@ -269,19 +284,24 @@ def _check_v_query(tree, asked, v_query):
     return V
 
 
-def columns_of(tree):
+def columns_of(state: TreeState) -> int:
     """Factors per point, without padding."""
-    return np.shape(tree.metric.v_matrix)[1] if tree._projection is None else len(tree._projection.inducing)
+    if state.projection is not None:
+        return len(state.projection.inducing)
+    assert isinstance(state.metric, ResidualCorrelation)  # no other has factors from the caller
+    return int(np.shape(state.metric.v_matrix)[1])
 
 
-def _external(tree, queries, n_threads):
+def _external(
+    state: TreeState, question: Question, n_threads: int
+) -> tuple[FloatArray, FloatArray, FloatArray, PayloadStore]:
     """Scaled coordinates, padded factors and p of coordinates, and the payload with the slack that they need."""
-    payload, metric = tree.payload, tree.metric
+    payload, metric = state.payload, state.metric
     deficit = 0.0
-    if queries.v_query is None:
-        coords, factors, p = tree._projection(queries.asked, n_threads)
+    if question.v_query is None:
+        coords, factors, p = state.projection(question.asked, n_threads)
     else:
-        coords, factors, p, deficit = _supplied(tree, queries)
+        coords, factors, p, deficit = _supplied(state, question)
     tiny = payload.kept.get("tiny", lambda: has_tiny(payload.coords))  # few queries need not look at all rows again
     check_told_apart(payload.coords, coords, "queries", tiny)
     if payload.metric == EUCLIDEAN or not isinstance(metric, ResidualCorrelation):
@@ -292,26 +312,30 @@ def _external(tree, queries, n_threads):
     return coords, factors, p, with_slack(payload, slack + deficit)
 
 
-def with_slack(payload: PayloadStore, slack_abs):
+def with_slack(payload: PayloadStore, slack_abs: float) -> PayloadStore:
     """The payload with another absolute slack."""
     return payload if slack_abs == payload.slack_abs else replace(payload, slack_abs=float(slack_abs))
 
 
-def _supplied(tree, queries):
+def _supplied(state: TreeState, question: Question) -> tuple[FloatArray, FloatArray, FloatArray, float]:
     """As `_external`, of the caller's own factors; and how far they are from those of one covariance (B1)."""
-    payload = tree.payload
+    payload = state.payload
     kernel, unit = payload.kernel, payload.unit
-    coords = kernel.scale(queries.asked)
-    m = queries.v_query.shape[1]
+    coords = kernel.scale(question.asked)
+    m = question.v_query.shape[1]
     factors = empty_factors(len(coords), payload.factors.shape[1])
-    factors[:, :m], factors[:, m:] = queries.v_query / np.sqrt(unit), 0.0
+    factors[:, :m], factors[:, m:] = question.v_query / np.sqrt(unit), 0.0
     names = ("v_query", "p_query")
-    with blaming_float32(names, queries.v_query, queries.p_query):
-        p, deficit = check_factors(kernel, factors, m, queries.p_query, np.arange(len(coords)), unit, names)
+    with blaming_float32(names, question.v_query, question.p_query):
+        p, deficit = check_factors(kernel, factors, m, question.p_query, np.arange(len(coords)), unit, names)
     p = np.maximum(p, P_FLOOR * kernel.variance)
-    if tree._sample is None:
-        rows = np.unique(np.linspace(0, len(payload) - 1, SAMPLE).astype(np.int64))
-        tree._sample = FactorSample(kernel, payload.coords[rows], payload.factors[rows], payload.p[rows])
+    sample = state.kept.get("factor sample", lambda: _sample(payload))
     some = np.unique(np.linspace(0, len(coords) - 1, SAMPLE_QUERIES).astype(np.int64))
-    with blaming_float32(names, queries.v_query, queries.p_query):
-        return coords, factors, p, deficit + tree._sample.deficit(coords[some], factors[some], p[some], names[0])
+    with blaming_float32(names, question.v_query, question.p_query):
+        return coords, factors, p, deficit + sample.deficit(coords[some], factors[some], p[some], names[0])
+
+
+def _sample(payload: PayloadStore) -> FactorSample:
+    """Some of the data, to compare the factors of queries with."""
+    rows = np.unique(np.linspace(0, len(payload) - 1, SAMPLE).astype(np.int64))
+    return FactorSample(payload.kernel, payload.coords[rows], payload.factors[rows], payload.p[rows])

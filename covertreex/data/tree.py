@@ -5,6 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
+from covertreex.base.types import FloatArray, IntArray
+from covertreex.data.canonical import canonical_distances
+from covertreex.data.payload import PayloadStore
 from covertreex.errors import InvariantError
 
 #: Level of a node that coincides (computed distance 0) with its parent: below every other level.
@@ -53,43 +56,43 @@ class Tree:
     """
 
     root: int
-    parent: np.ndarray
-    level: np.ndarray
-    child_ptr: np.ndarray
-    children: np.ndarray
-    parent_distance: np.ndarray
-    si: np.ndarray
+    parent: IntArray
+    level: IntArray
+    child_ptr: IntArray
+    children: IntArray
+    parent_distance: FloatArray
+    si: FloatArray
     cover_metric: bool = True
-    farthest: np.ndarray | None = None
+    farthest: FloatArray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("parent", "level", "child_ptr", "children", "parent_distance", "si", "farthest"):
             if getattr(self, name) is not None:
                 getattr(self, name).flags.writeable = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.parent)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """int: bytes held by the arrays."""
         arrays = (self.parent, self.level, self.child_ptr, self.children, self.parent_distance, self.si)
         return sum(array.nbytes for array in arrays)
 
     @cached_property
-    def nearest_children(self):
+    def nearest_children(self) -> IntArray:
         """ndarray, shape (n - 1,), int64: `children`, those of each node by (parent distance, dataset index)."""
         above = np.repeat(np.arange(len(self)), np.diff(self.child_ptr))
         return self.children[np.lexsort((self.parent_distance[self.children], above))]
 
-    def depth(self):
+    def depth(self) -> int:
         """Edges on the longest way from the root."""
         depth = np.zeros(len(self), dtype=np.int64)
         for node in self.topological()[1:]:
             depth[node] = depth[self.parent[node]] + 1
         return int(depth.max())
 
-    def topological(self):
+    def topological(self) -> IntArray:
         """All nodes, parents before children.
 
         Returns
@@ -119,7 +122,7 @@ class Tree:
             raise InvariantError(f"T1: {n - filled} of {n} nodes cannot be reached from the root.")
         return order
 
-    def check_invariants(self, payload, pairs=None, seed=0):
+    def check_invariants(self, payload: PayloadStore, pairs: int | None = None, seed: int = 0) -> None:
         """Check T1 to T5 against distances in canonical NumPy arithmetic.
 
         Of a tree whose `cover_metric` is False T4 and T3's bound are not checked.
@@ -137,8 +140,6 @@ class Tree:
         InvariantError
             Naming the invariant and a node that breaks it.
         """
-        from covertreex.data.canonical import canonical_distances
-
         order = self.topological()
         index = payload.index
         for node in order:
@@ -176,9 +177,7 @@ class Tree:
         if np.any(expected != self.si):
             raise InvariantError(f"T5: the radius of node {np.argmax(expected != self.si)} is wrong.")
 
-    def _check_separation(self, payload, pairs, seed):
-        from covertreex.data.canonical import canonical_distances
-
+    def _check_separation(self, payload: PayloadStore, pairs: int | None, seed: int) -> None:
         n = len(self)
         if pairs is None:
             first, second = np.triu_indices(n, 1)

@@ -4,12 +4,16 @@ import csv
 import os
 import re
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import LARGEST_COORDINATE, LARGEST_INTEGER, as_float64
 from covertreex.errors import InvalidInputError
 
@@ -67,21 +71,29 @@ class PointTable:
         Which column was left out as row numbers, for people to read; mostly empty.
     """
 
-    X: np.ndarray
-    rows: np.ndarray
+    X: FloatArray
+    rows: IntArray
     read: int
-    rejections: tuple
-    columns: tuple
+    rejections: tuple[Rejection, ...]
+    columns: tuple[str, ...]
     header: str = ""
     index: str = ""
 
     @property
-    def rejected(self):
+    def rejected(self) -> int:
         """int: rows rejected, for whatever reason."""
         return self.read - len(self.rows)
 
 
-def read_points(path, *, columns=None, latitude=None, longitude=None, array=None, header=None):
+def read_points(
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    latitude: str | None = None,
+    longitude: str | None = None,
+    array: str | None = None,
+    header: bool | None = None,
+) -> PointTable:
     """Read points from a CSV, ``.npy`` or ``.npz`` file.
 
     Parameters
@@ -120,7 +132,7 @@ def read_points(path, *, columns=None, latitude=None, longitude=None, array=None
     if header is not None and suffix not in TEXT_SUFFIXES:
         raise InvalidInputError(f"only a text file ({', '.join(TEXT_SUFFIXES)}) may have a header, and {path} is none.")
     wanted = columns if latitude is None else (latitude, longitude)
-    said = {}
+    said: dict[str, Any] = {}
     if suffix in TEXT_SUFFIXES:
         values, reason, cell, names, said = _read_text(path, wanted, header)
     elif suffix in (".npy", ".npz"):
@@ -134,7 +146,7 @@ def read_points(path, *, columns=None, latitude=None, longitude=None, array=None
 _REASONS = ("", MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE)
 
 
-def unit_vectors(latitude, longitude):
+def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> FloatArray:
     """Points on the unit sphere; distances between them are in Earth radii (6,371 km).
 
     Parameters
@@ -156,10 +168,16 @@ def unit_vectors(latitude, longitude):
     return np.column_stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)])
 
 
-def _accepted(path, values, reason, cell, names, on_sphere):
+def _accepted(
+    path: Path,
+    values: FloatArray,
+    reason: IntArray,
+    cell: dict[str, tuple[int, str]],
+    names: list[str],
+    on_sphere: bool,
+) -> PointTable:
     """The table of rows that have no `reason` (an index into `_REASONS`) and get none here."""
-    checks = [(NAN, np.isnan), (INFINITE, np.isinf), (TOO_LARGE, lambda x: np.abs(x) > LARGEST_COORDINATE)]
-    tests = [(name, test(values)) for name, test in checks]
+    tests = [(NAN, np.isnan(values)), (INFINITE, np.isinf(values)), (TOO_LARGE, np.abs(values) > LARGEST_COORDINATE)]
     if on_sphere:
         outside = np.zeros(values.shape, dtype=bool)
         outside[:, 0] = np.abs(values[:, 0]) > 90.0
@@ -190,7 +208,7 @@ def _accepted(path, values, reason, cell, names, on_sphere):
     return PointTable(np.ascontiguousarray(points), rows, len(values), rejections, tuple(names))
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -198,7 +216,9 @@ def _is_number(text):
     return True
 
 
-def _read_text(path, wanted, header):
+def _read_text(
+    path: Path, wanted: Sequence[str] | None, header: bool | None
+) -> tuple[FloatArray, IntArray, dict[str, tuple[int, str]], list[str], dict[str, str]]:
     """Values, reason codes, first cell at fault by reason, names of the columns used, and what to say of the header."""
     try:
         # Names in an old encoding must not stand in the way of numbers, which are ASCII in all of them.
@@ -208,7 +228,7 @@ def _read_text(path, wanted, header):
                 raise InvalidInputError(f"{path} is empty.")
             tab = path.suffix.lower() == ".tsv" and "\t" in first
             file.seek(0)
-            lines = csv.reader(file, delimiter="\t" if tab else max(",;\t", key=first.count))
+            lines: Any = csv.reader(file, delimiter="\t" if tab else max(",;\t", key=first.count))
             names = [
                 name.strip() for name in next(line for line in lines if any(map(str.strip, line)) or len(line) > 1)
             ]
@@ -228,7 +248,7 @@ def _read_text(path, wanted, header):
                 at = [column for column in range(len(names)) if column not in nameless]
             else:
                 at = _columns(path, names, wanted)
-            firsts = [] if 0 in nameless else None
+            firsts: list[str] | None = [] if 0 in nameless else None
             values, reasons, cells = _parse(path, rows, at, names, firsts)
             counts = firsts is not None and _count_rows(firsts)
             if unclear and not counts:
@@ -248,7 +268,7 @@ def _read_text(path, wanted, header):
         raise InvalidInputError(f"{path} is not a CSV file, line {lines.line_num}: {error}.") from None
 
 
-def _unclear(path, names):
+def _unclear(path: Path, names: list[str]) -> str:
     shown = ",".join(names[:6]) + ",..." * (len(names) > 6)
     return (
         f"the first row of {path}, {shown}, may be a point or the names of the columns. Say which: --no-header "
@@ -257,7 +277,7 @@ def _unclear(path, names):
     )
 
 
-def _could_be_names(cells):
+def _could_be_names(cells: list[str]) -> bool:
     """Whether a row of numbers may be a header, such as pandas makes of columns without names, or of years."""
     if not all(re.fullmatch(r"[0-9]+", cell) for cell in cells):
         return False
@@ -265,19 +285,23 @@ def _could_be_names(cells):
     return numbers == [0] or (len(numbers) > 1 and all(np.diff(numbers) > 0))
 
 
-def _count_rows(cells):
+def _count_rows(cells: list[str]) -> bool:
     """Whether these count from 0 or 1, as the row numbers that pandas and R write."""
     return len(cells) > 0 and any(cells == [str(i + start) for i in range(len(cells))] for start in (0, 1))
 
 
-def _chain(first, rest):
+def _chain(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
     yield first
     yield from rest
 
 
-def _parse(path, lines, at, names, firsts):
+def _parse(
+    path: Path, lines: Iterable[list[str]], at: list[int], names: list[str], firsts: list[str] | None
+) -> tuple[FloatArray, IntArray, dict[str, tuple[int, str]]]:
     """Values, reason codes, and the first cell at fault by reason; the first cell of each row goes to `firsts`."""
-    values, reasons, cells = [], [], {}
+    values: list[list[float]] = []
+    reasons: list[int] = []
+    cells: dict[str, tuple[int, str]] = {}
     width = len(names)
     for line in lines:
         if not line and width > 1:
@@ -305,7 +329,7 @@ def _parse(path, lines, at, names, firsts):
     return array, np.array(reasons, dtype=np.int64), cells
 
 
-def _check_integers(path, row, line, at, names):
+def _check_integers(path: Path, row: int, line: list[str], at: list[int], names: list[str]) -> None:
     for column in at:
         text = line[column].strip()
         if re.fullmatch(r"[+-]?[0-9]{1,300}", text) and int(float(text)) != int(text):
@@ -316,12 +340,12 @@ def _check_integers(path, row, line, at, names):
             )
 
 
-def _has_more(line, width):
+def _has_more(line: list[str], width: int) -> bool:
     """Whether a line has more cells than columns; empty ones, after a trailing comma, do not count."""
     return len(line) > width and any(map(str.strip, line[width:]))
 
 
-def _fault(line, at, names):
+def _fault(line: list[str], at: list[int], names: list[str]) -> tuple[str, str]:
     """Why a line cannot be used, and the cell that shows it."""
     if _has_more(line, len(names)):
         return TOO_MANY, f"{len(line)} cells"
@@ -335,7 +359,7 @@ def _fault(line, at, names):
     raise AssertionError("every cell is a number")
 
 
-def _columns(path, names, wanted):
+def _columns(path: Path, names: list[str], wanted: Sequence[str] | None) -> list[int]:
     """Positions of the `wanted` columns among `names`."""
     if wanted is None:
         return list(range(len(names)))
@@ -351,7 +375,7 @@ def _columns(path, names, wanted):
     return positions
 
 
-def _read_array(path, wanted, array):
+def _read_array(path: Path, wanted: Sequence[str] | None, array: str | None) -> tuple[FloatArray, list[str]]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
@@ -375,7 +399,7 @@ def _read_array(path, wanted, array):
     return as_float64(values[:, at], str(path)), [names[column] for column in at]
 
 
-def _array_name(path, files, array):
+def _array_name(path: Path, files: list[str], array: str | None) -> str:
     if array is None and len(files) == 1:
         return files[0]
     if array in files:
@@ -384,7 +408,7 @@ def _array_name(path, files, array):
     raise InvalidInputError(f"{path} {trouble}; its arrays are: {', '.join(files) or 'none'}.")
 
 
-def check_output(path, suffixes=None):
+def check_output(path: str | Path, suffixes: Sequence[str] | None = None) -> Path:
     """`path` as a Path that can be written, found out before hours of work.
 
     Parameters
@@ -415,7 +439,7 @@ def check_output(path, suffixes=None):
 
 
 @contextmanager
-def replacing(path, mode="w"):
+def replacing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file to write that takes the place of `path` when all of it is written, and leaves no trace otherwise.
 
     Raises
@@ -424,7 +448,7 @@ def replacing(path, mode="w"):
         If it cannot be written.
     """
     path = Path(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     # A device or a pipe is written to, never replaced.
     special = path.exists() and not path.is_file()
     part = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -440,7 +464,9 @@ def replacing(path, mode="w"):
             part.unlink(missing_ok=True)
 
 
-def write_neighbors(path, rows, position, indices, distances):
+def write_neighbors(
+    path: str | Path, rows: IntArray, position: IntArray | None, indices: IntArray, distances: FloatArray
+) -> None:
     """Write neighbours as ``.npz`` (arrays of these names) or as CSV (one line per row).
 
     Parameters

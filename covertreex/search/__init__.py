@@ -13,7 +13,7 @@ from covertreex.search.choose import choose_scan, choose_verb
 from covertreex.search.context import SearchContext
 from covertreex.search.driver import Answer
 from covertreex.search.halos import GivenUp, Halos
-from covertreex.search.prepare import prepare
+from covertreex.search.preparing import prepare
 from covertreex.search.radius import Radius, Tally, batches, check_batch_size, check_max_bytes, check_radius
 from covertreex.search.tree_walk import TreeWalk
 

@@ -150,14 +150,17 @@ def _may_whiten(near: Near) -> bool:
 
 
 def _looks_of_sweep(context: SearchContext, queries: QueryBlock, start: NDArray[np.float64]) -> list[Look]:
-    """A sample of the pairs of a sweep."""
-    inside = np.flatnonzero((queries.rows >= 0) & np.isfinite(start))
-    if len(inside) < tuning.WHITE_QUERIES:
+    """A sample of the pairs of a sweep; rows of the data, spread evenly, stand in for external queries."""
+    known = np.flatnonzero(np.isfinite(start))
+    if len(known) < tuning.WHITE_QUERIES:
         return []
-    sample = inside[np.linspace(0, len(inside) - 1, tuning.WHITE_QUERIES).astype(np.int64)]
-    rows = np.linspace(0, len(context.payload) - 1, tuning.WHITE_ROWS).astype(np.int64)
+    last = len(context.payload) - 1
+    sample = known[np.linspace(0, len(known) - 1, tuning.WHITE_QUERIES).astype(np.int64)]
+    rows = np.linspace(0, last, tuning.WHITE_ROWS).astype(np.int64)
+    asked = queries.rows[sample]
+    asked = np.where(asked >= 0, asked, np.linspace(0, last, tuning.WHITE_QUERIES).astype(np.int64))
     allowed = queries.rank[rows] < queries.limit[sample][:, None]
-    return [Look(queries.rows[sample], rows, start[sample], allowed)]
+    return [Look(asked, rows, start[sample], allowed)]
 
 
 def _screened(

@@ -3,7 +3,7 @@
 ``arccos |rho|`` is a metric on lines. Every row has an anchor near it, and a query that walks through the rows around
 its anchor, nearest first, may stop where the triangle inequality leaves all others behind (docs/mathematics.md, H1). A
 query whose walk reaches the end of the halo is swept as ever. In either case a scan decides, so bits are the same.
-`covertreex.search.prepare` makes them.
+`covertreex.search.preparing` makes them.
 """
 
 from dataclasses import dataclass

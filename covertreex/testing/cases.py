@@ -44,7 +44,7 @@ class Space:
     X : ndarray, shape (n, d)
     metric : Euclidean, Correlation or ResidualCorrelation
     payload : PayloadStore
-    projection : covertreex.data.metrics.Projection
+    projection : covertreex.data.factors.Projection
     """
 
     label: str

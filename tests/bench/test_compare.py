@@ -61,7 +61,7 @@ def test_a_row_that_cannot_run_is_refused_before_any_work():
     tree = cx.cover_tree([[0.0], [1.0], [3.0]])
     with pytest.raises(cx.BackendError, match="nobody"):
         compare.compare(tree, np.arange(3), 1, compare.parse_contenders(["cython/parity", "nobody/parity"]))
-    assert tree._tree is None
+    assert tree._state.built is None
 
 
 def test_approximate_rows_may_have_a_recall_below_one():

@@ -21,7 +21,7 @@ def test_gold_is_the_documented_workload():
 def test_gold_inducing_points_are_the_documented_draw():
     gold = workloads.gold(n=300, inducing=20, queries=5)
     rows = np.sort(np.random.default_rng(0).choice(300, 20, replace=False))
-    projection = gold.tree(1)._projection
+    projection = gold.tree(1)._state.projection
     assert np.array_equal(projection.inducing, gold.X[rows])
 
 

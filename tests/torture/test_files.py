@@ -19,8 +19,9 @@ import pytest
 from sizes import size
 
 import covertreex as cx
-from covertreex.io import persistence
-from covertreex.io.persistence import describe
+from covertreex.data.changes import without_dead
+from covertreex.io import container
+from covertreex.io.description import describe
 
 #: Settled when this module is imported: tests see no COVERTREEX_* variable.
 DAMAGED, BLOCKS, HOSTILE, KILLS = size(60, 1000), size(60, 1000), size(120, 2000), size(8, 100)
@@ -44,7 +45,7 @@ def from_factors(p):
 def pruned():
     tree = cx.cover_tree(points(0), kernel=cx.Matern32((0.5, 0.8)), inducing=12)
     tree = tree.insert(points(3)[:9]).delete(np.arange(0, len(tree), 3))
-    return persistence.without_dead(tree)
+    return cx.CoverTree(without_dead(tree._state))
 
 
 MAKERS = {
@@ -64,12 +65,12 @@ def genuine(name):
     """A tree, what describes it, its file, and its answers."""
     tree = MAKERS[name]()
     _ = tree.tree
-    document, arrays = describe(tree)
+    document, arrays = describe(tree._state)
     return tree, document, arrays, file_of(document, arrays), answers(tree)
 
 
 def file_of(document, arrays):
-    head, body = persistence._encode(document, arrays)
+    head, body = container.encode(document, arrays)
     return head + b"".join(array.tobytes() for array in body)
 
 
