@@ -1,9 +1,10 @@
-"""What all tests share: the choice of backends, a clean environment, the kernels."""
+"""What all tests share: the choice of backends, and a clean environment."""
 
 import os
 
 import numpy as np
 import pytest
+from ard import ARD_KERNELS
 from hypothesis import HealthCheck, settings
 
 import covertreex as cx
@@ -13,18 +14,6 @@ from covertreex.testing.plugin import add_backend_option
 settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if "CI" in os.environ else "local")
-
-#: One lengthscale per axis, d = 5.
-ARD = (0.35, 0.8, 1.0, 1.5, 2.5)
-
-#: Every kernel with ARD in five dimensions.
-ARD_KERNELS = {
-    "rbf": cx.RBF(ARD),
-    "matern12": cx.Matern12(ARD, variance=2.5),
-    "matern32": cx.Matern32(ARD),
-    "matern52": cx.Matern52(ARD, variance=0.3),
-    "rq": cx.RationalQuadratic(ARD, variance=1.7, alpha=0.6),
-}
 
 
 def pytest_addoption(parser):

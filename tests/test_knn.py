@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from conftest import ARD, ARD_KERNELS
+from ard import ARD, ARD_KERNELS
 
 import covertreex as cx
 from covertreex import oracle

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from conftest import ARD
+from ard import ARD
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st

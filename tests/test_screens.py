@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ARD, ARD_KERNELS
+from ard import ARD, ARD_KERNELS
 from hypothesis import given
 from hypothesis import strategies as st
 from naive import make_queries

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import ARD
+from ard import ARD
 
 import covertreex as cx
 
