@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from covertreex import oracle, ordering, outputs
+from covertreex._version import __version__ as __version__
 from covertreex.backends.registry import get_backend, list_backends, refresh
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
@@ -32,8 +33,6 @@ from covertreex.io.persistence import load
 from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.results import RadiusResult, SearchResult
 from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
-
-__version__ = "0.1.0"
 
 __all__ = [
     "EXACT",

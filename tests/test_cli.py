@@ -55,7 +55,7 @@ class Liar:
     """The cython backend, but for what `spoil(out)` does to its answers."""
 
     name = "liar"
-    protocol_version = 1
+    protocol_version = 2
     capabilities = Capabilities(summary="not to be trusted")
 
     def __init__(self, spoil):

@@ -159,7 +159,7 @@ class Stub:
     """A backend that answers nothing; tests give it something to do."""
 
     name = "stub"
-    protocol_version = 1
+    protocol_version = 2
     capabilities = Capabilities()
 
     def __init__(self, action):

@@ -167,7 +167,7 @@ def block_of(tree, queries, n_threads):
     else:
         limit = queries.limit
     arrays = (rows, coords, factors, p, exclude, limit.astype(np.int64), rank)
-    return QueryBlock(*map(read_only, arrays), prefix=queries.order is None), payload
+    return QueryBlock(*map(read_only, arrays), prefix=queries.order is None, slack_abs=payload.slack_abs), payload
 
 
 def places_of(tree, indices):

@@ -65,6 +65,7 @@ def permuted(queries, order):
         read_only(queries.limit[order]),
         queries.rank,
         queries.prefix,
+        queries.slack_abs,
     )
 
 

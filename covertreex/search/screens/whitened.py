@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from covertreex.backends.contract import NO_KERNEL
 from covertreex.base import parallel
 from covertreex.search.screens.plain import LOOK, PRODUCT32, PRODUCT64, Screen, split_all
 
@@ -186,7 +187,7 @@ def make_whitened(payload, looks, pairs, n_threads):
         payload=payload,
         dtype=np.float32,
         centre=sharp.centre,
-        kernel_code=-1,
+        kernel_code=NO_KERNEL,
         head=head,
         tail=tail,
         coords=np.zeros((n, 0), dtype=np.float32),
