@@ -6,7 +6,7 @@ mod arrays;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicI32;
 
-use covertreex_core::contract;
+use covertreex_core::contract as built;
 use covertreex_core::kernel::{Kernel, kernel_value};
 use covertreex_core::metric::unknown;
 use covertreex_core::simd::Simd;
@@ -68,20 +68,20 @@ fn instructions() -> String {
 #[pyfunction]
 fn contract(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let facts = PyDict::new(py);
-    facts.set_item("protocol_version", contract::PROTOCOL_VERSION)?;
-    facts.set_item("lanes", contract::LANES)?;
-    facts.set_item("metrics", contract::METRICS.into_py_dict(py)?)?;
-    facts.set_item("no_kernel", contract::NO_KERNEL)?;
-    facts.set_item("kernels", contract::KERNELS.into_py_dict(py)?)?;
-    facts.set_item("kernel_counters", contract::KERNEL_COUNTERS.to_vec())?;
-    facts.set_item("driver_counters", contract::DRIVER_COUNTERS.to_vec())?;
+    facts.set_item("protocol_version", built::PROTOCOL_VERSION)?;
+    facts.set_item("lanes", built::LANES)?;
+    facts.set_item("metrics", built::METRICS.into_py_dict(py)?)?;
+    facts.set_item("no_kernel", built::NO_KERNEL)?;
+    facts.set_item("kernels", built::KERNELS.into_py_dict(py)?)?;
+    facts.set_item("kernel_counters", built::KERNEL_COUNTERS.to_vec())?;
+    facts.set_item("driver_counters", built::DRIVER_COUNTERS.to_vec())?;
     Ok(facts)
 }
 
 /// A4: kernel values at squared scaled distances; a ValueError if no kernel has this code.
 #[pyfunction]
 fn kernel_values(code: i64, variance: f64, alpha: f64, r2: Vec<f64>) -> PyResult<Vec<f64>> {
-    let kernel = Kernel::from_code(code, alpha).ok_or_else(|| refused(unknown("kernel", code, &contract::KERNELS)))?;
+    let kernel = Kernel::from_code(code, alpha).ok_or_else(|| refused(unknown("kernel", code, &built::KERNELS)))?;
     Ok(r2.into_iter().map(|r2| kernel_value(kernel, variance, r2)).collect())
 }
 
