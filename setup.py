@@ -1,6 +1,8 @@
-"""The Cython extensions; everything else is in pyproject.toml."""
+"""The Cython extensions, and the headers with the contract; everything else is in pyproject.toml."""
 
+import json
 import os
+import runpy
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -10,6 +12,8 @@ from setuptools import Extension, setup
 # Screens alone may contract: they only bound.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
 HEADERS = (
+    "contract.h",
+    "contract.pxd",
     "canonical.h",
     "canonical.pxd",
     "euclid.h",
@@ -26,6 +30,55 @@ NAMES = (
 )  # fmt: skip
 CONTRACTED = ("nearest", "screen", "whiten")
 CORE = os.path.join("covertreex", "_core")
+
+
+def write_contract():
+    """Write what C and Cython need of `covertreex.base.contract`, where it is not there already."""
+    contract = runpy.run_path(os.path.join("covertreex", "base", "contract.py"))
+    kernels, note = contract["KERNEL_CODES"], "Written by setup.py from covertreex/base/contract.py."
+    counters = {name.upper(): column for column, name in enumerate(contract["COUNTERS"])}
+    numbers = {
+        "LANES": contract["LANES"],
+        **{name.upper(): code for name, code in contract["METRIC_CODES"].items()},
+        "NO_KERNEL": contract["NO_KERNEL"],
+        **{name.upper(): code for name, code in kernels.items()},
+        **counters,
+    }
+    header = [
+        f"/* {note} */",
+        "#ifndef COVERTREEX_CONTRACT_H",
+        "#define COVERTREEX_CONTRACT_H",
+        "",
+        "enum {",
+        *(f"    CX_{name} = {number}," for name, number in numbers.items()),
+        "};",
+        "",
+        "/* DO(code, name) for every kernel. */",
+        f"#define CX_EACH_KERNEL(DO) {' '.join(f'DO(CX_{name.upper()}, {name})' for name in kernels)}",
+        "",
+        "/* All of it, as JSON: what this was built with. */",
+        f"#define CX_CONTRACT {json.dumps(json.dumps(contract['CONTRACT']))}",
+        "",
+        "#endif",
+    ]
+    declarations = [
+        f"# {note}",
+        'cdef extern from "contract.h" nogil:',
+        "    const char *CX_CONTRACT",
+        "    enum:",
+        *(f'        {name} "CX_{name}"' if name in counters else f"        CX_{name}" for name in numbers),
+    ]
+    for file, lines in (("contract.h", header), ("contract.pxd", declarations)):
+        path, text = os.path.join(CORE, file), "\n".join(lines) + "\n"
+        if os.path.exists(path):
+            with open(path) as present:
+                if present.read() == text:
+                    continue
+        with open(path, "w") as out:
+            out.write(text)
+
+
+write_contract()
 
 extensions = [
     Extension(

@@ -7,8 +7,6 @@
 (1000, 10)
 """
 
-__version__ = "0.1.0"
-
 try:
     import covertreex._core.canonical  # noqa: F401
 except ModuleNotFoundError as error:
@@ -18,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from covertreex import oracle, ordering, outputs
+from covertreex._version import __version__ as __version__
 from covertreex.backends.registry import get_backend, list_backends, refresh
 from covertreex.covertree import CoverTree, cover_tree, load
 from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation

@@ -254,7 +254,7 @@ class CoverTree:
             p_query=p_query,
         )
         chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload))
-        block, _ = asking.block_of(self._state, asked, n_threads)
+        block = asking.block_of(self._state, asked, n_threads)
         context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
         answer = search.nearest(context, block, lambda: self.tree, self._state.halos)
         indices = asking.dataset_indices(self._state, answer.indices)
@@ -409,7 +409,7 @@ class CoverTree:
         max_bytes = search.check_max_bytes(max_bytes)
         question = asking.check(self._state, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
-        block, _ = asking.block_of(self._state, question, n_threads)
+        block = asking.block_of(self._state, question, n_threads)
 
         @standard_arithmetic  # batches are answered when they are asked for
         def answer(part: QueryBlock) -> RadiusResult:
@@ -471,7 +471,7 @@ class CoverTree:
         k = check_k(k, len(self), "the number of points")
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         settings = resolve_settings("exact", settings_from_env())
-        block, _ = asking.block_of(self._state, asking.check(self._state, include_self=True), n_threads)
+        block = asking.block_of(self._state, asking.check(self._state, include_self=True), n_threads)
         backend = registry.choose_backend(settings, None, "scan")
         context = search.SearchContext(self.payload, k, settings, backend, n_threads)
         self._state.kept.put("halos", search.prepare(context, block))

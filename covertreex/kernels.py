@@ -12,8 +12,9 @@ With ``r = |(x - y) / lengthscale|``:
 
 Source: Rasmussen and Williams, *Gaussian Processes for Machine Learning* (2006), section 4.2.
 
-The methods here are plain NumPy, for oracles and for people. The search evaluates the same formulas in canonical
-arithmetic (docs/mathematics.md, A2 to A4).
+Each class has its formula once, `correlation`, for NumPy. Calls evaluate it by NumPy's own functions, for oracles and
+for people; `covertreex.oracle.kernel_values` by those of canonical arithmetic (docs/mathematics.md, A2 to A4), as the
+search does in other languages. `covertreex.base.contract` numbers the kernels for these.
 """
 
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from covertreex.base.contract import KERNEL_CODES, NO_KERNEL
 from covertreex.base.validation import LARGEST_COORDINATE
 from covertreex.errors import InvalidInputError
 
@@ -49,6 +51,22 @@ def _positive(name, value):
     return number
 
 
+class Plain:
+    """What formulas are made of, by NumPy's own functions."""
+
+    exp = staticmethod(np.exp)
+
+    @staticmethod
+    def root(factor, r2):
+        """``sqrt(factor * r2)``."""
+        return np.sqrt(factor * r2)
+
+    @staticmethod
+    def power(base, exponent):
+        """``base ** exponent``."""
+        return base**exponent
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A stationary covariance function; use one of its subclasses.
@@ -69,7 +87,7 @@ class Kernel:
     lengthscale: float | tuple[float, ...] = 1.0
     variance: float = 1.0
 
-    code: ClassVar[int]
+    code: ClassVar[int] = NO_KERNEL
 
     def __post_init__(self):
         if type(self) is Kernel:
@@ -148,10 +166,31 @@ class Kernel:
         """As a call, of coordinates that `scale` has made."""
         from scipy.spatial.distance import cdist
 
-        return self.variance * self._correlation(cdist(A, B, "sqeuclidean"))
+        return self.variance * self.correlation(cdist(A, B, "sqeuclidean"), getattr(self, "alpha", 1.0))
 
-    def _correlation(self, r2):
-        raise NotImplementedError
+    @staticmethod
+    def correlation(r2, alpha, by=Plain):
+        """The kernel for a variance of 1 at squared scaled distances.
+
+        Parameters
+        ----------
+        r2 : ndarray, float64
+        alpha : float
+            That of `RationalQuadratic`; other kernels do not use it.
+        by : Plain or type
+            Functions to compute with: another class with those of `Plain`.
+
+        Returns
+        -------
+        ndarray, float64, of the shape of `r2`
+
+        Examples
+        --------
+        >>> from covertreex import RBF
+        >>> float(RBF.correlation(np.float64(0.0), 1.0))
+        1.0
+        """
+        raise NotImplementedError("a kernel needs a formula of its own")
 
 
 @dataclass(frozen=True)
@@ -165,10 +204,11 @@ class RBF(Kernel):
     RBF(lengthscale=(0.5, 2.0), variance=1.0)
     """
 
-    code: ClassVar[int] = 0
+    code: ClassVar[int] = KERNEL_CODES["rbf"]
 
-    def _correlation(self, r2):
-        return np.exp(-0.5 * r2)
+    @staticmethod
+    def correlation(r2, alpha, by=Plain):
+        return by.exp(-0.5 * r2)
 
 
 @dataclass(frozen=True)
@@ -182,10 +222,11 @@ class Matern12(Kernel):
     1.0
     """
 
-    code: ClassVar[int] = 1
+    code: ClassVar[int] = KERNEL_CODES["matern12"]
 
-    def _correlation(self, r2):
-        return np.exp(-np.sqrt(r2))
+    @staticmethod
+    def correlation(r2, alpha, by=Plain):
+        return by.exp(-np.sqrt(r2))
 
 
 @dataclass(frozen=True)
@@ -199,11 +240,12 @@ class Matern32(Kernel):
     2.0
     """
 
-    code: ClassVar[int] = 2
+    code: ClassVar[int] = KERNEL_CODES["matern32"]
 
-    def _correlation(self, r2):
-        a = np.sqrt(3.0 * r2)
-        return (1.0 + a) * np.exp(-a)
+    @staticmethod
+    def correlation(r2, alpha, by=Plain):
+        a = by.root(3.0, r2)
+        return (1.0 + a) * by.exp(-a)
 
 
 @dataclass(frozen=True)
@@ -217,11 +259,12 @@ class Matern52(Kernel):
     0.1
     """
 
-    code: ClassVar[int] = 3
+    code: ClassVar[int] = KERNEL_CODES["matern52"]
 
-    def _correlation(self, r2):
-        a = np.sqrt(5.0 * r2)
-        return (1.0 + a + a * a / 3.0) * np.exp(-a)
+    @staticmethod
+    def correlation(r2, alpha, by=Plain):
+        a = by.root(5.0, r2)
+        return (1.0 + a + a * a / 3.0) * by.exp(-a)
 
 
 @dataclass(frozen=True)
@@ -242,10 +285,12 @@ class RationalQuadratic(Kernel):
 
     alpha: float = 1.0
 
-    code: ClassVar[int] = 4
+    code: ClassVar[int] = KERNEL_CODES["rationalquadratic"]
 
-    def _correlation(self, r2):
-        return (1.0 + r2 / (2.0 * self.alpha)) ** -self.alpha
+    @staticmethod
+    def correlation(r2, alpha, by=Plain):
+        return by.power(1.0 + r2 / (2.0 * alpha), -alpha)
 
 
-KERNELS = {cls.__name__.lower(): cls for cls in (RBF, Matern12, Matern32, Matern52, RationalQuadratic)}
+#: Every kernel, by the name that `KERNEL_CODES` of the contract has for it.
+KERNELS = {cls.__name__.lower(): cls for cls in Kernel.__subclasses__()}

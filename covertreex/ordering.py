@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covertreex._core.maximin import Traversal
+from covertreex.base import tuning
 from covertreex.base.progress import Progress
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_points
@@ -26,9 +27,6 @@ from covertreex.data.questions import check_living, dataset_indices, places_of
 from covertreex.errors import InvalidInputError
 
 __all__ = ["coordinate", "hilbert", "leaf_order", "maximin", "random", "reverse_maximin"]
-
-#: Nodes that `maximin` looks at before it listens for Ctrl-C again.
-BUDGET = 2**19
 
 
 def maximin(
@@ -86,7 +84,7 @@ def maximin(
     traversal = Traversal(payload, state.tree, payload.row[start])
     with Progress("maximin order", n) as progress:
         while progress.done < n:
-            progress.advance(traversal.advance(BUDGET) - progress.done)
+            progress.advance(traversal.advance(tuning.MAXIMIN_BUDGET) - progress.done)
     order, distances = traversal.result()
     order = dataset_indices(state, order)
     return (order, distances) if return_distances else order

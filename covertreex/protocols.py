@@ -14,9 +14,17 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from covertreex.backends.telemetry import COUNTERS
+from covertreex.base.contract import COUNTERS, PROTOCOL_VERSION
 
-PROTOCOL_VERSION = 1
+__all__ = [
+    "MECHANISMS",
+    "PROTOCOL_VERSION",
+    "Capabilities",
+    "QueryBlock",
+    "ScanPlan",
+    "SearchOutput",
+    "Traversal",
+]
 
 #: Mechanisms beyond the parity search that settings may ask of a backend's tree search, and how to see that they do.
 #: The screens of a scan ('gate', 'gemm') are shared code, so that every backend has them there.
@@ -85,8 +93,8 @@ class QueryBlock:
         Whether `rank` is the order of insertion (the dataset index): then a node whose index is at or past the limit
         has no descendant before it, and a tree search skips it and its later siblings (INVARIANT Q1).
     slack_abs : float
-        The absolute slack that distances from these queries need (INVARIANT B1): the payload's, or more for external
-        queries.
+        The absolute slack of INVARIANT B1 that distances of these queries need, at least the payload's: a tree search
+        bounds by it, and by the payload's ``slack_rel`` (INVARIANT B2).
 
     Examples
     --------
@@ -208,6 +216,9 @@ class Traversal(Protocol):
     protocol_version : int
         The `PROTOCOL_VERSION` it was written for.
     capabilities : Capabilities
+    contract : dict, optional
+        What `covertreex.base.contract.CONTRACT` was when the backend was built, of one whose compiled code has its
+        facts in itself: it is refused where they differ from those of the covertreex that is installed.
 
     Examples
     --------

@@ -212,7 +212,7 @@ def test_factors_do_not_depend_on_threads_or_blocks(n_threads, block, monkeypatc
     X = rng.normal(size=(150, 3))
     metric = cx.ResidualCorrelation(cx.Matern32(), inducing=40)
     expected, _ = metric.prepare(X, n_threads=1)
-    monkeypatch.setattr("covertreex.data.factors.FACTOR_BLOCK", block)
+    monkeypatch.setattr("covertreex.base.tuning.FACTOR_BLOCK", block)
     payload, _ = metric.prepare(X, n_threads)
     assert same_bits(payload.factors, expected.factors)
     assert same_bits(payload.p, expected.p)

@@ -31,7 +31,7 @@ def tree():
 
 def block_of(tree, rows=None, predecessor_mode=False):
     rows = np.arange(N) if rows is None else np.asarray(rows, dtype=np.int64)
-    return asking.block_of(tree._state, asking.check(tree._state, rows, predecessor_mode=predecessor_mode), 1)[0]
+    return asking.block_of(tree._state, asking.check(tree._state, rows, predecessor_mode=predecessor_mode), 1)
 
 
 def run(tree, backend, settings, queries=None, k=5, n_threads=2):
@@ -162,7 +162,7 @@ class Stub:
     """A backend that answers nothing; tests give it something to do."""
 
     name = "stub"
-    protocol_version = 1
+    protocol_version = 2
     capabilities = Capabilities()
 
     def __init__(self, action):

@@ -268,7 +268,7 @@ def test_halos_hold_all_that_is_nearer_than_their_radius(pair):
 def test_every_true_neighbour_is_among_the_candidates(pair):
     """The walk alone, before the scan: what is certified has its k nearest, ties included."""
     tree = pair[1]
-    block, payload = asking.block_of(tree._state, asking.check(tree._state), 1)
+    block, payload = asking.block_of(tree._state, asking.check(tree._state), 1), tree.payload
     halos = tree._state.halos
     walked = walk_all(payload, halos, block, 2)
     truth, _ = oracle.canonical(payload, block, 8)
@@ -291,7 +291,7 @@ def test_kernels(kernel, rng):
 def test_more_slack_stops_later(pair):
     """External queries may need more slack than the halos were made with."""
     tree = pair[1]
-    block, payload = asking.block_of(tree._state, asking.check(tree._state, np.arange(200)), 1)
+    block, payload = asking.block_of(tree._state, asking.check(tree._state, np.arange(200)), 1), tree.payload
     halos, looked = tree._state.halos, []
     for more in (0.0, 1e-4, 1e-2, 2.0):
         walked = walk_all(payload, halos, replace(block, slack_abs=payload.slack_abs + more), 1)

@@ -7,6 +7,7 @@ import pytest
 
 import covertreex as cx
 from covertreex import ordering
+from covertreex.base import tuning
 from covertreex.oracle import canonical_distances
 
 DATA = {
@@ -71,7 +72,7 @@ def test_maximin_is_the_naive_one(data, metric, rng):
 def test_maximin_does_not_depend_on_how_often_it_looks_up(rng, monkeypatch):
     X = rng.normal(size=(300, 2))
     order = ordering.maximin(X)
-    monkeypatch.setattr(ordering, "BUDGET", 1)
+    monkeypatch.setattr(tuning, "MAXIMIN_BUDGET", 1)
     np.testing.assert_array_equal(ordering.maximin(X), order)
 
 

@@ -151,7 +151,7 @@ def pointers(owner, names):
 def test_backends_share_the_store_without_a_copy(tree, backend, profile):
     payload, spy = tree.payload, Spy(cx.get_backend(backend))
     before = pointers(payload, ARRAYS)
-    block = asking.block_of(tree._state, asking.check(tree._state), 1)[0]
+    block = asking.block_of(tree._state, asking.check(tree._state), 1)
     search.nearest(search.SearchContext(payload, 5, profile, spy, 2), block, lambda: tree.tree)
 
     assert spy.payloads

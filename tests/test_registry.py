@@ -7,6 +7,7 @@ import pytest
 
 import covertreex as cx
 from covertreex.backends import registry
+from covertreex.base.contract import CONTRACT
 from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, Capabilities
 
 
@@ -150,8 +151,11 @@ def test_one_distribution_claims_a_name_twice(offer):
     [
         (changed(name="yours"), "its name is 'yours', but its entry point says 'mine'"),
         (object(), "its name is None, but its entry point says 'mine'"),
-        (changed(protocol_version=99), "protocol version 99, but this covertreex speaks 1; install matching versions"),
+        (changed(protocol_version=99), "protocol version 99, but this covertreex speaks 2; install matching versions"),
         (changed(protocol_version=None), "protocol version None"),
+        (changed(protocol_version=1), "protocol version 1, but this covertreex speaks 2; install matching versions"),
+        (changed(contract={**CONTRACT, "lanes": 8}), "another contract than this covertreex has: lanes is 8 there"),
+        (changed(contract="2"), "than this covertreex has: protocol_version is absent there and 2 here"),
         (changed(capabilities=None), "its capabilities are not a covertreex.protocols.Capabilities"),
         (changed(capabilities={"tile"}), "its capabilities are not a covertreex.protocols.Capabilities"),
         (changed(search=None), "it lacks the verb 'search' of the Traversal protocol"),

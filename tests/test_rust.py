@@ -202,7 +202,7 @@ def test_external_queries(metric):
     mixed = QueryBlock(
         np.concatenate([queries.rows[3:6], mixed.rows]), queries.coords, queries.factors, queries.p,
         np.concatenate([queries.exclude[3:6], mixed.exclude]), np.concatenate([queries.limit[3:6], mixed.limit]),
-        queries.rank, False,
+        queries.rank, False, payload.slack_abs,
     )  # fmt: skip
     assert_same_search(tree, payload, mixed, 6, PARITY)
     assert_same_scan(payload, make_plan(payload, mixed), 6, EXACT)

@@ -190,7 +190,7 @@ def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
     screen = turned_screen(long.payload, monkeypatch, doubt)
     np.testing.assert_allclose(screen.basis.T @ screen.basis, np.eye(64), atol=1e-13)
     asked = np.concatenate([long.X[:50], rng.normal(size=(100, 3)) * 3])
-    queries, payload = asking.block_of(long._state, asking.check(long._state, asked), 1)
+    queries, payload = asking.block_of(long._state, asking.check(long._state, asked), 1), long.payload
     rows, distances = oracle.canonical(payload, queries, len(payload))
     rho = np.empty_like(distances)
     np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
@@ -261,7 +261,7 @@ def test_mixed_precision_bounds_every_pair(smooth, rng):
     screen = make_mixed(sharp(smooth.payload))
     assert 0 < screen.tail.shape[1] < 128
     asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
-    queries, payload = asking.block_of(smooth._state, asking.check(smooth._state, asked), 1)
+    queries, payload = asking.block_of(smooth._state, asking.check(smooth._state, asked), 1), smooth.payload
     outside = screen.of_queries(queries)
     dots = outside.head @ screen.head.T + outside.tail.astype(float) @ screen.tail.T.astype(float)
     rho = np.abs(payload.kernel._of_scaled(queries.coords, payload.coords) - dots)
@@ -335,7 +335,7 @@ def test_a_whitened_screen_bounds_every_pair(smooth, rng):
     whitened_search(smooth, 5)
     screen = kept_whitened(smooth)
     asked = np.concatenate([smooth.X[:50], rng.normal(size=(100, 2)) * 3])
-    queries, payload = asking.block_of(smooth._state, asking.check(smooth._state, asked), 1)
+    queries, payload = asking.block_of(smooth._state, asking.check(smooth._state, asked), 1), smooth.payload
     rows, distances = oracle.canonical(payload, queries, len(payload))
     rho = np.empty_like(distances)
     np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)

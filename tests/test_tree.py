@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from naive import naive_tree
 
 import covertreex as cx
-from covertreex.data import build
+from covertreex.base import tuning
 from covertreex.data.build import build_tree
 from covertreex.data.tree import DUPLICATE_LEVEL
 
@@ -85,7 +85,7 @@ def test_tree_of_any_small_data(points, scale, metric):
 def test_tree_does_not_depend_on_batches_or_threads(n_threads, part, monkeypatch, rng):
     payload, _ = cx.ResidualCorrelation(cx.Matern52(), inducing=20).prepare(rng.normal(size=(500, 3)))
     expected = build_tree(payload)
-    monkeypatch.setattr(build, "PART", part)
+    monkeypatch.setattr(tuning, "TREE_PART", part)
     assert_equal_trees(build_tree(payload, n_threads), expected)
 
 

@@ -108,7 +108,7 @@ def test_ties_with_inducing_points(profile, backend):
     X = np.random.default_rng(0).uniform(size=(1500, 10))
     tree = cx.cover_tree(X, kernel=cx.RBF(0.02), inducing=30)
     result = tree.search(10, predecessor_mode=True, settings=profile, backend=backend)
-    block, payload = asking.block_of(tree._state, asking.check(tree._state, predecessor_mode=True), 1)
+    block, payload = asking.block_of(tree._state, asking.check(tree._state, predecessor_mode=True), 1), tree.payload
     np.testing.assert_array_equal(result.indices, canonical(payload, block, 10)[0])
     assert result.tied_rows > 1000
 

@@ -49,7 +49,7 @@ def caught_by(check):
 class Wrapper:
     """The cython backend, with a place to go wrong before and after each call."""
 
-    protocol_version = 1
+    protocol_version = 2
     capabilities = Capabilities()
 
     def __init__(self):
@@ -193,6 +193,16 @@ class ForgetsSlack(Broken):
     class walk_type(Walk):
         def bound(self, d, c):
             return max(0.0, d - float(self.tree.si[c]))
+
+
+@caught_by("check_slack")
+class TakesThePayloadsSlack(Broken):
+    """Prunes by the slack of the payload, as protocol version 1 did."""
+
+    class walk_type(Walk):
+        def __init__(self, tree, payload, *rest):
+            super().__init__(tree, payload, *rest)
+            self.slack_abs = payload.slack_abs
 
 
 @caught_by("check_search_answers")

@@ -1,7 +1,6 @@
 from libc.stdint cimport int64_t
 
 cdef extern from "canonical.h" nogil:
-    int CX_EUCLIDEAN, CX_RESIDUAL
     const char *CX_CLONES_NAME
     ctypedef struct cx_payload:
         int metric

@@ -1,8 +1,13 @@
 """Canonical arithmetic (docs/mathematics.md, A1 to A5), seen from Python; kernels use canonical.h directly."""
 
 import functools
+import json
 
 import numpy as np
+
+from covertreex.base.contract import check_codes, check_kernel
+
+from covertreex._core.contract cimport CX_CONTRACT
 
 cdef extern from "fenv.h" nogil:
     ctypedef struct fenv_t:
@@ -43,6 +48,7 @@ def standard_arithmetic(function):
 
 cdef class PayloadView:
     def __init__(self, payload):
+        check_codes(payload.metric, payload.kernel_code)
         self.coords = payload.coords
         self.factors = payload.factors
         self.p = payload.p
@@ -60,6 +66,11 @@ cdef class PayloadView:
         self.c.factors = &self.factors[0, 0] if self.c.m > 0 else NULL
         self.c.p = &self.p[0] if self.p.shape[0] > 0 else NULL
         self.c.index = &self.index[0]
+
+
+def built_with():
+    """What the compiled parts hold `covertreex.base.contract.CONTRACT` to be: what it was when they were built."""
+    return json.loads(CX_CONTRACT)
 
 
 def features():
@@ -82,6 +93,16 @@ def log(const double[::1] x):
     cdef double[::1] out = np.empty(x.shape[0])
     for i in range(x.shape[0]):
         out[i] = cx_log(x[i])
+    return np.asarray(out)
+
+
+def kernel_values(int code, double variance, double alpha, const double[::1] r2):
+    """A4 for each element of `r2`, float64; a ValueError if no kernel has this code."""
+    cdef Py_ssize_t i
+    cdef double[::1] out = np.empty(r2.shape[0])
+    check_kernel(code)
+    for i in range(r2.shape[0]):
+        out[i] = cx_kernel(code, variance, alpha, r2[i])
     return np.asarray(out)
 
 

@@ -2,7 +2,10 @@
 
 from libc.math cimport sqrt
 
+from covertreex.base.contract import check_kernel
+
 from covertreex._core.canonical cimport cx_dot16, cx_dot16_many, cx_kernel, cx_sqdist
+from covertreex._core.contract cimport CX_LANES
 
 cdef enum:
     PANEL = 8  # rows that share each load of a row of L
@@ -38,6 +41,7 @@ def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:,
     cdef double k
     cdef double dots[PANEL]
     cdef const double *panel[PANEL]
+    check_kernel(kernel)
     with nogil:
         start = 0
         while start < q:
@@ -46,7 +50,7 @@ def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:,
                 panel[i] = &out[start + i, 0]
             for j in range(m):
                 # Entries not yet computed are zero, so whole lanes up to j are enough.
-                used = (j + 15) // 16 * 16
+                used = (j + CX_LANES - 1) // CX_LANES * CX_LANES
                 cx_dot16_many(&L[j, 0], panel, size, used, dots)
                 for i in range(size):
                     k = cx_kernel(kernel, variance, alpha, cx_sqdist(&inducing[j, 0], &coords[start + i, 0], d))

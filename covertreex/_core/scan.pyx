@@ -23,19 +23,18 @@ from covertreex._core.canonical cimport (
     cx_query,
     cx_row_query,
 )
+from covertreex._core.contract cimport (
+    DISTANCE_EVALS,
+    NODES_VISITED,
+    STOP_EXHAUSTED,
+    STOP_KTH_FRONTIER,
+    YIELDS,
+)
 from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
 
 #: As `Neighbor` of kbest.pxd.
 NEIGHBOR = [("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")]
-
-# Columns of the counters, in the order of covertreex.backends.telemetry.COUNTERS.
-cdef enum:
-    DISTANCE_EVALS = 0
-    NODES_VISITED = 1
-    YIELDS = 6
-    STOP_EXHAUSTED = 7
-    STOP_KTH_FRONTIER = 8
 
 cdef enum:
     PANEL = 16  # rows compared at once: with their factors they stay in the second-level cache

@@ -80,8 +80,6 @@ CX_INLINE cx_screen64_vector cx_screen64_exp(cx_screen64_vector x)
     return e * x;
 }
 
-enum { CX_NO_KERNEL = -1 }; /* |rho| is |dot| */
-
 #define CX_T float
 #define CX_NAME(x) cx_screen32_##x
 #define CX_SQRT sqrtf

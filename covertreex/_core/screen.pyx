@@ -11,6 +11,9 @@ from libc.string cimport memset
 
 import numpy as np
 
+from covertreex.base.contract import check_kernel
+
+from covertreex._core.contract cimport CX_NO_KERNEL
 from covertreex._core.memory cimport grown, zeroed
 from covertreex._core.queries cimport QueriesView
 
@@ -46,12 +49,13 @@ cdef extern from "screen.h" nogil:
                           Py_ssize_t d, Py_ssize_t m, const float *v_tail, Py_ssize_t t, const double *coords,
                           const double *scales, const double *factors, Py_ssize_t wide, const float *tails,
                           const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, double *rho)
+    void cx_screen32_values(int kernel, float alpha, float *values, Py_ssize_t count)
+    void cx_screen64_values(int kernel, double alpha, double *values, Py_ssize_t count)
     void cx_screen32_dots_narrow(const float *const *rows, Py_ssize_t nrows, const float *const *next, Py_ssize_t ahead,
                                  const float *pack, Py_ssize_t packs, Py_ssize_t m, float *out, Py_ssize_t stride)
     void cx_screen64_dots_narrow(const double *const *rows, Py_ssize_t nrows, const double *const *next,
                                  Py_ssize_t ahead, const double *pack, Py_ssize_t packs, Py_ssize_t m, double *out,
                                  Py_ssize_t stride)
-    const int NO_KERNEL "CX_NO_KERNEL"
 
 
 # A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any that is whitened.
@@ -61,6 +65,15 @@ cdef double BLUNT32 = 1e-3, BLUNT64 = 3e-2
 ctypedef fused real:
     float
     double
+
+
+def kernel_values(int code, double alpha, real[::1] values):
+    """Put in place of squared scaled distances the values that screens have of a kernel whose variance is 1."""
+    check_kernel(code)
+    if real is float:
+        cx_screen32_values(code, <float>alpha, &values[0], values.shape[0])
+    else:
+        cx_screen64_values(code, alpha, &values[0], values.shape[0])
 
 
 def dots(const real[:, ::1] rows, const real[:, ::1] queries, bint narrow):
@@ -152,6 +165,8 @@ cdef class Lens:
         data = [getattr(side, name) for side in (screen, external) for name in parts]
         self.single = screen.dtype is np.float32
         self.kernel, self.variance, self.alpha = screen.kernel_code, screen.payload.variance, screen.payload.alpha
+        if self.kernel != CX_NO_KERNEL:
+            check_kernel(self.kernel)
         # The margin is used in the screen's own precision: rounding must not make it smaller.
         self.margin = max(screen.margin, external.margin) * (1.0 + 1e-5)
         self.floor, self.raised = screen.floor, sqrt(max(1.0, external.margin / screen.margin))
@@ -425,7 +440,7 @@ cdef class Screener:
                 slack = spread * lens.number(lens.group_spread, i) + lens.floor
                 if rho + slack < self.lists[i].threshold:
                     continue
-                if again and (slack > lens.doubt or lens.kernel == NO_KERNEL):
+                if again and (slack > lens.doubt or lens.kernel == CX_NO_KERNEL):
                     if self.doubted == 0 or self.doubts[self.doubted - 1].row != row:
                         self.sharp.fetch(row)
                     self.doubts[self.doubted].row, self.doubts[self.doubted].i = row, i

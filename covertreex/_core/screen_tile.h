@@ -82,40 +82,68 @@ CX_INLINE CX_NAME(vector) CX_NAME(root)(CX_NAME(vector) x)
     return root;
 }
 
-/* Kernel values, for a variance of 1, in place of `count` squared distances: more than one keep all units busy. */
+/* The kernels, for a variance of 1, at squared distances: as cx_kernel_... of canonical.h. */
+CX_INLINE CX_NAME(vector) CX_NAME(rbf)(CX_UNUSED CX_T alpha, CX_NAME(vector) r2)
+{
+    return CX_NAME(exp)((CX_T)-0.5 * r2);
+}
+
+CX_INLINE CX_NAME(vector) CX_NAME(matern12)(CX_UNUSED CX_T alpha, CX_NAME(vector) r2)
+{
+    return CX_NAME(exp)(-CX_NAME(root)(r2));
+}
+
+CX_INLINE CX_NAME(vector) CX_NAME(matern32)(CX_UNUSED CX_T alpha, CX_NAME(vector) r2)
+{
+    CX_NAME(vector) a = (CX_T)1.7320508075688772 * CX_NAME(root)(r2);
+    return ((CX_T)1.0 + a) * CX_NAME(exp)(-a);
+}
+
+CX_INLINE CX_NAME(vector) CX_NAME(matern52)(CX_UNUSED CX_T alpha, CX_NAME(vector) r2)
+{
+    CX_NAME(vector) a = (CX_T)2.23606797749979 * CX_NAME(root)(r2);
+    return ((CX_T)1.0 + a + a * a * (CX_T)(1.0 / 3.0)) * CX_NAME(exp)(-a);
+}
+
+CX_INLINE CX_NAME(vector) CX_NAME(rationalquadratic)(CX_T alpha, CX_NAME(vector) r2)
+{
+    for (size_t i = 0; i < 32 / sizeof(CX_T); ++i)
+        r2[i] = (CX_T)cx_exp_neg(-(double)alpha * cx_log(1.0 + (double)r2[i] / (2.0 * (double)alpha)));
+    return r2;
+}
+
+/* Kernel values, for a variance of 1, in place of `count` squared distances: more than one keep all units busy. `Lens`
+ * and `Pivots` have checked the code: nan for another. */
 CX_INLINE void CX_NAME(kernels)(int kernel, CX_T alpha, CX_NAME(vector) *values, int count)
 {
-    CX_NAME(vector) a;
     switch (kernel) {
+#define CX_KERNEL_CASE(CODE, NAME)                                                                                     \
+    case CODE:                                                                                                         \
+        for (int j = 0; j < count; ++j)                                                                                \
+            values[j] = CX_NAME(NAME)(alpha, values[j]);                                                               \
+        break;
+        CX_EACH_KERNEL(CX_KERNEL_CASE)
+#undef CX_KERNEL_CASE
     case CX_NO_KERNEL:
         for (int j = 0; j < count; ++j)
             values[j] = (CX_NAME(vector)){0};
         break;
-    case CX_RBF:
-        for (int j = 0; j < count; ++j)
-            values[j] = CX_NAME(exp)((CX_T)-0.5 * values[j]);
-        break;
-    case CX_MATERN12:
-        for (int j = 0; j < count; ++j)
-            values[j] = CX_NAME(exp)(-CX_NAME(root)(values[j]));
-        break;
-    case CX_MATERN32:
-        for (int j = 0; j < count; ++j) {
-            a = (CX_T)1.7320508075688772 * CX_NAME(root)(values[j]);
-            values[j] = ((CX_T)1.0 + a) * CX_NAME(exp)(-a);
-        }
-        break;
-    case CX_MATERN52:
-        for (int j = 0; j < count; ++j) {
-            a = (CX_T)2.23606797749979 * CX_NAME(root)(values[j]);
-            values[j] = ((CX_T)1.0 + a + a * a * (CX_T)(1.0 / 3.0)) * CX_NAME(exp)(-a);
-        }
-        break;
     default:
         for (int j = 0; j < count; ++j)
-            for (size_t i = 0; i < 32 / sizeof(CX_T); ++i)
-                values[j][i] = (CX_T)cx_exp_neg(
-                    -(double)alpha * cx_log(1.0 + (double)values[j][i] / (2.0 * (double)alpha)));
+            values[j] = (CX_NAME(vector)){0} + (CX_T)NAN;
+    }
+}
+
+/* As `kernels`, of any number of squared distances. */
+CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(values)(int kernel, CX_T alpha, CX_T *values, ptrdiff_t count)
+{
+    enum { V = 32 / sizeof(CX_T) };
+    for (ptrdiff_t i = 0; i < count; i += V) {
+        CX_NAME(vector) r2 = {0};
+        size_t bytes = (count - i < V ? count - i : V) * sizeof(CX_T);
+        memcpy(&r2, values + i, bytes);
+        CX_NAME(kernels)(kernel, alpha, &r2, 1);
+        memcpy(values + i, &r2, bytes);
     }
 }
 
@@ -170,26 +198,22 @@ CX_INLINE int CX_NAME(bounds_of)(int kernel, CX_T variance, CX_T alpha, const CX
 }
 
 /* rho of one row with `count` queries, in whole packs, in place of their dots; whether the row may concern any, and in
- * which packs: see `reaches`. */
+ * which packs: see `reaches`. `Lens` has checked the code of the kernel. */
 CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(int kernel, CX_T variance, CX_T alpha, const CX_T *x,
                                                       CX_T row_scale, CX_T row_blunt, CX_T floor, const CX_T *coords,
                                                       ptrdiff_t d, ptrdiff_t stride, const CX_T *scale,
                                                       const CX_T *blunt, const CX_T *threshold, CX_T *dots,
                                                       ptrdiff_t count, char *packs)
 {
-#define CX_BOUNDS(KERNEL)                                                                                             \
-    case KERNEL:                                                                                                      \
-        return CX_NAME(bounds_of)(KERNEL, variance, alpha, x, row_scale, row_blunt, floor, coords, d, stride, scale,  \
-                                  blunt, threshold, dots, count, packs)
     switch (kernel) {
-        CX_BOUNDS(CX_NO_KERNEL);
-        CX_BOUNDS(CX_RBF);
-        CX_BOUNDS(CX_MATERN12);
-        CX_BOUNDS(CX_MATERN32);
-        CX_BOUNDS(CX_MATERN52);
-        CX_BOUNDS(CX_RATIONAL_QUADRATIC);
-    }
+#define CX_BOUNDS(CODE, NAME)                                                                                          \
+    case CODE:                                                                                                         \
+        return CX_NAME(bounds_of)(CODE, variance, alpha, x, row_scale, row_blunt, floor, coords, d, stride, scale,     \
+                                  blunt, threshold, dots, count, packs);
+        CX_EACH_KERNEL(CX_BOUNDS)
+        CX_BOUNDS(CX_NO_KERNEL, none)
 #undef CX_BOUNDS
+    }
     return 0;
 }
 

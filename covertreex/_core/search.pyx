@@ -21,13 +21,23 @@ from covertreex._core.canonical cimport (
     cx_query,
     cx_upper,
 )
+from covertreex._core.contract cimport (
+    BUDGET_ESCALATIONS,
+    CAPS_APPLIED,
+    DISTANCE_EVALS,
+    FRONTIER_PEAK,
+    FRONTIER_PUSHES,
+    LEVEL_CACHE_HITS,
+    NODES_VISITED,
+    PRUNES_BOUND,
+    PRUNES_VISITED,
+    STOP_BUDGET,
+    STOP_EXHAUSTED,
+    STOP_KTH_FRONTIER,
+    YIELDS,
+)
 from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
-
-# Columns of the counters, in the order of covertreex.backends.telemetry.COUNTERS.
-cdef enum:
-    DISTANCE_EVALS, NODES_VISITED, FRONTIER_PUSHES, FRONTIER_PEAK, PRUNES_BOUND, PRUNES_VISITED, YIELDS
-    STOP_EXHAUSTED, STOP_KTH_FRONTIER, STOP_BUDGET, LEVEL_CACHE_HITS, BUDGET_ESCALATIONS, CAPS_APPLIED
 
 cdef enum:
     WIDEST_TILE = 64
@@ -102,6 +112,7 @@ cdef class Walk:
     def __init__(self, tree, payload, queries, Py_ssize_t k, settings):
         n = len(payload)
         self.payload = PayloadView(payload)
+        self.payload.c.slack_abs = queries.slack_abs  # of bounds (B2): at least the payload's own
         self.queries = QueriesView(queries, self.payload)
         self.root = tree.root
         self.level = tree.level

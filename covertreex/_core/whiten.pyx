@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from covertreex.base.contract import check_kernel
+
 cdef extern from "whiten.h" nogil:
     const int STEP "CX_STEP"
     const int LANES "CX_WHITEN_LANES"
@@ -54,7 +56,7 @@ cdef class Pivots:
         self.held = coords, scale, factors, past, upper, inverse
         payload = screen.payload
         self.pivots.kernel, self.pivots.variance, self.pivots.alpha = (
-            payload.kernel_code, payload.variance, payload.alpha)
+            check_kernel(payload.kernel_code), payload.variance, payload.alpha)
         self.pivots.d, self.pivots.m, self.pivots.steps = coords.shape[0], self.row_factors.shape[1], len(known)
         self.pivots.coords, self.pivots.scale = &coords[0, 0], &scale[0]
         self.pivots.factors = &factors[0, 0, 0] if self.pivots.m else NULL

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 
+from covertreex.base.contract import PROTOCOL_VERSION, difference
 from covertreex.errors import BackendError
-from covertreex.protocols import PROTOCOL_VERSION, Capabilities
+from covertreex.protocols import Capabilities
 from covertreex.settings import settings_from_env
 
 GROUP = "covertreex.backends"
@@ -80,6 +81,14 @@ def check_backend_object(backend, name):
         return (
             f"it was written for protocol version {version!r}, but this covertreex speaks {PROTOCOL_VERSION}; "
             "install matching versions of the two"
+        )
+    # What is compiled elsewhere tells what it was built with; what imports the contract need not.
+    theirs = getattr(backend, "contract", None)
+    differing = "" if theirs is None else difference(theirs)
+    if differing:
+        return (
+            f"it was built with another contract than this covertreex has: {differing}; install matching versions of "
+            f"the two, or build it again{f': {HOW_TO_GET[name]}' if name in HOW_TO_GET else ''}"
         )
     if not isinstance(getattr(backend, "capabilities", None), Capabilities):
         return "its capabilities are not a covertreex.protocols.Capabilities"

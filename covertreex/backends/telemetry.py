@@ -11,30 +11,11 @@ its `queries` there and to 0 later. (Version 1 of the schema had no ``pass_numbe
 import json
 from dataclasses import dataclass, field
 
+from covertreex.base.contract import COUNTERS
 from covertreex.errors import InvalidInputError
 
 SCHEMA = "covertreex.backends.telemetry"
 SCHEMA_VERSION = 2
-
-#: Columns of the counter array that kernels fill, in this order.
-COUNTERS = (
-    "distance_evals",
-    "nodes_visited",
-    "frontier_pushes",
-    "frontier_peak",
-    "prunes_bound",
-    "prunes_visited",
-    "yields",
-    "stop_exhausted",
-    "stop_kth_frontier",
-    "stop_budget",
-    "level_cache_hits",
-    "budget_escalations",
-    "caps_applied",
-    "gate_rejects",
-    "gemm_tiles",
-    "canonical_rechecks",
-)
 
 _PEAK = COUNTERS.index("frontier_peak")
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from math import ceil
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,17 +130,18 @@ def _start(work: Callable[[], None], count: int, threads: list[threading.Thread]
             break
 
 
-class PerThread:
+class PerThread(Generic[T]):
     """One of something for each thread, made when the thread first asks for it."""
 
-    def __init__(self, make):
+    def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._local = make, threading.local()
 
-    def get(self):
+    def get(self) -> T:
         """What belongs to this thread."""
         if not hasattr(self._local, "made"):
             self._local.made = self._make()
-        return self._local.made
+        made: T = self._local.made
+        return made
 
 
 def spans(total: int, size: int) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from covertreex.backends import registry
 from covertreex.cli import display
 
 
@@ -11,8 +12,6 @@ def backends(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where a broken backend failed.")] = False,
 ):
     """List the backends that are installed, what they can do, and why a broken one is broken."""
-    from covertreex.backends import registry
-
     infos = registry.list_backends()
     table = display.plain_table(
         ("name", "left"), ("version", "left"), ("distribution", "left"), ("status", "left"), ("what it is", "left")

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import typer
 
+from covertreex import kernels, oracle
+from covertreex._core import canonical
+from covertreex.backends import registry
 from covertreex.cli import display, machine
+from covertreex.data import metrics
+from covertreex.errors import SettingsError
+from covertreex.settings import settings_from_env
 
 CORE = ("build", "canonical", "factors", "order", "queries", "scan", "search")
 
@@ -66,11 +72,7 @@ def facts():
 
 def instruction_sets():
     """What the kernels were compiled for, and which of these this processor runs."""
-    try:
-        from covertreex._core.canonical import features
-    except ImportError:
-        return "unknown: the compiled parts are missing"
-    compiled = features().split(",")
+    compiled = canonical.features().split(",")
     offered = machine.instruction_sets()
     if compiled == ["none"]:
         return "compiled for the baseline alone"
@@ -146,9 +148,6 @@ def _check_numba():
 
 
 def _check_environment():
-    from covertreex.errors import SettingsError
-    from covertreex.settings import settings_from_env
-
     try:
         found = settings_from_env()
     except SettingsError as error:
@@ -158,8 +157,6 @@ def _check_environment():
 
 
 def _check_backends():
-    from covertreex.backends import registry
-
     checks = []
     for info in registry.list_backends():
         detail = info.reason if info.status != "ok" else f"{info.distribution} {info.version}"
@@ -181,10 +178,6 @@ def check_arithmetic(seed=0):
     list of Check
     """
     import numpy as np
-
-    from covertreex import kernels, oracle
-    from covertreex._core import canonical
-    from covertreex.data import metrics
 
     rng = np.random.default_rng(seed)
 

@@ -8,7 +8,12 @@ import typer
 
 from covertreex.cli import display
 from covertreex.cli.display import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
+from covertreex.covertree import cover_tree
 from covertreex.errors import InvalidInputError
+from covertreex.io import tables
+from covertreex.results import recall_interval
+from covertreex.search import choose_verb
+from covertreex.settings import resolve_settings, settings_from_env
 
 #: Inducing points unless a person says how many, but no more than a quarter of the points.
 INDUCING = 300
@@ -165,11 +170,6 @@ def neighbors(
     """
     import numpy as np
 
-    from covertreex.covertree import cover_tree
-    from covertreex.io import tables
-    from covertreex.search import choose_verb
-    from covertreex.settings import resolve_settings, settings_from_env
-
     if audit < 0:
         raise InvalidInputError(f"audit must be a number of points, 0 or more, got {audit}.")
     if seed < 0:
@@ -276,8 +276,6 @@ def audit_answers(tree, indices, rows, *, predecessor_mode=False, sample=1000):
         Rows in the sample.
     """
     import numpy as np
-
-    from covertreex.results import recall_interval
 
     draw = np.random.default_rng(0).permutation(len(rows))[:sample]
     hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode)

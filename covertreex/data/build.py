@@ -6,17 +6,11 @@ import numpy as np
 
 from covertreex._core.build import Builder, CoverFinder
 from covertreex._core.canonical import distances
-from covertreex.base import parallel
+from covertreex.base import parallel, tuning
 from covertreex.base.progress import Progress
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.data.payload import PayloadStore
 from covertreex.data.tree import Tree
-
-#: Points of a batch that one thread looks up. Within a batch all pairs are compared, so more is not better.
-PART = 64
-
-#: Distances that one task computes.
-DISTANCES = 2**15
 
 
 def build_tree(payload: PayloadStore, n_threads: int = 1) -> Tree:
@@ -117,11 +111,11 @@ def _root_level(payload: PayloadStore, root: int, rows: IntArray, n_threads: int
 
 def _insert(builder: Builder, rows: IntArray, start: int, n_threads: int) -> None:
     """Insert ``rows[start:]``, in batches; those before are in the tree already."""
-    finders = [CoverFinder(builder, PART) for _ in range(n_threads)]
+    finders = [CoverFinder(builder, tuning.TREE_PART) for _ in range(n_threads)]
     with Progress("cover tree", len(rows) - start) as progress:
         while start < len(rows):
             # While the tree is small, a batch larger than it would mostly be compared with itself.
-            stop = min(len(rows), start + min(PART * n_threads, start))
+            stop = min(len(rows), start + min(tuning.TREE_PART * n_threads, start))
             parts = np.array_split(rows[start:stop], n_threads)
             tasks = [lambda f=finder, part=part: f.find(part) for finder, part in zip(finders, parts, strict=True)]
             if n_threads == 1:
@@ -152,7 +146,10 @@ def radii(payload: PayloadStore, farthest: FloatArray) -> FloatArray:
 
 def pair_distances(payload: PayloadStore, a: IntArray, b: IntArray, n_threads: int) -> FloatArray:
     """Canonical distances between rows ``a[i]`` and ``b[i]``, on threads."""
-    tasks = [lambda s=s: distances(payload, a[s[0] : s[1]], b[s[0] : s[1]]) for s in parallel.spans(len(a), DISTANCES)]
+    tasks = [
+        lambda s=s: distances(payload, a[s[0] : s[1]], b[s[0] : s[1]])
+        for s in parallel.spans(len(a), tuning.TREE_DISTANCES)
+    ]
     return np.concatenate([np.zeros(0), *parallel.run(tasks, n_threads)])
 
 

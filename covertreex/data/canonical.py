@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from covertreex.base.contract import EUCLIDEAN, LANES, check_codes, check_kernel
 from covertreex.base.types import FloatArray, IntArray
-from covertreex.data.payload import EUCLIDEAN, LANES, PayloadStore
-from covertreex.kernels import Kernel
+from covertreex.data.payload import PayloadStore
+from covertreex.kernels import KERNELS, Kernel
 from covertreex.protocols import QueryBlock
 
 
@@ -61,24 +62,33 @@ def log(x: ArrayLike) -> FloatArray:
 
 
 def kernel_values(code: int, variance: float, alpha: float, r2: FloatArray) -> FloatArray:
-    """A4: kernel values at squared scaled distances `r2`, elementwise.
+    """A4: kernel values at squared scaled distances `r2`, elementwise; a ValueError if no kernel has this code.
 
     Examples
     --------
     >>> float(kernel_values(0, 2.0, 1.0, np.float64(0.0)))
     2.0
     """
-    if code == 0:
-        return variance * exp_neg(-0.5 * r2)
-    if code == 1:
-        return variance * exp_neg(-np.sqrt(r2))
-    if code == 2:
-        a = 1.7320508075688772 * np.sqrt(r2)
-        return variance * ((1.0 + a) * exp_neg(-a))
-    if code == 3:
-        a = 2.23606797749979 * np.sqrt(r2)
-        return variance * (((1.0 + a) + (a * a) / 3.0) * exp_neg(-a))
-    return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
+    return variance * _KERNEL_OF[check_kernel(code)].correlation(r2, alpha, CanonicalArithmetic)
+
+
+class CanonicalArithmetic:
+    """What the formulas of `covertreex.kernels` are made of, in canonical arithmetic."""
+
+    exp = staticmethod(exp_neg)
+
+    @staticmethod
+    def root(factor, r2):
+        """``sqrt(factor * r2)``."""
+        return np.sqrt(factor) * np.sqrt(r2)
+
+    @staticmethod
+    def power(base, exponent):
+        """``base ** exponent``, of a base of at least 1 and an exponent that is not positive."""
+        return exp_neg(exponent * log(base))
+
+
+_KERNEL_OF = {cls.code: cls for cls in KERNELS.values()}
 
 
 def canonical_covariance(kernel: Kernel, coords: FloatArray) -> FloatArray:
@@ -129,6 +139,7 @@ def _nearness(
     payload: PayloadStore, coords_a: FloatArray, factors_a: FloatArray, p_a: float, rows: IntArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """A5: distances, and by what rows at one distance are told apart, each ascending (A7)."""
+    check_codes(payload.metric, payload.kernel_code)
     r2 = squared_distances(coords_a, payload.coords[rows])
     if payload.metric == EUCLIDEAN:
         return np.sqrt(r2), np.full_like(r2, -1.0), np.zeros_like(r2)

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike
 
+from covertreex.base import tuning
 from covertreex.base.kept import Kept
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import as_array, as_float64, check_names, check_points, check_rows, read_only
@@ -22,9 +23,6 @@ from covertreex.data.questions import check_living, places_of
 from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
-
-#: Share of the rows that may stand behind the leaf order of the others, and share that may be those of deleted points.
-UNSORTED, DEAD = 1 / 8, 1 / 4
 
 
 def with_metric(state: TreeState, metric: Kernel | Metric) -> TreeState:
@@ -79,7 +77,7 @@ def insert(state: TreeState, X_new: ArrayLike, v_matrix: ArrayLike | None, p_dia
     place = np.concatenate([np.arange(len(payload)), np.full(count, -1)])
     unsorted = state.unsorted + count
     scale = getattr(getattr(metric, "kernel", None), "scale", np.asarray)
-    if unsorted <= UNSORTED * len(place):
+    if unsorted <= tuning.UNSORTED * len(place):
         order = np.concatenate([payload.index, len(payload) + leaf_order(scale(X_new))[0]])
     else:
         order, unsorted = leaf_order(scale(X if held is None else X[held]))[0], 0
@@ -118,7 +116,7 @@ def delete(state: TreeState, rows: ArrayLike) -> TreeState:
         origin=None,
         kept=Kept(tree=state.built),
     )
-    return left if len(dead) <= DEAD * len(state.payload) else without_dead(left)
+    return left if len(dead) <= tuning.DEAD * len(state.payload) else without_dead(left)
 
 
 def without_dead(state: TreeState) -> TreeState:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from covertreex._core import factors as core
-from covertreex.base import parallel
+from covertreex.base import parallel, tuning
 from covertreex.base.progress import Progress
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import as_array, as_float64
@@ -20,9 +20,6 @@ from covertreex.kernels import Kernel
 
 #: Residual variances are raised to at least this share of k(x, x).
 P_FLOOR = 1e-9
-
-#: Rows of factors that one task computes: short enough for Ctrl-C, long enough for threads.
-FACTOR_BLOCK = 1024
 
 #: Rows whose residual correlations are checked when the caller supplies factors.
 SAMPLE = 512
@@ -76,7 +73,7 @@ def solve(
         core.solve(L, inducing, coords[start:stop], kernel.code, kernel.variance, alpha, out[start:stop], p[start:stop])
         return stop - start
 
-    blocks = parallel.spans(len(coords), FACTOR_BLOCK)
+    blocks = parallel.spans(len(coords), tuning.FACTOR_BLOCK)
     with Progress("factors", len(coords)) as progress:
         parallel.run([partial(task, *block) for block in blocks], n_threads, on_done=progress.advance)
     return out, p

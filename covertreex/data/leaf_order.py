@@ -5,12 +5,9 @@ from functools import partial
 import numpy as np
 
 import covertreex._core.order as core
-from covertreex.base import parallel
+from covertreex.base import parallel, tuning
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.errors import InvalidInputError
-
-#: Points whose leaf order pays for a thread.
-WORTH_A_THREAD = 8192
 
 
 def leaf_order(
@@ -55,7 +52,7 @@ def leaf_order(
     coords = np.ascontiguousarray(coords, dtype=np.float64)
     order = np.arange(len(coords), dtype=np.int64)
     parts = [order]
-    while len(parts) < n_threads and min(map(len, parts)) > max(leaf_size, WORTH_A_THREAD):
+    while len(parts) < n_threads and min(map(len, parts)) > max(leaf_size, tuning.LEAF_THREAD):
         cuts = parallel.run([partial(core.cut, coords, part, leaf_size, full) for part in parts], n_threads)
         parts = [half for part, cut in zip(parts, cuts, strict=True) for half in (part[:cut], part[cut:])]
     parallel.run([partial(core.split, coords, part, leaf_size, full, inner or leaf_size) for part in parts], n_threads)

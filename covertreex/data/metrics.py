@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from covertreex._core.factors import cholesky
-from covertreex.base import parallel
+from covertreex.base import parallel, tuning
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import (
     as_array,
@@ -22,7 +22,6 @@ from covertreex.base.validation import (
 )
 from covertreex.data.canonical import canonical_covariance
 from covertreex.data.factors import (
-    FACTOR_BLOCK,
     P_FLOOR,
     Projection,
     check_factors,
@@ -251,7 +250,7 @@ class ResidualCorrelation:
         unmoved = np.array_equal(old[: len(payload)], payload.index)
         if not unmoved or room is None or not room.claim(len(payload), n):
             room = Room(n, payload.factors.shape[1])
-            for start, stop in parallel.spans(len(known), FACTOR_BLOCK):
+            for start, stop in parallel.spans(len(known), tuning.FACTOR_BLOCK):
                 to = known[start:stop]
                 room.factors[to] = payload.factors[payload.row[old[to]]]
         p = np.empty(n)
@@ -355,7 +354,7 @@ class ResidualCorrelation:
             raise InvalidInputError(f"v_matrix must have one row per point, shape ({n}, m), got {V.shape}.{hint}")
         factors, kernel = empty_factors(n, padded(V.shape[1])), self.unitless
         root = math.sqrt(self.unit)
-        for start, stop in parallel.spans(n, FACTOR_BLOCK):
+        for start, stop in parallel.spans(n, tuning.FACTOR_BLOCK):
             factors[start:stop, : V.shape[1]] = V[order[start:stop]] / root
         factors[:, V.shape[1] :] = 0.0
         with blaming_float32(("v_matrix", "p_diag"), V, self.p_diag):

@@ -7,18 +7,23 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from covertreex.base.contract import EUCLIDEAN, LANES, NO_KERNEL, RESIDUAL, ROUNDOFF, check_codes
 from covertreex.base.kept import Kept
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 
-#: Lanes of the canonical dot product; factor rows are padded with zeros to a multiple of it.
-LANES = 16
-
-#: Unit roundoff of float64.
-ROUNDOFF = 2.0**-53
-
-EUCLIDEAN, RESIDUAL = 0, 1
+__all__ = [
+    "EUCLIDEAN",
+    "LANES",
+    "RESIDUAL",
+    "ROUNDOFF",
+    "PayloadStore",
+    "Room",
+    "empty_factors",
+    "longest_square",
+    "padded",
+]
 
 
 def padded(m: int) -> int:
@@ -118,6 +123,10 @@ class PayloadStore:
     kept: Kept = field(default_factory=Kept, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        try:
+            check_codes(self.metric, self.kernel_code)
+        except ValueError as error:
+            raise InvalidInputError(f"payload: {error}") from None
         n = len(self.coords)
         shapes = {
             "coords": (n, self.coords.shape[1]),
@@ -146,8 +155,8 @@ class PayloadStore:
 
     @property
     def kernel_code(self) -> int:
-        """int: the kernel's number in canonical arithmetic; 0 for Euclidean, where none is used."""
-        return self.kernel.code if self.kernel is not None else 0
+        """int: the kernel's number in canonical arithmetic; `NO_KERNEL` for Euclidean."""
+        return self.kernel.code if self.kernel is not None else NO_KERNEL
 
     @property
     def variance(self) -> float:
@@ -159,16 +168,24 @@ class PayloadStore:
         """float: the rational quadratic kernel's alpha; 1 for others."""
         return getattr(self.kernel, "alpha", 1.0)
 
-    def lower(self, distance: ArrayLike) -> FloatArray:
-        """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise)."""
+    def lower(self, distance: ArrayLike, slack_abs: float | None = None) -> FloatArray:
+        """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise).
+
+        Parameters
+        ----------
+        distance : array_like, float64
+        slack_abs : float, optional
+            What a `QueryBlock` says its queries need; the payload's, for distances between rows, by default.
+        """
         distance = np.asarray(distance, dtype=np.float64)
-        t = (distance * distance) * (1.0 - self.slack_rel) - self.slack_abs
+        t = (distance * distance) * (1.0 - self.slack_rel) - (self.slack_abs if slack_abs is None else slack_abs)
         return np.sqrt(np.where(t > 0.0, t, 0.0))
 
-    def upper(self, distance: ArrayLike) -> FloatArray:
-        """INVARIANT B1: no true distance is above this when `distance` is the computed one (elementwise)."""
+    def upper(self, distance: ArrayLike, slack_abs: float | None = None) -> FloatArray:
+        """INVARIANT B1: no true distance is above this when `distance` is the computed one; parameters as `lower`."""
         distance = np.asarray(distance, dtype=np.float64)
-        return np.sqrt((distance * distance) * (1.0 + self.slack_rel) + self.slack_abs)
+        slack_abs = self.slack_abs if slack_abs is None else slack_abs
+        return np.sqrt((distance * distance) * (1.0 + self.slack_rel) + slack_abs)
 
     def coordinates(self, indices: ArrayLike) -> FloatArray:
         """Scaled coordinates of dataset indices.

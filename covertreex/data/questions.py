@@ -5,7 +5,7 @@ The caller speaks dataset indices, which stay what they are when points are dele
 they rank behind every limit, so no query may have them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -142,19 +142,13 @@ def check(
     return Question(asked, predecessor_mode, include_self, order, limit, v_query, p_given)
 
 
-def block_of(state: TreeState, question: Question, n_threads: int) -> tuple[QueryBlock, PayloadStore]:
-    """The `QueryBlock` of what is asked, and the payload with the slack that they need.
-
-    Returns
-    -------
-    block : QueryBlock
-    payload : PayloadStore
-        That of `state`, its slack raised if external queries need more (B1).
-    """
+def block_of(state: TreeState, question: Question, n_threads: int) -> QueryBlock:
+    """What is asked, as a search needs it; external queries may need more slack than the payload has (B1)."""
     payload, q = state.payload, len(question)
+    slack_abs = payload.slack_abs
     if question.external:
         rows = -1 - np.arange(q, dtype=np.int64)
-        coords, factors, p, payload = _external(state, question, n_threads)
+        coords, factors, p, slack_abs = _external(state, question, n_threads)
         exclude = np.full(q, -1, dtype=np.int64)
     else:
         places = places_of(state, question.asked)
@@ -182,7 +176,7 @@ def block_of(state: TreeState, question: Question, n_threads: int) -> tuple[Quer
     for array in (rows, coords, factors, p, exclude, limit, rank):
         read_only(array)
     prefix = question.order is None
-    return QueryBlock(rows, coords, factors, p, exclude, limit, rank, prefix, payload.slack_abs), payload
+    return QueryBlock(rows, coords, factors, p, exclude, limit, rank, prefix, float(slack_abs))
 
 
 def places_of(state: TreeState, indices: IntArray) -> IntArray:
@@ -292,10 +286,8 @@ def columns_of(state: TreeState) -> int:
     return int(np.shape(state.metric.v_matrix)[1])
 
 
-def _external(
-    state: TreeState, question: Question, n_threads: int
-) -> tuple[FloatArray, FloatArray, FloatArray, PayloadStore]:
-    """Scaled coordinates, padded factors and p of coordinates, and the payload with the slack that they need."""
+def _external(state: TreeState, question: Question, n_threads: int) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Scaled coordinates, padded factors and p of coordinates, and the slack that they need."""
     payload, metric = state.payload, state.metric
     deficit = 0.0
     if question.v_query is None:
@@ -305,16 +297,11 @@ def _external(
     tiny = payload.kept.get("tiny", lambda: has_tiny(payload.coords))  # few queries need not look at all rows again
     check_told_apart(payload.coords, coords, "queries", tiny)
     if payload.metric == EUCLIDEAN or not isinstance(metric, ResidualCorrelation):
-        return coords, factors, p, payload
+        return coords, factors, p, payload.slack_abs
     slack = payload.slack_abs
     if p.min(initial=np.inf) < payload.p.min():
         slack = max(slack, metric.slack(payload.factors.shape[1], p.min()))
-    return coords, factors, p, with_slack(payload, slack + deficit)
-
-
-def with_slack(payload: PayloadStore, slack_abs: float) -> PayloadStore:
-    """The payload with another absolute slack."""
-    return payload if slack_abs == payload.slack_abs else replace(payload, slack_abs=float(slack_abs))
+    return coords, factors, p, slack + deficit
 
 
 def _supplied(state: TreeState, question: Question) -> tuple[FloatArray, FloatArray, FloatArray, float]:

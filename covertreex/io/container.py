@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from covertreex import __version__
+from covertreex._version import __version__
 from covertreex.base import parallel
 from covertreex.base.types import AnyArray
 from covertreex.data.payload import empty_factors

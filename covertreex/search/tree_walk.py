@@ -1,7 +1,6 @@
 """Neighbours by the cover tree: every query walks it best-first, by the backend's `search`."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -47,8 +46,7 @@ class TreeWalk(LastPass):
         context, (start, stop) = self.context, self.groups.span(first, last)
         out = context.output(stop - start, context.k)
         queries = self.queries.slice(start, stop)
-        payload = replace(context.payload, slack_abs=queries.slack_abs)
-        context.backend.search(self.tree, payload, queries, context.k, context.settings, out)
+        context.backend.search(self.tree, context.payload, queries, context.k, context.settings, out)
         return Found.of(out)
 
 

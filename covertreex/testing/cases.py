@@ -79,7 +79,7 @@ class Space:
             -1 - np.arange(q), coords.copy(), factors, p,
             np.full(q, exclude), np.full(q, n if limit is None else limit), self.payload.index.copy(),
         )  # fmt: skip
-        return sealed(QueryBlock(*arrays, prefix=True))
+        return sealed(QueryBlock(*arrays, prefix=True, slack_abs=self.payload.slack_abs))
 
     def oracle(self):
         """The dense oracle of the same points and metric."""

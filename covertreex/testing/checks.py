@@ -361,7 +361,7 @@ def check_stop_rule_off(backend):
 
 @_check
 def check_slack(backend):
-    """Bounds are widened by the payload's slack, as B1 and B2 say."""
+    """Bounds are widened by the slack that queries need and the payload's relative one, as B1 and B2 say."""
     for space in spaces(80):
         payload = space.payload
         arrays = (
@@ -377,6 +377,9 @@ def check_slack(backend):
             wide = type(payload)(*arrays, slack_abs, slack_rel)
             loose = Space(f"{space.label}, slack {slack_abs:g}, {slack_rel:g}", space.X, space.metric, wide, None)
             expect_reference_search(backend, "slack", loose, loose.queries(range(0, 80, 5)), 6)
+        # Queries may need more than the payload's rows do among themselves.
+        more = space.queries(range(0, 80, 5), slack_abs=0.3)
+        expect_reference_search(backend, "slack of the queries", space, more, 6)
 
 
 @_check

@@ -101,12 +101,12 @@ def split_payload(payload, n):
     q = len(payload) - n
     queries = QueryBlock(
         -1 - np.arange(q), payload.coords[n:].copy(), payload.factors[n:].copy(), payload.p[n:].copy(),
-        np.full(q, -1), np.full(q, n), np.arange(n), False,
+        np.full(q, -1), np.full(q, n), np.arange(n), False, payload.slack_abs,
     )  # fmt: skip
     return first, queries
 
 
-def make_queries(payload, dataset_indices, predecessor_mode=False, include_self=False, rank=None):
+def make_queries(payload, dataset_indices, predecessor_mode=False, include_self=False, rank=None, slack_abs=None):
     """A query block for points of the dataset.
 
     Parameters
@@ -118,6 +118,8 @@ def make_queries(payload, dataset_indices, predecessor_mode=False, include_self=
     include_self : bool
     rank : sequence of int, shape (n,), optional
         Rank of each dataset index in an order of the caller's; by default the dataset index itself.
+    slack_abs : float, optional
+        The payload's by default.
 
     Returns
     -------
@@ -129,7 +131,8 @@ def make_queries(payload, dataset_indices, predecessor_mode=False, include_self=
     limit = row_rank[rows] + include_self if predecessor_mode else np.full(q, n)
     return QueryBlock(
         rows, np.zeros((0, payload.coords.shape[1])), np.zeros((0, payload.factors.shape[1])), np.zeros(0),
-        np.full(q, -1) if include_self else rows.copy(), limit, row_rank, rank is None, payload.slack_abs,
+        np.full(q, -1) if include_self else rows.copy(), limit, row_rank, rank is None,
+        payload.slack_abs if slack_abs is None else slack_abs,
     )  # fmt: skip
 
 
@@ -198,7 +201,7 @@ class Walk:
 
     def __init__(self, tree, payload, queries, q, k, settings):
         self.tree, self.payload, self.settings = tree, payload, settings
-        self.prefix = queries.prefix
+        self.prefix, self.slack_abs = queries.prefix, queries.slack_abs
         self.limit, self.exclude, self.rank = queries.limit[q], queries.exclude[q], queries.rank
         self.distance, self.ties = query_nearness(payload, queries, q)
         self.best = Best(k)
@@ -292,7 +295,7 @@ class Walk:
 
     def bound(self, d, c):
         """No descendant of `c`, itself at computed distance `d`, computes nearer than this (B2)."""
-        return self._bound(float(self.payload.lower(d)), self._radius(c))
+        return self._bound(self._lower(d), self._radius(c))
 
     def _is_inner(self, c):
         return self.tree.child_ptr[c] < self.tree.child_ptr[c + 1]
@@ -302,11 +305,17 @@ class Walk:
 
     def _bound(self, far, radius):
         t = far - radius
-        return float(self.payload.lower(t)) if t > 0.0 else 0.0
+        return self._lower(t) if t > 0.0 else 0.0
 
     def _bound_by_parent(self, dq, c):
-        lower, upper, pd = self.payload.lower, self.payload.upper, self.tree.parent_distance[c]
-        return self._bound(float(max(lower(dq) - upper(pd), lower(pd) - upper(dq))), self._radius(c))
+        lower, upper, pd = self._lower, self._upper, self.tree.parent_distance[c]
+        return self._bound(max(lower(dq) - upper(pd), lower(pd) - upper(dq)), self._radius(c))
+
+    def _lower(self, d):
+        return float(self.payload.lower(d, self.slack_abs))
+
+    def _upper(self, d):
+        return float(self.payload.upper(d, self.slack_abs))
 
     def _start_rung(self, rung, yields, evals):
         self.rung, self.rung_yields, self.rung_evals = rung, yields, evals

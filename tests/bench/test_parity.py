@@ -31,7 +31,7 @@ class Spoilt:
     """The cython backend, but for what `spoil(out)` does to its answers."""
 
     name = "spoilt"
-    protocol_version = 1
+    protocol_version = 2
     capabilities = Capabilities(cx.get_backend("cython").capabilities.mechanisms)
 
     def __init__(self, spoil):

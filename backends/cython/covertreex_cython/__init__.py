@@ -1,13 +1,15 @@
 """The cython backend: the production engine, a thin adapter over ``covertreex._core``."""
 
-from covertreex.protocols import Capabilities
+from covertreex._core.canonical import built_with
+from covertreex.protocols import PROTOCOL_VERSION, Capabilities
 
 
 class CythonBackend:
     """All mechanisms of the tree search, and the scan."""
 
     name = "cython"
-    protocol_version = 1
+    protocol_version = PROTOCOL_VERSION
+    contract = built_with()
     capabilities = Capabilities(
         mechanisms=frozenset({"child_order", "bitset", "tile", "level_cache", "radius_floor", "budget", "level_cap"}),
         summary="production engine: C kernels chosen for the processor at run time",

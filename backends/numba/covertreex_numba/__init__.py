@@ -8,7 +8,7 @@ from importlib import import_module
 import numpy as np
 
 from covertreex.errors import BackendError
-from covertreex.protocols import Capabilities
+from covertreex.protocols import PROTOCOL_VERSION, Capabilities
 
 
 def _kernels(name):
@@ -34,7 +34,7 @@ class NumbaBackend:
     """`covertreex.protocols.Traversal` in Numba."""
 
     name = "numba"
-    protocol_version = 1
+    protocol_version = PROTOCOL_VERSION
     capabilities = Capabilities(
         mechanisms=frozenset({"bitset", "tile", "level_cache", "radius_floor", "budget", "level_cap"}),
         summary="gold reference: the search and the scan of docs/architecture.md, line by line, compiled by Numba",

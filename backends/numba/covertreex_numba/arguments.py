@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from covertreex.base.contract import check_codes
 from covertreex.data.tree import DUPLICATE_LEVEL
 
 WIDEST_TILE = 64
@@ -20,7 +21,6 @@ class Payload(NamedTuple):
     kernel_code: int
     variance: float
     alpha: float
-    slack_abs: float
     slack_rel: float
     coords: np.ndarray
     factors: np.ndarray
@@ -50,6 +50,7 @@ class Queries(NamedTuple):
     limit: np.ndarray
     rank: np.ndarray
     prefix: bool
+    slack_abs: float
 
 
 class Plan(NamedTuple):
@@ -111,7 +112,8 @@ def _read_only(array):
 
 
 def payload(store):
-    """`Payload` of a `PayloadStore`."""
+    """`Payload` of a `PayloadStore`; a ValueError if its metric or kernel is unknown."""
+    check_codes(store.metric, store.kernel_code)
     return _pack(Payload, store)
 
 

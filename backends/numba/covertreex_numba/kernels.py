@@ -17,7 +17,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from covertreex.backends.telemetry import COUNTERS
+from covertreex.base.contract import CONTRACT, EUCLIDEAN, KERNEL_CODES, LANES
 from covertreex.data.tree import DUPLICATE_LEVEL
 from covertreex.errors import BackendError
 
@@ -27,8 +27,8 @@ if config.DISABLE_JIT:
         "backend (covertreex.list_backends())."
     )
 
-EUCLIDEAN = 0
-LANES = 16
+RBF, MATERN12, MATERN32 = KERNEL_CODES["rbf"], KERNEL_CODES["matern12"], KERNEL_CODES["matern32"]
+MATERN52, RATIONAL_QUADRATIC = KERNEL_CODES["matern52"], KERNEL_CODES["rationalquadratic"]
 NO_INDEX = np.iinfo(np.int64).max
 
 
@@ -46,7 +46,7 @@ def sources_digest(folder=Path(__file__).parent):
 
     Numba itself looks at one file's date and size: not at the functions inlined from others, nor at constants.
     """
-    digest = hashlib.sha256(repr((COUNTERS, DUPLICATE_LEVEL)).encode())
+    digest = hashlib.sha256(repr((CONTRACT, DUPLICATE_LEVEL)).encode())
     try:
         files = sorted(Path(folder).glob("*.py"))
         for file in files:
@@ -254,18 +254,20 @@ def log(x):
 
 @jit
 def kernel_value(code, variance, alpha, r2):
-    """A4: the kernel's value at squared scaled distance `r2`."""
-    if code == 0:
+    """A4: the kernel's value at squared scaled distance `r2`; nan for a code that `arguments.payload` lets not pass."""
+    if code == RBF:
         return variance * exp_neg(-0.5 * r2)
-    if code == 1:
+    if code == MATERN12:
         return variance * exp_neg(-math.sqrt(r2))
-    if code == 2:
+    if code == MATERN32:
         a = 1.7320508075688772 * math.sqrt(r2)
         return variance * ((1.0 + a) * exp_neg(-a))
-    if code == 3:
+    if code == MATERN52:
         a = 2.23606797749979 * math.sqrt(r2)
         return variance * (((1.0 + a) + (a * a) / 3.0) * exp_neg(-a))
-    return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
+    if code == RATIONAL_QUADRATIC:
+        return variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha)))
+    return math.nan
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -304,23 +306,23 @@ def nearness(payload, queries, q, row):
 
 
 @jit
-def lower(payload, d):
+def lower(payload, queries, d):
     """B1: no true distance is below this when `d` is the computed one."""
-    t = (d * d) * (1.0 - payload.slack_rel) - payload.slack_abs
+    t = (d * d) * (1.0 - payload.slack_rel) - queries.slack_abs
     return math.sqrt(t) if t > 0.0 else 0.0
 
 
 @jit
-def upper(payload, d):
+def upper(payload, queries, d):
     """B1: no true distance is above this when `d` is the computed one."""
-    return math.sqrt((d * d) * (1.0 + payload.slack_rel) + payload.slack_abs)
+    return math.sqrt((d * d) * (1.0 + payload.slack_rel) + queries.slack_abs)
 
 
 @jit
-def subtree_bound(payload, far, radius):
+def subtree_bound(payload, queries, far, radius):
     """B2: no point within `radius` of a point that is at least `far` away computes closer than this."""
     t = far - radius
-    return lower(payload, t) if t > 0.0 else 0.0
+    return lower(payload, queries, t) if t > 0.0 else 0.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from covertreex.backends.telemetry import COUNTERS
+from covertreex.base.contract import COUNTERS
 from covertreex.data.tree import DUPLICATE_LEVEL
 from covertreex_numba.kernels import (
     borrow,
@@ -115,7 +115,7 @@ def _take(payload, tree, queries, q, options, nodes, start, stop, dq, best_dista
     """Visit, evaluate, offer and push the tile ``nodes[start:stop]``, whose parent is at computed distance `dq`."""
     limit, exclude = queries.limit[q], queries.exclude[q]
     use_cache = options.level_cache and dq != UNKNOWN
-    parent_lower, parent_upper = lower(payload, dq), upper(payload, dq)
+    parent_lower, parent_upper = lower(payload, queries, dq), upper(payload, queries, dq)
 
     size = 0
     mask = _visit(options.bitset, scratch, q + 1, nodes, start, stop, count)
@@ -128,8 +128,8 @@ def _take(payload, tree, queries, q, options, nodes, start, stop, dq, best_dista
             continue
         if use_cache:
             pd = tree.parent_distance[c]
-            far = max(parent_lower - upper(payload, pd), lower(payload, pd) - parent_upper)
-            if subtree_bound(payload, far, _radius(tree, options, c)) > best_distances[0]:
+            far = max(parent_lower - upper(payload, queries, pd), lower(payload, queries, pd) - parent_upper)
+            if subtree_bound(payload, queries, far, _radius(tree, options, c)) > best_distances[0]:
                 count[LEVEL_CACHE_HITS] += 1
                 continue
         if options.level_cap > 0:
@@ -150,7 +150,7 @@ def _take(payload, tree, queries, q, options, nodes, start, stop, dq, best_dista
                 count[YIELDS] += 1
         if not _is_inner(tree, c):
             continue
-        bound = subtree_bound(payload, lower(payload, d), _radius(tree, options, c))
+        bound = subtree_bound(payload, queries, lower(payload, queries, d), _radius(tree, options, c))
         if bound > best_distances[0]:
             count[PRUNES_BOUND] += 1
         else:

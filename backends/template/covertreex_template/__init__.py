@@ -30,16 +30,16 @@ class Neighbours:
         return heapq.heappushpop(self.heap, item) != item
 
 
-def bounds(payload, d, radius):
+def bounds(payload, slack_abs, d, radius):
     """B2: no descendant of nodes at computed distance `d`, all within `radius` of them, computes nearer than this."""
-    return payload.lower(np.maximum(payload.lower(d) - radius, 0.0))
+    return payload.lower(np.maximum(payload.lower(d, slack_abs) - radius, 0.0), slack_abs)
 
 
 class TemplateBackend:
     """`covertreex.protocols.Traversal`."""
 
     name = "template"
-    protocol_version = 1
+    protocol_version = 2
     capabilities = Capabilities(summary="plain NumPy, to be copied: right, and slow")
 
     def search(self, tree, payload, queries, k, settings, out):
@@ -69,7 +69,7 @@ class TemplateBackend:
             nearness = np.stack(canonical_nearness(payload, queries, q, fresh), axis=1)
             distances = nearness[:, 0]
             allowed = (queries.rank[fresh] < limit) & (fresh != exclude)
-            lower = bounds(payload, distances, tree.si[fresh])
+            lower = bounds(payload, queries.slack_abs, distances, tree.si[fresh])
             inner = tree.child_ptr[fresh] < tree.child_ptr[fresh + 1]
             for c, near, offered, bound, has_children in zip(fresh, nearness, allowed, lower, inner, strict=True):
                 if offered:

@@ -50,7 +50,7 @@ class Screen:
     centre : ndarray, shape (d,)
         Subtracted from coordinates, so that float32 keeps their differences.
     kernel_code : int
-        The kernel, as canonical arithmetic numbers it; -1 for none, where factors are whitened.
+        The kernel, as canonical arithmetic numbers it; `NO_KERNEL` where factors are whitened.
     head, tail : ndarray, shapes (n, h) and (n, t)
         Factors, in `dtype`: the components that all pairs are multiplied in, and those for pairs left in doubt.
     coords, scale, spread : ndarray

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from covertreex._core.whiten import PIVOTS, Pivots
 from covertreex.base import parallel, tuning
+from covertreex.base.contract import NO_KERNEL
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.search.screens.cache import sharp as sharp_screen
@@ -160,7 +161,7 @@ def make_whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_thre
         payload=payload,
         dtype=np.float32,
         centre=sharp.centre,
-        kernel_code=-1,
+        kernel_code=NO_KERNEL,
         head=head,
         tail=tail,
         coords=np.zeros((n, 0), dtype=np.float32),

@@ -8,7 +8,8 @@ class RustBackend:
     """All mechanisms of the tree search, and the scan."""
 
     name = "rust"
-    protocol_version = 1
+    contract = _core.contract()
+    protocol_version = contract["protocol_version"]
     capabilities = Capabilities(
         mechanisms=frozenset({"bitset", "tile", "level_cache", "radius_floor", "budget", "level_cap"}),
         summary="the production engine in Rust: instructions chosen for the processor at run time",

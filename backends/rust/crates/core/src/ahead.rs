@@ -153,8 +153,9 @@ impl<'a> Ahead<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Kernel;
+    use crate::metric::Metric;
     use crate::simd::Simd;
-    use crate::views::{Kernel, Metric};
 
     fn payload<'a>(factors: &'a [f64], index: &'a [i64]) -> Payload<'a> {
         Payload {
@@ -165,7 +166,6 @@ mod tests {
             factors,
             p: &[],
             index,
-            slack_abs: 0.0,
             slack_rel: 0.0,
             simd: Simd::detect(),
         }

@@ -1,13 +1,10 @@
-//! Canonical arithmetic, A1 to A5: the same operations in the same order as `covertreex/oracle.py`.
+//! Canonical arithmetic, A1 to A3, and squared distances: the same operations in the same order as `covertreex/oracle.py`.
 //!
 //! rustc never fuses `a * b + c` nor reassociates, so a body gives the same bits however it is vectorised. The bodies
 //! are `inline(always)` because they take on the instructions of the function they are inlined into (`simd`).
 
+use crate::contract::LANES;
 use crate::pack::{Pack, prefetch};
-use crate::views::{Kernel, Metric};
-
-/// Lanes of the canonical dot product; factor rows are padded with zeros to a multiple of it.
-pub const LANES: usize = 16;
 
 /// A2: `exp(x)` for `x <= 0`; 0 below -708.
 #[inline(always)]
@@ -60,27 +57,6 @@ pub fn log(x: f64) -> f64 {
     t *= z;
     let low = n * LN2_LOW + 2.0 * (s * t);
     n * LN2_HIGH + (2.0 * s + low)
-}
-
-const SQRT_3: f64 = 1.7320508075688772;
-const SQRT_5: f64 = 2.23606797749979;
-
-/// A4: kernel value at squared scaled distance `r2`.
-#[inline(always)]
-pub fn kernel_value(kernel: Kernel, variance: f64, r2: f64) -> f64 {
-    match kernel {
-        Kernel::Rbf => variance * exp_neg(-0.5 * r2),
-        Kernel::Matern12 => variance * exp_neg(-r2.sqrt()),
-        Kernel::Matern32 => {
-            let a = SQRT_3 * r2.sqrt();
-            variance * ((1.0 + a) * exp_neg(-a))
-        }
-        Kernel::Matern52 => {
-            let a = SQRT_5 * r2.sqrt();
-            variance * (((1.0 + a) + (a * a) / 3.0) * exp_neg(-a))
-        }
-        Kernel::RationalQuadratic { alpha } => variance * exp_neg(-alpha * log(1.0 + r2 / (2.0 * alpha))),
-    }
 }
 
 /// A1: dot products of `Q` queries with `R` rows, so that each load serves several; `[query][row]`.
@@ -158,48 +134,6 @@ pub(crate) fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
     sum
 }
 
-/// A5: `|rho|` from its ingredients: kernel value, dot product, residual variances. The distance is `sqrt(1 - |rho|)`.
-#[inline(always)]
-pub(crate) fn rho(k: f64, dot: f64, p_a: f64, p_b: f64) -> f64 {
-    let rho = ((k - dot) / (p_a * p_b).sqrt()).abs();
-    if rho > 1.0 { 1.0 } else { rho }
-}
-
-/// A5 for a query and several rows: `out[j]` and `rhos[j]` from `r2[j]`, `dots[j]` and `p[j]`. Euclidean distances need
-/// `r2` alone, and `rhos` is left as it is.
-#[inline(always)]
-pub(crate) fn distances_body(
-    metric: Metric,
-    r2: &[f64],
-    dots: &[f64],
-    p_query: f64,
-    p: &[f64],
-    [rhos, out]: [&mut [f64]; 2],
-) {
-    let Metric::Residual { kernel, variance } = metric else {
-        for (d, r2) in out.iter_mut().zip(r2) {
-            *d = r2.sqrt();
-        }
-        return;
-    };
-    // One loop per kernel: a match inside the loop would keep it from being vectorised.
-    macro_rules! fill {
-        ($kernel:expr) => {
-            for ((((d, rho_of), r2), dot), p) in out.iter_mut().zip(rhos).zip(r2).zip(dots).zip(p) {
-                *rho_of = rho(kernel_value($kernel, variance, *r2), *dot, p_query, *p);
-                *d = (1.0 - *rho_of).sqrt();
-            }
-        };
-    }
-    match kernel {
-        Kernel::Rbf => fill!(Kernel::Rbf),
-        Kernel::Matern12 => fill!(Kernel::Matern12),
-        Kernel::Matern32 => fill!(Kernel::Matern32),
-        Kernel::Matern52 => fill!(Kernel::Matern52),
-        Kernel::RationalQuadratic { alpha } => fill!(Kernel::RationalQuadratic { alpha }),
-    }
-}
-
 /// Squared distances of a point from the first `out.len()` points of a panel: axis after axis, `stride` to an axis.
 #[inline(always)]
 pub(crate) fn squared_distances_body(point: &[f64], panel: &[f64], stride: usize, out: &mut [f64]) {
@@ -222,10 +156,5 @@ mod tests {
         let e: Vec<f64> = (0..8).map(|l| lanes[l] + lanes[l + 8]).collect();
         let f: Vec<f64> = (0..4).map(|l| e[l] + e[l + 4]).collect();
         assert_eq!(combine(&lanes).to_bits(), ((f[0] + f[2]) + (f[1] + f[3])).to_bits());
-    }
-
-    #[test]
-    fn duplicates_above_the_floor_have_distance_zero() {
-        assert_eq!(rho(1.0, 1.0 - 0.37, 0.37, 0.37), 1.0);
     }
 }

@@ -1,7 +1,9 @@
 //! Distance of a query from a row (A5), and bounds on it (B1, B2).
 
-use crate::arith::{kernel_value, rho, squared_distance};
-use crate::views::{Metric, Payload, Queries};
+use crate::arith::squared_distance;
+use crate::kernel::kernel_value;
+use crate::metric::{Metric, rho};
+use crate::views::{Payload, Queries};
 
 /// How near a row is to a query. Invariant A7: of two rows the one with the smaller distance is nearer; at one distance
 /// that with the larger rho; then that with the smaller r2; then that with the smaller dataset index. Euclidean distance
@@ -79,19 +81,33 @@ pub(crate) fn nearness_given_dot(payload: &Payload, point: &Point, row: usize, d
     }
 }
 
-impl Payload<'_> {
+/// B1: what a squared computed distance may be off.
+#[derive(Clone, Copy, Debug)]
+pub struct Slack {
+    /// Absolutely ...
+    pub abs: f64,
+    /// ... and relatively.
+    pub rel: f64,
+}
+
+impl Slack {
+    /// What distances of these queries need.
+    pub fn of(payload: &Payload, queries: &Queries) -> Slack {
+        Slack { abs: queries.slack_abs, rel: payload.slack_rel }
+    }
+
     /// B1: no true distance is below this when `d` is the computed one; and none computes below this when `d` bounds
     /// the true one from below.
     #[inline]
     pub fn lower(&self, d: f64) -> f64 {
-        let t = (d * d) * (1.0 - self.slack_rel) - self.slack_abs;
+        let t = (d * d) * (1.0 - self.rel) - self.abs;
         if t > 0.0 { t.sqrt() } else { 0.0 }
     }
 
     /// B1: no true distance is above this when `d` is the computed one.
     #[inline]
     pub fn upper(&self, d: f64) -> f64 {
-        ((d * d) * (1.0 + self.slack_rel) + self.slack_abs).sqrt()
+        ((d * d) * (1.0 + self.rel) + self.abs).sqrt()
     }
 
     /// B2: no point of a subtree of radius `near` whose root is truly at least `far` away computes closer than this.
@@ -105,27 +121,15 @@ impl Payload<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Simd;
 
     #[test]
     fn bounds_are_the_formulas_of_b1_and_b2() {
-        let payload = Payload {
-            metric: Metric::Euclidean,
-            dim: 0,
-            coords: &[],
-            width: 0,
-            factors: &[],
-            p: &[],
-            index: &[],
-            slack_abs: 0.01,
-            slack_rel: 0.1,
-            simd: Simd::BASELINE,
-        };
+        let slack = Slack { abs: 0.01, rel: 0.1 };
         let lower = |d: f64| ((d * d) * (1.0 - 0.1) - 0.01).sqrt();
-        assert_eq!(payload.lower(0.7), lower(0.7));
-        assert_eq!(payload.lower(0.1), 0.0);
-        assert_eq!(payload.upper(0.7), ((0.7 * 0.7) * (1.0 + 0.1) + 0.01f64).sqrt());
-        assert_eq!(payload.bound(0.9, 0.2), lower(0.9 - 0.2));
-        assert_eq!(payload.bound(0.2, 0.2), 0.0);
+        assert_eq!(slack.lower(0.7), lower(0.7));
+        assert_eq!(slack.lower(0.1), 0.0);
+        assert_eq!(slack.upper(0.7), ((0.7 * 0.7) * (1.0 + 0.1) + 0.01f64).sqrt());
+        assert_eq!(slack.bound(0.9, 0.2), lower(0.9 - 0.2));
+        assert_eq!(slack.bound(0.2, 0.2), 0.0);
     }
 }

@@ -1,6 +1,7 @@
 //! The budget ladder: how many evaluations a search may spend, by what they yield.
 
-use crate::views::{Counters, Settings};
+use crate::contract::Counters;
+use crate::views::Settings;
 
 pub(crate) struct Ladder {
     rung: usize,

@@ -5,22 +5,29 @@
 //!
 //! | module | what belongs there |
 //! |---|---|
-//! | [`views`] | borrowed inputs and outputs, and the checks of their shapes |
-//! | `arith` | canonical arithmetic, one generic body for every processor |
+//! | [`contract`] | what Python and Rust agree on: versions, numbers of kernels, columns of counters |
 //! | `pack` | registers, for the dot product |
-//! | [`simd`] | which instructions that body is compiled to, chosen at run time |
-//! | `panel` | many distances at once |
+//! | `arith` | canonical arithmetic, one generic body for every processor |
+//! | [`kernel`], [`metric`] | covariance functions; distances made of them |
+//! | [`simd`] | which instructions those bodies are compiled to, chosen at run time |
+//! | [`views`] | borrowed inputs and outputs, and the checks of their shapes |
 //! | `distance` | distance of a query from a row, and bounds on it |
+//! | `panel` | many distances at once |
 //! | `kbest`, `frontier`, `visited`, `ladder` | the parts of a search |
 //! | `ahead` | what the queries that a search answers side by side share |
 //! | `search`, `scan` | the two verbs |
+//!
+//! A module uses those above it in this table, never one below.
 
 mod ahead;
 mod arith;
+pub mod contract;
 mod distance;
 mod frontier;
 mod kbest;
+pub mod kernel;
 mod ladder;
+pub mod metric;
 mod pack;
 mod panel;
 mod scan;
@@ -29,7 +36,7 @@ pub mod simd;
 pub mod views;
 mod visited;
 
-pub use arith::{exp_neg, kernel_value, log};
-pub use distance::{Point, distance};
+pub use arith::{exp_neg, log};
+pub use distance::{Point, Slack, distance};
 pub use scan::scan_block;
 pub use search::search_block;

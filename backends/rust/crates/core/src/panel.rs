@@ -2,7 +2,8 @@
 //! throughout: what makes many distances at once cheaper than the same one by one.
 
 use crate::distance::{Nearness, Point};
-use crate::views::{Metric, Payload};
+use crate::metric::Metric;
+use crate::views::Payload;
 
 /// Rows per panel: 512 factors each take 128 KB, which a second-level cache holds.
 pub(crate) const PANEL: usize = 32;

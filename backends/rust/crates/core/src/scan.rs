@@ -6,10 +6,11 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::contract::Counters;
 use crate::distance::Point;
 use crate::kbest::KBest;
 use crate::panel::Panel;
-use crate::views::{Counters, InputError, Output, Payload, Plan, Settings, check_scan};
+use crate::views::{InputError, Output, Payload, Plan, Settings, check_scan};
 
 /// Compare the queries of every group of a plan with the group's rows and fill `out`.
 ///

@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::ahead::{Ahead, lanes_for};
-use crate::distance::{Nearness, Point, nearness_given_dot};
+use crate::contract::Counters;
+use crate::distance::{Nearness, Point, Slack, nearness_given_dot};
 use crate::frontier::{Entry, Frontier};
 use crate::kbest::KBest;
 use crate::ladder::Ladder;
 use crate::pack::prefetch;
-use crate::views::{Counters, InputError, Output, Payload, Queries, Settings, TreeView, WIDEST_TILE, check_search};
+use crate::views::{InputError, Output, Payload, Queries, Settings, TreeView, WIDEST_TILE, check_search};
 use crate::visited::Visited;
 
 /// Walk a cover tree best-first for every query of a block and fill `out`.
@@ -73,6 +74,7 @@ struct Block<'a> {
     payload: &'a Payload<'a>,
     queries: &'a Queries<'a>,
     settings: &'a Settings,
+    slack: Slack,
     lowest_level: i64,
     /// How many levels are capped: all or none.
     levels: usize,
@@ -244,8 +246,8 @@ impl<'a> Lane<'a> {
 
     /// The nodes of a tile that must be evaluated: the first of `chosen`, and how many.
     fn select(&mut self, tile: &[i64], parent: Option<f64>, chosen: &mut [usize; WIDEST_TILE]) -> usize {
-        let Block { tree, payload, settings, .. } = *self.block;
-        let parent = parent.filter(|_| settings.level_cache).map(|d| (payload.lower(d), payload.upper(d)));
+        let Block { tree, settings, slack, .. } = *self.block;
+        let parent = parent.filter(|_| settings.level_cache).map(|d| (slack.lower(d), slack.upper(d)));
         let fresh = self.visited.visit(tile);
         let mut size = 0;
         for (place, &c) in tile.iter().enumerate() {
@@ -274,8 +276,8 @@ impl<'a> Lane<'a> {
     }
 
     fn push(&mut self, ahead: &mut Ahead<'a>, node: usize, distance: f64) {
-        let payload = self.block.payload;
-        let bound = payload.bound(payload.lower(distance), self.block.radius(node));
+        let slack = self.block.slack;
+        let bound = slack.bound(slack.lower(distance), self.block.radius(node));
         if bound > self.best.kth() {
             self.counters.prunes_bound += 1;
             return;
@@ -298,7 +300,8 @@ impl<'a> Block<'a> {
         let (lowest_level, highest_level) =
             tree.level.iter().fold((i64::MAX, i64::MIN), |(low, high), &level| (low.min(level), high.max(level)));
         let levels = if settings.level_cap > 0 { (highest_level - lowest_level + 1) as usize } else { 0 };
-        Block { tree, payload, queries, settings, lowest_level, levels }
+        let slack = Slack::of(payload, queries);
+        Block { tree, payload, queries, settings, slack, lowest_level, levels }
     }
 
     #[inline]
@@ -310,7 +313,7 @@ impl<'a> Block<'a> {
     #[inline]
     fn bound_by_parent(&self, (lower, upper): (f64, f64), c: usize) -> f64 {
         let pd = self.tree.parent_distance[c];
-        let far = (lower - self.payload.upper(pd)).max(self.payload.lower(pd) - upper);
-        self.payload.bound(far, if self.tree.is_leaf(c) { 0.0 } else { self.radius(c) })
+        let far = (lower - self.slack.upper(pd)).max(self.slack.lower(pd) - upper);
+        self.slack.bound(far, if self.tree.is_leaf(c) { 0.0 } else { self.radius(c) })
     }
 }

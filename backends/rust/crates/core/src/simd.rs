@@ -1,11 +1,11 @@
 //! Which instructions canonical arithmetic is compiled to, chosen at run time.
 //!
-//! Each function here has one generic body in `arith`, compiled several times. The bits are the same at every level.
+//! Each function here has one generic body, in `arith` or `metric`, compiled several times. The bits are the same at every level.
 
 use std::fmt;
 
-use crate::arith::{distances_body, dots_body, squared_distances_body};
-use crate::views::Metric;
+use crate::arith::{dots_body, squared_distances_body};
+use crate::metric::{Metric, distances_body};
 
 /// Proof that this processor has certain vector instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

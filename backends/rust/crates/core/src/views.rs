@@ -2,54 +2,9 @@
 
 use std::fmt;
 
-use crate::arith::LANES;
+use crate::contract::{COUNTERS, LANES};
+use crate::metric::Metric;
 use crate::simd::Simd;
-
-/// A covariance function, A4.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kernel {
-    /// Squared exponential.
-    Rbf,
-    /// Exponential.
-    Matern12,
-    /// Once differentiable.
-    Matern32,
-    /// Twice differentiable.
-    Matern52,
-    /// A mixture of squared exponentials.
-    RationalQuadratic {
-        /// How like one squared exponential the mixture is.
-        alpha: f64,
-    },
-}
-
-impl Kernel {
-    /// The kernel of this number in canonical arithmetic, if there is one.
-    pub fn from_code(code: i64, alpha: f64) -> Option<Kernel> {
-        Some(match code {
-            0 => Kernel::Rbf,
-            1 => Kernel::Matern12,
-            2 => Kernel::Matern32,
-            3 => Kernel::Matern52,
-            4 => Kernel::RationalQuadratic { alpha },
-            _ => return None,
-        })
-    }
-}
-
-/// What a distance is, A5.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Metric {
-    /// Of the coordinates.
-    Euclidean,
-    /// `sqrt(1 - |rho|)` of the residual correlation rho.
-    Residual {
-        /// The covariance function.
-        kernel: Kernel,
-        /// Its value at distance 0.
-        variance: f64,
-    },
-}
 
 /// Coordinates, factors and residual variances by row.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +23,7 @@ pub struct Payload<'a> {
     pub p: &'a [f64],
     /// Dataset index of each row.
     pub index: &'a [i64],
-    /// B1: what a squared computed distance may be off, absolutely ...
-    pub slack_abs: f64,
-    /// ... and relatively.
+    /// B1: what a squared computed distance may be off, relatively.
     pub slack_rel: f64,
     /// Instructions to compute with; no choice changes a bit.
     pub simd: Simd,
@@ -158,6 +111,8 @@ pub struct Queries<'a> {
     pub rank: &'a [i64],
     /// Q1: whether rank is the order of insertion.
     pub prefix: bool,
+    /// B1: what squared computed distances of these queries may be off, absolutely; at least what the payload's may be.
+    pub slack_abs: f64,
 }
 
 impl Queries<'_> {
@@ -275,51 +230,6 @@ impl Settings {
     fn check(&self) -> Result<(), InputError> {
         check((1..=WIDEST_TILE).contains(&self.stream_tile), "settings.stream_tile", "must be from 1 to 64")?;
         check(self.narrowest() > 0, "settings.stream_tile", "must be at least 8 if dynamic_tile is on")
-    }
-}
-
-/// Columns of a row of counters.
-pub const COUNTERS: usize = 16;
-
-/// What one query counted, in the order of `covertreex.backends.telemetry.COUNTERS`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Counters {
-    pub distance_evals: i64,
-    pub nodes_visited: i64,
-    pub frontier_pushes: i64,
-    pub frontier_peak: i64,
-    pub prunes_bound: i64,
-    pub prunes_visited: i64,
-    pub yields: i64,
-    pub stop_exhausted: i64,
-    pub stop_kth_frontier: i64,
-    pub stop_budget: i64,
-    pub level_cache_hits: i64,
-    pub budget_escalations: i64,
-    pub caps_applied: i64,
-}
-
-impl Counters {
-    pub(crate) fn write(&self, row: &mut [i64]) {
-        row.copy_from_slice(&[
-            self.distance_evals,
-            self.nodes_visited,
-            self.frontier_pushes,
-            self.frontier_peak,
-            self.prunes_bound,
-            self.prunes_visited,
-            self.yields,
-            self.stop_exhausted,
-            self.stop_kth_frontier,
-            self.stop_budget,
-            self.level_cache_hits,
-            self.budget_escalations,
-            self.caps_applied,
-            0,
-            0,
-            0,
-        ]);
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::sync::atomic::AtomicI32;
 
+use covertreex_core::metric::Metric;
 use covertreex_core::simd::Simd;
-use covertreex_core::views::{Kernel, Metric, Output, Payload, Plan, Queries, Settings, TreeView};
+use covertreex_core::views::{Output, Payload, Plan, Queries, Settings, TreeView};
 use numpy::{
     Element, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+/// The exception for what is said to be wrong.
+pub fn refused(what: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(format!("covertreex-rust: {what}"))
+}
 
 fn not_contiguous(name: &str) -> PyErr {
     PyValueError::new_err(format!("covertreex-rust: {name} must be a C-contiguous, aligned array."))
@@ -41,31 +47,19 @@ pub struct PayloadArrays<'py> {
     factors: PyReadonlyArray2<'py, f64>,
     p: PyReadonlyArray1<'py, f64>,
     index: PyReadonlyArray1<'py, i64>,
-    slack_abs: f64,
     slack_rel: f64,
 }
 
 impl PayloadArrays<'_> {
     pub fn view(&self) -> PyResult<Payload<'_>> {
-        let metric = match (self.metric, Kernel::from_code(self.kernel_code, self.alpha)) {
-            (0, _) => Metric::Euclidean,
-            (1, Some(kernel)) => Metric::Residual { kernel, variance: self.variance },
-            (metric, _) => {
-                return Err(PyValueError::new_err(format!(
-                    "covertreex-rust knows metrics 0 and 1 and kernels 0 to 4; got metric {metric} and kernel {}.",
-                    self.kernel_code
-                )));
-            }
-        };
         Ok(Payload {
-            metric,
+            metric: Metric::from_codes(self.metric, self.kernel_code, self.variance, self.alpha).map_err(refused)?,
             dim: self.coords.shape()[1],
             coords: table(&self.coords, "payload.coords")?,
             width: self.factors.shape()[1],
             factors: table(&self.factors, "payload.factors")?,
             p: flat(&self.p, "payload.p")?,
             index: flat(&self.index, "payload.index")?,
-            slack_abs: self.slack_abs,
             slack_rel: self.slack_rel,
             simd: Simd::detect(),
         })
@@ -107,6 +101,7 @@ pub struct QueryArrays<'py> {
     limit: PyReadonlyArray1<'py, i64>,
     rank: PyReadonlyArray1<'py, i64>,
     prefix: bool,
+    slack_abs: f64,
 }
 
 impl QueryArrays<'_> {
@@ -120,6 +115,7 @@ impl QueryArrays<'_> {
             limit: flat(&self.limit, "queries.limit")?,
             rank: flat(&self.rank, "queries.rank")?,
             prefix: self.prefix,
+            slack_abs: self.slack_abs,
         })
     }
 }

@@ -6,19 +6,23 @@ mod arrays;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicI32;
 
+use covertreex_core::contract as built;
+use covertreex_core::kernel::{Kernel, kernel_value};
+use covertreex_core::metric::unknown;
 use covertreex_core::simd::Simd;
 use covertreex_core::views::InputError;
 use covertreex_core::{scan_block, search_block};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
 
-use arrays::{OutArrays, PayloadArrays, PlanArrays, QueryArrays, SettingsValues, TreeArrays};
+use arrays::{OutArrays, PayloadArrays, PlanArrays, QueryArrays, SettingsValues, TreeArrays, refused};
 
 /// Compiled search and scan; use them through `covertreex_rust.backend`.
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::{instructions, scan, search};
+    use super::{contract, instructions, kernel_values, scan, search};
 }
 
 /// Walk a cover tree: see `covertreex.protocols.Traversal.search`.
@@ -60,6 +64,27 @@ fn instructions() -> String {
     Simd::detect().to_string()
 }
 
+/// What `covertreex.base.contract.CONTRACT` was when this was built.
+#[pyfunction]
+fn contract(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let facts = PyDict::new(py);
+    facts.set_item("protocol_version", built::PROTOCOL_VERSION)?;
+    facts.set_item("lanes", built::LANES)?;
+    facts.set_item("metrics", built::METRICS.into_py_dict(py)?)?;
+    facts.set_item("no_kernel", built::NO_KERNEL)?;
+    facts.set_item("kernels", built::KERNELS.into_py_dict(py)?)?;
+    facts.set_item("kernel_counters", built::KERNEL_COUNTERS.to_vec())?;
+    facts.set_item("driver_counters", built::DRIVER_COUNTERS.to_vec())?;
+    Ok(facts)
+}
+
+/// A4: kernel values at squared scaled distances; a ValueError if no kernel has this code.
+#[pyfunction]
+fn kernel_values(code: i64, variance: f64, alpha: f64, r2: Vec<f64>) -> PyResult<Vec<f64>> {
+    let kernel = Kernel::from_code(code, alpha).ok_or_else(|| refused(unknown("kernel", code, &built::KERNELS)))?;
+    Ok(r2.into_iter().map(|r2| kernel_value(kernel, variance, r2)).collect())
+}
+
 /// Run a kernel without the GIL.
 fn answer(
     py: Python<'_>,
@@ -68,7 +93,7 @@ fn answer(
 ) -> PyResult<()> {
     // A panic can leave nothing broken but the output, and the exception says that this is void.
     match py.detach(|| catch_unwind(AssertUnwindSafe(|| kernel(cancel)))) {
-        Ok(result) => result.map_err(|error| PyValueError::new_err(format!("covertreex-rust: {error}"))),
+        Ok(result) => result.map_err(refused),
         Err(panic) => {
             let reason = panic.downcast_ref::<String>().map(String::as_str);
             let reason = reason.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown reason");

@@ -1,9 +1,12 @@
 //! Random data, a random tree over it, and the answer by brute force in simple loops.
 #![allow(dead_code)]
 
+use covertreex_core::contract::COUNTERS;
+use covertreex_core::kernel::Kernel;
+use covertreex_core::metric::Metric;
 use covertreex_core::simd::Simd;
-use covertreex_core::views::{COUNTERS, Kernel, Metric, Output, Payload, Queries, TreeView};
-use covertreex_core::{exp_neg, log};
+use covertreex_core::views::{Output, Payload, Queries, TreeView};
+use covertreex_core::{Slack, exp_neg, log};
 use proptest::prelude::*;
 
 /// Splitmix64: all a test needs of randomness, and the same in every version of every crate.
@@ -127,7 +130,6 @@ impl Data {
             factors: &self.factors[..n * width],
             p: if kernel.is_some() { &self.p[..n] } else { &[] },
             index: &self.index,
-            slack_abs: if kernel.is_some() { 1e-9 } else { 1e-300 },
             slack_rel: 30.0 * f64::EPSILON,
             simd,
         }
@@ -144,6 +146,7 @@ impl Data {
             limit: &self.limit,
             rank: &self.rank,
             prefix: self.prefix,
+            slack_abs: if self.shape.kernel.is_some() { 1e-9 } else { 1e-300 },
         }
     }
 
@@ -246,7 +249,7 @@ impl RandomTree {
     pub fn new(data: &Data) -> RandomTree {
         let mut random = Random::new(data.shape.seed ^ 0x7ee);
         let n = data.shape.n;
-        let payload = data.payload(Simd::BASELINE);
+        let slack = Slack::of(&data.payload(Simd::BASELINE), &data.queries());
         let mut inserted: Vec<usize> = (0..n).collect();
         inserted.sort_by_key(|&row| data.index[row]);
         let mut below = vec![Vec::new(); n];
@@ -260,7 +263,7 @@ impl RandomTree {
             parent_distance[node] = data.distance(node as i64, above as i64);
             let mut ancestor = Some(above);
             while let Some(a) = ancestor {
-                si[a] = si[a].max(payload.upper(data.distance(node as i64, a as i64)));
+                si[a] = si[a].max(slack.upper(data.distance(node as i64, a as i64)));
                 ancestor = parent[a];
             }
         }

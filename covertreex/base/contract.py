@@ -1,0 +1,149 @@
+"""The facts that the driver, every backend and every compiled kernel must agree on, each written once.
+
+Python and Numba import them from here; for C and Cython `setup.py` writes them into headers; Rust has them in one file
+of its own. What is compiled tells what it was built with, and is refused where that differs from `CONTRACT`: it would
+answer, and wrongly.
+
+Imports nothing of covertreex, so that `setup.py` can load this file before anything is built.
+"""
+
+#: Version of the verbs and arrays of `covertreex.protocols`. 2: a `QueryBlock` says by itself what slack it needs.
+PROTOCOL_VERSION = 2
+
+#: Lanes of the canonical dot product (A1); factor rows are padded with zeros to a multiple of it.
+LANES = 16
+
+#: Unit roundoff of float64.
+ROUNDOFF = 2.0**-53
+
+#: The number of each metric in a payload.
+METRIC_CODES = {"euclidean": 0, "residual": 1}
+
+EUCLIDEAN, RESIDUAL = METRIC_CODES["euclidean"], METRIC_CODES["residual"]
+
+#: Where no kernel is evaluated: Euclidean distance, and screens whose dot products are correlations already.
+NO_KERNEL = -1
+
+#: The number of each kernel in canonical arithmetic (A4), by the name of its class in lower case.
+KERNEL_CODES = {"rbf": 0, "matern12": 1, "matern32": 2, "matern52": 3, "rationalquadratic": 4}
+
+#: Counters that kernels fill, in the order of their columns.
+KERNEL_COUNTERS = (
+    "distance_evals",
+    "nodes_visited",
+    "frontier_pushes",
+    "frontier_peak",
+    "prunes_bound",
+    "prunes_visited",
+    "yields",
+    "stop_exhausted",
+    "stop_kth_frontier",
+    "stop_budget",
+    "level_cache_hits",
+    "budget_escalations",
+    "caps_applied",
+)
+
+#: Counters that the driver fills, about screens, in the columns behind those; kernels leave them at 0.
+DRIVER_COUNTERS = ("gate_rejects", "gemm_tiles", "canonical_rechecks")
+
+#: All columns of a counter array.
+COUNTERS = KERNEL_COUNTERS + DRIVER_COUNTERS
+
+#: All of the above that something compiled may be built with, in types that JSON has.
+CONTRACT = {
+    "protocol_version": PROTOCOL_VERSION,
+    "lanes": LANES,
+    "metrics": METRIC_CODES,
+    "no_kernel": NO_KERNEL,
+    "kernels": KERNEL_CODES,
+    "kernel_counters": list(KERNEL_COUNTERS),
+    "driver_counters": list(DRIVER_COUNTERS),
+}
+
+
+def difference(theirs):
+    """The first fact in which another contract differs from `CONTRACT`, in words; an empty string if none does.
+
+    Parameters
+    ----------
+    theirs : dict
+        As `CONTRACT`.
+
+    Examples
+    --------
+    >>> difference(CONTRACT)
+    ''
+    >>> difference({**CONTRACT, "kernels": {**KERNEL_CODES, "matern12": 7}})
+    "kernels['matern12'] is 7 there and 1 here"
+    """
+    there, here = dict(_facts(theirs)), dict(_facts(CONTRACT))
+    for name in {**here, **there}:
+        if name not in there or name not in here or there[name] != here[name]:
+            return f"{name} is {_shown(there, name)} there and {_shown(here, name)} here"
+    return ""
+
+
+def _facts(value, name=""):
+    """Every number and word in nested dictionaries and lists, and what it is called."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _facts(part, f"{name}[{key!r}]" if name else key)
+    elif isinstance(value, (list, tuple)):
+        for place, part in enumerate(value):
+            yield from _facts(part, f"{name}[{place}]")
+    else:
+        yield name, value
+
+
+def _shown(facts, name):
+    return repr(facts[name]) if name in facts else "absent"
+
+
+def check_metric(code):
+    """`code`, if it is the number of a metric.
+
+    Raises
+    ------
+    ValueError
+        Naming the known ones.
+
+    Examples
+    --------
+    >>> check_metric(7)
+    Traceback (most recent call last):
+    ...
+    ValueError: no metric has code 7; known are 0 (euclidean), 1 (residual).
+    """
+    return _check(code, METRIC_CODES, "metric")
+
+
+def check_kernel(code):
+    """`code`, if it is the number of a kernel.
+
+    Raises
+    ------
+    ValueError
+        Naming the known ones.
+
+    Examples
+    --------
+    >>> check_kernel(2)
+    2
+    """
+    return _check(code, KERNEL_CODES, "kernel")
+
+
+def check_codes(metric, kernel):
+    """Raise a ValueError unless `metric` and `kernel` are the codes of a metric and of a kernel that it can have."""
+    if check_metric(metric) == RESIDUAL:
+        check_kernel(kernel)
+    elif kernel != NO_KERNEL:
+        raise ValueError(f"Euclidean distance has no kernel, code {NO_KERNEL}; got code {kernel}.")
+
+
+def _check(code, known, what):
+    if code not in known.values():
+        listed = ", ".join(f"{number} ({name})" for name, number in known.items())
+        raise ValueError(f"no {what} has code {code}; known are {listed}.")
+    return code

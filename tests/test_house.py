@@ -1,0 +1,94 @@
+"""The house: no circles, no import without a reason inside a function, and every tuned number with its facts."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import covertreex
+from covertreex.base import tuning
+
+ROOT = Path(covertreex.__file__).parent
+MODULES = {
+    ".".join(("covertreex", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py*"))
+    if path.suffix in (".py", ".pyx") and "__pycache__" not in path.parts
+}
+
+#: What may be imported inside a function: heavy or optional, so that who does not use it need not have it loaded.
+DEFERRED = {
+    "matplotlib", "multiprocessing", "numba", "pandas", "polars", "pyarrow", "rich", "safetensors", "scipy", "torch",
+    "threadpoolctl",
+}  # fmt: skip
+
+
+def imports_of(name):
+    """(module, whether inside a function) of what a module imports; of a .pyx, its lines that do."""
+    path = MODULES[name]
+    if path.suffix == ".pyx":
+        for line in path.read_text().splitlines():
+            found = re.match(r"\s*(?:from (covertreex[\w.]*) c?import (\w+)|import (covertreex[\w.]*))", line)
+            if found:
+                module = found[1] or found[3]
+                yield f"{module}.{found[2]}" if f"{module}.{found[2]}" in MODULES else module, line[:1].isspace()
+        return
+    tree = ast.parse(path.read_text())
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in inside
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module, id(node) in inside
+
+
+def test_no_module_imports_itself_in_the_end():
+    """Lazy imports count, and so do those of compiled modules."""
+    arrows = {name: {module for module, _ in imports_of(name) if module in MODULES} for name in MODULES}
+    assert sum(map(len, arrows.values())) > 150, "this test reads imports no longer"
+    left = dict(arrows)
+    while True:  # whoever imports nothing that is left is in no circle
+        free = [name for name, others in left.items() if not others & left.keys() - {name}]
+        if not free:
+            break
+        for name in free:
+            del left[name]
+    assert left == {}, f"a circle among {sorted(left)}"
+
+
+@pytest.mark.parametrize("name", [name for name, path in MODULES.items() if path.suffix == ".py"])
+def test_an_import_inside_a_function_defers_what_is_heavy(name):
+    wrong = [module for module, inside in imports_of(name) if inside and module.split(".")[0] not in DEFERRED]
+    assert wrong == [], f"{name} imports {wrong} inside a function"
+
+
+def test_the_library_does_not_know_what_measures_it():
+    assert not [name for name in MODULES for module, _ in imports_of(name) if module.startswith("covertreex_bench")]
+
+
+def test_every_tuned_constant_has_its_facts():
+    from covertreex_bench.speed import suites
+
+    constants = {name for name in vars(tuning) if name.isupper()} - {"FACTS", "T"}
+    assert constants == set(tuning.FACTS)
+    for name, fact in tuning.FACTS.items():
+        assert fact.value is getattr(tuning, name)
+        assert fact.found in ("measured", "tried", "chosen"), name
+        assert fact.unit, name
+        assert fact.trades, name
+        assert set(fact.suites) <= set(suites.SUITES), name
+        assert fact.suites or fact.found == "chosen", name
+
+
+def test_every_tuned_constant_is_used():
+    text = "\n".join(path.read_text() for name, path in MODULES.items() if name != "covertreex.base.tuning")
+    assert [name for name in tuning.FACTS if f"tuning.{name}" not in text] == []
