@@ -14,6 +14,7 @@ deleted from, `order` is ``tree.ids``, or a permutation of them.
 [[1, 0, 0], [2, 1, 0], [3, 2, 1]]
 """
 
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -326,8 +327,6 @@ def to_arrow(result: Answer, *, queries: ArrayLike | None = None) -> Any:
 
 
 def _extra(module: str, caller: str, extra: str) -> Any:
-    from importlib import import_module
-
     try:
         return import_module(module)
     except ImportError as error:

@@ -15,7 +15,8 @@ from naive import make_payload, make_queries, naive_tree
 
 import covertreex as cx
 from covertreex import kernels, protocols
-from covertreex.backends import contract, telemetry
+from covertreex.backends import telemetry
+from covertreex.base import contract
 from covertreex.base.contract import CONTRACT, KERNEL_CODES, difference
 from covertreex.data import payload as payloads
 from covertreex.data.canonical import CanonicalArithmetic, squared_distances

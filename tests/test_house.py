@@ -18,8 +18,8 @@ MODULES = {
 
 #: What may be imported inside a function: heavy or optional, so that who does not use it need not have it loaded.
 DEFERRED = {
-    "matplotlib", "multiprocessing", "numba", "pandas", "polars", "pyarrow", "rich", "safetensors", "scipy", "torch",
-    "threadpoolctl",
+    "matplotlib", "multiprocessing", "numba", "pandas", "polars", "pyarrow", "pytest", "rich", "safetensors", "scipy",
+    "threadpoolctl", "torch",
 }  # fmt: skip
 
 

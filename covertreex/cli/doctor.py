@@ -1,8 +1,10 @@
 """``covertreex doctor``: is this installation in order?"""
 
+import importlib
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import typer
 
 from covertreex import kernels, oracle
@@ -84,7 +86,6 @@ def instruction_sets():
 
 def blas():
     """(name, value) pairs: which BLAS NumPy and SciPy were built with, and what is loaded where that can be told."""
-    import numpy as np
     import scipy
 
     # threadpoolctl sees what is loaded, and this loads SciPy's own BLAS.
@@ -127,8 +128,6 @@ def multiplies():
 
 
 def _check_core():
-    import importlib
-
     for name in CORE:
         try:
             importlib.import_module(f"covertreex._core.{name}")
@@ -177,8 +176,6 @@ def check_arithmetic(seed=0):
     -------
     list of Check
     """
-    import numpy as np
-
     rng = np.random.default_rng(seed)
 
     def check(name, compiled, reference):

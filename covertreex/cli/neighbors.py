@@ -4,6 +4,7 @@ import enum
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from covertreex.cli import display
@@ -168,8 +169,6 @@ def neighbors(
 
     Example: covertreex neighbors cities.csv --lat latitude --lon longitude --predecessors --order random
     """
-    import numpy as np
-
     if audit < 0:
         raise InvalidInputError(f"audit must be a number of points, 0 or more, got {audit}.")
     if seed < 0:
@@ -275,8 +274,6 @@ def audit_answers(tree, indices, rows, *, predecessor_mode=False, sample=1000):
     checked : int
         Rows in the sample.
     """
-    import numpy as np
-
     draw = np.random.default_rng(0).permutation(len(rows))[:sample]
     hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
     return *recall_interval(*hits), len(draw)
