@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 import covertreex as cx
 from covertreex.backends import registry
+from covertreex.protocols import Capabilities
 from covertreex.testing.plugin import add_backend_option
 
 settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
@@ -70,5 +71,35 @@ def install(monkeypatch):
     def add(info, backend=None):
         others = [pair for pair in registry._load_all() if pair[0].name != info.name]
         monkeypatch.setattr(registry, "_load_all", lambda: [*others, (info, backend)])
+
+    return add
+
+
+class Liar:
+    """The cython backend, but for what `spoil(out)` does to its answers."""
+
+    name = "liar"
+    protocol_version = 1
+    capabilities = Capabilities(summary="not to be trusted")
+
+    def __init__(self, spoil):
+        self.spoil = spoil
+
+    def search(self, tree, payload, queries, k, settings, out):
+        cx.get_backend("cython").search(tree, payload, queries, k, settings, out)
+        self.spoil(out)
+
+    def scan(self, payload, plan, k, settings, out):
+        cx.get_backend("cython").scan(payload, plan, k, settings, out)
+        self.spoil(out)
+
+
+@pytest.fixture
+def install_liar(install):
+    """A function that installs a backend whose answers `spoil(out)` spoils."""
+
+    def add(spoil):
+        info = registry.BackendInfo("liar", "lies", "0.1", "lies:backend", "ok", capabilities=Liar.capabilities)
+        install(info, Liar(spoil))
 
     return add

@@ -28,6 +28,6 @@ import os, covertreex._core.screen as built
 assert os.path.samefile(os.path.dirname(built.__file__), "covertreex/_core"), built.__file__
 PY
 python -m pytest -q -x -n 2 --color=no -p no:faulthandler -p no:cacheprovider --backend cython \
-    tests/test_canonical.py tests/test_scan.py tests/test_search.py tests/test_screens.py tests/test_halos.py \
-    tests/test_euclid.py tests/test_tree.py tests/test_radius.py tests/test_graphs.py \
+    tests/data/test_canonical.py tests/backends/test_scan.py tests/backends/test_search.py tests/search/test_screens.py tests/search/test_halos.py \
+    tests/search/test_boxes.py tests/data/test_tree.py tests/search/test_radius.py tests/search/test_second_pass.py \
     -k "not a_lower_target and not fast_meets and not two_passes_meet" "$@"

@@ -7,6 +7,7 @@ import pytest
 
 import covertreex as cx
 from covertreex import search
+from covertreex.base import tuning
 from covertreex.data import factors
 from covertreex.data import questions as asking
 from covertreex.data.payload import RESIDUAL, PayloadStore, padded
@@ -181,7 +182,7 @@ def test_a_kernel_copies_no_factors(backend, profile, rng):
 # Memory of the factors
 
 N, M = 20_000, 128
-BLOCK = factors.FACTOR_BLOCK * M * 8
+BLOCK = tuning.FACTOR_BLOCK * M * 8
 #: What else n points need: coordinates, p, maps and the scratch of their checks, in float64 per point.
 REST = 40 * N * 8
 

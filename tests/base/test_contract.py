@@ -22,7 +22,8 @@ from covertreex.data import payload as payloads
 from covertreex.data.canonical import CanonicalArithmetic, squared_distances
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import SearchOutput
-from covertreex.search import plans
+from covertreex.search import scan_plans as plans
+from covertreex.search.screens.cache import sharp
 
 PACKAGE = Path(cx.__file__).parent
 
@@ -72,7 +73,7 @@ def test_difference_names_the_fact(theirs, words):
 def test_another_contract_refuses_the_compiled_parts(tmp_path):
     copy = tmp_path / "covertreex"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.h"))
-    file = copy / "backends" / "contract.py"
+    file = copy / "base" / "contract.py"
     text = file.read_text()
     altered = text.replace('"distance_evals",\n    "nodes_visited"', '"nodes_visited",\n    "distance_evals"')
     assert altered != text
@@ -155,9 +156,9 @@ def test_factors_and_screens_refuse_unknown_kernels(rng):
     empty = np.zeros((0, 16))
     with pytest.raises(ValueError, match="no kernel has code 9"):
         factors.solve(empty, store.coords[:0], store.coords[:0], 9, 1.0, 1.0, empty, np.zeros(0))
-    wrong = Altered(store.screen64, kernel_code=9)
+    wrong = Altered(sharp(store), kernel_code=9)
     with pytest.raises(ValueError, match="no kernel has code 9"):
-        screen.Lens(wrong, store.screen64.of_queries(make_queries(store, [0])), 1)
+        screen.Lens(wrong, sharp(store).of_queries(make_queries(store, [0])), 1)
 
 
 def test_a_payload_of_an_unknown_kernel_is_not_made():
