@@ -12,16 +12,15 @@ from libc.string cimport memcpy
 
 import numpy as np
 
+from covertreex._core.sort cimport RUN, cx_select, cx_sort
+
 cdef extern from "euclid.h" nogil:
     uint32_t cx_euclid_rows(const float *leaf, Py_ssize_t count, const float *point, Py_ssize_t d, float reach)
     void cx_euclid_boxes(const double *low, const double *high, const double *point, Py_ssize_t d, double *out)
-    double cx_euclid_select(double *values, Py_ssize_t count, Py_ssize_t kth)
-    void cx_euclid_sort(double *keys, int64_t *rows, Py_ssize_t count, double *spare_keys, int64_t *spare_rows)
     double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
     int __builtin_ctz(unsigned int bits)
     const int CX_LEAF
     const int CX_FAN
-    const int FEW "CX_FEW"
 
 cdef enum:
     LEAF = 32
@@ -208,14 +207,14 @@ cdef class Search:
     cdef void finish(self) noexcept nogil:
         """Leave the k nearest of what was found, the farthest first."""
         cdef Py_ssize_t i, more = self.size - self.k
-        if more > 0 and self.size > FEW:
+        if more > 0 and self.size > RUN:
             self.sort_out()
-        cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
+        cx_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
         if self.size <= self.k:
             return
         if self.squares[more - 1] <= self.squares[more] + self.squares[more] * SAME:
             self.sort_out()  # perhaps ties
-            cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
+            cx_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
             return
         for i in range(self.k):
             self.squares[i] = self.squares[more + i]
@@ -278,7 +277,7 @@ cdef class Search:
         cdef Py_ssize_t i, kept = 0
         cdef double kth
         memcpy(self.scratch, self.squares, self.size * sizeof(double))
-        kth = cx_euclid_select(self.scratch, self.size, self.k - 1)
+        kth = cx_select(self.scratch, self.size, self.k - 1)
         self.aim(kth + kth * SAME)
         for i in range(self.size):
             self.squares[kept] = self.squares[i]
@@ -306,7 +305,7 @@ cdef class Search:
             nearer += distance < kth
             self.scratch[ties] = <double>self.boxes.index[self.rows[i]]
             ties += distance == kth
-        last = cx_euclid_select(self.scratch, ties, self.k - nearer - 1)
+        last = cx_select(self.scratch, ties, self.k - nearer - 1)
         for i in range(self.size):
             distance = sqrt(self.squares[i])
             self.squares[kept] = self.squares[i]

@@ -23,10 +23,11 @@ from covertreex._core.canonical cimport (
     cx_query,
     cx_row_query,
 )
-from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
+from covertreex._core.heaps cimport cx_neighbor
+from covertreex._core.kbest cimport KBest, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
 
-#: As `Neighbor` of kbest.pxd.
+#: As `cx_neighbor` of heaps.h.
 NEIGHBOR = [("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")]
 
 # Columns of the counters, in the order of covertreex.telemetry.COUNTERS.
@@ -56,7 +57,7 @@ cdef class Group:
     cdef double[::1] p, kth_upper
     cdef double[:, ::1] dots, found
     cdef cx_many many
-    cdef Neighbor[:, ::1] neighbors
+    cdef cx_neighbor[:, ::1] neighbors
     cdef KBest *best
     cdef const double **factors
     cdef int64_t panel[PANEL]

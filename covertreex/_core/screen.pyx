@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 import numpy as np
 
+from covertreex._core.heaps cimport cx_least_push, cx_least_replace_top
 from covertreex._core.memory cimport grown, zeroed
 from covertreex._core.queries cimport QueriesView
 
@@ -102,7 +103,6 @@ cdef void compact(Shortlist *one) noexcept nogil:
 
 
 cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) except -1 nogil:
-    cdef Py_ssize_t here, child
     cdef double item = min(low, 1.0)
     if one.size == one.capacity:
         compact(one)
@@ -115,25 +115,10 @@ cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high
     if k == 0:
         return 0
     if one.filled < k:
-        here = one.filled
+        cx_least_push(one.lows, one.filled, item)
         one.filled += 1
-        while here > 0 and one.lows[(here - 1) // 2] > item:
-            one.lows[here] = one.lows[(here - 1) // 2]
-            here = (here - 1) // 2
-        one.lows[here] = item
     elif item > one.lows[0]:
-        here = 0
-        while True:
-            child = 2 * here + 1
-            if child >= k:
-                break
-            if child + 1 < k and one.lows[child + 1] < one.lows[child]:
-                child += 1
-            if one.lows[child] >= item:
-                break
-            one.lows[here] = one.lows[child]
-            here = child
-        one.lows[here] = item
+        cx_least_replace_top(one.lows, k, item)
     if one.filled == k and one.lows[0] > one.threshold:
         one.threshold = one.lows[0]
     return 0
