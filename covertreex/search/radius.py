@@ -1,8 +1,8 @@
 """Radius search: every row within a distance of a query, by every backend's scan.
 
-What may be within is found first: under Euclidean distance by boxes around blocks of rows, under correlation by a
-screen whose threshold is the radius. A scan of that alone decides, in canonical arithmetic: a row belongs to the answer
-if its computed distance is at most the radius, so backends and threads have no influence on it.
+What may be within is found first: under Euclidean distance by the boxes of the k nearest, under correlation by a screen
+whose threshold is the radius. A scan of that alone decides, in canonical arithmetic: a row belongs to the answer if its
+computed distance is at most the radius, so backends and threads have no influence on it.
 """
 
 import threading
@@ -12,7 +12,6 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from covertreex._core.boxes import Boxes
 from covertreex.base import parallel
 from covertreex.base.limits import available_memory
 from covertreex.base.progress import Progress
@@ -202,13 +201,11 @@ def search(payload, queries, radius, settings, backend, n_threads, max_bytes=np.
 # that may be within its radius.
 
 
-def _boxes(payload):
-    """Boxes around the rows of a payload, which are made once."""
-    return payload.kept.get("radius boxes", lambda: Boxes(payload.coords))
-
-
 def _near(payload, queries, radius, cancel):
-    boxes, coords = _boxes(payload), plans.query_coords(payload, queries)
+    from covertreex._core.euclid import within
+
+    boxes, coords = payload.boxes, plans.query_coords(payload, queries)
+    least = boxes.least(queries.rank)
     # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a row.
     # Beyond this no row of a box computes as within the radius.
     reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
@@ -216,7 +213,9 @@ def _near(payload, queries, radius, cancel):
     def shortlists(ptr):
         start, stop = ptr[0], ptr[-1]
         while start < stop:
-            ptr, rows = boxes.within(coords[start:stop], queries.limit[start:stop], queries.rank, reach, ROOM, cancel)
+            ptr, rows = within(
+                boxes, coords[start:stop], queries.limit[start:stop], queries.rank, least, reach, ROOM, cancel
+            )
             if cancel[0]:
                 return
             block = queries.slice(start, start + len(ptr) - 1)
