@@ -12,8 +12,8 @@ from setuptools import Extension, setup
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
 CONTRACTED = ("nearest", "screen", "whiten")
 CORE = Path("covertreex", "_core")
-# Any header may be in any extension: all are built again when one changes. They are C and not C++, for std::vector would
-# allocate through libstdc++, out of sight of the tests that let each allocation fail; sort.h and heap.h say the rest.
+# Any header may be in any extension: all are built again when one changes. C and not C++: std::vector would allocate in
+# libstdc++, unseen by the tests that make each allocation of the core fail, and std::sort is slower than sort.h.
 HEADERS = sorted(str(path) for pattern in ("*.h", "*.pxd") for path in CORE.rglob(pattern))
 
 extensions = [

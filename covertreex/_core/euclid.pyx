@@ -5,6 +5,7 @@ the boxes in a box that it opens a query takes the nearest first. In a leaf a lo
 and what is left is decided by canonical squares.
 """
 
+cimport cython
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
@@ -153,6 +154,7 @@ cdef class Reach:
     def __dealloc__(self):
         free(self.stack)
 
+    @cython.final
     cdef void begin(self, const double *point) noexcept nogil:
         """Take another query, which looks as far as there are rows."""
         cdef Py_ssize_t j
@@ -166,6 +168,7 @@ cdef class Reach:
         # E2: no row is farther than 1 from the centre. A query that is very far is not looked at in float32.
         self.blur = 1.01 * ROUNDOFF * (1.0 + farthest) * sqrt(<double>self.boxes.d) if farthest < 1e6 else INFINITY
 
+    @cython.final
     cdef void aim(self, double reach) noexcept nogil:
         """From now on nothing farther than `reach` (squared) is looked for."""
         cdef double far
@@ -175,6 +178,7 @@ cdef class Reach:
         far = (far + self.blur) * (1.0 + (self.boxes.d + 8) * ROUNDOFF)
         self.reach32 = <float>(far * far * (1.0 + 4.0 * ROUNDOFF) + 1e-36)
 
+    @cython.final
     cdef inline int64_t children(self, int64_t node, const double *point, double *squares,
                                  Py_ssize_t *count) noexcept nogil:
         """The first child of a node, how many it has, and how far these boxes are from a point."""
@@ -182,6 +186,7 @@ cdef class Reach:
         count[0] = self.boxes.fan if node == 0 else FAN
         return 1 if node == 0 else 1 + self.boxes.fan + FAN * (node - 1)
 
+    @cython.final
     cdef inline uint32_t near(self, Py_ssize_t leaf) noexcept nogil:
         """Which rows of a leaf are near enough in float32: bits."""
         cdef Py_ssize_t count = self.boxes.start[leaf + 1] - self.boxes.start[leaf]
@@ -189,6 +194,7 @@ cdef class Reach:
         return cx_euclid_rows(&self.boxes.leaves[leaf, 0, 0], count, &self.point32[0], self.boxes.d, self.reach32)
 
 
+@cython.final
 cdef class Search(Reach):
     """What a query has found so far.
 
@@ -374,6 +380,7 @@ def nearest(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit
     return ptr, rows[:total], search.compared
 
 
+@cython.final
 cdef class Range(Reach):
     """The rows within reach of one query after another: `size` of them are at `rows`."""
 

@@ -191,12 +191,21 @@ cdef class Explorer:
                        least)
             self.weight[j] = 0.0
 
+    cdef void count_missed(self, const int64_t[:, ::1] neighbors, Py_ssize_t i, const float[::1] leasts,
+                           int64_t[::1] missed) noexcept nogil:
+        """For each of `leasts`, count the neighbours of the i-th member whose score is below it."""
+        cdef Py_ssize_t t, e
+        for t in range(neighbors.shape[1]):
+            if neighbors[i, t] >= 0:
+                for e in range(leasts.shape[0]):
+                    missed[e] += self.score[neighbors[i, t]] < leasts[e]
+
     def trial(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen, const int64_t[::1] members,
               const int64_t[:, ::1] neighbors, const float[::1] leasts, int64_t[::1] missed, int64_t[::1] looked):
         """What `look` would miss of the `neighbors` (members, k), rows or -1, of some of the queries from place `first`
         to `last`, and the rows that it would look at, with each of `leasts`, the last being the least: filled in.
         """
-        cdef Py_ssize_t begin = first, size, i, t, e
+        cdef Py_ssize_t begin = first, size, i, e
         cdef int64_t top
         cdef float score
         missed[:] = 0
@@ -208,10 +217,7 @@ cdef class Explorer:
                 self.explore(begin, size, leasts[leasts.shape[0] - 1])
                 for i in range(members.shape[0]):
                     if begin <= members[i] < begin + size:
-                        for t in range(neighbors.shape[1]):
-                            if neighbors[i, t] >= 0:
-                                for e in range(leasts.shape[0]):
-                                    missed[e] += self.score[neighbors[i, t]] < leasts[e]
+                        self.count_missed(neighbors, i, leasts, missed)
                 top = 0
                 for i in range(begin, begin + size):
                     top = max(top, self.screener.queries.limit[i])

@@ -3,6 +3,11 @@
 The unit of distance is each query's own radius, within which it has about `unit` rows. Queries of a group look at rows
 together (`Finder.narrow`): a row's distance from the group is its least distance from any query, so that a ring is the
 union of what all queries have there. Or each looks at rows of its own (`Finder.alone`).
+
+These blocks are not the leaves of `covertreex._core.euclid.BoxTree`. A ring is asked of all blocks at once, whose
+distances from the group are found once and kept from ring to ring: a tree above them would be walked again for nothing.
+Every lane of a block holds a row, where a leaf has 17 to 32. And coordinates of blocks are in float32 about a middle,
+with no bound on their error, for they decide nothing: those of leaves are scaled, for E2.
 """
 
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
@@ -244,6 +249,7 @@ cdef class Finder:
         cdef int64_t looked[MOST_RINGS]
         cdef float below
         cdef bint more = True
+        # One loop for all: a stage collects rows for several steps, a ring has one step or more, and both end anywhere.
         with nogil:
             self.begin(queries, limits, unit, growth)
             screener.begin(first, self.group.size, NULL)

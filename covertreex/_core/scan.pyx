@@ -6,7 +6,7 @@ lower bound begins only when the rows before it have been offered: answers and c
 """
 
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from covertreex._core.canonical cimport (
 )
 from covertreex._core.heaps cimport cx_neighbor
 from covertreex._core.kbest cimport KBest, kth_distance, offer, write_sorted
+from covertreex._core.memory cimport zeroed
 from covertreex._core.queries cimport QueriesView
 
 #: As `cx_neighbor` of heaps.h.
@@ -64,10 +65,8 @@ cdef class Group:
 
     def __cinit__(self, PayloadView view, QueriesView queries, Py_ssize_t most, Py_ssize_t k):
         self.stride = most + 3  # tiles of three may reach past the last query
-        self.best = <KBest *>malloc(most * sizeof(KBest))
-        self.factors = <const double **>malloc(self.stride * sizeof(double *))
-        if self.best == NULL or self.factors == NULL:
-            raise MemoryError()
+        self.best = <KBest *>zeroed(most, sizeof(KBest))
+        self.factors = <const double **>zeroed(self.stride, sizeof(double *))
 
     def __init__(self, PayloadView view, QueriesView queries, Py_ssize_t most, Py_ssize_t k):
         self.view = view

@@ -1,5 +1,6 @@
 """The tree search of docs/architecture.md ("The search"), for one block of queries on one thread."""
 
+cimport cython
 from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
@@ -55,6 +56,7 @@ cdef struct Lane:
     bint grace
 
 
+@cython.final
 cdef class Walk:
     """The tree and settings that a block of queries walks by, and one thread's scratch for it.
 
