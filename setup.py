@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -11,25 +12,8 @@ from setuptools import Extension, setup
 # time. -fno-math-errno and -fno-trapping-math change no value, they let sqrt be an instruction and loops be vectors.
 # Screens alone may contract: they only bound.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
-HEADERS = (
-    "contract.h",
-    "contract.pxd",
-    "canonical.h",
-    "canonical.pxd",
-    "euclid.h",
-    "memory.pxd",
-    "screen.h",
-    "screen_dots.h",
-    "screen_tile.h",
-    "nearest.h",
-    "whiten.h",
-)
-NAMES = (
-    "boxes", "build", "canonical", "euclid", "factors", "graph", "halos", "maximin", "nearest", "order", "queries",
-    "scan", "screen", "search", "whiten",
-)  # fmt: skip
 CONTRACTED = ("nearest", "screen", "whiten")
-CORE = os.path.join("covertreex", "_core")
+CORE = Path("covertreex", "_core")
 
 
 def write_contract():
@@ -80,15 +64,19 @@ def write_contract():
 
 write_contract()
 
+# Any header may be in any extension: all are built again when one changes. C and not C++: std::vector would allocate in
+# libstdc++, unseen by the tests that make each allocation of the core fail, and std::sort is slower than sort.h.
+HEADERS = sorted(str(path) for pattern in ("*.h", "*.pxd") for path in CORE.rglob(pattern))
+
 extensions = [
     Extension(
-        f"covertreex._core.{name}",
-        [os.path.join(CORE, f"{name}.pyx")],
-        include_dirs=[CORE],
-        depends=[os.path.join(CORE, file) for file in HEADERS],
-        extra_compile_args=[*FLAGS, "-ffp-contract=fast" if name in CONTRACTED else "-ffp-contract=off"],
+        f"covertreex._core.{path.stem}",
+        [str(path)],
+        include_dirs=[str(CORE)],
+        depends=HEADERS,
+        extra_compile_args=[*FLAGS, "-ffp-contract=fast" if path.stem in CONTRACTED else "-ffp-contract=off"],
     )
-    for name in NAMES
+    for path in sorted(CORE.glob("*.pyx"))
 ]
 
 setup(

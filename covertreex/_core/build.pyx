@@ -274,28 +274,9 @@ cdef class CoverFinder:
 
     cdef int walk(self, const int64_t[::1] rows) except -1 nogil:
         # Depth first over the tree, all points at once: a node's row is loaded once for all points that still need it.
-        cdef const cx_payload *payload = &self.builder.view.c
-        cdef Py_ssize_t depth, filled, i, top, count
-        cdef int64_t c, slot
-        cdef double lower_pd, upper_pd, gap, near, child_reach, node_reach, d, low, radius, si
-        cdef bint inner
-        cdef cx_query query
-        cdef Active *a
-
-        self.reserve(2 * self.size, 2)
-        query = cx_row_query(payload, self.builder.root)
-        filled = 0
-        for i in range(self.size):
-            d = cx_distance(payload, &query, rows[i])
-            self.found.push(i, self.builder.root, d)
-            self.active[i].slot = i
-            self.active[i].lower = cx_lower(payload, d)
-            self.active[i].upper = cx_upper(payload, d)
-        filled = self.size
-        depth = 1
-        self.frames[0].child = self.builder.first_child[self.builder.root]
-        self.frames[0].start = 0
-        self.frames[0].stop = filled
+        cdef Py_ssize_t depth = 1, filled, top, count
+        cdef int64_t c
+        self.begin(rows)
         while depth > 0:
             c = self.frames[depth - 1].child
             if c == -1:
@@ -304,47 +285,12 @@ cdef class CoverFinder:
             self.frames[depth - 1].child = self.builder.next_sibling[c]
             if self.builder.level[c] == DUPLICATE_LEVEL:
                 continue
-            # A point needs c if c may cover it, or if a descendant of c may (those have level <= top_child_level).
-            radius = ldexp(1.0, <int>self.builder.level[c])
-            node_reach = reach(payload, self.builder.level[c])
-            inner = self.builder.top_child_level[c] > DUPLICATE_LEVEL
-            si = cx_upper(payload, self.builder.farthest[c]) if inner else 0.0
-            child_reach = reach(payload, self.builder.top_child_level[c]) + si if inner else 0.0
-            near = child_reach if child_reach > node_reach else node_reach
-            lower_pd = cx_lower(payload, self.builder.parent_distance[c])
-            upper_pd = cx_upper(payload, self.builder.parent_distance[c])
-
-            count = 0
-            for i in range(self.frames[depth - 1].start, self.frames[depth - 1].stop):
-                a = &self.active[i]
-                gap = a.lower - upper_pd
-                if lower_pd - a.upper > gap:
-                    gap = lower_pd - a.upper
-                if gap <= near:
-                    self.survivors[count] = a.slot
-                    if payload.m > 0:
-                        self.factors.at[count] = payload.factors + rows[a.slot] * payload.m
-                    count += 1
+            count = self.survive(rows, &self.frames[depth - 1], c)
             if count == 0:
                 continue
-            query = cx_row_query(payload, c)
-            if payload.m > 0:
-                cx_dot16_many(query.factors, self.factors.at, count, payload.m, &self.dots[0])
             top = self.frames[depth - 1].stop
             self.reserve(top + count, depth + 1)
-            filled = top
-            for i in range(count):
-                slot = self.survivors[i]
-                d = cx_distance_given_dot(payload, &query, rows[slot], self.dots[i])
-                if d <= radius:
-                    self.found.push(slot, c, d)
-                if inner:
-                    low = cx_lower(payload, d)
-                    if low <= child_reach:
-                        self.active[filled].slot = slot
-                        self.active[filled].lower = low
-                        self.active[filled].upper = cx_upper(payload, d)
-                        filled += 1
+            filled = self.compare(rows, c, count, top)
             if filled > top:
                 self.frames[depth].child = self.builder.first_child[c]
                 self.frames[depth].start = top
@@ -352,8 +298,80 @@ cdef class CoverFinder:
                 depth += 1
         return 0
 
+    cdef int begin(self, const int64_t[::1] rows) except -1 nogil:
+        """Compare all points with the root, which covers them, and put them on the first frame."""
+        cdef const cx_payload *payload = &self.builder.view.c
+        cdef cx_query query = cx_row_query(payload, self.builder.root)
+        cdef Py_ssize_t i
+        cdef double d
+        self.reserve(2 * self.size, 2)
+        for i in range(self.size):
+            d = cx_distance(payload, &query, rows[i])
+            self.found.push(i, self.builder.root, d)
+            self.active[i] = Active(i, cx_lower(payload, d), cx_upper(payload, d))
+        self.frames[0] = Frame(self.builder.first_child[self.builder.root], 0, self.size)
+        return 0
+
+    cdef inline double child_reach(self, int64_t c) noexcept nogil:
+        """No descendant of an inner node c covers a point that is farther from c than this."""
+        cdef const cx_payload *payload = &self.builder.view.c
+        return (reach(payload, self.builder.top_child_level[c])
+                + cx_upper(payload, self.builder.farthest[c]))
+
+    cdef Py_ssize_t survive(self, const int64_t[::1] rows, const Frame *frame, int64_t c) noexcept nogil:
+        """List in `survivors` the points of a frame that c may cover, or a descendant of c (those have level <=
+        top_child_level), by their distances from the parent of c; returns how many.
+        """
+        cdef const cx_payload *payload = &self.builder.view.c
+        cdef double near = reach(payload, self.builder.level[c]), gap
+        cdef double lower_pd = cx_lower(payload, self.builder.parent_distance[c])
+        cdef double upper_pd = cx_upper(payload, self.builder.parent_distance[c])
+        cdef Py_ssize_t i, count = 0
+        cdef const Active *a
+        if self.builder.top_child_level[c] > DUPLICATE_LEVEL:
+            near = max(near, self.child_reach(c))
+        for i in range(frame.start, frame.stop):
+            a = &self.active[i]
+            gap = a.lower - upper_pd
+            if lower_pd - a.upper > gap:
+                gap = lower_pd - a.upper
+            if gap <= near:
+                self.survivors[count] = a.slot
+                if payload.m > 0:
+                    self.factors.at[count] = payload.factors + rows[a.slot] * payload.m
+                count += 1
+        return count
+
+    cdef Py_ssize_t compare(self, const int64_t[::1] rows, int64_t c, Py_ssize_t count, Py_ssize_t top) except -1 nogil:
+        """Compare `count` survivors with c; those whom its descendants may cover are made active, from place `top` on.
+        Returns where these end.
+        """
+        cdef const cx_payload *payload = &self.builder.view.c
+        cdef cx_query query = cx_row_query(payload, c)
+        cdef bint inner = self.builder.top_child_level[c] > DUPLICATE_LEVEL
+        cdef double radius = ldexp(1.0, <int>self.builder.level[c]), d, low
+        cdef double child_reach = self.child_reach(c) if inner else 0.0
+        cdef Py_ssize_t i, filled = top
+        cdef int64_t slot
+        if payload.m > 0:
+            cx_dot16_many(query.factors, self.factors.at, count, payload.m, &self.dots[0])
+        for i in range(count):
+            slot = self.survivors[i]
+            d = cx_distance_given_dot(payload, &query, rows[slot], self.dots[i])
+            if d <= radius:
+                self.found.push(slot, c, d)
+            if inner:
+                low = cx_lower(payload, d)
+                if low <= child_reach:
+                    self.active[filled] = Active(slot, low, cx_upper(payload, d))
+                    filled += 1
+        return filled
+
     cdef int sort_by_slot(self) except -1 nogil:
-        """Counting sort of the covers, so that those of slot i are self.found.at[start[i]:start[i + 1]]."""
+        """Bring the covers of slot i together, as they are, to self.found.at[start[i]:start[i + 1]].
+
+        By counting, as slots are few and known: no comparison is needed.
+        """
         cdef Py_ssize_t i, total = self.found.size
         cdef Cover *scratch = <Cover *>zeroed(total, sizeof(Cover))
         for i in range(self.size + 1):

@@ -1,27 +1,28 @@
-"""The k nearest rows under Euclidean distance, by boxes (docs/mathematics.md, E1 to E3).
+"""The k nearest rows under Euclidean distance, or all within a radius, by boxes (docs/mathematics.md, E1 to E3).
 
 Rows lie in leaves; a leaf has a box around it, and so have `FAN` boxes that are next to each other, up to the root. Of
 the boxes in a box that it opens a query takes the nearest first. In a leaf a look in float32 rejects what is too far,
 and what is left is decided by canonical squares.
 """
 
+cimport cython
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 import numpy as np
 
+from covertreex._core.memory cimport grown, zeroed
+from covertreex._core.sort cimport RUN, cx_select, cx_sort
+
 cdef extern from "euclid.h" nogil:
     uint32_t cx_euclid_rows(const float *leaf, Py_ssize_t count, const float *point, Py_ssize_t d, float reach)
     void cx_euclid_boxes(const double *low, const double *high, const double *point, Py_ssize_t d, double *out)
-    double cx_euclid_select(double *values, Py_ssize_t count, Py_ssize_t kth)
-    void cx_euclid_sort(double *keys, int64_t *rows, Py_ssize_t count, double *spare_keys, int64_t *spare_rows)
     double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
     int __builtin_ctz(unsigned int bits)
     const int CX_LEAF
     const int CX_FAN
-    const int FEW "CX_FEW"
 
 cdef enum:
     LEAF = 32
@@ -132,59 +133,112 @@ cdef struct Box:
     int64_t node
 
 
-cdef class Search:
-    """One thread's scratch: a query, and what it has found.
+cdef class Reach:
+    """One thread's scratch: a query, and how far it looks. Nothing farther than `reach` (squared) is looked for."""
+
+    cdef BoxTree boxes
+    cdef const int64_t[::1] rank, least
+    cdef Box *stack
+    cdef double reach, blur
+    cdef float reach32
+    cdef float[::1] point32
+    cdef int64_t compared
+
+    def __cinit__(self, BoxTree boxes, rank, least, *more):
+        self.stack = <Box *>zeroed(boxes.inner + boxes.start.shape[0], sizeof(Box))
+
+    def __init__(self, BoxTree boxes, rank, least):
+        self.boxes, self.rank, self.least = boxes, rank, least
+        self.point32 = np.zeros(boxes.d, dtype=np.float32)
+
+    def __dealloc__(self):
+        free(self.stack)
+
+    @cython.final
+    cdef void begin(self, const double *point) noexcept nogil:
+        """Take another query, which looks as far as there are rows."""
+        cdef Py_ssize_t j
+        cdef double x, farthest = 0.0
+        for j in range(self.boxes.d):
+            x = (point[j] - self.boxes.centre[j]) * self.boxes.scale
+            farthest = max(farthest, fabs(x))
+            self.point32[j] = <float>x
+        self.reach = INFINITY
+        self.reach32 = INFINITY
+        # E2: no row is farther than 1 from the centre. A query that is very far is not looked at in float32.
+        self.blur = 1.01 * ROUNDOFF * (1.0 + farthest) * sqrt(<double>self.boxes.d) if farthest < 1e6 else INFINITY
+
+    @cython.final
+    cdef void aim(self, double reach) noexcept nogil:
+        """From now on nothing farther than `reach` (squared) is looked for."""
+        cdef double far
+        self.reach = reach
+        # E2
+        far = self.boxes.scale * sqrt(self.reach * (1.0 + self.boxes.slack_rel) + self.boxes.slack_abs)
+        far = (far + self.blur) * (1.0 + (self.boxes.d + 8) * ROUNDOFF)
+        self.reach32 = <float>(far * far * (1.0 + 4.0 * ROUNDOFF) + 1e-36)
+
+    @cython.final
+    cdef inline int64_t children(self, int64_t node, const double *point, double *squares,
+                                 Py_ssize_t *count) noexcept nogil:
+        """The first child of a node, how many it has, and how far these boxes are from a point."""
+        cx_euclid_boxes(&self.boxes.low[node, 0, 0], &self.boxes.high[node, 0, 0], point, self.boxes.d, squares)
+        count[0] = self.boxes.fan if node == 0 else FAN
+        return 1 if node == 0 else 1 + self.boxes.fan + FAN * (node - 1)
+
+    @cython.final
+    cdef inline uint32_t near(self, Py_ssize_t leaf) noexcept nogil:
+        """Which rows of a leaf are near enough in float32: bits."""
+        cdef Py_ssize_t count = self.boxes.start[leaf + 1] - self.boxes.start[leaf]
+        self.compared += count
+        return cx_euclid_rows(&self.boxes.leaves[leaf, 0, 0], count, &self.point32[0], self.boxes.d, self.reach32)
+
+
+@cython.final
+cdef class Search(Reach):
+    """What a query has found so far.
 
     `size` rows are at `rows`, with canonical `squares`: the k nearest so far, and what was found since they were last
     sorted out, which costs something. A row whose square is above `reach` is not among the k nearest.
     """
 
-    cdef BoxTree boxes
-    cdef const int64_t[::1] rank, least
     cdef Py_ssize_t k, size, room
     cdef double *squares
     cdef double *scratch
     cdef int64_t *rows
     cdef int64_t *spare
-    cdef Box *stack
-    cdef double reach, blur, hint
-    cdef float reach32
-    cdef float[::1] point32
-    cdef int64_t compared
+    cdef double hint
 
     def __cinit__(self, BoxTree boxes, rank, least, Py_ssize_t k):
         self.k = k
         self.room = 3 * k + 16
-        self.squares = <double *>malloc((self.room + LEAF) * sizeof(double))
-        self.scratch = <double *>malloc((self.room + LEAF) * sizeof(double))
-        self.rows = <int64_t *>malloc((self.room + LEAF) * sizeof(int64_t))
-        self.spare = <int64_t *>malloc((self.room + LEAF) * sizeof(int64_t))
-        self.stack = <Box *>malloc((boxes.inner + boxes.start.shape[0]) * sizeof(Box))
-        if not (self.squares and self.scratch and self.rows and self.spare and self.stack):
-            raise MemoryError()
+        self.squares = <double *>zeroed(self.room + LEAF, sizeof(double))
+        self.scratch = <double *>zeroed(self.room + LEAF, sizeof(double))
+        self.rows = <int64_t *>zeroed(self.room + LEAF, sizeof(int64_t))
+        self.spare = <int64_t *>zeroed(self.room + LEAF, sizeof(int64_t))
+        self.hint = INFINITY
 
     def __init__(self, BoxTree boxes, rank, least, Py_ssize_t k):
-        self.boxes, self.rank, self.least = boxes, rank, least
-        self.point32 = np.zeros(boxes.d, dtype=np.float32)
-        self.hint = INFINITY
+        super().__init__(boxes, rank, least)
 
     def __dealloc__(self):
         free(self.squares)
         free(self.scratch)
         free(self.rows)
         free(self.spare)
-        free(self.stack)
 
     cdef void search(self, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
         """Find the k nearest of `point`: they are left in `rows`, the farthest first."""
         cdef double hint = self.hint
         self.begin(point)
+        self.size = 0
         if hint < INFINITY:
             self.aim(hint)
         self.walk(point, limit, exclude)
         # E3
         if hint < INFINITY and not (self.size == self.k and self.squares[0] + self.squares[0] * SAME <= hint):
             self.begin(point)
+            self.size = 0
             self.walk(point, limit, exclude)
         self.hint = HINT * self.squares[0] if self.size == self.k else INFINITY
 
@@ -208,40 +262,26 @@ cdef class Search:
     cdef void finish(self) noexcept nogil:
         """Leave the k nearest of what was found, the farthest first."""
         cdef Py_ssize_t i, more = self.size - self.k
-        if more > 0 and self.size > FEW:
+        if more > 0 and self.size > RUN:
             self.sort_out()
-        cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
+        cx_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
         if self.size <= self.k:
             return
         if self.squares[more - 1] <= self.squares[more] + self.squares[more] * SAME:
             self.sort_out()  # perhaps ties
-            cx_euclid_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
+            cx_sort(self.squares, self.rows, self.size, self.scratch, self.spare)
             return
         for i in range(self.k):
             self.squares[i] = self.squares[more + i]
             self.rows[i] = self.rows[more + i]
         self.size = self.k
 
-    cdef void begin(self, const double *point) noexcept nogil:
-        cdef Py_ssize_t j
-        cdef double x, farthest = 0.0
-        for j in range(self.boxes.d):
-            x = (point[j] - self.boxes.centre[j]) * self.boxes.scale
-            farthest = max(farthest, fabs(x))
-            self.point32[j] = <float>x
-        self.size = 0
-        self.reach = INFINITY
-        self.reach32 = INFINITY
-        # E2: no row is farther than 1 from the centre. A query that is very far is not looked at in float32.
-        self.blur = 1.01 * ROUNDOFF * (1.0 + farthest) * sqrt(<double>self.boxes.d) if farthest < 1e6 else INFINITY
-
     cdef Py_ssize_t open(self, int64_t node, const double *point, int64_t limit, Py_ssize_t many) noexcept nogil:
         """Put the children of a node on the stack, the nearest on top; return how many boxes it has then."""
         cdef double squares[FAN]
-        cdef Py_ssize_t i, here, below = many
-        cdef int64_t child = 1 if node == 0 else 1 + self.boxes.fan + FAN * (node - 1)
-        cx_euclid_boxes(&self.boxes.low[node, 0, 0], &self.boxes.high[node, 0, 0], point, self.boxes.d, squares)
-        for i in range(self.boxes.fan if node == 0 else FAN):
+        cdef Py_ssize_t i, here, count, below = many
+        cdef int64_t child = self.children(node, point, squares, &count)
+        for i in range(count):
             if squares[i] > self.reach or self.least[child + i] >= limit:
                 continue
             here = many
@@ -256,11 +296,8 @@ cdef class Search:
     cdef void look(self, Py_ssize_t leaf, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
         """Find what is near enough in a leaf."""
         cdef int64_t row, start = self.boxes.start[leaf]
-        cdef Py_ssize_t count = self.boxes.start[leaf + 1] - start
-        cdef uint32_t near = cx_euclid_rows(&self.boxes.leaves[leaf, 0, 0], count, &self.point32[0], self.boxes.d,
-                                            self.reach32)
+        cdef uint32_t near = self.near(leaf)
         cdef double square
-        self.compared += count
         while near:
             row = self.boxes.row[start + __builtin_ctz(near)]
             near &= near - 1
@@ -278,7 +315,7 @@ cdef class Search:
         cdef Py_ssize_t i, kept = 0
         cdef double kth
         memcpy(self.scratch, self.squares, self.size * sizeof(double))
-        kth = cx_euclid_select(self.scratch, self.size, self.k - 1)
+        kth = cx_select(self.scratch, self.size, self.k - 1)
         self.aim(kth + kth * SAME)
         for i in range(self.size):
             self.squares[kept] = self.squares[i]
@@ -287,15 +324,6 @@ cdef class Search:
         self.size = kept
         if kept > self.k:
             self.cut_ties(sqrt(kth))
-
-    cdef void aim(self, double reach) noexcept nogil:
-        """From now on nothing farther than `reach` (squared) is looked for."""
-        cdef double far
-        self.reach = reach
-        # E2
-        far = self.boxes.scale * sqrt(self.reach * (1.0 + self.boxes.slack_rel) + self.boxes.slack_abs)
-        far = (far + self.blur) * (1.0 + (self.boxes.d + 8) * ROUNDOFF)
-        self.reach32 = <float>(far * far * (1.0 + 4.0 * ROUNDOFF) + 1e-36)
 
     cdef void cut_ties(self, double kth) noexcept nogil:
         """Of the rows at the k-th distance keep those of the least dataset indices."""
@@ -306,7 +334,7 @@ cdef class Search:
             nearer += distance < kth
             self.scratch[ties] = <double>self.boxes.index[self.rows[i]]
             ties += distance == kth
-        last = cx_euclid_select(self.scratch, ties, self.k - nearer - 1)
+        last = cx_select(self.scratch, ties, self.k - nearer - 1)
         for i in range(self.size):
             distance = sqrt(self.squares[i])
             self.squares[kept] = self.squares[i]
@@ -350,3 +378,85 @@ def nearest(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit
                     total += 1
             ends[q + 1] = total
     return ptr, rows[:total], search.compared
+
+
+@cython.final
+cdef class Range(Reach):
+    """The rows within reach of one query after another: `size` of them are at `rows`."""
+
+    cdef int64_t *rows
+    cdef Py_ssize_t size, capacity
+
+    def __dealloc__(self):
+        free(self.rows)
+
+    cdef int find(self, const double *point, int64_t limit) except -1 nogil:
+        """Add the rows within `reach` of `point` and of rank below `limit`, leaf after leaf."""
+        cdef double squares[FAN]
+        cdef Py_ssize_t many = 1, count, i
+        cdef int64_t node, child
+        self.stack[0].node = 0
+        while many > 0:
+            many -= 1
+            node = self.stack[many].node
+            if node >= self.boxes.inner:
+                self.look(node - self.boxes.inner, point, limit)
+                continue
+            child = self.children(node, point, squares, &count)
+            for i in range(count - 1, -1, -1):
+                self.stack[many].node = child + i
+                many += (squares[i] <= self.reach) & (self.least[child + i] < limit)
+        return 0
+
+    cdef int look(self, Py_ssize_t leaf, const double *point, int64_t limit) except -1 nogil:
+        cdef uint32_t near = self.near(leaf)
+        cdef int64_t row, start = self.boxes.start[leaf]
+        if near:
+            self.rows = <int64_t *>grown(self.rows, &self.capacity, self.size + LEAF, sizeof(int64_t))
+        while near:
+            row = self.boxes.row[start + __builtin_ctz(near)]
+            near &= near - 1
+            self.rows[self.size] = row
+            self.size += (cx_sqdist(point, &self.boxes.coords[row, 0], self.boxes.d) <= self.reach) & (
+                self.rank[row] < limit)
+        return 0
+
+
+def within(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit, rank, least, double reach,
+           Py_ssize_t room, const int32_t[::1] cancel):
+    """The rows whose square is at most `reach`: those of query q are ``rows[ptr[q]:ptr[q + 1]]``, leaf after leaf.
+
+    One thread's work. Releases the GIL.
+
+    Parameters
+    ----------
+    boxes : BoxTree
+    coords, limit, rank : of the queries, as in `covertreex.protocols.QueryBlock`
+    least : ndarray
+        ``boxes.least(rank)``.
+    reach : float
+        Squared.
+    room : int
+        Once there are so many rows or more in all, no further query is looked at, and `ptr` is so much shorter.
+    cancel : ndarray, shape (1,), int32
+
+    Returns
+    -------
+    ptr, rows : ndarray, int64
+    """
+    cdef Range found = Range(boxes, rank, least)
+    cdef Py_ssize_t q = 0, queries = coords.shape[0]
+    ptr = np.zeros(queries + 1, dtype=np.int64)
+    cdef int64_t[::1] ends = ptr
+    with nogil:
+        while q < queries and found.size < room and not cancel[0]:
+            found.begin(&coords[q, 0])
+            found.aim(reach)
+            found.find(&coords[q, 0], limit[q])
+            q += 1
+            ends[q] = found.size
+    rows = np.empty(found.size, dtype=np.int64)
+    cdef int64_t[::1] out = rows
+    if found.size:
+        memcpy(&out[0], found.rows, found.size * sizeof(int64_t))
+    return ptr[:q + 1], rows

@@ -7,21 +7,18 @@ canonical distances by single multiplications and divisions.
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 import numpy as np
 
 from covertreex._core.screen cimport Lens, Screener
+from covertreex._core.sort cimport cx_sort
 
 cdef extern from "canonical.h" nogil:
     void CX_PREFETCH(const void *address)
 
 cdef enum:
-    SHORT = 48    # longer lists are not sorted by insertion
-    DIGIT = 8     # but by so many bits at once
-    DIGITS = 256
-    LINE = 8      # links in 64 bytes
+    LINE = 8  # links in 64 bytes
 
 cdef float LEAST = 1e-3   # a k-th |rho| below this counts as this
 cdef float TINY = 1e-30   # no score is 0: that is for rows not found
@@ -32,41 +29,14 @@ cdef struct Link:
     float rho
 
 
-cdef inline uint32_t bits(Link link) noexcept nogil:
-    """A number that is larger for a larger |rho|, which is no less than 0."""
-    cdef uint32_t found
-    memcpy(&found, &link.rho, sizeof(found))
-    return found
-
-
-cdef void sort(Link *at, Link *scratch, Py_ssize_t size) noexcept nogil:
-    """The most correlated first, those of one |rho| as they are; `scratch` has room for as many."""
-    cdef Py_ssize_t i, here, total
-    cdef Py_ssize_t start[DIGITS]
-    cdef int turn, shift, digit
-    cdef Link item
-    if size <= SHORT:
-        for i in range(1, size):
-            item = at[i]
-            here = i
-            while here > 0 and bits(at[here - 1]) < bits(item):
-                at[here] = at[here - 1]
-                here -= 1
-            at[here] = item
-        return
-    for turn in range(32 // DIGIT):  # back in place after an even number
-        shift = turn * DIGIT
-        memset(start, 0, sizeof(start))
-        for i in range(size):
-            start[(bits(at[i]) >> shift) & (DIGITS - 1)] += 1
-        total = 0
-        for digit in range(DIGITS - 1, -1, -1):
-            start[digit], total = total, total + start[digit]
-        for i in range(size):
-            digit = (bits(at[i]) >> shift) & (DIGITS - 1)
-            scratch[start[digit]] = at[i]
-            start[digit] += 1
-        at, scratch = scratch, at
+cdef void sort(Link *at, Py_ssize_t size, double[:, ::1] keys, int64_t[:, ::1] rows) noexcept nogil:
+    """The most correlated first, those of one |rho| as they are; `keys` and `rows`, (2, size) or more, are scratch."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        keys[0, i], rows[0, i] = at[i].rho, at[i].row
+    cx_sort(&keys[0, 0], &rows[0, 0], size, &keys[1, 0], &rows[1, 0])
+    for i in range(size):
+        at[i] = Link(<int32_t>rows[0, i], <float>keys[0, i])
 
 
 cdef inline void fetch(const Link *links) noexcept nogil:
@@ -133,7 +103,9 @@ cdef class Graph:
     def link(self, Py_ssize_t begin, Py_ssize_t end):
         """List the rows that have row ``begin <= j < end``."""
         cdef int64_t[::1] next = np.asarray(self.ptr)[begin:end].copy()
-        cdef int64_t[::1] scratch = np.empty(max(1, np.max(np.diff(self.ptr), initial=0)), dtype=np.int64)
+        cdef Py_ssize_t longest = max(1, np.max(np.diff(self.ptr), initial=0))
+        cdef double[:, ::1] keys = np.empty((2, longest))
+        cdef int64_t[:, ::1] rows = np.empty((2, longest), dtype=np.int64)
         cdef Py_ssize_t i, t
         cdef int64_t j
         with nogil:
@@ -144,7 +116,7 @@ cdef class Graph:
                         self.back[next[j - begin]] = Link(<int32_t>i, self.near[i * self.k + t].rho)
                         next[j - begin] += 1
             for i in range(begin, end):
-                sort(self.back + self.ptr[i], <Link *>&scratch[0], self.ptr[i + 1] - self.ptr[i])
+                sort(self.back + self.ptr[i], self.ptr[i + 1] - self.ptr[i], keys, rows)
 
 
 cdef class Explorer:
@@ -219,12 +191,21 @@ cdef class Explorer:
                        least)
             self.weight[j] = 0.0
 
+    cdef void count_missed(self, const int64_t[:, ::1] neighbors, Py_ssize_t i, const float[::1] leasts,
+                           int64_t[::1] missed) noexcept nogil:
+        """For each of `leasts`, count the neighbours of the i-th member whose score is below it."""
+        cdef Py_ssize_t t, e
+        for t in range(neighbors.shape[1]):
+            if neighbors[i, t] >= 0:
+                for e in range(leasts.shape[0]):
+                    missed[e] += self.score[neighbors[i, t]] < leasts[e]
+
     def trial(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen, const int64_t[::1] members,
               const int64_t[:, ::1] neighbors, const float[::1] leasts, int64_t[::1] missed, int64_t[::1] looked):
         """What `look` would miss of the `neighbors` (members, k), rows or -1, of some of the queries from place `first`
         to `last`, and the rows that it would look at, with each of `leasts`, the last being the least: filled in.
         """
-        cdef Py_ssize_t begin = first, size, i, t, e
+        cdef Py_ssize_t begin = first, size, i, e
         cdef int64_t top
         cdef float score
         missed[:] = 0
@@ -236,10 +217,7 @@ cdef class Explorer:
                 self.explore(begin, size, leasts[leasts.shape[0] - 1])
                 for i in range(members.shape[0]):
                     if begin <= members[i] < begin + size:
-                        for t in range(neighbors.shape[1]):
-                            if neighbors[i, t] >= 0:
-                                for e in range(leasts.shape[0]):
-                                    missed[e] += self.score[neighbors[i, t]] < leasts[e]
+                        self.count_missed(neighbors, i, leasts, missed)
                 top = 0
                 for i in range(begin, begin + size):
                     top = max(top, self.screener.queries.limit[i])

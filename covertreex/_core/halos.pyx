@@ -6,11 +6,11 @@ the way outwards from the anchor, and may stop where all rows that follow are to
 
 from libc.math cimport INFINITY, asin, sin, sqrt
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport qsort
 
 import numpy as np
 
-from covertreex._core.screen cimport PANEL, Lens, Screener, Survivor
+from covertreex._core.screen cimport PANEL, Lens, Screener, Shortlist
+from covertreex._core.sort cimport cx_sort
 
 cdef enum:
     FOUR = 4  # rows that a query looks at before it asks whether the next may concern it
@@ -70,9 +70,18 @@ def angles(rho, double slack_rel, double slack_abs):
     return np.array([[least_angle(value, slack), largest_angle(value, slack)] for value in rho]).reshape(-1, 2).T
 
 
-cdef int nearer(const void *a, const void *b) noexcept nogil:
-    cdef double x = (<const Survivor *>a).high, y = (<const Survivor *>b).high
-    return (x < y) - (x > y)
+cdef void take(const Shortlist *found, double *highs, int64_t *rows) noexcept nogil:
+    """The rows of a short list that stand, with what their |rho| is at most."""
+    cdef Py_ssize_t j, kept = 0
+    for j in range(found.size):
+        highs[kept], rows[kept] = found.at[j].high, found.at[j].row
+        kept += found.at[j].high >= found.threshold
+
+
+cdef inline float rounded_down(double angle) noexcept nogil:
+    """In float32, and no larger: half a unit in the last place up is more than one rounding to nearest adds."""
+    cdef float rounded = <float>angle
+    return rounded * <float>(1.0 - 2.0 ** -23)
 
 
 def surround(Screener screener, Py_ssize_t first, Py_ssize_t size, const double[::1] start, Py_ssize_t n,
@@ -102,14 +111,11 @@ def surround(Screener screener, Py_ssize_t first, Py_ssize_t size, const double[
         Of one halo after the other, with angles that are never too large, ascending.
     """
     cdef Slack slack = Slack(slack_rel, slack_abs)
-    cdef Py_ssize_t i, j, kept, total = 0, at = 0
+    cdef Py_ssize_t i, j, at = 0, longest = 1
     cdef int64_t row
-    counts, radii = np.zeros(size, dtype=np.int64), np.zeros(size)
+    counts, radii = np.zeros(size, dtype=np.int64), np.full(size, INFINITY)
     cdef int64_t[::1] count = counts
     cdef double[::1] radius = radii
-    cdef Survivor *list
-    cdef double value
-    cdef float rounded
     with nogil:
         screener.begin(first, size, &start[0])
         screener.aim(screener.broad)
@@ -119,29 +125,26 @@ def surround(Screener screener, Py_ssize_t first, Py_ssize_t size, const double[
                 break
         screener.compare(screener.broad)
         for i in range(size):
-            list, kept = screener.lists[i].at, 0
+            longest = max(longest, screener.lists[i].size)
             for j in range(screener.lists[i].size):
-                if list[j].high >= screener.lists[i].threshold:
-                    list[kept] = list[j]
-                    kept += 1
-            qsort(list, kept, sizeof(Survivor), nearer)
-            count[i] = kept
-            total += kept
-            radius[i] = INFINITY
+                count[i] += screener.lists[i].at[j].high >= screener.lists[i].threshold
             if screener.lists[i].threshold > -INFINITY:
                 radius[i] = least_angle(screener.lists[i].threshold, slack)
+    total = counts.sum()
     rows, angles = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.float32)
     cdef int32_t[::1] row_at = rows
     cdef float[::1] angle_at = angles
+    # The second of each is scratch of the sort.
+    cdef double[:, ::1] highs = np.empty((2, longest))
+    cdef int64_t[:, ::1] members = np.empty((2, longest), dtype=np.int64)
     with nogil:
         for i in range(size):
+            take(&screener.lists[i], &highs[0, 0], &members[0, 0])
+            cx_sort(&highs[0, 0], &members[0, 0], count[i], &highs[1, 0], &members[1, 0])
             for j in range(count[i]):
-                value = least_angle(screener.lists[i].at[j].high, slack)
-                row_at[at] = <int32_t>screener.lists[i].at[j].row
-                rounded = <float>value
-                # Half a unit in the last place up is more than one rounding to nearest adds.
-                angle_at[at] = rounded * <float>(1.0 - 2.0 ** -23)
-                at += 1
+                row_at[at + j] = <int32_t>members[0, j]
+                angle_at[at + j] = rounded_down(least_angle(highs[0, j], slack))
+            at += count[i]
     return counts, radii, rows, angles
 
 

@@ -9,6 +9,41 @@
 
 enum { CX_NEAR_LANES = 8 };
 
+/* Rows in blocks; borrowed from `Blocks` of nearest.pyx, which owns the arrays. */
+typedef struct {
+    ptrdiff_t count, d;
+    const float *coords;    /* (count, d, CX_BLOCK) */
+    const int32_t *rank;    /* (count, CX_BLOCK) */
+    const float *low, *high; /* (d, count): corners */
+} cx_blocks;
+
+/* A group of queries, and what `cx_near_gather` remembers of it; borrowed from a `Finder`, which owns the arrays. */
+typedef struct {
+    ptrdiff_t size, stride;
+    const float *coords;    /* (d, stride) */
+    const int32_t *limit;   /* (stride,): a query sees rows of rank below it */
+    const float *inverse;   /* (stride,): 1 / radius^2 */
+    float widest;           /* the largest radius^2 */
+    float *far;   /* (blocks,): squared distances between the box of all queries and the blocks */
+    float *best;  /* (blocks, CX_BLOCK): the values so far, so that a query is compared with a block once */
+    float *due;   /* (blocks,): how far the next thing in a block is */
+    float *gap;   /* (stride,): scratch */
+} cx_near_group;
+
+/* Some blocks, with copies of their corners side by side; borrowed from a `Finder`. `width` is a multiple of 8. */
+typedef struct {
+    ptrdiff_t count, width;
+    const int32_t *blocks;   /* (width,) */
+    const float *low, *high; /* (d, width) */
+    int32_t *met;            /* (width,): scratch */
+} cx_near_listed;
+
+/* Where rows are written that were found: there is room for 8 more than there are rows. */
+typedef struct {
+    float *values;
+    int32_t *places;
+} cx_near_found;
+
 /* a where all bits of `where` are set, b where none is. */
 CX_INLINE cx_screen32_vector cx_near_select(cx_screen32_bits where, cx_screen32_vector a, cx_screen32_vector b)
 {
@@ -75,45 +110,46 @@ CX_INLINE ptrdiff_t cx_near_keep(cx_screen32_vector value, cx_screen32_bits numb
     return __builtin_popcount((unsigned)set);
 }
 
-/* Squared distances between one box and `blocks` boxes, whose corners are (d, blocks). */
-CX_SCREEN_CLONES CX_UNUSED static void cx_near_boxes(const float *low, const float *high, ptrdiff_t d,
-                                                     const float *box_low, const float *box_high, ptrdiff_t blocks,
-                                                     float *out)
+/* Squared distances between the box of a group, with corners (d,), and all blocks: `far` of the group. */
+CX_SCREEN_CLONES CX_UNUSED static void cx_near_boxes(const cx_blocks *all, const float *low, const float *high,
+                                                     float *far)
 {
+    ptrdiff_t blocks = all->count;
     for (ptrdiff_t b = 0; b < blocks; ++b)
-        out[b] = 0.0f;
-    for (ptrdiff_t j = 0; j < d; ++j)
+        far[b] = 0.0f;
+    for (ptrdiff_t j = 0; j < all->d; ++j)
         for (ptrdiff_t b = 0; b < blocks; ++b) {
-            float under = box_low[j * blocks + b] - high[j], over = low[j] - box_high[j * blocks + b];
+            float under = all->low[j * blocks + b] - high[j], over = low[j] - all->high[j * blocks + b];
             float gap = under > over ? under : over;
             gap = gap > 0.0f ? gap : 0.0f;
-            out[b] += gap * gap;
+            far[b] += gap * gap;
         }
 }
 
-/* Squared distances of one query from the rows of the listed blocks, each (d, CX_BLOCK); CX_FAR for rows whose rank is
- * not below the limit. Returns how many are below it. */
-CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_rows(const float *query, ptrdiff_t stride, int32_t limit,
-                                                         ptrdiff_t d, const float *coords, const int32_t *rank,
+/* Squared distances of a query, the i-th of the group, from the rows of the `count` listed blocks; CX_FAR for rows whose
+ * rank is not below its limit. Returns how many are below it. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_rows(const cx_blocks *all, const cx_near_group *group, ptrdiff_t i,
                                                          const int32_t *blocks, ptrdiff_t count, float *out)
 {
-    int32_t within = 0;
+    const float *query = group->coords + i;
+    ptrdiff_t d = all->d, stride = group->stride;
+    int32_t within = 0, limit = group->limit[i];
     for (ptrdiff_t b = 0; b < count; ++b) {
-        const float *x = coords + (ptrdiff_t)blocks[b] * d * CX_BLOCK;
-        const int32_t *r = rank + (ptrdiff_t)blocks[b] * CX_BLOCK;
+        const float *x = all->coords + (ptrdiff_t)blocks[b] * d * CX_BLOCK;
+        const int32_t *r = all->rank + (ptrdiff_t)blocks[b] * CX_BLOCK;
         float value[CX_BLOCK];
-        for (int i = 0; i < CX_BLOCK; ++i) {
-            float t = x[i] - query[0];
-            value[i] = t * t;
+        for (int l = 0; l < CX_BLOCK; ++l) {
+            float t = x[l] - query[0];
+            value[l] = t * t;
         }
         for (ptrdiff_t j = 1; j < d; ++j)
-            for (int i = 0; i < CX_BLOCK; ++i) {
-                float t = x[j * CX_BLOCK + i] - query[j * stride];
-                value[i] += t * t;
+            for (int l = 0; l < CX_BLOCK; ++l) {
+                float t = x[j * CX_BLOCK + l] - query[j * stride];
+                value[l] += t * t;
             }
-        for (int i = 0; i < CX_BLOCK; ++i) {
-            out[b * CX_BLOCK + i] = r[i] < limit ? value[i] : CX_FAR;
-            within += r[i] < limit;
+        for (int l = 0; l < CX_BLOCK; ++l) {
+            out[b * CX_BLOCK + l] = r[l] < limit ? value[l] : CX_FAR;
+            within += r[l] < limit;
         }
     }
     return within;
@@ -190,60 +226,68 @@ CX_SCREEN_CLONES CX_UNUSED static float cx_near_threshold(float *values, ptrdiff
     return high;
 }
 
-/* Rows whose distance to some query, in units of that query's own radius, is in (above, reach] (both squared): their
- * values and places. Queries are (d, stride), `inverse` is 1 / radius^2; a query sees rows below its limit. `far` holds
- * the distances between the box of all queries and the blocks, and `widest` is the largest radius^2. Calls for a group
- * go outwards, each from where the last ended (the first from -1), and keep two things: `best`, (blocks, CX_BLOCK), the
- * values so far, so that a query is compared with a block once; `due`, (blocks,), how far the next thing in a block is.
- * `values` and `places` have room for 8 more than there are rows. Returns how many.
- */
-CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries, ptrdiff_t stride, ptrdiff_t size,
-                                                           const int32_t *limit, const float *inverse, float widest,
-                                                           ptrdiff_t d, const float *coords, const int32_t *rank,
-                                                           const float *box_low, const float *box_high,
-                                                           ptrdiff_t blocks, const float *far, float above,
-                                                           float reach, float *gap, float *best, float *due,
-                                                           float *values, int32_t *places)
+/* What `cx_near_gather` asks of a block before it looks at its rows: how far its box is from each query (to `gap`), in
+ * units of the query's own radius. Whether any is within `reach`; `next` is the least distance beyond it. */
+CX_INLINE int cx_near_gaps(const cx_blocks *all, const cx_near_group *group, ptrdiff_t b, float reach, float *next)
+{
+    ptrdiff_t blocks = all->count, d = all->d, stride = group->stride;
+    const float *queries = group->coords, *box_low = all->low, *box_high = all->high, *inverse = group->inverse;
+    float *gap = group->gap;
+    cx_screen32_vector soonest = (cx_screen32_vector){0} + CX_FAR;
+    cx_screen32_bits some = {0};
+    for (ptrdiff_t i = 0; i < stride; i += CX_NEAR_LANES) {
+        cx_screen32_vector sum = {0};
+        for (ptrdiff_t j = 0; j < d; ++j) {
+            cx_screen32_vector at = cx_screen32_load(queries + j * stride + i);
+            cx_screen32_vector t = cx_near_most(box_low[j * blocks + b] - at, at - box_high[j * blocks + b]);
+            t = cx_near_most(t, (cx_screen32_vector){0});
+            sum += t * t;
+        }
+        sum *= cx_screen32_load(inverse + i);
+        memcpy(gap + i, &sum, 32);
+        some |= sum <= reach;
+        soonest = cx_near_least(soonest, cx_near_select(sum > reach, sum, (cx_screen32_vector){0} + CX_FAR));
+    }
+    int any = 0;
+    *next = CX_FAR;
+    for (int l = 0; l < CX_NEAR_LANES; ++l) {
+        *next = soonest[l] < *next ? soonest[l] : *next;
+        any |= some[l];
+    }
+    return any;
+}
+
+/* Rows whose distance to some query, in units of that query's own radius, is in (above, reach] (both squared). Calls for
+ * a group go outwards, each from where the last ended (the first from -1), by what `best` and `due` of the group keep.
+ * Returns how many. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const cx_blocks *all, const cx_near_group *group,
+                                                           float above, float reach, const cx_near_found *found)
 {
     enum { PARTS = CX_BLOCK / CX_NEAR_LANES };
     const cx_screen32_bits lane = {0, 1, 2, 3, 4, 5, 6, 7};
-    ptrdiff_t kept = 0;
-    for (ptrdiff_t b = 0; b < blocks; ++b) {
+    /* By themselves, for stores might change what a pointer leads to. */
+    const float *queries = group->coords, *inverse = group->inverse, *gap = group->gap, *far = group->far;
+    const int32_t *limit = group->limit;
+    const float widest = group->widest;
+    float *due = group->due, *values = found->values;
+    int32_t *places = found->places;
+    ptrdiff_t d = all->d, size = group->size, stride = group->stride, kept = 0;
+    for (ptrdiff_t b = 0; b < all->count; ++b) {
         if (far[b] > reach * widest)
             continue;
-        float *own = best + b * CX_BLOCK;
+        float *own = group->best + b * CX_BLOCK, next;
         int fresh = far[b] > above * widest;
         if (fresh)
             for (int l = 0; l < CX_BLOCK; ++l)
                 own[l] = CX_FAR;
         else if (due[b] > reach)
             continue;
-        cx_screen32_vector soonest = (cx_screen32_vector){0} + CX_FAR;
-        cx_screen32_bits some = {0};
-        for (ptrdiff_t i = 0; i < stride; i += CX_NEAR_LANES) {
-            cx_screen32_vector sum = {0};
-            for (ptrdiff_t j = 0; j < d; ++j) {
-                cx_screen32_vector at = cx_screen32_load(queries + j * stride + i);
-                cx_screen32_vector t = cx_near_most(box_low[j * blocks + b] - at, at - box_high[j * blocks + b]);
-                t = cx_near_most(t, (cx_screen32_vector){0});
-                sum += t * t;
-            }
-            sum *= cx_screen32_load(inverse + i);
-            memcpy(gap + i, &sum, 32);
-            some |= sum <= reach;
-            soonest = cx_near_least(soonest, cx_near_select(sum > reach, sum, (cx_screen32_vector){0} + CX_FAR));
-        }
-        float next = CX_FAR;
-        int any = 0;
-        for (int l = 0; l < CX_NEAR_LANES; ++l) {
-            next = soonest[l] < next ? soonest[l] : next;
-            any |= some[l];
-        }
+        int any = cx_near_gaps(all, group, b, reach, &next);
         due[b] = next;
         if (!any)
             continue;
-        const float *x = coords + b * d * CX_BLOCK;
-        const int32_t *r = rank + b * CX_BLOCK;
+        const float *x = all->coords + b * d * CX_BLOCK;
+        const int32_t *r = all->rank + b * CX_BLOCK;
         cx_screen32_vector nearest[PARTS];
         float least[CX_BLOCK];
         memcpy(nearest, own, sizeof nearest);
@@ -280,37 +324,37 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const float *queries,
     return kept;
 }
 
-/* Rows of some blocks at a distance from one query, in units of its radius, in (above, reach] (both squared), of those
- * whose rank is below the limit: their distances and places. The corners of the `count` boxes are (d, width), a multiple of
- * 8 wide, as are `blocks`; `met` has room for as many, `values` and `places` for 8 more than there are rows. Returns how
- * many. */
-CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_around(const float *query, ptrdiff_t stride, int32_t limit,
-                                                           float inverse, ptrdiff_t d, const float *coords,
-                                                           const int32_t *rank, const float *box_low,
-                                                           const float *box_high, const int32_t *blocks,
-                                                           ptrdiff_t count, ptrdiff_t width, float above, float reach,
-                                                           int32_t *met, float *values, int32_t *places)
+/* Rows of the listed blocks at a distance from a query, the i-th of the group, in units of its radius, in (above, reach]
+ * (both squared), of those whose rank is below its limit. Returns how many. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_around(const cx_blocks *all, const cx_near_group *group,
+                                                           ptrdiff_t i, const cx_near_listed *listed, float above,
+                                                           float reach, const cx_near_found *found)
 {
     enum { PARTS = CX_BLOCK / CX_NEAR_LANES };
     const cx_screen32_bits lane = {0, 1, 2, 3, 4, 5, 6, 7};
-    ptrdiff_t kept = 0, meeting = 0;
+    const float *query = group->coords + i;
+    const float inverse = group->inverse[i];
+    const int32_t limit = group->limit[i];
+    float *values = found->values;
+    int32_t *places = found->places, *met = listed->met;
+    ptrdiff_t d = all->d, stride = group->stride, width = listed->width, count = listed->count, kept = 0, meeting = 0;
     for (ptrdiff_t b = 0; b < count; b += CX_NEAR_LANES) {
         cx_screen32_vector sum = {0};
         cx_screen32_bits number;
         for (ptrdiff_t j = 0; j < d; ++j) {
             float at = query[j * stride];
-            cx_screen32_vector t = cx_near_most(cx_screen32_load(box_low + j * width + b) - at,
-                                                at - cx_screen32_load(box_high + j * width + b));
+            cx_screen32_vector t = cx_near_most(cx_screen32_load(listed->low + j * width + b) - at,
+                                                at - cx_screen32_load(listed->high + j * width + b));
             t = cx_near_most(t, (cx_screen32_vector){0});
             sum += t * t;
         }
-        memcpy(&number, blocks + b, 32);
+        memcpy(&number, listed->blocks + b, 32);
         meeting += cx_near_keep(sum, number, (sum * inverse <= reach) & (lane < (int32_t)(count - b)), NULL,
                                 met + meeting);
     }
     for (ptrdiff_t b = 0; b < meeting; ++b) {
-        const float *x = coords + (ptrdiff_t)met[b] * d * CX_BLOCK;
-        const int32_t *r = rank + (ptrdiff_t)met[b] * CX_BLOCK;
+        const float *x = all->coords + (ptrdiff_t)met[b] * d * CX_BLOCK;
+        const int32_t *r = all->rank + (ptrdiff_t)met[b] * CX_BLOCK;
         cx_screen32_vector value[PARTS];
         for (int l = 0; l < PARTS; ++l)
             value[l] = (cx_screen32_vector){0};

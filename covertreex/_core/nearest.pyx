@@ -3,6 +3,11 @@
 The unit of distance is each query's own radius, within which it has about `unit` rows. Queries of a group look at rows
 together (`Finder.narrow`): a row's distance from the group is its least distance from any query, so that a ring is the
 union of what all queries have there. Or each looks at rows of its own (`Finder.alone`).
+
+These blocks are not the leaves of `covertreex._core.euclid.BoxTree`. A ring is asked of all blocks at once, whose
+distances from the group are found once and kept from ring to ring: a tree above them would be walked again for nothing.
+Every lane of a block holds a row, where a leaf has 17 to 32. And coordinates of blocks are in float32 about a middle,
+with no bound on their error, for they decide nothing: those of leaves are scaled, for E2.
 """
 
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
@@ -12,21 +17,40 @@ import numpy as np
 from covertreex._core.screen cimport Lens, Screener
 
 cdef extern from "nearest.h" nogil:
-    void cx_near_boxes(const float *low, const float *high, Py_ssize_t d, const float *box_low, const float *box_high,
-                       Py_ssize_t blocks, float *out)
-    Py_ssize_t cx_near_rows(const float *query, Py_ssize_t stride, int32_t limit, Py_ssize_t d, const float *coords,
-                            const int32_t *rank, const int32_t *blocks, Py_ssize_t count, float *out)
+    ctypedef struct cx_blocks:
+        Py_ssize_t count, d
+        const float *coords
+        const int32_t *rank
+        const float *low
+        const float *high
+    ctypedef struct cx_near_group:
+        Py_ssize_t size, stride
+        const float *coords
+        const int32_t *limit
+        const float *inverse
+        float widest
+        float *far
+        float *best
+        float *due
+        float *gap
+    ctypedef struct cx_near_listed:
+        Py_ssize_t count, width
+        const int32_t *blocks
+        const float *low
+        const float *high
+        int32_t *met
+    ctypedef struct cx_near_found:
+        float *values
+        int32_t *places
+    void cx_near_boxes(const cx_blocks *all, const float *low, const float *high, float *far)
+    Py_ssize_t cx_near_rows(const cx_blocks *all, const cx_near_group *group, Py_ssize_t i, const int32_t *blocks,
+                            Py_ssize_t count, float *out)
     float cx_near_threshold(float *values, Py_ssize_t count, Py_ssize_t wanted)
     Py_ssize_t cx_near_find(const float *values, Py_ssize_t count, float above, float reach, int32_t *places)
-    Py_ssize_t cx_near_gather(const float *queries, Py_ssize_t stride, Py_ssize_t size, const int32_t *limit,
-                              const float *inverse, float widest, Py_ssize_t d, const float *coords,
-                              const int32_t *rank, const float *box_low, const float *box_high, Py_ssize_t blocks,
-                              const float *far, float above, float reach, float *gap, float *best, float *due,
-                              float *values, int32_t *places)
-    Py_ssize_t cx_near_around(const float *query, Py_ssize_t stride, int32_t limit, float inverse, Py_ssize_t d,
-                              const float *coords, const int32_t *rank, const float *box_low, const float *box_high,
-                              const int32_t *blocks, Py_ssize_t count, Py_ssize_t width, float above, float reach,
-                              int32_t *met, float *values, int32_t *places)
+    Py_ssize_t cx_near_gather(const cx_blocks *all, const cx_near_group *group, float above, float reach,
+                              const cx_near_found *found)
+    Py_ssize_t cx_near_around(const cx_blocks *all, const cx_near_group *group, Py_ssize_t i,
+                              const cx_near_listed *listed, float above, float reach, const cx_near_found *found)
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     const int BLOCK "CX_BLOCK"
     const float FAR "CX_FAR"
@@ -60,6 +84,7 @@ cdef class Blocks:
     cdef float[:, :, ::1] coords
     cdef int32_t[:, ::1] rank
     cdef float[:, ::1] low, high
+    cdef cx_blocks c  # borrows all of these
 
     def __init__(self, coords, rows, rank):
         """`coords` (n, d), `centred`, and `rank` (n,) of all payload rows; `rows` (r,), ascending: those that may be
@@ -75,6 +100,9 @@ cdef class Blocks:
         self.rank = ranks.reshape(blocks, BLOCK)
         self.low = np.ascontiguousarray(corners.min(axis=2).T)
         self.high = np.ascontiguousarray(corners.max(axis=2).T)
+        self.c.count, self.c.d = blocks, d
+        self.c.coords, self.c.rank = &self.coords[0, 0, 0], &self.rank[0, 0]
+        self.c.low, self.c.high = &self.low[0, 0], &self.high[0, 0]
 
     def __len__(self):
         return self.row.shape[0]
@@ -84,84 +112,89 @@ cdef class Finder:
     """One thread's scratch for searching `Blocks`, for groups of at most `most` queries."""
 
     cdef Blocks blocks
-    cdef Py_ssize_t stride, size
+    cdef cx_near_group group
     cdef float[:, ::1] queries
     cdef int32_t[::1] limit, list, places, fed
     cdef float[::1] inverse, gap, far, best, due, values, box
-    cdef float widest
     # Blocks that `widen` looks through, their corners, and how far these blocks reach; and what it found.
+    cdef cx_near_listed listed
     cdef float[:, ::1] low, high
     cdef int32_t[::1] met
-    cdef int64_t[::1] rows
     cdef float picked
-    cdef Py_ssize_t listed, hint, ring
+    cdef cx_near_found found
+    cdef int64_t[::1] rows
+    cdef Py_ssize_t hint, ring
     cdef float edge[MOST_RINGS]
     cdef int64_t gained[MOST_RINGS]
     cdef int64_t looked[MOST_RINGS]
 
     def __init__(self, Blocks blocks, Py_ssize_t most):
-        cdef Py_ssize_t rows = blocks.coords.shape[0] * BLOCK, d = blocks.coords.shape[1]
+        cdef Py_ssize_t rows = blocks.c.count * BLOCK, d = blocks.c.d, stride = LANES * ((most + LANES - 1) // LANES)
         self.blocks = blocks
-        self.stride = LANES * ((most + LANES - 1) // LANES)
-        self.queries = np.zeros((d, self.stride), dtype=np.float32)
-        self.limit = np.zeros(self.stride, dtype=np.int32)
-        self.inverse, self.gap = np.zeros((2, self.stride), dtype=np.float32)
+        self.queries = np.zeros((d, stride), dtype=np.float32)
+        self.limit = np.zeros(stride, dtype=np.int32)
+        self.inverse, self.gap = np.zeros((2, stride), dtype=np.float32)
         self.best = np.empty(rows, dtype=np.float32)
         self.values = np.zeros(rows + 8, dtype=np.float32)
         self.places, self.fed = np.zeros((2, rows + 8), dtype=np.int32)
         self.box = np.zeros(2 * d, dtype=np.float32)
-        width = (blocks.coords.shape[0] + 7) // 8 * 8
+        width = (blocks.c.count + 7) // 8 * 8
         self.low, self.high = np.zeros((2, d, width), dtype=np.float32)
         self.far, self.due = np.zeros((2, width), dtype=np.float32)
         self.list, self.met = np.zeros(width, dtype=np.int32), np.zeros(rows + 8, dtype=np.int32)
         self.rows = np.empty(rows + 1, dtype=np.int64)
         self.hint = 1
+        self.group.stride = stride
+        self.group.coords, self.group.limit, self.group.inverse = (
+            &self.queries[0, 0], &self.limit[0], &self.inverse[0])
+        self.group.far, self.group.best, self.group.due, self.group.gap = (
+            &self.far[0], &self.best[0], &self.due[0], &self.gap[0])
+        self.listed.width, self.listed.blocks, self.listed.met = width, &self.list[0], &self.met[0]
+        self.listed.low, self.listed.high = &self.low[0, 0], &self.high[0, 0]
+        self.found.values, self.found.places = &self.values[0], &self.places[0]
 
     cdef void begin(self, const float[:, ::1] queries, const int64_t[::1] limits, Py_ssize_t unit,
                     double growth) noexcept nogil:
         """Take the next group, measure for each query the radius within which it has about `unit` rows, and set the
         rings' edges.
         """
-        cdef Py_ssize_t i, j, d = self.queries.shape[0], blocks = self.blocks.coords.shape[0], look, within, count
-        cdef float reach, radius
+        cdef Py_ssize_t i, j, d = self.queries.shape[0]
         for i in range(MOST_RINGS):
             self.edge[i] = <float>min(growth ** i, 0.9 * FAR) if i < MOST_RINGS - 1 else <float>0.9 * FAR
-        self.size = queries.shape[0]
+        self.group.size = queries.shape[0]
         for j in range(d):
-            for i in range(self.size):
+            for i in range(self.group.size):
                 self.queries[j, i] = queries[i, j]
                 self.box[j] = min(self.box[j], queries[i, j]) if i else queries[i, j]
                 self.box[d + j] = max(self.box[d + j], queries[i, j]) if i else queries[i, j]
-        for i in range(self.size):
+        for i in range(self.group.size):
             self.limit[i] = <int32_t>min(limits[i], <int64_t>INT32_MAX)
-        cx_near_boxes(&self.box[0], &self.box[d], d, &self.blocks.low[0, 0], &self.blocks.high[0, 0], blocks,
-                      &self.far[0])
-        look = FIRST_LOOK * unit // BLOCK + 8
-        i = 0
-        self.widest = 0.0
-        while i < self.size:
+        cx_near_boxes(&self.blocks.c, &self.box[0], &self.box[d], &self.far[0])
+        self.measure(unit)
+
+    cdef void measure(self, Py_ssize_t unit) noexcept nogil:
+        """Set the radius of each query, by ever more of the blocks that are nearest to the group."""
+        cdef Py_ssize_t i = 0, blocks = self.blocks.c.count, look = FIRST_LOOK * unit // BLOCK + 8, within, count
+        cdef float reach, radius
+        self.group.widest = 0.0
+        while i < self.group.size:
             self.values[:blocks] = self.far[:blocks]
             reach = cx_near_threshold(&self.values[0], blocks, min(look, blocks))
             count = cx_near_find(&self.far[0], blocks, -1.0, reach, &self.list[0])
-            while i < self.size:
-                within = cx_near_rows(&self.queries[0, i], self.stride, self.limit[i], d, &self.blocks.coords[0, 0, 0],
-                                      &self.blocks.rank[0, 0], &self.list[0], count, &self.values[0])
+            while i < self.group.size:
+                within = cx_near_rows(&self.blocks.c, &self.group, i, &self.list[0], count, &self.values[0])
                 if within < unit and count < blocks:
                     break
                 # Not 0 among duplicates: a row there would be no unit away.
                 radius = max(cx_near_threshold(&self.values[0], count * BLOCK, unit), <float>1e-30)
                 self.inverse[i] = <float>1.0 / radius
-                self.widest = max(self.widest, radius)
+                self.group.widest = max(self.group.widest, radius)
                 i += 1
             look = 4 * look
 
     cdef Py_ssize_t gather(self, float above, float reach) noexcept nogil:
         """Collect in `places` and `values` the rows farther than `above`, at most `reach` (squared) from the group."""
-        return cx_near_gather(&self.queries[0, 0], self.stride, self.size, &self.limit[0], &self.inverse[0],
-                              self.widest, self.queries.shape[0], &self.blocks.coords[0, 0, 0],
-                              &self.blocks.rank[0, 0], &self.blocks.low[0, 0], &self.blocks.high[0, 0],
-                              self.blocks.coords.shape[0], &self.far[0], above, reach, &self.gap[0], &self.best[0],
-                              &self.due[0], &self.values[0], &self.places[0])
+        return cx_near_gather(&self.blocks.c, &self.group, above, reach, &self.found)
 
     cdef Py_ssize_t feed(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
                          Py_ssize_t seen) except -1 nogil:
@@ -216,9 +249,10 @@ cdef class Finder:
         cdef int64_t looked[MOST_RINGS]
         cdef float below
         cdef bint more = True
+        # One loop for all: a stage collects rows for several steps, a ring has one step or more, and both end anywhere.
         with nogil:
             self.begin(queries, limits, unit, growth)
-            screener.begin(first, self.size, NULL)
+            screener.begin(first, self.group.size, NULL)
             screener.aim(near)
             all_rows = min(screener.top, self.blocks.row.shape[0])
             while more:
@@ -245,7 +279,7 @@ cdef class Finder:
                         screener.compare(near)
                         if switch and more:
                             screener.aim(broad)
-                    share[ring] = <double>screener.gained() / (self.size * screener.k)
+                    share[ring] = <double>screener.gained() / (self.group.size * screener.k)
                     looked[ring] = seen
                     poor = poor + 1 if ring > 0 and share[ring] <= least else 0
                     more = more and poor < patience
@@ -256,10 +290,10 @@ cdef class Finder:
     cdef void pick(self, float reach) noexcept nogil:
         """List the blocks within `reach` (squared) of the group, with their corners."""
         cdef Py_ssize_t b, j
-        self.listed = cx_near_find(&self.far[0], self.blocks.coords.shape[0], -1.0, reach, &self.list[0])
+        self.listed.count = cx_near_find(&self.far[0], self.blocks.c.count, -1.0, reach, &self.list[0])
         self.picked = reach
         for j in range(self.low.shape[0]):
-            for b in range(self.listed):
+            for b in range(self.listed.count):
                 self.low[j, b] = self.blocks.low[j, self.list[b]]
                 self.high[j, b] = self.blocks.high[j, self.list[b]]
 
@@ -276,13 +310,10 @@ cdef class Finder:
         while more:
             if step == stage:
                 stage = min(stage + AHEAD if stage else self.hint, <Py_ssize_t>MOST_RINGS)
-                if self.edge[stage - 1] * self.widest > self.picked:
-                    self.pick(self.edge[stage - 1] * self.widest)
-                count = cx_near_around(
-                    &self.queries[0, i], self.stride, self.limit[i], self.inverse[i], self.queries.shape[0],
-                    &self.blocks.coords[0, 0, 0], &self.blocks.rank[0, 0], &self.low[0, 0], &self.high[0, 0],
-                    &self.list[0], self.listed, self.low.shape[1], above, self.edge[stage - 1], &self.met[0],
-                    &self.values[0], &self.places[0])
+                if self.edge[stage - 1] * self.group.widest > self.picked:
+                    self.pick(self.edge[stage - 1] * self.group.widest)
+                count = cx_near_around(&self.blocks.c, &self.group, i, &self.listed, above, self.edge[stage - 1],
+                                       &self.found)
             size = cx_near_find(&self.values[0], count, above, self.edge[step], &self.met[0])
             for c in range(size):
                 self.rows[seen + c] = self.blocks.row[self.places[self.met[c]]]
@@ -310,7 +341,7 @@ cdef class Finder:
         cdef Py_ssize_t end = min(begin + FEW, queries.shape[0])
         self.begin(queries[begin:end], limits[begin:end], unit, growth)
         self.picked = -1.0
-        screener.begin(first + begin, self.size, NULL)
+        screener.begin(first + begin, self.group.size, NULL)
 
     def alone(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
               Py_ssize_t unit, double growth, int64_t least, Py_ssize_t patience, double[::1] thresholds,
@@ -331,7 +362,7 @@ cdef class Finder:
         with nogil:
             while begin < queries.shape[0]:
                 self.open(screener, first, queries, limits, begin, unit, growth)
-                for i in range(self.size):
+                for i in range(self.group.size):
                     self.widen(screener, lens, i, least, patience)
                 screener.finish(&thresholds[begin], &counts[begin])
                 begin += FEW

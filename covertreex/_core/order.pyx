@@ -1,58 +1,29 @@
 """Leaf order: splits near the median of the widest axis, deterministic under ties."""
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, qsort
+from libc.stdlib cimport free
+from libc.string cimport memcpy
 
 from covertreex._core.memory cimport zeroed
-
-cdef enum:
-    SHORT = 64
+from covertreex._core.sort cimport cx_select
 
 
-cdef struct Key:
-    double at  # coordinate along the axis
-    int64_t index
+cdef class Scratch:
+    """Room to halve a part of at most `size` rows."""
 
+    cdef double *keys    # coordinate of each row along the axis
+    cdef double *values  # the same, to select from
+    cdef int64_t *later  # rows of the second half
 
-cdef inline bint before(Key a, Key b) noexcept nogil:
-    return (a.at < b.at) | ((a.at == b.at) & (a.index < b.index))
+    def __cinit__(self, Py_ssize_t size):
+        self.keys = <double *>zeroed(size, sizeof(double))
+        self.values = <double *>zeroed(size, sizeof(double))
+        self.later = <int64_t *>zeroed(size, sizeof(int64_t))
 
-
-cdef inline Key middle_of(Key a, Key b, Key c) noexcept nogil:
-    if before(b, a):
-        a, b = b, a
-    if before(c, a):
-        return a
-    return c if before(c, b) else b
-
-
-cdef void select(Key *keys, Py_ssize_t size, Py_ssize_t kth) noexcept nogil:
-    """Quickselect: afterwards ``keys[:kth]`` come before ``keys[kth:]``. Keys differ, for indices do."""
-    cdef Py_ssize_t i, under
-    cdef Key pivot, key
-    while size > 1:
-        pivot = middle_of(keys[0], keys[size // 2], keys[size - 1])
-        under = 0
-        for i in range(size):  # no branches: which side is a coin's toss
-            key = keys[i]
-            keys[i] = keys[under]
-            keys[under] = key
-            under += before(key, pivot)
-        if kth < under:
-            size = under
-        elif under > 0:
-            keys += under
-            size -= under
-            kth -= under
-        elif kth == 0:
-            return
-        else:  # the pivot is the least of all: put it first and leave it there
-            for i in range(size):
-                if not before(pivot, keys[i]):
-                    keys[0], keys[i] = keys[i], keys[0]
-            keys += 1
-            size -= 1
-            kth -= 1
+    def __dealloc__(self):
+        free(self.keys)
+        free(self.values)
+        free(self.later)
 
 
 cdef Py_ssize_t widest_axis(const double[:, ::1] coords, const int64_t *part, Py_ssize_t size) noexcept nogil:
@@ -76,66 +47,55 @@ cdef inline Py_ssize_t half(Py_ssize_t size, Py_ssize_t leaf_size, bint full) no
 
 
 cdef void halve(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Py_ssize_t middle,
-                Key *keys) noexcept nogil:
-    cdef Py_ssize_t i, axis = widest_axis(coords, part, size)
+                Scratch scratch) noexcept nogil:
+    """Bring the `middle` rows that come first by (coordinate, row) to the front. Both halves ascend, as `part` does."""
+    cdef Py_ssize_t i, axis = widest_axis(coords, part, size), kept = 0, moved = 0, wanted = middle
+    cdef double last
+    cdef int64_t row
+    cdef bint tie, first
     for i in range(size):
-        keys[i].at = coords[part[i], axis]
-        keys[i].index = part[i]
-    select(keys, size, middle)
+        scratch.keys[i] = scratch.values[i] = coords[part[i], axis]
+    last = cx_select(scratch.values, size, middle - 1)
     for i in range(size):
-        part[i] = keys[i].index
-
-
-cdef int compare(const void *a, const void *b) noexcept nogil:
-    cdef int64_t one = (<const int64_t *>a)[0], other = (<const int64_t *>b)[0]
-    return (one > other) - (one < other)
-
-
-cdef void sort(int64_t *part, Py_ssize_t size) noexcept nogil:
-    """By insertion: a leaf is short."""
-    cdef Py_ssize_t i, here
-    cdef int64_t item
-    if size > SHORT:
-        qsort(part, size, sizeof(int64_t), compare)
-        return
-    for i in range(1, size):
-        item = part[i]
-        here = i
-        while here > 0 and part[here - 1] > item:
-            part[here] = part[here - 1]
-            here -= 1
-        part[here] = item
+        wanted -= scratch.keys[i] < last
+    for i in range(size):  # no branches: which side is a coin's toss
+        row = part[i]
+        tie = scratch.keys[i] == last
+        first = (scratch.keys[i] < last) | (tie & (wanted > 0))
+        wanted -= tie
+        part[kept] = scratch.later[moved] = row
+        kept += first
+        moved += 1 - first
+    memcpy(part + kept, scratch.later, moved * sizeof(int64_t))
 
 
 cdef void order_part(const double[:, ::1] coords, int64_t *part, Py_ssize_t size, Py_ssize_t leaf_size, bint full,
-                     Py_ssize_t inner, Key *keys) noexcept nogil:
+                     Py_ssize_t inner, Scratch scratch) noexcept nogil:
     if size <= leaf_size and size > inner:
         leaf_size = inner
     if size <= leaf_size:
-        sort(part, size)
         return
     cdef Py_ssize_t middle = half(size, leaf_size, full)
-    halve(coords, part, size, middle, keys)
-    order_part(coords, part, middle, leaf_size, full, inner, keys)
-    order_part(coords, part + middle, size - middle, leaf_size, full, inner, keys)
+    halve(coords, part, size, middle, scratch)
+    order_part(coords, part, middle, leaf_size, full, inner, scratch)
+    order_part(coords, part + middle, size - middle, leaf_size, full, inner, scratch)
 
 
 def cut(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full):
     """The first step of `split`: permute `order` in place, and return where it is cut. Releases the GIL."""
     cdef Py_ssize_t middle = half(order.shape[0], leaf_size, full)
-    cdef Key *keys = <Key *>zeroed(order.shape[0], sizeof(Key))
+    cdef Scratch scratch = Scratch(order.shape[0])
     with nogil:
-        halve(coords, &order[0], order.shape[0], middle, keys)
-    free(keys)
+        halve(coords, &order[0], order.shape[0], middle, scratch)
     return middle
 
 
 def split(const double[:, ::1] coords, int64_t[::1] order, Py_ssize_t leaf_size, bint full, Py_ssize_t inner):
-    """Permute `order` in place into leaf order. See `covertreex.ordering.leaf_order`. Releases the GIL."""
-    cdef Key *keys
+    """Permute `order`, which ascends, in place into leaf order. See `covertreex.ordering.leaf_order`. Releases the GIL.
+    """
+    cdef Scratch scratch
     if order.shape[0] == 0:
         return
-    keys = <Key *>zeroed(order.shape[0], sizeof(Key))
+    scratch = Scratch(order.shape[0])
     with nogil:
-        order_part(coords, &order[0], order.shape[0], leaf_size, full, inner, keys)
-    free(keys)
+        order_part(coords, &order[0], order.shape[0], leaf_size, full, inner, scratch)

@@ -6,7 +6,7 @@ lower bound begins only when the rows before it have been offered: answers and c
 """
 
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
 import numpy as np
 
@@ -30,10 +30,12 @@ from covertreex._core.contract cimport (
     STOP_KTH_FRONTIER,
     YIELDS,
 )
-from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
+from covertreex._core.heaps cimport cx_neighbor
+from covertreex._core.kbest cimport KBest, kth_distance, offer, write_sorted
+from covertreex._core.memory cimport zeroed
 from covertreex._core.queries cimport QueriesView
 
-#: As `Neighbor` of kbest.pxd.
+#: As `cx_neighbor` of heaps.h.
 NEIGHBOR = [("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")]
 
 cdef enum:
@@ -55,17 +57,15 @@ cdef class Group:
     cdef double[::1] p, kth_upper
     cdef double[:, ::1] dots, found
     cdef cx_many many
-    cdef Neighbor[:, ::1] neighbors
+    cdef cx_neighbor[:, ::1] neighbors
     cdef KBest *best
     cdef const double **factors
     cdef int64_t panel[PANEL]
 
     def __cinit__(self, PayloadView view, QueriesView queries, Py_ssize_t most, Py_ssize_t k):
         self.stride = most + 3  # tiles of three may reach past the last query
-        self.best = <KBest *>malloc(most * sizeof(KBest))
-        self.factors = <const double **>malloc(self.stride * sizeof(double *))
-        if self.best == NULL or self.factors == NULL:
-            raise MemoryError()
+        self.best = <KBest *>zeroed(most, sizeof(KBest))
+        self.factors = <const double **>zeroed(self.stride, sizeof(double *))
 
     def __init__(self, PayloadView view, QueriesView queries, Py_ssize_t most, Py_ssize_t k):
         self.view = view

@@ -3,6 +3,7 @@
 #define COVERTREEX_SCREEN_H
 
 #include "canonical.h"
+#include "lens.h"
 
 /* Processors are told apart by levels, x86-64-v3 and x86-64-v4, for which GCC makes clones since its version 12. Clones
  * for single features have no fused multiply-add in registers of 32 bytes: with other compilers, which spell a level out
@@ -114,14 +115,17 @@ CX_INLINE float cx_screen32_dot(const float *v, const float *w, ptrdiff_t m)
     return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
 }
 
-/* Of `count` queries `hit` those which a row may concern (C1) once `m` more components, a multiple of 16, are multiplied:
- * returns how many are left in `hit`. rho is of all queries, of one row; `tail` and `tails` are the row's components and
- * each query's. */
-CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_screen32_again(const float *tail, const float *const *tails, ptrdiff_t m,
-                                                              float row_scale, const float *scale, float row_spread,
-                                                              const float *spread, float floor, const float *threshold,
-                                                              float *rho, int32_t *hit, ptrdiff_t count)
+/* Of `count` queries `hit` those which a row may concern (C1) once the tails, a multiple of 16 long, are multiplied too:
+ * returns how many are left in `hit`. rho is of all queries. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_screen32_again(const cx_screen32_lens *lens, int64_t row,
+                                                              float row_spread, float *rho, int32_t *hit,
+                                                              ptrdiff_t count)
 {
+    /* By themselves, for stores might change what a pointer leads to. */
+    const float *tail = lens->tails + row * lens->t, *scale = lens->group_scale, *spread = lens->group_spread;
+    const float *threshold = lens->threshold, *const *tails = lens->group_tails;
+    const float row_scale = lens->scale[row], floor = lens->floor;
+    const ptrdiff_t m = lens->t;
     ptrdiff_t left = 0;
     for (ptrdiff_t number = 0; number < count; ++number) {
         int32_t i = hit[number];

@@ -2,6 +2,48 @@ from libc.stdint cimport int32_t, int64_t
 
 from covertreex._core.queries cimport QueriesView
 
+cdef extern from "lens.h" nogil:
+    ctypedef struct cx_screen32_lens:
+        int kernel
+        float variance, alpha, floor
+        Py_ssize_t d, m, t
+        const float *coords
+        const float *scale
+        const float *factors
+        const float *tails
+        Py_ssize_t wide, count, stride
+        const float *group_coords
+        const float *group_scale
+        const float *group_spread
+        const float *group_blunt
+        const float *threshold
+        const float *const *group_tails
+    ctypedef struct cx_screen64_lens:
+        int kernel
+        double variance, alpha, floor
+        Py_ssize_t d, m, t
+        const double *coords
+        const double *scale
+        const double *factors
+        const float *tails
+        Py_ssize_t wide, count, stride
+        const double *group_coords
+        const double *group_scale
+        const double *group_spread
+        const double *group_blunt
+        const double *threshold
+        const float *const *group_tails
+    ctypedef struct cx_screen32_query:
+        const float *coords
+        const float *factors
+        const float *tail
+        float scale
+    ctypedef struct cx_screen64_query:
+        const double *coords
+        const double *factors
+        const float *tail
+        double scale
+
 cdef enum:
     PANEL = 48  # rows compared at once: a multiple of the 6 of a tile
     DOUBTS = 256  # pairs to be looked at again
@@ -60,8 +102,13 @@ cdef class Lens:
     cdef float *tail_dots
     cdef char *some
     cdef int32_t *hit
-    cdef object held
+    cdef list held
+    # What kernels are told of all this: the one of its precision is filled.
+    cdef cx_screen32_lens c32
+    cdef cx_screen64_lens c64
 
+    cdef void focus32(self) noexcept nogil
+    cdef void focus64(self) noexcept nogil
     cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil
     cdef void set_number(self, char *array, Py_ssize_t i, double value) noexcept nogil
     cdef void load(self, QueriesView queries, Py_ssize_t first, Py_ssize_t size) noexcept nogil

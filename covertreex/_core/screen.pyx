@@ -14,6 +14,7 @@ import numpy as np
 from covertreex.base.contract import check_kernel
 
 from covertreex._core.contract cimport CX_NO_KERNEL
+from covertreex._core.heaps cimport cx_least_push, cx_least_replace_top
 from covertreex._core.memory cimport grown, zeroed
 from covertreex._core.queries cimport QueriesView
 
@@ -24,31 +25,21 @@ cdef extern from "screen.h" nogil:
                           const float *pack, Py_ssize_t packs, Py_ssize_t m, float *out, Py_ssize_t stride)
     void cx_screen64_dots(const double *const *rows, Py_ssize_t nrows, const double *const *next, Py_ssize_t ahead,
                           const double *pack, Py_ssize_t packs, Py_ssize_t m, double *out, Py_ssize_t stride)
-    bint cx_screen32_bounds(int kernel, float variance, float alpha, const float *x, float row_scale, float row_blunt,
-                            float floor, const float *coords, Py_ssize_t d, Py_ssize_t stride, const float *scale,
-                            const float *blunt, const float *threshold, float *dots, Py_ssize_t count, char *packs)
-    bint cx_screen64_bounds(int kernel, double variance, double alpha, const double *x, double row_scale,
-                            double row_blunt, double floor, const double *coords, Py_ssize_t d, Py_ssize_t stride,
-                            const double *scale, const double *blunt, const double *threshold, double *dots,
-                            Py_ssize_t count, char *packs)
-    Py_ssize_t cx_screen32_hits(float row_blunt, float floor, const float *blunt, const float *threshold,
-                                const float *rho, Py_ssize_t count, const char *packs, int32_t *out)
-    Py_ssize_t cx_screen64_hits(double row_blunt, double floor, const double *blunt, const double *threshold,
-                                const double *rho, Py_ssize_t count, const char *packs, int32_t *out)
-    Py_ssize_t cx_screen32_again(const float *tail, const float *const *tails, Py_ssize_t m, float row_scale,
-                                 const float *scale, float row_spread, const float *spread, float floor,
-                                 const float *threshold, float *rho, int32_t *hit, Py_ssize_t count)
+    bint cx_screen32_bounds(const cx_screen32_lens *lens, int64_t row, float row_blunt, float *dots, char *packs)
+    bint cx_screen64_bounds(const cx_screen64_lens *lens, int64_t row, double row_blunt, double *dots, char *packs)
+    Py_ssize_t cx_screen32_hits(const cx_screen32_lens *lens, float row_blunt, const float *rho, const char *packs,
+                                int32_t *out)
+    Py_ssize_t cx_screen64_hits(const cx_screen64_lens *lens, double row_blunt, const double *rho, const char *packs,
+                                int32_t *out)
+    Py_ssize_t cx_screen32_again(const cx_screen32_lens *lens, int64_t row, float row_spread, float *rho, int32_t *hit,
+                                 Py_ssize_t count)
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     void cx_screen64_add(const float *more, Py_ssize_t rows, Py_ssize_t more_stride, Py_ssize_t count, double *dots,
                          Py_ssize_t stride)
-    void cx_screen32_many(int kernel, float variance, float alpha, const float *x, float scale, const float *v,
-                          Py_ssize_t d, Py_ssize_t m, const float *v_tail, Py_ssize_t t, const float *coords,
-                          const float *scales, const float *factors, Py_ssize_t wide, const float *tails,
-                          const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, double *rho)
-    void cx_screen64_many(int kernel, double variance, double alpha, const double *x, double scale, const double *v,
-                          Py_ssize_t d, Py_ssize_t m, const float *v_tail, Py_ssize_t t, const double *coords,
-                          const double *scales, const double *factors, Py_ssize_t wide, const float *tails,
-                          const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, double *rho)
+    void cx_screen32_many(const cx_screen32_lens *lens, const cx_screen32_query *query, const int64_t *rows,
+                          Py_ssize_t count, Py_ssize_t ahead, double *rho)
+    void cx_screen64_many(const cx_screen64_lens *lens, const cx_screen64_query *query, const int64_t *rows,
+                          Py_ssize_t count, Py_ssize_t ahead, double *rho)
     void cx_screen32_values(int kernel, float alpha, float *values, Py_ssize_t count)
     void cx_screen64_values(int kernel, double alpha, double *values, Py_ssize_t count)
     void cx_screen32_dots_narrow(const float *const *rows, Py_ssize_t nrows, const float *const *next, Py_ssize_t ahead,
@@ -115,7 +106,6 @@ cdef void compact(Shortlist *one) noexcept nogil:
 
 
 cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) except -1 nogil:
-    cdef Py_ssize_t here, child
     cdef double item = min(low, 1.0)
     if one.size == one.capacity:
         compact(one)
@@ -128,27 +118,33 @@ cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high
     if k == 0:
         return 0
     if one.filled < k:
-        here = one.filled
+        cx_least_push(one.lows, one.filled, item)
         one.filled += 1
-        while here > 0 and one.lows[(here - 1) // 2] > item:
-            one.lows[here] = one.lows[(here - 1) // 2]
-            here = (here - 1) // 2
-        one.lows[here] = item
     elif item > one.lows[0]:
-        here = 0
-        while True:
-            child = 2 * here + 1
-            if child >= k:
-                break
-            if child + 1 < k and one.lows[child + 1] < one.lows[child]:
-                child += 1
-            if one.lows[child] >= item:
-                break
-            one.lows[here] = one.lows[child]
-            here = child
-        one.lows[here] = item
+        cx_least_replace_top(one.lows, k, item)
     if one.filled == k and one.lows[0] > one.threshold:
         one.threshold = one.lows[0]
+    return 0
+
+
+cdef char *address(array, list held) except? NULL:
+    """Where an array is, which is held from now on."""
+    held.append(array)
+    return <char *><size_t>array.ctypes.data
+
+
+cdef char *room(Py_ssize_t size, dtype, list held) except? NULL:
+    return address(np.zeros(size, dtype=dtype), held)
+
+
+cdef int point(Side *side, source, list held) except -1:
+    """Point to the arrays of a screen, or of external queries."""
+    side.head, side.wide = address(source.head, held), source.head.strides[0]
+    side.tail = address(source.tail, held)
+    side.coords = address(source.coords, held)
+    side.scale = address(source.scale, held)
+    side.spread = address(source.spread, held)
+    side.blunt = address(source.blunt, held)
     return 0
 
 
@@ -159,10 +155,11 @@ cdef class Lens:
     """
 
     def __init__(self, screen, external, Py_ssize_t most):
-        """`screen` a `covertreex.search.screens.plain.Screen`, `external` what its `of_queries` returns, `most` queries a group."""
-        cdef object array
-        parts = ("head", "tail", "coords", "scale", "spread", "blunt")
-        data = [getattr(side, name) for side in (screen, external) for name in parts]
+        """`screen` is a `covertreex.search.screens.plain.Screen`, `external` what its `of_queries` returns; groups have at most `most`
+        queries."""
+        self.held = []
+        point(&self.data, screen, self.held)
+        point(&self.external, external, self.held)
         self.single = screen.dtype is np.float32
         self.kernel, self.variance, self.alpha = screen.kernel_code, screen.payload.variance, screen.payload.alpha
         if self.kernel != CX_NO_KERNEL:
@@ -174,25 +171,46 @@ cdef class Lens:
         self.width, self.doubt = (4, BLUNT32) if self.single else (8, BLUNT64)
         self.lanes = 64 // self.width
         self.stride = self.lanes * ((most + self.lanes - 1) // self.lanes)
-        scratch = {"pack": self.stride * max(self.m, 1), "group_coords": self.stride * max(self.d, 1),
-                   "group_scale": self.stride, "group_spread": self.stride, "group_blunt": self.stride,
-                   "threshold": self.stride, "rho": PANEL * self.stride}
-        self.held = [*data, *(np.zeros(size, dtype=screen.dtype) for size in scratch.values()),
-                     np.zeros(self.stride + 1, dtype=np.int32), np.zeros(self.stride, dtype=np.uintp),
-                     np.zeros(PANEL * self.stride // self.lanes, dtype=np.int8),
-                     np.zeros(2 * self.stride * self.t, dtype=np.float32),
-                     np.zeros(2 * PANEL * self.stride, dtype=np.float32)]
-        address = [array.ctypes.data for array in self.held]
-        point(&self.data, address[:6], screen.head.strides[0])
-        point(&self.external, address[6:12], external.head.strides[0])
-        self.pack, self.group_coords, self.group_scale, self.group_spread, self.group_blunt = (
-            <char *><size_t>address[12], <char *><size_t>address[13], <char *><size_t>address[14],
-            <char *><size_t>address[15], <char *><size_t>address[16])
-        self.threshold, self.rho = <char *><size_t>address[17], <char *><size_t>address[18]
-        self.hit = <int32_t *><size_t>address[19]
-        self.tails = <const float **><size_t>address[20]
-        self.some = <char *><size_t>address[21]
-        self.tail_pack, self.tail_dots = <float *><size_t>address[22], <float *><size_t>address[23]
+        dtype = screen.dtype
+        self.pack = room(self.stride * max(self.m, 1), dtype, self.held)
+        self.group_coords = room(self.stride * max(self.d, 1), dtype, self.held)
+        self.group_scale = room(self.stride, dtype, self.held)
+        self.group_spread = room(self.stride, dtype, self.held)
+        self.group_blunt = room(self.stride, dtype, self.held)
+        self.threshold = room(self.stride, dtype, self.held)
+        self.rho = room(PANEL * self.stride, dtype, self.held)
+        self.hit = <int32_t *>room(self.stride + 1, np.int32, self.held)
+        self.tails = <const float **>room(self.stride, np.uintp, self.held)
+        self.some = room(PANEL * self.stride // self.lanes, np.int8, self.held)
+        self.tail_pack = <float *>room(2 * self.stride * self.t, np.float32, self.held)
+        self.tail_dots = <float *>room(2 * PANEL * self.stride, np.float32, self.held)
+        if self.single:
+            self.focus32()
+        else:
+            self.focus64()
+
+    cdef void focus32(self) noexcept nogil:
+        """Tell kernels where all this is, if it is in float32."""
+        cdef cx_screen32_lens *c = &self.c32
+        c.kernel, c.variance, c.alpha, c.floor = (
+            self.kernel, <float>self.variance, <float>self.alpha, <float>self.floor)
+        c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 4
+        c.coords, c.scale = <const float *>self.data.coords, <const float *>self.data.scale
+        c.factors, c.tails = <const float *>self.data.head, <const float *>self.data.tail
+        c.group_coords, c.group_scale = <const float *>self.group_coords, <const float *>self.group_scale
+        c.group_spread, c.group_blunt = <const float *>self.group_spread, <const float *>self.group_blunt
+        c.threshold, c.group_tails = <const float *>self.threshold, <const float *const *>self.tails
+
+    cdef void focus64(self) noexcept nogil:
+        """The same in float64."""
+        cdef cx_screen64_lens *c = &self.c64
+        c.kernel, c.variance, c.alpha, c.floor = self.kernel, self.variance, self.alpha, self.floor
+        c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 8
+        c.coords, c.scale = <const double *>self.data.coords, <const double *>self.data.scale
+        c.factors, c.tails = <const double *>self.data.head, <const float *>self.data.tail
+        c.group_coords, c.group_scale = <const double *>self.group_coords, <const double *>self.group_scale
+        c.group_spread, c.group_blunt = <const double *>self.group_spread, <const double *>self.group_blunt
+        c.threshold, c.group_tails = <const double *>self.threshold, <const float *const *>self.tails
 
     cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil:
         return (<const float *>array)[i] if self.single else (<const double *>array)[i]
@@ -210,6 +228,7 @@ cdef class Lens:
         cdef const Side *side
         cdef char *pack
         self.packs = (size + self.lanes - 1) // self.lanes
+        self.c32.count = self.c64.count = self.packs * self.lanes
         for i in range(self.packs * self.lanes):
             self.set_number(self.threshold, i, INFINITY)
             if i >= size:
@@ -268,38 +287,25 @@ cdef class Lens:
 
     cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil:
         """rho of row `row`, the j-th of the panel, with all queries; whether it may concern any."""
-        cdef Py_ssize_t count = self.packs * self.lanes
         cdef double blunt = self.raised * self.number(self.data.blunt, row)
+        cdef char *some = self.some + j * self.packs
         if self.single:
-            return cx_screen32_bounds(
-                self.kernel, <float>self.variance, <float>self.alpha, <const float *>self.data.coords + row * self.d,
-                (<const float *>self.data.scale)[row], <float>blunt, <float>self.floor,
-                <const float *>self.group_coords, self.d, self.stride, <const float *>self.group_scale,
-                <const float *>self.group_blunt, <const float *>self.threshold, <float *>self.rho + j * self.stride,
-                count, self.some + j * self.packs)
-        return cx_screen64_bounds(
-            self.kernel, self.variance, self.alpha, <const double *>self.data.coords + row * self.d,
-            (<const double *>self.data.scale)[row], blunt, self.floor, <const double *>self.group_coords, self.d,
-            self.stride, <const double *>self.group_scale, <const double *>self.group_blunt,
-            <const double *>self.threshold, <double *>self.rho + j * self.stride, count, self.some + j * self.packs)
+            return cx_screen32_bounds(&self.c32, row, <float>blunt, <float *>self.rho + j * self.stride, some)
+        return cx_screen64_bounds(&self.c64, row, blunt, <double *>self.rho + j * self.stride, some)
 
     cdef Py_ssize_t hits(self, int64_t row, Py_ssize_t j) noexcept nogil:
         """List in `hit` the queries that row `row`, the j-th of the panel, may concern; returns how many."""
-        cdef Py_ssize_t count = self.packs * self.lanes
         cdef double blunt = self.raised * self.number(self.data.blunt, row)
+        cdef const char *some = self.some + j * self.packs
         cdef float *rho = <float *>self.rho + j * self.stride
+        cdef Py_ssize_t count
         if not self.single:
-            return cx_screen64_hits(blunt, self.floor, <const double *>self.group_blunt, <const double *>self.threshold,
-                                    <const double *>self.rho + j * self.stride, count, self.some + j * self.packs,
-                                    self.hit)
-        count = cx_screen32_hits(<float>blunt, <float>self.floor, <const float *>self.group_blunt,
-                                 <const float *>self.threshold, rho, count, self.some + j * self.packs, self.hit)
+            return cx_screen64_hits(&self.c64, blunt, <const double *>self.rho + j * self.stride, some, self.hit)
+        count = cx_screen32_hits(&self.c32, <float>blunt, rho, some, self.hit)
         if self.t == 0:
             return count
-        return cx_screen32_again(
-            <const float *>self.data.tail + row * self.t, self.tails, self.t, (<const float *>self.data.scale)[row],
-            <const float *>self.group_scale, <float>self.margin * (<const float *>self.data.spread)[row],
-            <const float *>self.group_spread, <float>self.floor, <const float *>self.threshold, rho, self.hit, count)
+        return cx_screen32_again(&self.c32, row, <float>self.margin * (<const float *>self.data.spread)[row], rho,
+                                 self.hit, count)
 
     cdef void fetch(self, int64_t row) noexcept nogil:
         """Have the factors of a row that is looked at again on their way: rows lie far apart in memory."""
@@ -315,32 +321,24 @@ cdef class Lens:
         """
         cdef Py_ssize_t e = query if query >= 0 else -1 - query
         cdef const Side *side = &self.data if query >= 0 else &self.external
+        cdef cx_screen32_query one32
+        cdef cx_screen64_query one64
         if self.single:
-            cx_screen32_many(self.kernel, <float>self.variance, <float>self.alpha,
-                             <const float *>side.coords + e * self.d, (<const float *>side.scale)[e],
-                             <const float *>(side.head + e * side.wide), self.d, self.m,
-                             <const float *>side.tail + e * self.t, self.t, <const float *>self.data.coords,
-                             <const float *>self.data.scale, <const float *>self.data.head, self.data.wide // 4,
-                             <const float *>self.data.tail, rows, count, ahead, rho)
+            one32.coords, one32.scale = <const float *>side.coords + e * self.d, (<const float *>side.scale)[e]
+            one32.factors = <const float *>(side.head + e * side.wide)
+            one32.tail = <const float *>side.tail + e * self.t
+            cx_screen32_many(&self.c32, &one32, rows, count, ahead, rho)
         else:
-            cx_screen64_many(self.kernel, self.variance, self.alpha, <const double *>side.coords + e * self.d,
-                             (<const double *>side.scale)[e], <const double *>(side.head + e * side.wide), self.d,
-                             self.m, <const float *>side.tail + e * self.t, self.t, <const double *>self.data.coords,
-                             <const double *>self.data.scale, <const double *>self.data.head, self.data.wide // 8,
-                             <const float *>self.data.tail, rows, count, ahead, rho)
+            one64.coords, one64.scale = <const double *>side.coords + e * self.d, (<const double *>side.scale)[e]
+            one64.factors = <const double *>(side.head + e * side.wide)
+            one64.tail = <const float *>side.tail + e * self.t
+            cx_screen64_many(&self.c64, &one64, rows, count, ahead, rho)
 
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
         """C1: how far `many` may be off."""
         cdef double spread = (self.number(self.data.spread, query) if query >= 0
                               else self.number(self.external.spread, -1 - query))
         return self.margin * self.number(self.data.spread, row) * spread + self.floor
-
-
-cdef void point(Side *side, list address, Py_ssize_t wide):
-    side.wide = wide
-    side.head, side.tail, side.coords, side.scale, side.spread, side.blunt = (
-        <const char *><size_t>address[0], <const char *><size_t>address[1], <const char *><size_t>address[2],
-        <const char *><size_t>address[3], <const char *><size_t>address[4], <const char *><size_t>address[5])
 
 
 cdef class Screener:

@@ -176,11 +176,15 @@ CX_INLINE CX_NAME(bits) CX_NAME(reaches)(CX_NAME(vector) rho, CX_T row_blunt, CX
 }
 
 /* As `bounds`; inlined there for each kernel, so that all numbers stay in registers. */
-CX_INLINE int CX_NAME(bounds_of)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale, CX_T row_blunt,
-                                 CX_T floor, const CX_T *coords, ptrdiff_t d, ptrdiff_t stride, const CX_T *scale,
-                                 const CX_T *blunt, const CX_T *threshold, CX_T *dots, ptrdiff_t count, char *packs)
+CX_INLINE int CX_NAME(bounds_of)(int kernel, const CX_NAME(lens) *lens, int64_t row, CX_T row_blunt, CX_T *dots,
+                                 char *packs)
 {
     enum { V = 32 / sizeof(CX_T) };
+    /* By themselves, for stores might change what a pointer leads to. */
+    const CX_T variance = lens->variance, alpha = lens->alpha, floor = lens->floor, row_scale = lens->scale[row];
+    const ptrdiff_t d = lens->d, stride = lens->stride, count = lens->count;
+    const CX_T *x = lens->coords + row * d, *coords = lens->group_coords, *scale = lens->group_scale;
+    const CX_T *blunt = lens->group_blunt, *threshold = lens->threshold;
     int all = 0;
     for (ptrdiff_t i = 0; i < count; i += 2 * V) {
         CX_NAME(vector) rho[2];
@@ -197,19 +201,15 @@ CX_INLINE int CX_NAME(bounds_of)(int kernel, CX_T variance, CX_T alpha, const CX
     return all;
 }
 
-/* rho of one row with `count` queries, in whole packs, in place of their dots; whether the row may concern any, and in
- * which packs: see `reaches`. `Lens` has checked the code of the kernel. */
-CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(int kernel, CX_T variance, CX_T alpha, const CX_T *x,
-                                                      CX_T row_scale, CX_T row_blunt, CX_T floor, const CX_T *coords,
-                                                      ptrdiff_t d, ptrdiff_t stride, const CX_T *scale,
-                                                      const CX_T *blunt, const CX_T *threshold, CX_T *dots,
-                                                      ptrdiff_t count, char *packs)
+/* rho of one row with all queries of the group, in place of their dots; whether the row may concern any, and in which
+ * packs: see `reaches`. `Lens` has checked the code of the kernel. */
+CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(const CX_NAME(lens) *lens, int64_t row, CX_T row_blunt,
+                                                      CX_T *dots, char *packs)
 {
-    switch (kernel) {
+    switch (lens->kernel) {
 #define CX_BOUNDS(CODE, NAME)                                                                                          \
     case CODE:                                                                                                         \
-        return CX_NAME(bounds_of)(CODE, variance, alpha, x, row_scale, row_blunt, floor, coords, d, stride, scale,     \
-                                  blunt, threshold, dots, count, packs);
+        return CX_NAME(bounds_of)(CODE, lens, row, row_blunt, dots, packs);
         CX_EACH_KERNEL(CX_BOUNDS)
         CX_BOUNDS(CX_NO_KERNEL, none)
 #undef CX_BOUNDS
@@ -217,12 +217,14 @@ CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(int kernel, CX_T variance,
     return 0;
 }
 
-/* Which of `count` queries `bounds` is about; returns how many. */
-CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t CX_NAME(hits)(CX_T row_blunt, CX_T floor, const CX_T *blunt,
-                                                          const CX_T *threshold, const CX_T *rho, ptrdiff_t count,
+/* Which queries of the group `bounds` is about; returns how many. */
+CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t CX_NAME(hits)(const CX_NAME(lens) *lens, CX_T row_blunt, const CX_T *rho,
                                                           const char *packs, int32_t *out)
 {
     enum { V = 32 / sizeof(CX_T) };
+    const CX_T *blunt = lens->group_blunt, *threshold = lens->threshold;
+    const CX_T floor = lens->floor;
+    const ptrdiff_t count = lens->count;
     ptrdiff_t found = 0;
     for (ptrdiff_t begin = 0; begin < count; begin += V) {
         if (!packs[begin / (2 * V)])
@@ -267,15 +269,19 @@ CX_INLINE void CX_NAME(four)(const CX_T *v, ptrdiff_t m, const CX_T *const *r, c
     }
 }
 
-/* |rho| of `count` rows and one query: factors lie `wide` components apart, and `tails` has `t` more of each in float32.
- * `ahead` rows more will be looked at afterwards. `rho` has room for a multiple of 8. */
-CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(many)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T scale,
-                                                     const CX_T *v, ptrdiff_t d, ptrdiff_t m, const float *v_tail,
-                                                     ptrdiff_t t, const CX_T *coords, const CX_T *scales,
-                                                     const CX_T *factors, ptrdiff_t wide, const float *tails,
+/* |rho| of `count` rows and one query. `ahead` rows more will be looked at afterwards. `rho` has room for a multiple of
+ * 8. */
+CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(many)(const CX_NAME(lens) *lens, const CX_NAME(query) *query,
                                                      const int64_t *rows, ptrdiff_t count, ptrdiff_t ahead, double *rho)
 {
     enum { V = 32 / sizeof(CX_T) };
+    /* By themselves, for stores might change what a pointer leads to. */
+    const int kernel = lens->kernel;
+    const CX_T variance = lens->variance, alpha = lens->alpha, scale = query->scale;
+    const ptrdiff_t d = lens->d, m = lens->m, t = lens->t, wide = lens->wide;
+    const CX_T *coords = lens->coords, *scales = lens->scale, *factors = lens->factors;
+    const CX_T *x = query->coords, *v = query->factors;
+    const float *tails = lens->tails, *v_tail = query->tail;
     ptrdiff_t last = count + ahead - 1;
     for (ptrdiff_t i = 0; i < count; i += V) {
         const CX_T *at[V + 4];

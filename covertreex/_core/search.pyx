@@ -1,5 +1,6 @@
 """The tree search of docs/architecture.md ("The search"), for one block of queries on one thread."""
 
+cimport cython
 from libc.math cimport INFINITY, NAN, isnan
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
@@ -36,7 +37,8 @@ from covertreex._core.contract cimport (
     STOP_KTH_FRONTIER,
     YIELDS,
 )
-from covertreex._core.kbest cimport KBest, Neighbor, kth_distance, offer, write_sorted
+from covertreex._core.heaps cimport cx_frontier_node, cx_frontier_push, cx_frontier_replace_top, cx_neighbor
+from covertreex._core.kbest cimport KBest, kth_distance, offer, write_sorted
 from covertreex._core.queries cimport QueriesView
 
 cdef enum:
@@ -45,23 +47,12 @@ cdef enum:
     LANE_ROWS = 1 << 22  # most rows of scratch for all of them together
 
 
-cdef struct Entry:
-    double bound
-    int64_t sequence
-    int64_t node
-    double distance
-
-
-cdef inline bint comes_before(Entry a, Entry b) noexcept nogil:
-    return a.bound < b.bound or (a.bound == b.bound and a.sequence < b.sequence)
-
-
 cdef struct Lane:
     # One query on its way. The arrays are parts of those of a Walk.
     Py_ssize_t q              # place in the block; -1 when the lane is idle
     cx_query query
     int64_t *counters
-    Entry *frontier
+    cx_frontier_node *frontier
     Py_ssize_t frontier_size
     int32_t *stamps           # visited set: a stamp per node ...
     int32_t stamp
@@ -75,6 +66,7 @@ cdef struct Lane:
     bint grace
 
 
+@cython.final
 cdef class Walk:
     """The tree and settings that a block of queries walks by, and one thread's scratch for it.
 
@@ -99,12 +91,12 @@ cdef class Walk:
     # Scratch: a row per lane
     cdef Py_ssize_t lanes
     cdef Lane lane[LANES]
-    cdef Entry[:, ::1] frontiers
+    cdef cx_frontier_node[:, ::1] frontiers
     cdef int32_t[:, ::1] stamps
     cdef uint64_t[:, ::1] bits
     cdef int64_t[:, ::1] level_counts
     cdef double[:, ::1] pending, ahead
-    cdef Neighbor[:, ::1] neighbors
+    cdef cx_neighbor[:, ::1] neighbors
     # The lanes that are about to expand the node that is being expanded
     cdef Lane *sharing[LANES]
     cdef Py_ssize_t sharers
@@ -163,40 +155,19 @@ cdef class Walk:
             if self.level_cap:
                 self.lane[number].level_counts = &self.level_counts[number, 0]
 
-    cdef void push(self, Lane *lane, double bound, int64_t sequence, int64_t node, double distance) noexcept nogil:
-        cdef Py_ssize_t here = lane.frontier_size, above
-        cdef Entry item
-        item.bound = bound
-        item.sequence = sequence
-        item.node = node
-        item.distance = distance
+    cdef inline void push(self, Lane *lane, double bound, int64_t sequence, int64_t node,
+                          double distance) noexcept nogil:
+        cdef cx_frontier_node item
+        item.bound, item.sequence, item.node, item.distance = bound, sequence, node, distance
+        cx_frontier_push(lane.frontier, lane.frontier_size, item)
         lane.frontier_size += 1
-        while here > 0:
-            above = (here - 1) // 2
-            if not comes_before(item, lane.frontier[above]):
-                break
-            lane.frontier[here] = lane.frontier[above]
-            here = above
-        lane.frontier[here] = item
         if self.lanes > 1:
             lane.pending[node] = bound
 
-    cdef Entry pop(self, Lane *lane) noexcept nogil:
-        cdef Entry first = lane.frontier[0], item
-        cdef Py_ssize_t here = 0, child
+    cdef inline cx_frontier_node pop(self, Lane *lane) noexcept nogil:
+        cdef cx_frontier_node first = lane.frontier[0]
         lane.frontier_size -= 1
-        item = lane.frontier[lane.frontier_size]
-        while True:
-            child = 2 * here + 1
-            if child >= lane.frontier_size:
-                break
-            if child + 1 < lane.frontier_size and comes_before(lane.frontier[child + 1], lane.frontier[child]):
-                child += 1
-            if not comes_before(lane.frontier[child], item):
-                break
-            lane.frontier[here] = lane.frontier[child]
-            here = child
-        lane.frontier[here] = item
+        cx_frontier_replace_top(lane.frontier, lane.frontier_size, lane.frontier[lane.frontier_size])
         return first
 
     cdef inline double radius(self, int64_t node) noexcept nogil:
@@ -250,7 +221,7 @@ cdef class Walk:
         cdef int64_t *counters = lane.counters
         cdef int64_t after, yields
         cdef Py_ssize_t at, end, take
-        cdef Entry entry
+        cdef cx_frontier_node entry
         if lane.frontier_size == 0:
             return STOP_EXHAUSTED
         if self.stop_rule and lane.frontier[0].bound > kth_distance(&lane.best):

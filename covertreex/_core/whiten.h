@@ -6,25 +6,29 @@
 
 enum { CX_STEP = 64, CX_WHITEN_LANES = 8, CX_WHITEN_ROWS = 24 };
 
-/* Everything about CX_STEP pivots that the rows of a payload are whitened by; borrowed.
+/* Everything about CX_STEP pivots and the rows of a payload, `n` of them, that are whitened by these; borrowed from
+ * `Pivots` of whiten.pyx.
  *
  * coords is (d, CX_STEP); factors and known are packs of CX_WHITEN_LANES pivots, (CX_STEP / CX_WHITEN_LANES, length,
  * CX_WHITEN_LANES), known with a first axis for the steps before; lower is the transposed Cholesky factor, inverse
- * that of its diagonal. */
+ * that of its diagonal. Of the rows, row_coords is (n, d), row_scale (n,) and row_factors (n, m). */
 typedef struct {
     int kernel;
     double variance, alpha;
     ptrdiff_t d, m, steps;
     const double *coords, *scale, *factors, *known, *lower, *inverse;
+    ptrdiff_t n;
+    const double *row_coords, *row_scale, *row_factors;
 } cx_pivots;
 
 /* Rows `begin` to `end`, w being kept in float32, as it is used: with b = rho(pivots, row) - sum over earlier steps of
  * known . w, solves lower w = b. Earlier components of row i are w[step * n * CX_STEP + i * CX_STEP ...]; new ones go to
  * step `steps`, and what they explain is taken from left. */
-CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, ptrdiff_t n, const double *coords,
-                                                 const double *scale, const double *factors, float *w, double *left,
-                                                 ptrdiff_t begin, ptrdiff_t end)
+CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, float *w, double *left, ptrdiff_t begin,
+                                                 ptrdiff_t end)
 {
+    const double *coords = p->row_coords, *scale = p->row_scale, *factors = p->row_factors;
+    const ptrdiff_t n = p->n;
     enum { PACKS = CX_STEP / CX_WHITEN_LANES };
     double dots[CX_WHITEN_ROWS * CX_STEP], more[CX_WHITEN_ROWS * CX_STEP], b[CX_WHITEN_ROWS * CX_STEP];
     double earlier[CX_WHITEN_ROWS * CX_STEP];

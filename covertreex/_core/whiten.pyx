@@ -17,8 +17,11 @@ cdef extern from "whiten.h" nogil:
         const double *known
         const double *lower
         const double *inverse
-    void cx_whiten(const cx_pivots *pivots, Py_ssize_t n, const double *coords, const double *scale,
-                   const double *factors, float *w, double *left, Py_ssize_t begin, Py_ssize_t end)
+        Py_ssize_t n
+        const double *row_coords
+        const double *row_scale
+        const double *row_factors
+    void cx_whiten(const cx_pivots *pivots, float *w, double *left, Py_ssize_t begin, Py_ssize_t end)
 
 #: Pivots that are taken at once.
 PIVOTS = STEP
@@ -62,6 +65,8 @@ cdef class Pivots:
         self.pivots.factors = &factors[0, 0, 0] if self.pivots.m else NULL
         self.pivots.known, self.pivots.lower = &past[0, 0, 0, 0], &upper[0, 0]
         self.pivots.inverse = &inverse[0]
+        self.pivots.n, self.pivots.row_coords = self.row_coords.shape[0], &self.row_coords[0, 0]
+        self.pivots.row_scale, self.pivots.row_factors = &self.row_scale[0], &self.row_factors[0, 0]
 
     def extend(self, float[:, :, ::1] w, double[::1] left, Py_ssize_t begin, Py_ssize_t end):
         """The next components of rows `begin` to `end`.
@@ -74,5 +79,4 @@ cdef class Pivots:
             What is left of each row's unit norm; the new components are taken off.
         """
         with nogil:
-            cx_whiten(&self.pivots, w.shape[1], &self.row_coords[0, 0], &self.row_scale[0], &self.row_factors[0, 0],
-                      &w[0, 0, 0], &left[0], begin, end)
+            cx_whiten(&self.pivots, &w[0, 0, 0], &left[0], begin, end)

@@ -1,8 +1,8 @@
 """Radius search: every row within a distance of a query, by every backend's scan.
 
-What may be within is found first: under Euclidean distance by boxes around blocks of rows, under correlation by a
-screen whose threshold is the radius. A scan of that alone decides, in canonical arithmetic: a row belongs to the answer
-if its computed distance is at most the radius, so backends and threads have no influence on it.
+What may be within is found first: under Euclidean distance by the boxes of the k nearest, under correlation by a screen
+whose threshold is the radius. A scan of that alone decides, in canonical arithmetic: a row belongs to the answer if its
+computed distance is at most the radius, so backends and threads have no influence on it.
 """
 
 import threading
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex._core.boxes import Boxes
+from covertreex._core.euclid import within
 from covertreex.base import parallel, tuning
 from covertreex.base.limits import available_memory
 from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import QueryBlock, ScanPlan
 from covertreex.results import Plan
+from covertreex.search.boxes import boxes_of
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import group_queries, permuted, query_coords
 from covertreex.search.scan_plans import plan_of_lists, whole_range
@@ -160,7 +161,8 @@ class Radius(LastPass):
         self._view = None if screen is None else View(context, screen, queries)
         if payload.metric == EUCLIDEAN:
             why, self._candidates = "boxes around blocks of rows leave few that may be within", self._by_boxes
-            self._boxes = payload.kept.get("radius boxes", lambda: Boxes(payload.coords))
+            self._boxes = boxes_of(payload)
+            self._least = self._boxes.least(queries.rank)
         elif screen is not None:
             why, self._candidates = "a screen whose threshold is the radius leaves few", self._by_screen
         else:
@@ -187,12 +189,13 @@ class Radius(LastPass):
         # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a
         # row. Beyond this no row of a box computes as within the radius.
         reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
-        start, stop = int(ptr[0]), int(ptr[-1])
+        boxes, least, start, stop = self._boxes, self._least, int(ptr[0]), int(ptr[-1])
         while start < stop:
             block = queries.slice(start, stop)
-            ends, rows = self._boxes.within(
-                query_coords(payload, block), block.limit, block.rank, reach, tuning.RADIUS_ROOM, self.context.cancel
-            )
+            ends, rows = within(
+                boxes, query_coords(payload, block), block.limit, block.rank, least, reach, tuning.RADIUS_ROOM,
+                self.context.cancel,
+            )  # fmt: skip
             if self.context.cancel[0]:
                 return
             block = queries.slice(start, start + len(ends) - 1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import covertreex as cx
 from covertreex import search
 from covertreex.base import tuning
+from covertreex.search import boxes
 from covertreex.search import radius as module
 
 N, D = 230, 5
@@ -290,8 +291,8 @@ def test_bad_arguments_of_batches_are_told_at_once(arguments, message):
 
 def test_boxes_are_made_once_for_a_payload(monkeypatch):
     made = []
-    boxes = module.Boxes
-    monkeypatch.setattr(module, "Boxes", lambda coords: made.append(1) or boxes(coords))
+    box_tree = boxes.box_tree
+    monkeypatch.setattr(boxes, "box_tree", lambda payload: made.append(1) or box_tree(payload))
     tree = cx.cover_tree(data())
     results = [tree.radius(1.0), tree.radius(1.0), *tree.radius_batches(1.0, batch_size=N)]
     assert made == [1]

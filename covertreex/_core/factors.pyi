@@ -1,0 +1,15 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def cholesky(K: NDArray[np.float64], L: NDArray[np.float64]) -> int: ...
+def solve(
+    L: NDArray[np.float64],
+    inducing: NDArray[np.float64],
+    coords: NDArray[np.float64],
+    kernel: int,
+    variance: float,
+    alpha: float,
+    out: NDArray[np.float64],
+    p: NDArray[np.float64],
+) -> None: ...
+def squares(rows: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...

@@ -1,0 +1,40 @@
+/* What a screen compares rows with, in one floating-point type: what the functions of screen_tile.h are told. All arrays
+ * are borrowed: those of rows from a `Screen` (covertreex/search/screens), those of queries from the `Lens` of screen.pyx
+ * that holds this. */
+#ifndef COVERTREEX_LENS_H
+#define COVERTREEX_LENS_H
+
+#include <stddef.h>
+
+#define CX_DEFINE_LENS(NAME, T)                                                                                       \
+    typedef struct {                                                                                                  \
+        int kernel;                                                                                                   \
+        T variance, alpha;                                                                                            \
+        T floor;        /* C1: |rho| may be off by it, besides products of a row's and a query's own */              \
+        ptrdiff_t d, m; /* coordinates and factors; m is a multiple of 16 */                                          \
+        ptrdiff_t t;    /* components in float32 that follow the factors */                                           \
+        /* Rows. */                                                                                                   \
+        const T *coords;    /* (n, d) */                                                                              \
+        const T *scale;     /* (n,) */                                                                                \
+        const T *factors;   /* m of each row, `wide` apart */                                                         \
+        const float *tails; /* (n, t) */                                                                              \
+        ptrdiff_t wide;                                                                                               \
+        /* The queries of a group: the first `count` of `stride`, in whole packs. */                                  \
+        ptrdiff_t count, stride;                                                                                      \
+        const T *group_coords;           /* (d, stride) */                                                            \
+        const T *group_scale;            /* (stride,) */                                                              \
+        const T *group_spread;           /* (stride,) */                                                              \
+        const T *group_blunt;            /* (stride,) */                                                              \
+        const T *threshold;              /* (stride,): what |rho| has to reach */                                     \
+        const float *const *group_tails; /* (stride,) */                                                              \
+    } NAME##_lens;                                                                                                    \
+    typedef struct { /* one query */                                                                                  \
+        const T *coords, *factors;                                                                                    \
+        const float *tail;                                                                                            \
+        T scale;                                                                                                      \
+    } NAME##_query
+
+CX_DEFINE_LENS(cx_screen32, float);
+CX_DEFINE_LENS(cx_screen64, double);
+
+#endif

@@ -1,0 +1,32 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from covertreex._core.canonical import PayloadView
+from covertreex.protocols import QueryBlock, ScanPlan
+from covertreex.search.screens.plain import Outside, Screen
+
+def dots(rows: NDArray[np.floating], queries: NDArray[np.floating], narrow: bool) -> NDArray[np.floating]: ...
+
+class Lens:
+    def __init__(self, screen: Screen, external: Screen | Outside, most: int) -> None: ...
+
+class Screener:
+    def __init__(
+        self,
+        near: Lens,
+        broad: Lens,
+        sharp: Lens | None,
+        queries: QueryBlock,
+        view: PayloadView,
+        k: int,
+        most: int,
+        cancel: NDArray[np.int32],
+    ) -> None: ...
+    def counted(self) -> tuple[int, int]: ...
+    def take(self) -> NDArray[np.int64]: ...
+    def sweep(
+        self,
+        plan: ScanPlan,
+        before: int,
+        start: NDArray[np.float64] | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...

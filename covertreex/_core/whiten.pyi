@@ -1,0 +1,18 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from covertreex.search.screens.plain import Screen
+
+PIVOTS: int
+
+def packed(values: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
+class Pivots:
+    def __init__(
+        self,
+        screen: Screen,
+        pivots: NDArray[np.int64],
+        known: NDArray[np.float64],
+        lower: NDArray[np.float64],
+    ) -> None: ...
+    def extend(self, w: NDArray[np.float32], left: NDArray[np.float64], begin: int, end: int) -> None: ...
