@@ -155,8 +155,9 @@ cdef class Lens:
     """
 
     def __init__(self, screen, external, Py_ssize_t most):
-        """`screen` is a `covertreex.search.screens.plain.Screen`, `external` what its `of_queries` returns; groups have at most `most`
-        queries."""
+        """`screen` is a `covertreex.search.screens.plain.Screen`, `external` what its `of_queries` returns; groups have at
+        most `most` queries.
+        """
         self.held = []
         point(&self.data, screen, self.held)
         point(&self.external, external, self.held)
