@@ -169,7 +169,7 @@ cdef class Reach:
         self.blur = 1.01 * ROUNDOFF * (1.0 + farthest) * sqrt(<double>self.boxes.d) if farthest < 1e6 else INFINITY
 
     @cython.final
-    cdef void aim(self, double reach) noexcept nogil:
+    cdef void set_reach(self, double reach) noexcept nogil:
         """From now on nothing farther than `reach` (squared) is looked for."""
         cdef double far
         self.reach = reach
@@ -233,7 +233,7 @@ cdef class Search(Reach):
         self.begin(point)
         self.size = 0
         if hint < INFINITY:
-            self.aim(hint)
+            self.set_reach(hint)
         self.walk(point, limit, exclude)
         # E3
         if hint < INFINITY and not (self.size == self.k and self.squares[0] + self.squares[0] * SAME <= hint):
@@ -254,9 +254,9 @@ cdef class Search(Reach):
             if box.square > self.reach:
                 continue
             if box.node < self.boxes.inner:
-                many = self.open(box.node, point, limit, many)
+                many = self.expand(box.node, point, limit, many)
             else:
-                self.look(box.node - self.boxes.inner, point, limit, exclude)
+                self.scan_leaf(box.node - self.boxes.inner, point, limit, exclude)
         self.finish()
 
     cdef void finish(self) noexcept nogil:
@@ -276,7 +276,7 @@ cdef class Search(Reach):
             self.rows[i] = self.rows[more + i]
         self.size = self.k
 
-    cdef Py_ssize_t open(self, int64_t node, const double *point, int64_t limit, Py_ssize_t many) noexcept nogil:
+    cdef Py_ssize_t expand(self, int64_t node, const double *point, int64_t limit, Py_ssize_t many) noexcept nogil:
         """Put the children of a node on the stack, the nearest on top; return how many boxes it has then."""
         cdef double squares[FAN]
         cdef Py_ssize_t i, here, count, below = many
@@ -293,7 +293,7 @@ cdef class Search(Reach):
             many += 1
         return many
 
-    cdef void look(self, Py_ssize_t leaf, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
+    cdef void scan_leaf(self, Py_ssize_t leaf, const double *point, int64_t limit, int64_t exclude) noexcept nogil:
         """Find what is near enough in a leaf."""
         cdef int64_t row, start = self.boxes.start[leaf]
         cdef uint32_t near = self.near(leaf)
@@ -316,7 +316,7 @@ cdef class Search(Reach):
         cdef double kth
         memcpy(self.scratch, self.squares, self.size * sizeof(double))
         kth = cx_select(self.scratch, self.size, self.k - 1)
-        self.aim(kth + kth * SAME)
+        self.set_reach(kth + kth * SAME)
         for i in range(self.size):
             self.squares[kept] = self.squares[i]
             self.rows[kept] = self.rows[i]
@@ -400,7 +400,7 @@ cdef class Range(Reach):
             many -= 1
             node = self.stack[many].node
             if node >= self.boxes.inner:
-                self.look(node - self.boxes.inner, point, limit)
+                self.scan_leaf(node - self.boxes.inner, point, limit)
                 continue
             child = self.children(node, point, squares, &count)
             for i in range(count - 1, -1, -1):
@@ -408,7 +408,7 @@ cdef class Range(Reach):
                 many += (squares[i] <= self.reach) & (self.least[child + i] < limit)
         return 0
 
-    cdef int look(self, Py_ssize_t leaf, const double *point, int64_t limit) except -1 nogil:
+    cdef int scan_leaf(self, Py_ssize_t leaf, const double *point, int64_t limit) except -1 nogil:
         cdef uint32_t near = self.near(leaf)
         cdef int64_t row, start = self.boxes.start[leaf]
         if near:
@@ -451,7 +451,7 @@ def within(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit,
     with nogil:
         while q < queries and found.size < room and not cancel[0]:
             found.begin(&coords[q, 0])
-            found.aim(reach)
+            found.set_reach(reach)
             found.find(&coords[q, 0], limit[q])
             q += 1
             ends[q] = found.size

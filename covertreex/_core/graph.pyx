@@ -245,11 +245,11 @@ cdef class Explorer:
                 size = min(self.together, last - begin)
                 self.explore(begin, size, least)
                 screener.begin(begin, size, &start[begin - first])
-                screener.aim(self.lens)
+                screener.look_through(self.lens)
                 for i in range(self.touched):
-                    screener.feed(self.lens, self.found[i])
+                    screener.add(self.lens, self.found[i])
                     self.score[self.found[i]] = 0.0
-                screener.compare(self.lens)
+                screener.flush(self.lens)
                 screener.finish(&self.threshold[0], &counts[begin - first])
                 begin += size
             self.mark(seen, 0.0)

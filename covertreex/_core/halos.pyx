@@ -118,12 +118,12 @@ def surround(Screener screener, Py_ssize_t first, Py_ssize_t size, const double[
     cdef double[::1] radius = radii
     with nogil:
         screener.begin(first, size, &start[0])
-        screener.aim(screener.broad)
+        screener.look_through(screener.broad)
         for row in range(n):
-            screener.feed(screener.broad, row)
+            screener.add(screener.broad, row)
             if screener.filled == PANEL and screener.cancel[0]:
                 break
-        screener.compare(screener.broad)
+        screener.flush(screener.broad)
         for i in range(size):
             longest = max(longest, screener.lists[i].size)
             for j in range(screener.lists[i].size):
@@ -197,7 +197,7 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
             if c >= 0 and not screener.cancel[0]:
                 near = 0.0
                 if own != anchors[c]:
-                    lens.many(&anchors[c], 1, 0, own, rho)
+                    lens.correlate(&anchors[c], 1, 0, own, rho)
                     near = largest_angle(rho[0] - lens.slack(anchors[c], own), slack)
                 e, end, last = ptr[c], ptr[c + 1], INFINITY
                 while e < end and angles[e] <= last:
@@ -208,7 +208,7 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
                         e += 1
                     for i in range(following - e):
                         asked[count + i] = rows[e + i]
-                    screener.look_at(lens, 0, asked, count, following - e)
+                    screener.screen_rows(lens, 0, asked, count, following - e)
                     last = last_angle(near, screener.lists[0].threshold, more, slack)
                 sure[q - first] = e < end or radii[c] > last or radii[c] == INFINITY
             if not sure[q - first]:

@@ -114,9 +114,9 @@ cdef class Finder:
     cdef Blocks blocks
     cdef cx_near_group group
     cdef float[:, ::1] queries
-    cdef int32_t[::1] limit, list, places, fed
+    cdef int32_t[::1] limit, list, places, screened
     cdef float[::1] inverse, gap, far, best, due, values, box
-    # Blocks that `widen` looks through, their corners, and how far these blocks reach; and what it found.
+    # Blocks that `rings_of_query` looks through, their corners, and how far these blocks reach; and what it found.
     cdef cx_near_listed listed
     cdef float[:, ::1] low, high
     cdef int32_t[::1] met
@@ -136,7 +136,7 @@ cdef class Finder:
         self.inverse, self.gap = np.zeros((2, stride), dtype=np.float32)
         self.best = np.empty(rows, dtype=np.float32)
         self.values = np.zeros(rows + 8, dtype=np.float32)
-        self.places, self.fed = np.zeros((2, rows + 8), dtype=np.int32)
+        self.places, self.screened = np.zeros((2, rows + 8), dtype=np.int32)
         self.box = np.zeros(2 * d, dtype=np.float32)
         width = (blocks.c.count + 7) // 8 * 8
         self.low, self.high = np.zeros((2, d, width), dtype=np.float32)
@@ -196,16 +196,16 @@ cdef class Finder:
         """Collect in `places` and `values` the rows farther than `above`, at most `reach` (squared) from the group."""
         return cx_near_gather(&self.blocks.c, &self.group, above, reach, &self.found)
 
-    cdef Py_ssize_t feed(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
+    cdef Py_ssize_t screen_ring(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
                          Py_ssize_t seen) except -1 nogil:
-        """Feed the screener those of the collected rows that are in (above, reach]; returns how many."""
-        cdef Py_ssize_t i, fed = 0
+        """Give the screener those of the collected rows that are in (above, reach]; returns how many."""
+        cdef Py_ssize_t i, taken = 0
         for i in range(count):
             if above < self.values[i] <= reach:
-                screener.feed(lens, self.blocks.row[self.places[i]])
-                self.fed[seen + fed] = <int32_t>self.blocks.row[self.places[i]]
-                fed += 1
-        return fed
+                screener.add(lens, self.blocks.row[self.places[i]])
+                self.screened[seen + taken] = <int32_t>self.blocks.row[self.places[i]]
+                taken += 1
+        return taken
 
     def narrow(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
                Py_ssize_t unit, double growth, double least, Py_ssize_t patience, Py_ssize_t rings,
@@ -253,7 +253,7 @@ cdef class Finder:
         with nogil:
             self.begin(queries, limits, unit, growth)
             screener.begin(first, self.group.size, NULL)
-            screener.aim(near)
+            screener.look_through(near)
             all_rows = min(screener.top, self.blocks.row.shape[0])
             while more:
                 stage = min(<Py_ssize_t>STAGE if step else 1, last - step)
@@ -261,12 +261,12 @@ cdef class Finder:
                 while more and stage > 0:
                     below = self.edge[step - 1] if step else -1.0
                     if step == 0:  # the nearest first, so that thresholds rise at once
-                        seen += self.feed(screener, near, count, below, FIRST * self.edge[0], seen)
+                        seen += self.screen_ring(screener, near, count, below, FIRST * self.edge[0], seen)
                         below = FIRST * self.edge[0]
                     if ring == 0:
-                        seen += self.feed(screener, near, count, below, self.edge[step], seen)
+                        seen += self.screen_ring(screener, near, count, below, self.edge[step], seen)
                     else:
-                        seen += self.feed(screener, broad, count, below, self.edge[step], seen)
+                        seen += self.screen_ring(screener, broad, count, below, self.edge[step], seen)
                     step += 1
                     stage -= 1
                     more = seen < all_rows and step < last and not screener.cancel[0]
@@ -274,18 +274,18 @@ cdef class Finder:
                     if more and ring > 0 and seen - looked[ring - 1] < THIN * looked[ring - 1]:
                         continue
                     if ring > 0:
-                        screener.compare(broad)
+                        screener.flush(broad)
                     else:
-                        screener.compare(near)
+                        screener.flush(near)
                         if switch and more:
-                            screener.aim(broad)
+                            screener.look_through(broad)
                     share[ring] = <double>screener.gained() / (self.group.size * screener.k)
                     looked[ring] = seen
                     poor = poor + 1 if ring > 0 and share[ring] <= least else 0
                     more = more and poor < patience
                     ring += 1
             screener.finish(&thresholds[0], &counts[0])
-        return [share[i] for i in range(ring)], [looked[i] for i in range(ring)], np.asarray(self.fed)[:seen].copy()
+        return [share[i] for i in range(ring)], [looked[i] for i in range(ring)], np.asarray(self.screened)[:seen].copy()
 
     cdef void pick(self, float reach) noexcept nogil:
         """List the blocks within `reach` (squared) of the group, with their corners."""
@@ -297,7 +297,7 @@ cdef class Finder:
                 self.low[j, b] = self.blocks.low[j, self.list[b]]
                 self.high[j, b] = self.blocks.high[j, self.list[b]]
 
-    cdef int widen(self, Screener screener, Lens lens, Py_ssize_t i, int64_t least,
+    cdef int rings_of_query(self, Screener screener, Lens lens, Py_ssize_t i, int64_t least,
                    Py_ssize_t patience) except -1 nogil:
         """Let the i-th query look at ring after ring alone, until so many in a row each gained `least` rows at most.
 
@@ -319,7 +319,7 @@ cdef class Finder:
                 self.rows[seen + c] = self.blocks.row[self.places[self.met[c]]]
                 if c < SOON:
                     cx_screen_fetch(lens.data.head + self.rows[seen + c] * lens.data.wide, lens.m * lens.width)
-            screener.look_at(lens, i, &self.rows[seen], size, 0)
+            screener.screen_rows(lens, i, &self.rows[seen], size, 0)
             above = self.edge[step]
             seen += size
             step += 1
@@ -337,7 +337,7 @@ cdef class Finder:
 
     cdef void open(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
                    Py_ssize_t begin, Py_ssize_t unit, double growth) noexcept nogil:
-        """Take queries `begin` to ``begin + FEW`` of a group, for `widen`."""
+        """Take queries `begin` to ``begin + FEW`` of a group, for `rings_of_query`."""
         cdef Py_ssize_t end = min(begin + FEW, queries.shape[0])
         self.begin(queries[begin:end], limits[begin:end], unit, growth)
         self.picked = -1.0
@@ -363,7 +363,7 @@ cdef class Finder:
             while begin < queries.shape[0]:
                 self.open(screener, first, queries, limits, begin, unit, growth)
                 for i in range(self.group.size):
-                    self.widen(screener, lens, i, least, patience)
+                    self.rings_of_query(screener, lens, i, least, patience)
                 screener.finish(&thresholds[begin], &counts[begin])
                 begin += FEW
 
@@ -384,7 +384,7 @@ cdef class Finder:
             with nogil:
                 self.open(screener, first, queries, limits, i // FEW * FEW, unit, growth)
                 i %= FEW
-                self.widen(screener, lens, i, 0, patience)
+                self.rings_of_query(screener, lens, i, 0, patience)
             found.append(([self.gained[r] for r in range(self.ring)], [self.looked[r] for r in range(self.ring)],
                           np.asarray(self.rows)[:self.looked[self.ring - 1]].copy(), screener.lists[i].threshold))
         return found

@@ -112,13 +112,13 @@ cdef class Lens:
     cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil
     cdef void set_number(self, char *array, Py_ssize_t i, double value) noexcept nogil
     cdef void load(self, QueriesView queries, Py_ssize_t first, Py_ssize_t size) noexcept nogil
-    cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil
+    cdef void set_threshold(self, Py_ssize_t i, double threshold) noexcept nogil
     cdef void multiply(self, const int64_t *panel, Py_ssize_t count, Py_ssize_t ahead) noexcept nogil
-    cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil
-    cdef Py_ssize_t hits(self, int64_t row, Py_ssize_t j) noexcept nogil
-    cdef void fetch(self, int64_t row) noexcept nogil
-    cdef void many(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
-                   double *rho) noexcept nogil
+    cdef bint bound_row(self, int64_t row, Py_ssize_t j) noexcept nogil
+    cdef Py_ssize_t survivors(self, int64_t row, Py_ssize_t j) noexcept nogil
+    cdef void prefetch(self, int64_t row) noexcept nogil
+    cdef void correlate(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
+                        double *rho) noexcept nogil
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil
 
 
@@ -137,16 +137,16 @@ cdef class Screener:
     cdef const int32_t[::1] cancel
 
     cdef void begin(self, Py_ssize_t first, Py_ssize_t size, const double *start) noexcept nogil
-    cdef int feed(self, Lens lens, int64_t row) except -1 nogil
-    cdef int compare(self, Lens lens) except -1 nogil
-    cdef int step(self, Lens lens, Py_ssize_t count) except -1 nogil
-    cdef int settle(self, Lens lens) except -1 nogil
-    cdef int keep_own(self, Lens lens, int64_t row) except -1 nogil
+    cdef int add(self, Lens lens, int64_t row) except -1 nogil
+    cdef int flush(self, Lens lens) except -1 nogil
+    cdef int screen_panel(self, Lens lens, Py_ssize_t count) except -1 nogil
+    cdef int decide_doubts(self, Lens lens) except -1 nogil
+    cdef int keep_itself(self, Lens lens, int64_t row) except -1 nogil
     cdef Py_ssize_t gained(self) noexcept nogil
-    cdef int look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
-                     Py_ssize_t ahead) except -1 nogil
+    cdef int screen_rows(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
+                         Py_ssize_t ahead) except -1 nogil
     cdef Py_ssize_t gained_by(self, Py_ssize_t i) noexcept nogil
-    cdef void aim(self, Lens lens) noexcept nogil
+    cdef void look_through(self, Lens lens) noexcept nogil
     cdef int finish(self, double *threshold, int64_t *counts) except -1 nogil
 
 

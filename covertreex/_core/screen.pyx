@@ -155,8 +155,8 @@ cdef class Lens:
     """
 
     def __init__(self, screen, external, Py_ssize_t most):
-        """`screen` is a `covertreex.search.screens.plain.Screen`, `external` what its `of_queries` returns; groups have at
-        most `most` queries.
+        """Of a `covertreex.search.screens.plain.Screen` and what its `of_queries` returns, for groups of at most `most`
+        queries.
         """
         self.held = []
         point(&self.data, screen, self.held)
@@ -256,7 +256,7 @@ cdef class Lens:
             if self.t > 0 and not self.single:
                 cx_screen32_put(self.tails[i], self.t, self.tail_pack + (i // 16) * self.t * 16, i % 16)
 
-    cdef void aim(self, Py_ssize_t i, double threshold) noexcept nogil:
+    cdef void set_threshold(self, Py_ssize_t i, double threshold) noexcept nogil:
         """Query `i` is interested in nothing that is sure to stay below `threshold`."""
         # Never above the true threshold when rounded to float32.
         self.set_number(self.threshold, i, threshold - 1e-7 if self.single else threshold)
@@ -286,7 +286,7 @@ cdef class Lens:
             cx_screen64_add(self.tail_dots, padded, 16 * packs, self.packs * self.lanes, <double *>self.rho,
                             self.stride)
 
-    cdef bint look(self, int64_t row, Py_ssize_t j) noexcept nogil:
+    cdef bint bound_row(self, int64_t row, Py_ssize_t j) noexcept nogil:
         """rho of row `row`, the j-th of the panel, with all queries; whether it may concern any."""
         cdef double blunt = self.raised * self.number(self.data.blunt, row)
         cdef char *some = self.some + j * self.packs
@@ -294,7 +294,7 @@ cdef class Lens:
             return cx_screen32_bounds(&self.c32, row, <float>blunt, <float *>self.rho + j * self.stride, some)
         return cx_screen64_bounds(&self.c64, row, blunt, <double *>self.rho + j * self.stride, some)
 
-    cdef Py_ssize_t hits(self, int64_t row, Py_ssize_t j) noexcept nogil:
+    cdef Py_ssize_t survivors(self, int64_t row, Py_ssize_t j) noexcept nogil:
         """List in `hit` the queries that row `row`, the j-th of the panel, may concern; returns how many."""
         cdef double blunt = self.raised * self.number(self.data.blunt, row)
         cdef const char *some = self.some + j * self.packs
@@ -308,15 +308,15 @@ cdef class Lens:
         return cx_screen32_again(&self.c32, row, <float>self.margin * (<const float *>self.data.spread)[row], rho,
                                  self.hit, count)
 
-    cdef void fetch(self, int64_t row) noexcept nogil:
+    cdef void prefetch(self, int64_t row) noexcept nogil:
         """Have the factors of a row that is looked at again on their way: rows lie far apart in memory."""
         if self.t > 0:
             cx_screen_fetch(self.data.tail + row * self.t * 4, self.t * 4)
         else:
             cx_screen_fetch(self.data.head + row * self.data.wide, self.m * self.width)
 
-    cdef void many(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
-                   double *rho) noexcept nogil:
+    cdef void correlate(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
+                        double *rho) noexcept nogil:
         """|rho| of rows and a query (its place among the rows, or -1 - its place among the external), all components;
         `ahead` rows behind them will be next. `rho` has room for a multiple of 8.
         """
@@ -336,7 +336,7 @@ cdef class Lens:
             cx_screen64_many(&self.c64, &one64, rows, count, ahead, rho)
 
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
-        """C1: how far `many` may be off."""
+        """C1: how far `correlate` may be off."""
         cdef double spread = (self.number(self.data.spread, query) if query >= 0
                               else self.number(self.external.spread, -1 - query))
         return self.margin * self.number(self.data.spread, row) * spread + self.floor
@@ -387,30 +387,30 @@ cdef class Screener:
                 self.low = min(self.low, row)
                 self.high = max(self.high, row)
 
-    cdef void aim(self, Lens lens) noexcept nogil:
+    cdef void look_through(self, Lens lens) noexcept nogil:
         """Begin to look through `lens`."""
         cdef Py_ssize_t i
         lens.load(self.queries, self.first, self.size)
         for i in range(self.size):
-            lens.aim(i, self.lists[i].threshold)
+            lens.set_threshold(i, self.lists[i].threshold)
 
-    cdef int feed(self, Lens lens, int64_t row) except -1 nogil:
-        """Look at a row, sooner or later: `compare` ends it."""
+    cdef int add(self, Lens lens, int64_t row) except -1 nogil:
+        """Look at a row, sooner or later: `flush` makes sure of that."""
         if self.queries.rank[row] >= self.top:
             return 0
         self.panel[self.filled] = row
         self.filled += 1
         if self.filled == 2 * PANEL:
-            self.step(lens, PANEL)
+            self.screen_panel(lens, PANEL)
         return 0
 
-    cdef int compare(self, Lens lens) except -1 nogil:
+    cdef int flush(self, Lens lens) except -1 nogil:
         """Look at all rows that wait."""
         while self.filled > 0:
-            self.step(lens, min(self.filled, <Py_ssize_t>PANEL))
+            self.screen_panel(lens, min(self.filled, <Py_ssize_t>PANEL))
         return 0
 
-    cdef int step(self, Lens lens, Py_ssize_t count) except -1 nogil:
+    cdef int screen_panel(self, Lens lens, Py_ssize_t count) except -1 nogil:
         """Look at the first `count` rows of the panel."""
         cdef Py_ssize_t i, j, q, number
         cdef int64_t row, rank
@@ -419,18 +419,18 @@ cdef class Screener:
         cdef bint again = self.sharp is not None and self.sharp is not lens
         lens.multiply(self.panel, count, self.filled - count)
         for j in range(count):
-            some[j] = lens.look(self.panel[j], j)
+            some[j] = lens.bound_row(self.panel[j], j)
             if some[j] and lens.t > 0 and lens.single:
-                lens.fetch(self.panel[j])
+                lens.prefetch(self.panel[j])
         for j in range(count):
             row = self.panel[j]
             if self.low <= row <= self.high:  # perhaps a query that may have itself: d(i, i) = 0, whatever rho computes
-                self.keep_own(lens, row)
+                self.keep_itself(lens, row)
             if not some[j]:
                 continue
             rank = self.queries.rank[row]
             spread = lens.margin * lens.number(lens.data.spread, row)
-            for number in range(lens.hits(row, j)):
+            for number in range(lens.survivors(row, j)):
                 i = lens.hit[number]
                 q = self.first + i
                 if rank >= self.queries.limit[q] or row == self.queries.exclude[q] or row == self.queries.rows[q]:
@@ -441,15 +441,15 @@ cdef class Screener:
                     continue
                 if again and (slack > lens.doubt or lens.kernel == CX_NO_KERNEL):
                     if self.doubted == 0 or self.doubts[self.doubted - 1].row != row:
-                        self.sharp.fetch(row)
+                        self.sharp.prefetch(row)
                     self.doubts[self.doubted].row, self.doubts[self.doubted].i = row, i
                     self.doubted += 1
                     if self.doubted == DOUBTS:
-                        self.settle(lens)
+                        self.decide_doubts(lens)
                     continue
                 keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
-                lens.aim(i, self.lists[i].threshold)
-        self.settle(lens)
+                lens.set_threshold(i, self.lists[i].threshold)
+        self.decide_doubts(lens)
         self.pairs += count * self.size
         self.panels += 1
         self.filled -= count
@@ -457,7 +457,7 @@ cdef class Screener:
             self.panel[j] = self.panel[count + j]
         return 0
 
-    cdef int settle(self, Lens lens) except -1 nogil:
+    cdef int decide_doubts(self, Lens lens) except -1 nogil:
         """Look at pairs again that `lens` left in doubt, those of one row together."""
         cdef Py_ssize_t i, count, number = 0
         cdef int64_t row
@@ -475,24 +475,24 @@ cdef class Screener:
                 asked[i] = self.queries.rows[self.first + self.doubts[number + i].i]
                 inside = inside and asked[i] >= 0
             if inside:
-                self.sharp.many(asked, count, 0, row, rho)
+                self.sharp.correlate(asked, count, 0, row, rho)
             else:
                 for i in range(count):
-                    self.sharp.many(&row, 1, 0, asked[i], single)
+                    self.sharp.correlate(&row, 1, 0, asked[i], single)
                     rho[i] = single[0]
             for i in range(count):
                 one = &self.lists[self.doubts[number + i].i]
                 slack = self.sharp.slack(row, asked[i])
                 if rho[i] + slack >= one.threshold:
                     keep(one, self.k, row, rho[i] - slack, rho[i] + slack)
-                    lens.aim(self.doubts[number + i].i, one.threshold)
+                    lens.set_threshold(self.doubts[number + i].i, one.threshold)
             number += count
         self.doubted = 0
         return 0
 
-    cdef int look_at(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
-                     Py_ssize_t ahead) except -1 nogil:
-        """Look at rows, all ranking before its limit, for the i-th query alone: no need to `aim`. `ahead` rows behind
+    cdef int screen_rows(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
+                         Py_ssize_t ahead) except -1 nogil:
+        """Look at rows, all ranking before its limit, for the i-th query alone, without `look_through`; `ahead` behind
         them will be next.
         """
         cdef Shortlist *one = &self.lists[i]
@@ -506,7 +506,7 @@ cdef class Screener:
         cdef Py_ssize_t begin = 0, size, j, doubted
         while begin < count:
             size, doubted = min(count - begin, <Py_ssize_t>PANEL), 0
-            lens.many(rows + begin, size, count - begin - size + ahead, query, rho)
+            lens.correlate(rows + begin, size, count - begin - size + ahead, query, rho)
             for j in range(size):
                 row = rows[begin + j]
                 if row == exclude:
@@ -523,7 +523,7 @@ cdef class Screener:
                 else:
                     keep(one, self.k, row, rho[j] - slack, rho[j] + slack)
             if doubted > 0:
-                self.sharp.many(doubts, doubted, 0, query, rho)
+                self.sharp.correlate(doubts, doubted, 0, query, rho)
             for j in range(doubted):
                 slack = self.sharp.slack(doubts[j], query)
                 if rho[j] + slack >= one.threshold:
@@ -545,14 +545,14 @@ cdef class Screener:
         one.old = one.size
         return total
 
-    cdef int keep_own(self, Lens lens, int64_t row) except -1 nogil:
+    cdef int keep_itself(self, Lens lens, int64_t row) except -1 nogil:
         cdef Py_ssize_t i, q
         for i in range(self.size):
             q = self.first + i
             if self.queries.rows[q] == row and self.queries.rank[row] < self.queries.limit[q] and (
                     row != self.queries.exclude[q]):
                 keep(&self.lists[i], self.k, row, 1.0, INFINITY)
-                lens.aim(i, self.lists[i].threshold)
+                lens.set_threshold(i, self.lists[i].threshold)
         return 0
 
     cdef Py_ssize_t gained(self) noexcept nogil:
@@ -614,15 +614,15 @@ cdef class Screener:
                     continue
                 self.begin(before + group_ptr[g], group_ptr[g + 1] - group_ptr[g],
                            &start[group_ptr[g]] if start is not None else NULL)
-                self.aim(self.broad)
+                self.look_through(self.broad)
                 for r in range(run_ptr[g], run_ptr[g + 1]):
                     for row in range(run_start[r], run_stop[r]):
-                        self.feed(self.broad, row)
+                        self.add(self.broad, row)
                         if self.filled == PANEL and self.cancel[0]:
                             break
                     if self.cancel[0]:
                         break
-                self.compare(self.broad)
+                self.flush(self.broad)
                 self.finish(&threshold[group_ptr[g]], &count[group_ptr[g]])
                 if self.cancel[0]:
                     break
