@@ -197,7 +197,7 @@ cdef class Finder:
         return cx_near_gather(&self.blocks.c, &self.group, above, reach, &self.found)
 
     cdef Py_ssize_t screen_ring(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
-                         Py_ssize_t seen) except -1 nogil:
+                                Py_ssize_t seen) except -1 nogil:
         """Give the screener those of the collected rows that are in (above, reach]; returns how many."""
         cdef Py_ssize_t i, taken = 0
         for i in range(count):
@@ -285,7 +285,8 @@ cdef class Finder:
                     more = more and poor < patience
                     ring += 1
             screener.finish(&thresholds[0], &counts[0])
-        return [share[i] for i in range(ring)], [looked[i] for i in range(ring)], np.asarray(self.screened)[:seen].copy()
+        rows = np.asarray(self.screened)[:seen].copy()
+        return [share[i] for i in range(ring)], [looked[i] for i in range(ring)], rows
 
     cdef void pick(self, float reach) noexcept nogil:
         """List the blocks within `reach` (squared) of the group, with their corners."""
@@ -298,7 +299,7 @@ cdef class Finder:
                 self.high[j, b] = self.blocks.high[j, self.list[b]]
 
     cdef int rings_of_query(self, Screener screener, Lens lens, Py_ssize_t i, int64_t least,
-                   Py_ssize_t patience) except -1 nogil:
+                            Py_ssize_t patience) except -1 nogil:
         """Let the i-th query look at ring after ring alone, until so many in a row each gained `least` rows at most.
 
         Fills in `gained` and `looked` of each `ring`, and `rows`.
