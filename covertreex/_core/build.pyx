@@ -7,6 +7,7 @@ one, adding the covers inside the batch. A point's covers decide its level and p
 batches or threads.
 """
 
+cimport cython
 from libc.math cimport frexp, ldexp, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
@@ -63,6 +64,7 @@ cdef struct Cover:
     double distance
 
 
+@cython.final
 cdef class Builder:
     """The growing tree. Arrays have one entry per payload row; lists of children are linked in insertion order."""
 
@@ -199,6 +201,7 @@ cdef class Builder:
         return level, parent, best
 
 
+@cython.final
 cdef class Covers:
     """A growing list of covers."""
 
@@ -218,6 +221,7 @@ cdef class Covers:
         return 0
 
 
+@cython.final
 cdef class Pointers:
     """An array of borrowed pointers to factor rows."""
 
@@ -230,6 +234,7 @@ cdef class Pointers:
         free(<void *>self.at)
 
 
+@cython.final
 cdef class CoverFinder:
     """Finds the covers of one part of a batch: one thread's work, its scratch and its result."""
 
@@ -270,12 +275,13 @@ cdef class CoverFinder:
         self.found.size = 0
         if self.size:
             with nogil:
-                self.walk(rows)
+                self.walk(&rows[0])
 
-    cdef int walk(self, const int64_t[::1] rows) except -1 nogil:
+    cdef int walk(self, const int64_t *rows) except -1 nogil:
         # Depth first over the tree, all points at once: a node's row is loaded once for all points that still need it.
         cdef Py_ssize_t depth = 1, filled, top, count
         cdef int64_t c
+        cdef double below
         self.begin(rows)
         while depth > 0:
             c = self.frames[depth - 1].child
@@ -285,12 +291,13 @@ cdef class CoverFinder:
             self.frames[depth - 1].child = self.builder.next_sibling[c]
             if self.builder.level[c] == DUPLICATE_LEVEL:
                 continue
-            count = self.survive(rows, &self.frames[depth - 1], c)
+            below = self.child_reach(c)
+            count = self.survive(rows, &self.frames[depth - 1], c, below)
             if count == 0:
                 continue
             top = self.frames[depth - 1].stop
             self.reserve(top + count, depth + 1)
-            filled = self.compare(rows, c, count, top)
+            filled = self.compare(rows, c, below, count, top)
             if filled > top:
                 self.frames[depth].child = self.builder.first_child[c]
                 self.frames[depth].start = top
@@ -298,7 +305,7 @@ cdef class CoverFinder:
                 depth += 1
         return 0
 
-    cdef int begin(self, const int64_t[::1] rows) except -1 nogil:
+    cdef int begin(self, const int64_t *rows) except -1 nogil:
         """Compare all points with the root, which covers them, and put them on the first frame."""
         cdef const cx_payload *payload = &self.builder.view.c
         cdef cx_query query = cx_row_query(payload, self.builder.root)
@@ -313,12 +320,14 @@ cdef class CoverFinder:
         return 0
 
     cdef inline double child_reach(self, int64_t c) noexcept nogil:
-        """No descendant of an inner node c covers a point that is farther from c than this."""
+        """No descendant of c covers a point that is farther from c than this: below 0 if there is none."""
         cdef const cx_payload *payload = &self.builder.view.c
-        return (reach(payload, self.builder.top_child_level[c])
-                + cx_upper(payload, self.builder.farthest[c]))
+        if self.builder.top_child_level[c] == DUPLICATE_LEVEL:
+            return -1.0
+        return reach(payload, self.builder.top_child_level[c]) + cx_upper(payload, self.builder.farthest[c])
 
-    cdef Py_ssize_t survive(self, const int64_t[::1] rows, const Frame *frame, int64_t c) noexcept nogil:
+    cdef Py_ssize_t survive(self, const int64_t *rows, const Frame *frame, int64_t c,
+                            double below) noexcept nogil:
         """List in `survivors` the points of a frame that c may cover, or a descendant of c (those have level <=
         top_child_level), by their distances from the parent of c; returns how many.
         """
@@ -328,8 +337,7 @@ cdef class CoverFinder:
         cdef double upper_pd = cx_upper(payload, self.builder.parent_distance[c])
         cdef Py_ssize_t i, count = 0
         cdef const Active *a
-        if self.builder.top_child_level[c] > DUPLICATE_LEVEL:
-            near = max(near, self.child_reach(c))
+        near = max(near, below)
         for i in range(frame.start, frame.stop):
             a = &self.active[i]
             gap = a.lower - upper_pd
@@ -342,15 +350,14 @@ cdef class CoverFinder:
                 count += 1
         return count
 
-    cdef Py_ssize_t compare(self, const int64_t[::1] rows, int64_t c, Py_ssize_t count, Py_ssize_t top) except -1 nogil:
+    cdef Py_ssize_t compare(self, const int64_t *rows, int64_t c, double below, Py_ssize_t count,
+                            Py_ssize_t top) except -1 nogil:
         """Compare `count` survivors with c; those whom its descendants may cover are made active, from place `top` on.
         Returns where these end.
         """
         cdef const cx_payload *payload = &self.builder.view.c
         cdef cx_query query = cx_row_query(payload, c)
-        cdef bint inner = self.builder.top_child_level[c] > DUPLICATE_LEVEL
         cdef double radius = ldexp(1.0, <int>self.builder.level[c]), d, low
-        cdef double child_reach = self.child_reach(c) if inner else 0.0
         cdef Py_ssize_t i, filled = top
         cdef int64_t slot
         if payload.m > 0:
@@ -360,9 +367,9 @@ cdef class CoverFinder:
             d = cx_distance_given_dot(payload, &query, rows[slot], self.dots[i])
             if d <= radius:
                 self.found.push(slot, c, d)
-            if inner:
+            if below >= 0.0:
                 low = cx_lower(payload, d)
-                if low <= child_reach:
+                if low <= below:
                     self.active[filled] = Active(slot, low, cx_upper(payload, d))
                     filled += 1
         return filled
