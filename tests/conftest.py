@@ -76,21 +76,20 @@ def install(monkeypatch):
 
 
 class Liar:
-    """The cython backend, but for what `spoil(out)` does to its answers."""
+    """The cython backend under another name, but for what `spoil(out)` does to its answers."""
 
-    name = "liar"
-    protocol_version = 1
-    capabilities = Capabilities(summary="not to be trusted")
+    protocol_version = 2
 
-    def __init__(self, spoil):
-        self.spoil = spoil
+    def __init__(self, name, spoil):
+        self.name, self.spoil, self.honest = name, spoil, cx.get_backend("cython")
+        self.capabilities = Capabilities(self.honest.capabilities.mechanisms, "not to be trusted")
 
     def search(self, tree, payload, queries, k, settings, out):
-        cx.get_backend("cython").search(tree, payload, queries, k, settings, out)
+        self.honest.search(tree, payload, queries, k, settings, out)
         self.spoil(out)
 
     def scan(self, payload, plan, k, settings, out):
-        cx.get_backend("cython").scan(payload, plan, k, settings, out)
+        self.honest.scan(payload, plan, k, settings, out)
         self.spoil(out)
 
 
@@ -98,8 +97,8 @@ class Liar:
 def install_liar(install):
     """A function that installs a backend whose answers `spoil(out)` spoils."""
 
-    def add(spoil):
-        info = registry.BackendInfo("liar", "lies", "0.1", "lies:backend", "ok", capabilities=Liar.capabilities)
-        install(info, Liar(spoil))
+    def add(spoil, name="liar"):
+        backend = Liar(name, spoil)
+        install(registry.BackendInfo(name, "lies", "0.1", "l:b", "ok", capabilities=backend.capabilities), backend)
 
     return add

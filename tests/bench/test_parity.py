@@ -9,10 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import covertreex as cx
-from covertreex.backends import registry
 from covertreex.backends.telemetry import COUNTERS
 from covertreex.cli import app
-from covertreex.protocols import Capabilities
 from covertreex_bench import compare, workloads
 from covertreex_bench.writing import Grid
 
@@ -27,36 +25,10 @@ def run(*arguments, code=0, columns=300):
     return result.output
 
 
-class Spoilt:
-    """The cython backend, but for what `spoil(out)` does to its answers."""
-
-    name = "spoilt"
-    protocol_version = 2
-    capabilities = Capabilities(cx.get_backend("cython").capabilities.mechanisms)
-
-    def __init__(self, spoil):
-        self.spoil = spoil
-
-    def search(self, tree, payload, queries, k, settings, out):
-        cx.get_backend("cython").search(tree, payload, queries, k, settings, out)
-        self.spoil(out)
-
-    def scan(self, payload, plan, k, settings, out):
-        cx.get_backend("cython").scan(payload, plan, k, settings, out)
-        self.spoil(out)
-
-
 @pytest.fixture
-def spoilt(monkeypatch):
+def spoilt(install_liar):
     """A function that installs the backend 'spoilt'."""
-
-    def install(spoil):
-        backend = Spoilt(spoil)
-        info = registry.BackendInfo("spoilt", "rot", "0.1", "rot:b", "ok", capabilities=backend.capabilities)
-        others = registry._load_all()
-        monkeypatch.setattr(registry, "_load_all", lambda: [*others, (info, backend)])
-
-    return install
+    return lambda spoil: install_liar(spoil, "spoilt")
 
 
 def count(name):

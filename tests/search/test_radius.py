@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import covertreex as cx
 from covertreex import search
+from covertreex.backends.telemetry import check_line
 from covertreex.base import tuning
 from covertreex.search import boxes
 from covertreex.search import radius as module
@@ -299,3 +300,17 @@ def test_boxes_are_made_once_for_a_payload(monkeypatch):
     assert rows_of(results[0]) == rows_of(results[1]) == rows_of(results[2])
     assert rows_of(tree.insert(data()[:1]).radius(1.0, range(N))) != rows_of(results[0])
     assert made == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["euclidean", "rbf", "no-screen"])
+def test_plans_and_counters_are_told_as_of_any_search(name):
+    found = tree_of(name).radius(0.5)
+    assert (found.plan.verb, found.plan.strategy) == ("scan", "radius")
+    assert (found.plan.screen == "none") == (name == "euclidean")
+    lines = [check_line(line) for line in found.telemetry.to_jsonl().splitlines()]
+    assert sum(line["queries"] for line in lines) == N
+    assert {line["k"] for line in lines} == {0}
+    assert found.telemetry.counters["stop_exhausted"] == N
+    assert found.telemetry.counters["yields"] == found.indptr[-1]
+    alone = tree_of(name).radius(0.5, n_threads=1)
+    assert alone.telemetry.counters == found.telemetry.counters
