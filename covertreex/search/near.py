@@ -25,7 +25,7 @@ GROUPS_A_TASK = 32
 
 #: What a finder's methods are told of a group: the screener, its first query and their coordinates and limits, how many
 #: rows a unit of distance holds, and how much farther each ring reaches.
-Told: TypeAlias = tuple[Screener, int, NDArray[np.float64], NDArray[np.int64], int, float]
+Told: TypeAlias = tuple[Screener, int, NDArray[np.float32], NDArray[np.int64], int, float]
 
 #: What happened when a group, or a query alone, looked at ring after ring: the share of the places that each ring took,
 #: how many rows were looked at until its end, and these rows.
@@ -57,7 +57,7 @@ class Near:
         self.groups = group_queries(payload, queries, tuning.NEAR_MOST, inner=tuning.INNER, n_threads=context.n_threads)
         self.queries = permuted(queries, self.groups.order)
         self._unit = min(context.k, len(payload))
-        self._growth = tuning.GROWTH ** (2.0 / payload.coords.shape[1])
+        self._growth: float = tuning.GROWTH ** (2.0 / payload.coords.shape[1])
         rank, middle = queries.rank, view.screen.centre
         every = centred(payload.coords, middle)
 

@@ -138,6 +138,7 @@ class SecondPass(LastPass):
         kth, counts = distances[:, -1].copy(), np.zeros(len(block), dtype=np.int64)
         start = least_rho(kth)
         explorer, screener = self._tools.get()
+        assert self.promise is not None  # without one something else is done instead of this pass
         for group in range(first, last):
             part = slice(ptr[group] - begin, ptr[group + 1] - begin)
             explorer.look(ptr[group], ptr[group + 1], self.seen[group], self.promise, start[part], counts[part])
