@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -100,6 +100,60 @@ class CoverTree:
         >>> cx.cover_tree([[0.0], [1.0], [3.0]]).check_invariants()  # silent: all hold
         """
         self.tree.check_invariants(self.payload, pairs)
+
+    @overload
+    def knn(
+        self,
+        k: int,
+        queries: ArrayLike | None = None,
+        *,
+        return_distances: Literal[False] = False,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        include_self: bool = False,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+    ) -> IntArray: ...
+
+    @overload
+    def knn(
+        self,
+        k: int,
+        queries: ArrayLike | None = None,
+        *,
+        return_distances: Literal[True],
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        include_self: bool = False,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+    ) -> tuple[IntArray, FloatArray]: ...
+
+    @overload
+    def knn(
+        self,
+        k: int,
+        queries: ArrayLike | None = None,
+        *,
+        return_distances: bool,
+        predecessor_mode: bool = False,
+        order: ArrayLike | None = None,
+        limit: ArrayLike | None = None,
+        include_self: bool = False,
+        v_query: ArrayLike | None = None,
+        p_query: ArrayLike | None = None,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_threads: int | None = None,
+    ) -> IntArray | tuple[IntArray, FloatArray]: ...
 
     def knn(
         self,
@@ -291,7 +345,7 @@ class CoverTree:
         settings: str | TraversalSettings | None = None,
         backend: str | None = None,
         n_threads: int | None = None,
-        max_bytes: int | None = None,
+        max_bytes: float | None = None,
     ) -> RadiusResult:
         """All neighbours within a radius.
 
@@ -353,7 +407,7 @@ class CoverTree:
         settings: str | TraversalSettings | None = None,
         backend: str | None = None,
         n_threads: int | None = None,
-        max_bytes: int | None = None,
+        max_bytes: float | None = None,
     ) -> Iterator[RadiusResult]:
         """`radius`, for one block of consecutive queries after the other, where all answers together are too many.
 
@@ -396,7 +450,7 @@ class CoverTree:
         queries: ArrayLike | None,
         min_correlation: float | None,
         size: int | None,
-        max_bytes: int | None,
+        max_bytes: float | None,
         settings: str | TraversalSettings | None,
         backend: str | None,
         n_threads: int | None,
@@ -406,7 +460,7 @@ class CoverTree:
         settings = resolve_settings(settings, settings_from_env())
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = search.check_radius(self.payload, r, min_correlation)
-        max_bytes = search.check_max_bytes(max_bytes)
+        most = search.check_max_bytes(max_bytes)
         question = asking.check(self._state, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
         block = asking.block_of(self._state, question, n_threads)
@@ -414,7 +468,8 @@ class CoverTree:
         @standard_arithmetic  # batches are answered when they are asked for
         def answer(part: QueryBlock) -> RadiusResult:
             context = search.SearchContext(self.payload, 0, settings, chosen, n_threads)
-            found = search.within(context, part, distance, max_bytes)
+            found = search.within(context, part, distance, most)
+            assert found.indptr is not None  # within a radius each query has as many as it has
             return RadiusResult(
                 indptr=found.indptr,
                 indices=asking.dataset_indices(self._state, found.indices),

@@ -19,18 +19,20 @@ search does in other languages. `covertreex.base.contract` numbers the kernels f
 
 from dataclasses import dataclass, fields
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex.base.contract import KERNEL_CODES, NO_KERNEL
+from covertreex.base.types import FloatArray
 from covertreex.base.validation import LARGEST_COORDINATE
 from covertreex.errors import InvalidInputError
 
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
 
-def _positive(name, value):
+def _positive(name: str, value: Any) -> float:
     if isinstance(value, np.complexfloating):  # of which float() drops the imaginary part
         raise InvalidInputError(f"{name} must be a real number, got {value!r}.")
     try:
@@ -51,18 +53,37 @@ def _positive(name, value):
     return number
 
 
+class Functions(Protocol):
+    """What formulas are made of: `Plain`, or others of the same names, such as those of canonical arithmetic."""
+
+    def exp(self, x: FloatArray, /) -> FloatArray:
+        """``e ** x``."""
+        ...
+
+    def root(self, factor: float, r2: FloatArray, /) -> FloatArray:
+        """``sqrt(factor * r2)``."""
+        ...
+
+    def power(self, base: FloatArray, exponent: float, /) -> FloatArray:
+        """``base ** exponent``."""
+        ...
+
+
 class Plain:
     """What formulas are made of, by NumPy's own functions."""
 
-    exp = staticmethod(np.exp)
+    @staticmethod
+    def exp(x: FloatArray) -> FloatArray:
+        """``e ** x``."""
+        return np.exp(x)
 
     @staticmethod
-    def root(factor, r2):
+    def root(factor: float, r2: FloatArray) -> FloatArray:
         """``sqrt(factor * r2)``."""
         return np.sqrt(factor * r2)
 
     @staticmethod
-    def power(base, exponent):
+    def power(base: FloatArray, exponent: float) -> FloatArray:
         """``base ** exponent``."""
         return base**exponent
 
@@ -89,23 +110,25 @@ class Kernel:
 
     code: ClassVar[int] = NO_KERNEL
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if type(self) is Kernel:
             raise InvalidInputError("Kernel is abstract; use RBF, Matern12, Matern32, Matern52 or RationalQuadratic.")
-        if np.ndim(self.lengthscale) == 0:
-            scale = _positive("lengthscale", self.lengthscale)
-        elif np.ndim(self.lengthscale) == 1 and len(self.lengthscale):
-            scale = tuple(_positive(f"lengthscale[{i}]", v) for i, v in enumerate(self.lengthscale))
+        given: Any = self.lengthscale
+        scale: float | tuple[float, ...]
+        if np.ndim(given) == 0:
+            scale = _positive("lengthscale", given)
+        elif np.ndim(given) == 1 and len(given):
+            scale = tuple(_positive(f"lengthscale[{i}]", v) for i, v in enumerate(given))
         else:
             raise InvalidInputError(
-                f"lengthscale must be a number or a sequence of one per axis, got shape {np.shape(self.lengthscale)}."
+                f"lengthscale must be a number or a sequence of one per axis, got shape {np.shape(given)}."
             )
         object.__setattr__(self, "lengthscale", scale)
         for field in fields(self):
             if field.name != "lengthscale":
                 object.__setattr__(self, field.name, _positive(field.name, getattr(self, field.name)))
 
-    def scale(self, X):
+    def scale(self, X: FloatArray) -> FloatArray:
         """Coordinates divided by the lengthscale.
 
         Parameters
@@ -141,7 +164,7 @@ class Kernel:
             )
         return scaled
 
-    def __call__(self, A, B):
+    def __call__(self, A: ArrayLike, B: ArrayLike) -> FloatArray:
         """Covariance matrix between the rows of `A` and of `B`.
 
         Parameters
@@ -159,17 +182,17 @@ class Kernel:
         >>> float(Matern12(lengthscale=2.0)([[0.0]], [[0.0]])[0, 0])
         1.0
         """
-        A, B = (self.scale(np.atleast_2d(np.asarray(M, dtype=np.float64))) for M in (A, B))
-        return self._of_scaled(A, B)
+        rows, columns = (self.scale(np.atleast_2d(np.asarray(M, dtype=np.float64))) for M in (A, B))
+        return self._of_scaled(rows, columns)
 
-    def _of_scaled(self, A, B):
+    def _of_scaled(self, A: FloatArray, B: FloatArray) -> FloatArray:
         """As a call, of coordinates that `scale` has made."""
         from scipy.spatial.distance import cdist
 
         return self.variance * self.correlation(cdist(A, B, "sqeuclidean"), getattr(self, "alpha", 1.0))
 
     @staticmethod
-    def correlation(r2, alpha, by=Plain):
+    def correlation(r2: FloatArray, alpha: float, by: Functions = Plain) -> FloatArray:
         """The kernel for a variance of 1 at squared scaled distances.
 
         Parameters
@@ -207,7 +230,7 @@ class RBF(Kernel):
     code: ClassVar[int] = KERNEL_CODES["rbf"]
 
     @staticmethod
-    def correlation(r2, alpha, by=Plain):
+    def correlation(r2: FloatArray, alpha: float, by: Functions = Plain) -> FloatArray:
         return by.exp(-0.5 * r2)
 
 
@@ -225,7 +248,7 @@ class Matern12(Kernel):
     code: ClassVar[int] = KERNEL_CODES["matern12"]
 
     @staticmethod
-    def correlation(r2, alpha, by=Plain):
+    def correlation(r2: FloatArray, alpha: float, by: Functions = Plain) -> FloatArray:
         return by.exp(-np.sqrt(r2))
 
 
@@ -243,7 +266,7 @@ class Matern32(Kernel):
     code: ClassVar[int] = KERNEL_CODES["matern32"]
 
     @staticmethod
-    def correlation(r2, alpha, by=Plain):
+    def correlation(r2: FloatArray, alpha: float, by: Functions = Plain) -> FloatArray:
         a = by.root(3.0, r2)
         return (1.0 + a) * by.exp(-a)
 
@@ -262,7 +285,7 @@ class Matern52(Kernel):
     code: ClassVar[int] = KERNEL_CODES["matern52"]
 
     @staticmethod
-    def correlation(r2, alpha, by=Plain):
+    def correlation(r2: FloatArray, alpha: float, by: Functions = Plain) -> FloatArray:
         a = by.root(5.0, r2)
         return (1.0 + a + a * a / 3.0) * by.exp(-a)
 
@@ -288,7 +311,7 @@ class RationalQuadratic(Kernel):
     code: ClassVar[int] = KERNEL_CODES["rationalquadratic"]
 
     @staticmethod
-    def correlation(r2, alpha, by=Plain):
+    def correlation(r2: FloatArray, alpha: float, by: Functions = Plain) -> FloatArray:
         return by.power(1.0 + r2 / (2.0 * alpha), -alpha)
 
 

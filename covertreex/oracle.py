@@ -126,6 +126,7 @@ class DenseOracle:
             self.Z = self.X[inducing]
         else:
             self.Z = np.asarray(inducing, dtype=np.float64)
+        assert self.kernel is not None  # without one there are no inducing points
         K = self.kernel(self.Z, self.Z)
         jitter = 1e-6 * self.kernel.variance if jitter is None else jitter
         try:
@@ -137,6 +138,7 @@ class DenseOracle:
     def _solve(self, X: FloatArray) -> FloatArray:
         from scipy.linalg import solve_triangular
 
+        assert self.kernel is not None
         out = np.empty((len(X), len(self.Z)))
         for start in range(0, len(X), 8192):
             block = self.kernel(self.Z, X[start : start + 8192])
@@ -165,7 +167,8 @@ class DenseOracle:
         if self.kernel is None:
             from scipy.spatial.distance import cdist
 
-            return -cdist(points, self.X)
+            euclidean: FloatArray = -cdist(points, self.X)
+            return euclidean
         if rows is not None:
             V, p = self.V[rows], self.p[rows]
         else:
@@ -179,7 +182,7 @@ class DenseOracle:
                 raise InvalidInputError("coordinates need inducing points or v_query; v_matrix covers rows of X alone.")
             p = self.kernel.variance - np.einsum("ij,ij->i", V, V) if p_query is None else np.asarray(p_query)
             p = np.maximum(p, 1e-9 * self.kernel.variance)
-        rho = np.abs((self.kernel(points, self.X) - V @ self.V.T) / np.sqrt(p[:, None] * self.p[None, :]))
+        rho: FloatArray = np.abs((self.kernel(points, self.X) - V @ self.V.T) / np.sqrt(p[:, None] * self.p[None, :]))
         rho = np.minimum(rho, 1.0)
         if rows is not None:
             rho[np.arange(len(rows)), rows] = 1.0

@@ -12,6 +12,8 @@ other ties come by dataset index.
 [4.0, 10.0, 0.0]
 """
 
+from typing import Literal, overload
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -29,6 +31,18 @@ from covertreex.errors import InvalidInputError
 __all__ = ["coordinate", "hilbert", "leaf_order", "maximin", "random", "reverse_maximin"]
 
 
+@overload
+def maximin(
+    X: ArrayLike | CoverTree, *, start: int | None = None, return_distances: Literal[False] = False
+) -> IntArray: ...
+@overload
+def maximin(
+    X: ArrayLike | CoverTree, *, start: int | None = None, return_distances: Literal[True]
+) -> tuple[IntArray, FloatArray]: ...
+@overload
+def maximin(
+    X: ArrayLike | CoverTree, *, start: int | None = None, return_distances: bool
+) -> IntArray | tuple[IntArray, FloatArray]: ...
 def maximin(
     X: ArrayLike | CoverTree, *, start: int | None = None, return_distances: bool = False
 ) -> IntArray | tuple[IntArray, FloatArray]:

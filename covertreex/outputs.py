@@ -214,13 +214,14 @@ def to_csr(result: Answer, mode: str = "distance", *, n: int | None = None, incl
 
     if mode not in MODES:
         raise InvalidInputError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}.")
+    distances: FloatArray | None
     if isinstance(result, RadiusResult):
         indptr, indices, distances = result.indptr, result.indices, result.distances
     else:
-        neighbors, distances = _unpack(result, "to_csr", distances=mode != "connectivity")
+        neighbors, given = _unpack(result, "to_csr", distances=mode != "connectivity")
         found = neighbors >= 0
         indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
-        indices, distances = neighbors[found], None if distances is None else distances[found]
+        indices, distances = neighbors[found], None if given is None else given[found]
     q = len(indptr) - 1
     rows = _rows_asked(result)
     if n is None and rows is not None and not _as_they_come(rows):
@@ -235,12 +236,10 @@ def to_csr(result: Answer, mode: str = "distance", *, n: int | None = None, incl
         raise InvalidInputError(
             f"the result names row {indices.max()}, but there are n = {n} columns. Give n=len(tree.X)."
         )
-    if mode == "connectivity":
+    if distances is None:  # 'connectivity', which needs none
         values = np.ones(len(indices))
-    elif mode == "distance":
-        values = distances
     else:
-        values = _correlations(distances)
+        values = distances if mode == "distance" else _correlations(distances)
     if include_self:
         rows = np.arange(q) if rows is None and q == n else rows
         twice = np.zeros(0, dtype=bool) if rows is None else indices == np.repeat(rows, np.diff(indptr))
@@ -463,7 +462,8 @@ def _predecessors(result: Any, caller: str, order: ArrayLike | None = None) -> t
 
 
 def _euclidean(A: FloatArray, B: FloatArray) -> FloatArray:
-    return np.sqrt(np.sum((A - B) ** 2, axis=1))
+    distances: FloatArray = np.sqrt(np.sum((A - B) ** 2, axis=1))
+    return distances
 
 
 def _correlations(distances: FloatArray) -> FloatArray:

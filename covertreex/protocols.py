@@ -9,12 +9,16 @@ has the arithmetic. Arrays that a backend receives are C-contiguous and read-onl
 backend may keep none of them after it returns.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covertreex.base.contract import COUNTERS, PROTOCOL_VERSION
+from covertreex.base.types import FloatArray, IntArray
+from covertreex.settings import TraversalSettings
 
 __all__ = [
     "MECHANISMS",
@@ -28,7 +32,7 @@ __all__ = [
 
 #: Mechanisms beyond the parity search that settings may ask of a backend's tree search, and how to see that they do.
 #: The screens of a scan ('gate', 'gemm') are shared code, so that every backend has them there.
-MECHANISMS = {
+MECHANISMS: dict[str, Callable[[TraversalSettings], bool]] = {
     "child_order": lambda s: s.child_order != "insertion",
     "bitset": lambda s: s.visited == "bitset",
     "tile": lambda s: s.stream_tile > 1,
@@ -53,10 +57,10 @@ class Capabilities:
         One line for people.
     """
 
-    mechanisms: frozenset = frozenset()
+    mechanisms: frozenset[str] = frozenset()
     summary: str = ""
 
-    def missing(self, settings):
+    def missing(self, settings: TraversalSettings) -> list[str]:
         """Mechanisms that `settings` ask of a tree search and this backend lacks, sorted.
 
         Examples
@@ -105,20 +109,20 @@ class QueryBlock:
     (2, [3])
     """
 
-    rows: np.ndarray
-    coords: np.ndarray
-    factors: np.ndarray
-    p: np.ndarray
-    exclude: np.ndarray
-    limit: np.ndarray
-    rank: np.ndarray
+    rows: IntArray
+    coords: FloatArray
+    factors: FloatArray
+    p: FloatArray
+    exclude: IntArray
+    limit: IntArray
+    rank: IntArray
     prefix: bool
     slack_abs: float
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def slice(self, start, stop):
+    def slice(self, start: int, stop: int) -> "QueryBlock":
         """Queries ``start`` to ``stop`` as a block; arrays are views, external data is shared."""
         part = slice(start, stop)
         return QueryBlock(
@@ -156,12 +160,12 @@ class ScanPlan:
     """
 
     queries: QueryBlock
-    group_ptr: np.ndarray
-    run_ptr: np.ndarray
-    run_start: np.ndarray
-    run_stop: np.ndarray
-    run_lower: np.ndarray
-    kth_upper: np.ndarray
+    group_ptr: IntArray
+    run_ptr: IntArray
+    run_start: IntArray
+    run_stop: IntArray
+    run_lower: FloatArray
+    kth_upper: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +189,13 @@ class SearchOutput:
     [[-1, -1, -1], [-1, -1, -1]]
     """
 
-    indices: np.ndarray
-    distances: np.ndarray
-    counters: np.ndarray
-    cancel: np.ndarray
+    indices: IntArray
+    distances: FloatArray
+    counters: IntArray
+    cancel: NDArray[np.int32]
 
     @classmethod
-    def empty(cls, q, k):
+    def empty(cls, q: int, k: int) -> "SearchOutput":
         """Output for `q` queries: -1, inf and zeros."""
         return cls(
             np.full((q, k), -1, dtype=np.int64),
@@ -200,7 +204,7 @@ class SearchOutput:
             np.zeros(1, dtype=np.int32),
         )
 
-    def slice(self, start, stop):
+    def slice(self, start: int, stop: int) -> "SearchOutput":
         """Output of queries ``start`` to ``stop``: views."""
         part = slice(start, stop)
         return SearchOutput(self.indices[part], self.distances[part], self.counters[part], self.cancel)
@@ -231,7 +235,12 @@ class Traversal(Protocol):
     protocol_version: int
     capabilities: Capabilities
 
-    def search(self, tree, payload, queries, k, settings, out):
+    # `tree` and `payload` are any to a type checker: their classes are in rooms above this one, and a backend may name
+    # them, or say no more than what it uses of them.
+
+    def search(
+        self, tree: Any, payload: Any, queries: QueryBlock, k: int, settings: TraversalSettings, out: SearchOutput
+    ) -> None:
         """Walk a cover tree best-first and fill `out`.
 
         Parameters
@@ -244,5 +253,5 @@ class Traversal(Protocol):
         out : SearchOutput
         """
 
-    def scan(self, payload, plan, k, settings, out):
+    def scan(self, payload: Any, plan: ScanPlan, k: int, settings: TraversalSettings, out: SearchOutput) -> None:
         """Compare the queries of a `ScanPlan` with the rows that it names and fill `out`. Parameters as `search`."""

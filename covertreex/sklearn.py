@@ -1,13 +1,19 @@
 """A scikit-learn estimator. Needs the extra ``covertreex[sklearn]``."""
 
 from dataclasses import replace
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import check_exact, check_names, feature_names
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import InvalidInputError
+from covertreex.kernels import Kernel
 from covertreex.outputs import MODES, to_csr
+from covertreex.results import SearchResult
+from covertreex.settings import TraversalSettings
 
 try:
     from joblib import effective_n_jobs
@@ -19,6 +25,9 @@ except ImportError as error:
         f"covertreex.sklearn needs scikit-learn 1.6 or later, which cannot be imported ({error}): "
         "pip install 'covertreex[sklearn]'."
     ) from error
+
+#: An array of arrays, one per query.
+ObjectArray: TypeAlias = NDArray[np.object_]
 
 
 class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -67,18 +76,18 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def __init__(
         self,
-        n_neighbors=5,
+        n_neighbors: int = 5,
         *,
-        radius=1.0,
-        mode="distance",
-        kernel=None,
-        inducing=None,
-        jitter=None,
-        random_state=0,
-        settings=None,
-        backend=None,
-        n_jobs=None,
-    ):
+        radius: float = 1.0,
+        mode: str = "distance",
+        kernel: Kernel | None = None,
+        inducing: int | ArrayLike | None = None,
+        jitter: float | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        settings: str | TraversalSettings | None = None,
+        backend: str | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.radius = radius
         self.mode = mode
@@ -90,7 +99,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.backend = backend
         self.n_jobs = n_jobs
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> "CoverTreeNeighbors":
         """Prepare the points.
 
         Parameters
@@ -124,16 +133,15 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             or self.n_neighbors < 1
         ):
             raise InvalidInputError(f"n_neighbors must be a positive integer, got {self.n_neighbors!r}.")
-        given = X
-        X = validate_data(self, given, dtype=np.float64, order="C")
-        check_exact(given, "X")
-        names = feature_names(given)
+        points: FloatArray = validate_data(self, X, dtype=np.float64, order="C")
+        check_exact(X, "X")
+        names = feature_names(X)
         check_names(names, self.inducing, "inducing")
         seed = self.random_state
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
         tree = cover_tree(
-            X,
+            points,
             kernel=self.kernel,
             inducing=self.inducing,
             jitter=self.jitter,
@@ -142,10 +150,27 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )
         # The table's names, which the validated array has no more.
         self.tree_ = CoverTree(replace(tree._state, feature_names=names))
-        self.n_samples_fit_ = len(X)
+        self.n_samples_fit_ = len(points)
         return self
 
-    def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
+    @overload
+    def kneighbors(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: Literal[True] = True
+    ) -> tuple[FloatArray, IntArray]: ...
+
+    @overload
+    def kneighbors(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, *, return_distance: Literal[False]
+    ) -> IntArray: ...
+
+    @overload
+    def kneighbors(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> tuple[FloatArray, IntArray] | IntArray: ...
+
+    def kneighbors(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> tuple[FloatArray, IntArray] | IntArray:
         """The nearest training points.
 
         Parameters
@@ -180,7 +205,9 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         result = self._search(X, n_neighbors)
         return (result.distances, result.indices) if return_distance else result.indices
 
-    def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
+    def kneighbors_graph(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, mode: str = "connectivity"
+    ) -> Any:
         """The graph of nearest neighbours.
 
         Parameters
@@ -207,7 +234,24 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         return to_csr(self._search(X, n_neighbors), mode, n=self.n_samples_fit_)
 
-    def radius_neighbors(self, X=None, radius=None, return_distance=True):
+    @overload
+    def radius_neighbors(
+        self, X: ArrayLike | None = None, radius: float | None = None, return_distance: Literal[True] = True
+    ) -> tuple[ObjectArray, ObjectArray]: ...
+
+    @overload
+    def radius_neighbors(
+        self, X: ArrayLike | None = None, radius: float | None = None, *, return_distance: Literal[False]
+    ) -> ObjectArray: ...
+
+    @overload
+    def radius_neighbors(
+        self, X: ArrayLike | None = None, radius: float | None = None, return_distance: bool = True
+    ) -> tuple[ObjectArray, ObjectArray] | ObjectArray: ...
+
+    def radius_neighbors(
+        self, X: ArrayLike | None = None, radius: float | None = None, return_distance: bool = True
+    ) -> tuple[ObjectArray, ObjectArray] | ObjectArray:
         """All training points within a radius.
 
         Parameters
@@ -249,7 +293,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         indices = _rows(result.indices, result.indptr)
         return (_rows(result.distances, result.indptr), indices) if return_distance else indices
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> Any:
         """The graph of nearest neighbours in the estimator's mode.
 
         Parameters
@@ -274,7 +318,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         check_is_fitted(self)
         return self.kneighbors_graph(X, self.n_neighbors + (self.mode == "distance"), self.mode)
 
-    def _search(self, X, n_neighbors):
+    def _search(self, X: ArrayLike | None, n_neighbors: int | None) -> SearchResult:
         check_is_fitted(self)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
@@ -287,27 +331,28 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"{', and no point is its own neighbour' if queries is None else ''}), got {k}. "
                 "Mode 'distance' asks for one more than n_neighbors."
             )
-        return self.tree_.search(
+        result: SearchResult = self.tree_.search(
             int(k),
             queries,
             settings=self.settings,
             backend=self.backend,
             n_threads=effective_n_jobs(self.n_jobs),
         )
+        return result
 
-    def _queries(self, X):
+    def _queries(self, X: ArrayLike | None) -> FloatArray | None:
         if X is None:
             return None
-        queries = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        queries: FloatArray = validate_data(self, X, dtype=np.float64, order="C", reset=False)
         check_exact(X, "X")
         return queries
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self.n_samples_fit_
 
 
-def _rows(values, indptr):
+def _rows(values: AnyArray, indptr: IntArray) -> ObjectArray:
     """The rows of a CSR-like array as an array of arrays, as scikit-learn returns them."""
     rows = np.empty(len(indptr) - 1, dtype=object)
     for i in range(len(rows)):

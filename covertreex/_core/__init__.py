@@ -3,6 +3,8 @@
 from covertreex._core import canonical
 from covertreex.base.contract import difference
 
+__all__ = ["canonical"]
+
 # What was built before there was a contract has none.
 _differing = difference(getattr(canonical, "built_with", dict)())
 if _differing:

@@ -9,11 +9,12 @@ import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
+from typing import Any, TypeAlias
 
 from covertreex.base.contract import PROTOCOL_VERSION, difference
 from covertreex.errors import BackendError
-from covertreex.protocols import Capabilities
-from covertreex.settings import settings_from_env
+from covertreex.protocols import Capabilities, Traversal
+from covertreex.settings import TraversalSettings, settings_from_env
 
 GROUP = "covertreex.backends"
 
@@ -53,7 +54,11 @@ class BackendInfo:
     capabilities: Capabilities | None = None
 
 
-def discover():
+#: An entry point, and the name and version of the distribution that offers it.
+Offer: TypeAlias = tuple[metadata.EntryPoint, str, str]
+
+
+def discover() -> list[Offer]:
     """Entry points of the group, each once, sorted by name; nothing is imported.
 
     Examples
@@ -61,16 +66,16 @@ def discover():
     >>> "cython" in [entry.name for entry, _, _ in discover()]
     True
     """
-    found = {}
+    found: dict[tuple[str, str, str], Offer] = {}
     for entry in metadata.entry_points(group=GROUP):
-        distribution = ("unknown", "")
+        name, version = "unknown", ""
         if entry.dist is not None:
-            distribution = (entry.dist.name or "unknown", entry.dist.version or "")
-        found[entry.name, entry.value, distribution[0]] = (entry, *distribution)
+            name, version = entry.dist.name or "unknown", entry.dist.version or ""
+        found[entry.name, entry.value, name] = entry, name, version
     return [found[key] for key in sorted(found)]
 
 
-def check_backend_object(backend, name):
+def check_backend_object(backend: Any, name: str) -> str:
     """Why `backend` cannot serve as backend `name`, or an empty string."""
     if isinstance(backend, type):
         return f"its entry point names the class {backend.__name__}, not an object; name an instance of it"
@@ -99,18 +104,20 @@ def check_backend_object(backend, name):
 
 
 @lru_cache(maxsize=1)
-def _load_all():
+def _load_all() -> list[tuple[BackendInfo, Traversal | None]]:
     """(info, backend or None) of every entry point. Cached until `refresh`."""
     found = discover()
     return [_load(entry, distribution, version, found) for entry, distribution, version in found]
 
 
-def _load(entry, distribution, version, found):
+def _load(
+    entry: metadata.EntryPoint, distribution: str, version: str, found: list[Offer]
+) -> tuple[BackendInfo, Traversal | None]:
     """(info, backend), or (info with the reason, None): whatever a plugin does, the others stay usable."""
-    common = {"name": entry.name, "distribution": distribution, "version": version, "target": entry.value}
+    common = entry.name, distribution, version, entry.value
 
-    def broken(reason, trace=""):
-        return BackendInfo(**common, status="broken", reason=reason, traceback=trace), None
+    def broken(reason: str, trace: str = "") -> tuple[BackendInfo, None]:
+        return BackendInfo(*common, status="broken", reason=reason, traceback=trace), None
 
     claims = [rival for other, rival, _ in found if other.name == entry.name]
     if len(claims) > 1:
@@ -133,10 +140,10 @@ def _load(entry, distribution, version, found):
         )
     if reason:
         return broken(f"{distribution} {version}: {reason}")
-    return BackendInfo(**common, status="ok", capabilities=capabilities), backend
+    return BackendInfo(*common, status="ok", capabilities=capabilities), backend
 
 
-def refresh():
+def refresh() -> None:
     """Forget what was found, so that plugins installed since are seen.
 
     Examples
@@ -148,7 +155,7 @@ def refresh():
     _load_all.cache_clear()
 
 
-def list_backends():
+def list_backends() -> list[BackendInfo]:
     """All backends that are installed, working or not; their kernels are not imported.
 
     Returns
@@ -166,12 +173,12 @@ def list_backends():
     return [_hide(info) if info.name in hidden else info for info, _ in _load_all()]
 
 
-def _hide(info):
+def _hide(info: BackendInfo) -> BackendInfo:
     reason = f"hidden by COVERTREEX_ENABLE_{info.name.upper()}=0; unset it"
     return BackendInfo(info.name, info.distribution, info.version, info.target, "hidden", reason)
 
 
-def get_backend(name):
+def get_backend(name: str) -> Traversal:
     """The backend called `name`.
 
     Parameters
@@ -203,10 +210,10 @@ def get_backend(name):
     info = infos[name]
     if info.status != "ok":
         raise BackendError(f"backend {name!r} is {info.status}: {info.reason}.")
-    return next(backend for other, backend in _load_all() if other.name == name)
+    return next(backend for other, backend in _load_all() if other.name == name and backend is not None)
 
 
-def choose_backend(settings, name, verb):
+def choose_backend(settings: TraversalSettings, name: str | None, verb: str) -> Traversal:
     """The backend for `settings`: the caller's, else the environment's, else the first preferred one that is able.
 
     Parameters
@@ -254,5 +261,5 @@ def choose_backend(settings, name, verb):
     raise BackendError("no backend can carry out these settings. " + " ".join(problems))
 
 
-def _missing(backend, settings, verb):
+def _missing(backend: Traversal, settings: TraversalSettings, verb: str) -> list[str]:
     return backend.capabilities.missing(settings) if verb == "search" else []

@@ -9,9 +9,12 @@ its `queries` there and to 0 later. (Version 1 of the schema had no ``pass_numbe
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 from covertreex.base.contract import COUNTERS
+from covertreex.base.types import IntArray
 from covertreex.errors import InvalidInputError
 
 SCHEMA = "covertreex.backends.telemetry"
@@ -23,7 +26,7 @@ _PEAK = COUNTERS.index("frontier_peak")
 UNEQUAL_FIELDS = ("backend", "seconds")
 
 
-def merge_counters(counters):
+def merge_counters(counters: IntArray) -> dict[str, int]:
     """Totals of a counter array.
 
     Parameters
@@ -46,7 +49,7 @@ def merge_counters(counters):
     return dict(zip(COUNTERS, map(int, totals), strict=True))
 
 
-def merge_totals(totals):
+def merge_totals(totals: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Totals of several totals, as `merge_counters` makes them.
 
     Examples
@@ -80,18 +83,18 @@ class BlockRecord:
     queries: int
     k: int
     seconds: float
-    counters: dict
+    counters: dict[str, int]
     pass_number: int = 1
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The block's telemetry line (no newline)."""
-        record = {"schema": SCHEMA, "version": SCHEMA_VERSION}
+        record: dict[str, Any] = {"schema": SCHEMA, "version": SCHEMA_VERSION}
         record.update((name, getattr(self, name)) for name in _RECORD_TYPES)
         record["counters"] = dict(self.counters)
         return json.dumps(record)
 
 
-_RECORD_TYPES = {
+_RECORD_TYPES: dict[str, Any] = {
     "backend": str,
     "profile": str,
     "verb": str,
@@ -126,22 +129,22 @@ class Telemetry:
     ((2,), 0)
     """
 
-    counters: dict
+    counters: dict[str, int]
     seconds: float
     n_threads: int
-    blocks: tuple = field(default=(), repr=False)
+    blocks: tuple[BlockRecord, ...] = field(default=(), repr=False)
 
     @property
-    def block_sizes(self):
+    def block_sizes(self) -> tuple[int, ...]:
         """tuple of int: queries per block of the first pass, in order; they add up to the queries."""
         return tuple(record.queries for record in self.blocks if record.pass_number == 1)
 
-    def to_jsonl(self):
+    def to_jsonl(self) -> str:
         """One JSON line per query block, each ending in a newline."""
         return "".join(record.to_json() + "\n" for record in self.blocks)
 
 
-def check_line(line):
+def check_line(line: str) -> dict[str, Any]:
     """Parse one telemetry line and check it against the schema.
 
     Parameters
@@ -171,7 +174,7 @@ def check_line(line):
     if not isinstance(record, dict):
         raise InvalidInputError(f"telemetry line must be a JSON object, got {type(record).__name__}.")
 
-    def fail(name, expected, value):
+    def fail(name: str, expected: object, value: object) -> NoReturn:
         raise InvalidInputError(f"telemetry line: {name} must be {expected}, got {value!r}.")
 
     if record.get("schema") != SCHEMA:
@@ -179,7 +182,7 @@ def check_line(line):
     if record.get("version") != SCHEMA_VERSION:
         fail("version", SCHEMA_VERSION, record.get("version"))
     for name, kind in _RECORD_TYPES.items():
-        value = record.get(name)
+        value: Any = record.get(name)
         if isinstance(value, bool) or not isinstance(value, kind):
             fail(name, f"of type {kind.__name__}", value)
         if kind is not str and not 0 <= value < float("inf"):

@@ -7,6 +7,9 @@ answer, and wrongly.
 Imports nothing of covertreex, so that `setup.py` can load this file before anything is built.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 #: Version of the verbs and arrays of `covertreex.protocols`. 2: a `QueryBlock` says by itself what slack it needs.
 PROTOCOL_VERSION = 2
 
@@ -17,7 +20,7 @@ LANES = 16
 ROUNDOFF = 2.0**-53
 
 #: The number of each metric in a payload.
-METRIC_CODES = {"euclidean": 0, "residual": 1}
+METRIC_CODES: dict[str, int] = {"euclidean": 0, "residual": 1}
 
 EUCLIDEAN, RESIDUAL = METRIC_CODES["euclidean"], METRIC_CODES["residual"]
 
@@ -25,7 +28,7 @@ EUCLIDEAN, RESIDUAL = METRIC_CODES["euclidean"], METRIC_CODES["residual"]
 NO_KERNEL = -1
 
 #: The number of each kernel in canonical arithmetic (A4), by the name of its class in lower case.
-KERNEL_CODES = {"rbf": 0, "matern12": 1, "matern32": 2, "matern52": 3, "rationalquadratic": 4}
+KERNEL_CODES: dict[str, int] = {"rbf": 0, "matern12": 1, "matern32": 2, "matern52": 3, "rationalquadratic": 4}
 
 #: Counters that kernels fill, in the order of their columns.
 KERNEL_COUNTERS = (
@@ -51,7 +54,7 @@ DRIVER_COUNTERS = ("gate_rejects", "gemm_tiles", "canonical_rechecks")
 COUNTERS = KERNEL_COUNTERS + DRIVER_COUNTERS
 
 #: All of the above that something compiled may be built with, in types that JSON has.
-CONTRACT = {
+CONTRACT: dict[str, Any] = {
     "protocol_version": PROTOCOL_VERSION,
     "lanes": LANES,
     "metrics": METRIC_CODES,
@@ -62,7 +65,7 @@ CONTRACT = {
 }
 
 
-def difference(theirs):
+def difference(theirs: Mapping[str, Any]) -> str:
     """The first fact in which another contract differs from `CONTRACT`, in words; an empty string if none does.
 
     Parameters
@@ -84,7 +87,7 @@ def difference(theirs):
     return ""
 
 
-def _facts(value, name=""):
+def _facts(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Every number and word in nested dictionaries and lists, and what it is called."""
     if isinstance(value, dict):
         for key, part in value.items():
@@ -96,11 +99,11 @@ def _facts(value, name=""):
         yield name, value
 
 
-def _shown(facts, name):
+def _shown(facts: Mapping[str, Any], name: str) -> str:
     return repr(facts[name]) if name in facts else "absent"
 
 
-def check_metric(code):
+def check_metric(code: int) -> int:
     """`code`, if it is the number of a metric.
 
     Raises
@@ -118,7 +121,7 @@ def check_metric(code):
     return _check(code, METRIC_CODES, "metric")
 
 
-def check_kernel(code):
+def check_kernel(code: int) -> int:
     """`code`, if it is the number of a kernel.
 
     Raises
@@ -134,7 +137,7 @@ def check_kernel(code):
     return _check(code, KERNEL_CODES, "kernel")
 
 
-def check_codes(metric, kernel):
+def check_codes(metric: int, kernel: int) -> None:
     """Raise a ValueError unless `metric` and `kernel` are the codes of a metric and of a kernel that it can have."""
     if check_metric(metric) == RESIDUAL:
         check_kernel(kernel)
@@ -142,7 +145,7 @@ def check_codes(metric, kernel):
         raise ValueError(f"Euclidean distance has no kernel, code {NO_KERNEL}; got code {kernel}.")
 
 
-def _check(code, known, what):
+def _check(code: int, known: Mapping[str, int], what: str) -> int:
     if code not in known.values():
         listed = ", ".join(f"{number} ({name})" for name, number in known.items())
         raise ValueError(f"no {what} has code {code}; known are {listed}.")

@@ -3,7 +3,9 @@
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Kept:
@@ -31,15 +33,16 @@ class Kept:
             self._lock, self._process = threading.RLock(), os.getpid()
         return self._lock
 
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
+    def get(self, name: str, make: Callable[[], T]) -> T:
         """What is kept under a name; `make`, which takes nothing, makes it at first."""
-        found = self._made.get(name, self)  # None may be kept as well
-        if found is not self:
-            return found
-        with self._locked():
-            if name not in self._made:
-                self._made[name] = make()
-            return self._made[name]
+        found: Any = self._made.get(name, self)  # None may be kept as well
+        if found is self:
+            with self._locked():
+                if name not in self._made:
+                    self._made[name] = make()
+                found = self._made[name]
+        made: T = found
+        return made
 
     def put(self, name: str, value: Any) -> None:
         """Keep `value` under a name, in place of what was there."""

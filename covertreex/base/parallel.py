@@ -82,7 +82,7 @@ def run(
             future.set_result(task())
         except BaseException as error:
             future.set_exception(error)
-        task = future = None  # the error knows this frame, and would keep what it knows in a ring
+        del task, future  # the error knows this frame, and would keep what it knows in a ring
         return True
 
     def work() -> None:

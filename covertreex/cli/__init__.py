@@ -7,7 +7,7 @@ Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot
 
 from functools import cached_property
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -19,25 +19,27 @@ from covertreex.errors import CovertreexError
 class _Commands(TyperGroup):
     """Adds the commands of other packages, and turns the library's errors into one line on stderr and exit code 2."""
 
+    # Contexts and commands are click's, of which some releases of typer have a copy of their own: no name fits all.
+
     @cached_property
-    def _offers(self):
+    def _offers(self) -> dict[str, plugins.Offer]:
         return plugins.offers()
 
-    def list_commands(self, ctx):
+    def list_commands(self, ctx: Any) -> list[str]:
         own = super().list_commands(ctx)
         return [*own, *(name for name in self._offers if name not in own)]
 
-    def get_command(self, ctx, cmd_name):
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         own = super().get_command(ctx, cmd_name)
         return self._offers[cmd_name].command if own is None and cmd_name in self._offers else own
 
-    def resolve_command(self, ctx, args):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None:
             # Typer suggests names of the commands that it finds here.
             self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except CovertreexError as error:
@@ -57,7 +59,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool):
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"covertreex {metadata.version('covertreex')}")
         raise typer.Exit()
@@ -68,7 +70,7 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-):
+) -> None:
     """Nearest neighbours for Gaussian processes: the k points most correlated with each point once the inducing points
     have explained what they can."""
 

@@ -10,7 +10,7 @@ from covertreex.cli import display
 
 def backends(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where a broken backend failed.")] = False,
-):
+) -> None:
     """List the backends that are installed, what they can do, and why a broken one is broken."""
     infos = registry.list_backends()
     table = display.plain_table(
@@ -23,7 +23,7 @@ def backends(
     out.print(table)
     for info in infos:
         out.print()
-        if info.status != "ok":
+        if info.capabilities is None:
             out.print(
                 f"{info.name} is {info.status}: {info.reason}.", style="bold red" if info.status == "broken" else ""
             )

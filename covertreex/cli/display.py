@@ -3,54 +3,60 @@
 import enum
 import math
 import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import KERNELS
+from covertreex.kernels import KERNELS, Kernel
 from covertreex.settings import PROFILES
 
-#: Choices of options, so that help texts and errors list what the library has.
-KernelName = enum.Enum("KernelName", {name: name for name in KERNELS}, type=str)
-ProfileName = enum.Enum("ProfileName", {name: name for name in PROFILES}, type=str)
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+#: Choices of options, so that help texts and errors list what the library has: a type checker cannot know their names.
+KernelName = enum.Enum("KernelName", {name: name for name in KERNELS}, type=str)  # type: ignore[misc]
+ProfileName = enum.Enum("ProfileName", {name: name for name in PROFILES}, type=str)  # type: ignore[misc]
 KERNEL_LIST, PROFILE_LIST = ", ".join(KERNELS), ", ".join(PROFILES)
 
 
 class Steps:
     """Says on stderr what is being done, each line with the seconds since the start; remembers how long steps took."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.begin = time.perf_counter()
-        self.took = {}
+        self.took: dict[str, float] = {}
 
-    def __call__(self, text):
+    def __call__(self, text: str) -> None:
         typer.echo(f"{time.perf_counter() - self.begin:7.1f} s  {text}", err=True)
 
-    def timed(self, name, text):
+    def timed(self, name: str, text: str) -> "_Step":
         """A context manager around a step: announces `text`, and keeps the duration under `name`."""
         return _Step(self, name, text)
 
 
 class _Step:
-    def __init__(self, steps, name, text):
+    def __init__(self, steps: Steps, name: str, text: str) -> None:
         self.steps, self.name, self.text = steps, name, text
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.steps(self.text)
         self.begin = time.perf_counter()
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.steps.took[self.name] = time.perf_counter() - self.begin
 
 
-def console(stderr=False):
+def console(stderr: bool = False) -> "Console":
     """A rich console that leaves numbers and brackets alone."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
-def plain_table(*columns):
+def plain_table(*columns: tuple[str, Any]) -> "Table":
     """A table without vertical lines; columns are (header, justify), and the first is never broken."""
     from rich import box
     from rich.table import Table
@@ -61,7 +67,7 @@ def plain_table(*columns):
     return table
 
 
-def fact_table(facts):
+def fact_table(facts: Iterable[tuple[str, object]]) -> "Table":
     """Names and values side by side."""
     from rich.table import Table
 
@@ -73,7 +79,7 @@ def fact_table(facts):
     return table
 
 
-def share(value):
+def share(value: float) -> str:
     """A recall for people: 1.0 only if it is exactly 1.
 
     Examples
@@ -84,7 +90,7 @@ def share(value):
     return "1.0" if value == 1.0 else f"{math.floor(value * 1e6) / 1e6:.6f}"
 
 
-def duration(seconds):
+def duration(seconds: float | None) -> str:
     """Seconds with three digits.
 
     Examples
@@ -99,7 +105,7 @@ def duration(seconds):
     )
 
 
-def numbers(text, name):
+def numbers(text: str, name: str) -> float | tuple[float, ...]:
     """A number, or a tuple of those between commas.
 
     Raises
@@ -119,12 +125,14 @@ def numbers(text, name):
     return values[0] if len(values) == 1 else values
 
 
-def names(text):
+def names(text: str | None) -> list[str] | None:
     """The parts of a comma list, None for None."""
     return None if text is None else [part.strip() for part in text.split(",")]
 
 
-def make_kernel(name, lengthscale, variance=1.0, alpha=None):
+def make_kernel(
+    name: str, lengthscale: float | tuple[float, ...], variance: float = 1.0, alpha: float | None = None
+) -> Kernel:
     """The kernel called `name`.
 
     Raises
@@ -132,7 +140,7 @@ def make_kernel(name, lengthscale, variance=1.0, alpha=None):
     InvalidInputError
         If `alpha` is given to a kernel without one, or a parameter is out of range.
     """
-    extra = {}
+    extra: dict[str, float] = {}
     if alpha is not None:
         if name != "rationalquadratic":
             raise InvalidInputError(f"alpha belongs to the kernel rationalquadratic; {name} has none.")

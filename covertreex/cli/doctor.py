@@ -3,6 +3,7 @@
 import importlib
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import typer
@@ -10,6 +11,7 @@ import typer
 from covertreex import kernels, oracle
 from covertreex._core import canonical
 from covertreex.backends import registry
+from covertreex.base.types import FloatArray
 from covertreex.cli import display, machine
 from covertreex.data import metrics
 from covertreex.errors import SettingsError
@@ -27,7 +29,7 @@ class Check:
     detail: str
 
 
-def doctor():
+def doctor() -> None:
     """Report versions, BLAS, cores and instruction sets, and check that this installation computes what it should.
 
     Among the checks: the compiled kernels must give the same bits as NumPy on random data, which they would not if the
@@ -54,7 +56,7 @@ def doctor():
     out.print(f"All {len(checks)} checks passed.", style="green")
 
 
-def facts():
+def facts() -> list[tuple[str, str]]:
     """Names and values of what there is to know, for a table."""
     here = machine.describe()
     found = list(machine.versions((*machine.PACKAGES, "llvmlite", "typer", "rich")).items())
@@ -72,7 +74,7 @@ def facts():
     return found
 
 
-def instruction_sets():
+def instruction_sets() -> str:
     """What the kernels were compiled for, and which of these this processor runs."""
     compiled = canonical.features().split(",")
     offered = machine.instruction_sets()
@@ -84,7 +86,7 @@ def instruction_sets():
     return f"compiled for {', '.join(compiled)}; this processor uses {used}"
 
 
-def blas():
+def blas() -> list[tuple[str, str]]:
     """(name, value) pairs: which BLAS NumPy and SciPy were built with, and what is loaded where that can be told."""
     import scipy
 
@@ -108,16 +110,17 @@ def blas():
     return found
 
 
-def _pools():
+def _pools() -> list[dict[str, Any]] | None:
     """What threadpoolctl says of the libraries that are loaded; None without it."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
         return None
-    return threadpool_info()
+    pools: list[dict[str, Any]] = threadpool_info()
+    return pools
 
 
-def multiplies():
+def multiplies() -> str:
     """Which BLAS multiplies NumPy's matrices, and for which processor it chose its kernels, as well as can be told."""
     pools = [pool for pool in _pools() or () if pool["user_api"] == "blas"]
     pools = [pool for pool in pools if "numpy" in pool["filepath"]] or pools
@@ -127,7 +130,7 @@ def multiplies():
     return f"{pools[0]['internal_api']} {pools[0]['version']}{kernels}"
 
 
-def _check_core():
+def _check_core() -> Check:
     for name in CORE:
         try:
             importlib.import_module(f"covertreex._core.{name}")
@@ -137,7 +140,7 @@ def _check_core():
     return Check("compiled parts", True, f"{len(CORE)} modules")
 
 
-def _check_numba():
+def _check_numba() -> Check:
     try:
         import numba
     except Exception as error:  # numba refuses unsuitable versions of NumPy with more than ImportError
@@ -146,7 +149,7 @@ def _check_numba():
     return Check("numba", True, f"{numba.__version__} imports")
 
 
-def _check_environment():
+def _check_environment() -> Check:
     try:
         found = settings_from_env()
     except SettingsError as error:
@@ -155,7 +158,7 @@ def _check_environment():
     return Check("environment", True, f"default settings: {found.settings.profile}; default backend: {backend}")
 
 
-def _check_backends():
+def _check_backends() -> list[Check]:
     checks = []
     for info in registry.list_backends():
         detail = info.reason if info.status != "ok" else f"{info.distribution} {info.version}"
@@ -163,7 +166,7 @@ def _check_backends():
     return checks
 
 
-def check_arithmetic(seed=0):
+def check_arithmetic(seed: int = 0) -> list[Check]:
     """Checks that canonical arithmetic in C equals that in NumPy, bit for bit.
 
     Parameters
@@ -178,7 +181,7 @@ def check_arithmetic(seed=0):
     """
     rng = np.random.default_rng(seed)
 
-    def check(name, compiled, reference):
+    def check(name: str, compiled: FloatArray, reference: FloatArray) -> Check:
         unequal = int(np.sum(compiled.view(np.int64) != reference.view(np.int64)))
         detail = f"{compiled.size:,} values equal NumPy's, bit for bit"
         if unequal:
@@ -204,11 +207,13 @@ def check_arithmetic(seed=0):
         pairs = canonical.distances(payload, a, b), oracle.canonical_distances(payload, a, b)
         checks.append(check(f"C {name}", *pairs))
 
-    def covariance(A, B):
+    def covariance(A: FloatArray, B: FloatArray) -> FloatArray:
         r2 = oracle.squared_distances(A[:, None, :], B[None, :, :])
         return oracle.kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
 
+    assert projection is not None
     Z = projection.inducing
+    assert Z is not None
     reference = oracle.canonical_solve(
         oracle.canonical_cholesky(covariance(Z, Z) + metric.jitter_share * np.eye(len(Z))),
         covariance(payload.coords, Z),

@@ -2,14 +2,16 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
+from typing import Any
 
 from covertreex.base import parallel
 
 PACKAGES = ("covertreex", "numpy", "scipy", "numba")
 
 
-def versions(packages=PACKAGES):
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Version by package name, as installed; nothing is imported."""
     found = {"python": platform.python_version()}
     for name in packages:
@@ -20,7 +22,7 @@ def versions(packages=PACKAGES):
     return found
 
 
-def _cpuinfo(field):
+def _cpuinfo(field: str) -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -32,17 +34,17 @@ def _cpuinfo(field):
     return ""
 
 
-def processor():
+def processor() -> str:
     """The processor's name, as well as it can be told."""
     return _cpuinfo("model name") or platform.processor() or platform.machine() or "unknown"
 
 
-def instruction_sets():
+def instruction_sets() -> frozenset[str]:
     """Instruction sets that the processor offers, as compilers name them; empty if unknown (other than Linux)."""
     return frozenset(_cpuinfo("flags").split())
 
 
-def describe(n_threads=None):
+def describe(n_threads: int | None = None) -> dict[str, Any]:
     """The machine as a dictionary that can become JSON."""
     return {
         "processor": processor(),

@@ -2,14 +2,16 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from covertreex.base.types import IntArray
 from covertreex.cli import display
 from covertreex.cli.display import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
-from covertreex.covertree import cover_tree
+from covertreex.covertree import CoverTree, cover_tree
+from covertreex.data.metrics import ResidualCorrelation
 from covertreex.errors import InvalidInputError
 from covertreex.io import tables
 from covertreex.results import recall_interval
@@ -157,7 +159,7 @@ def neighbors(
             help="Where to write rows, indices and distances: .npz or .csv. Default: FILE.neighbors.npz here.",
         ),
     ] = None,
-):
+) -> None:
     """Find the neighbours of every point in a file of your own.
 
     Rows that cannot be used (missing, not a number, out of range) are left out, counted and reported. Rows are numbered
@@ -185,7 +187,7 @@ def neighbors(
     _report_rows(table, steps)
     n = len(table.rows)
     if metric is Metric.euclidean:
-        arguments = {}
+        arguments: dict[str, Any] = {}
     else:
         if lengthscale is None and lat is None:
             raise InvalidInputError(_lengthscale_wanted(table))
@@ -253,7 +255,9 @@ def neighbors(
         )
 
 
-def audit_answers(tree, indices, rows, *, predecessor_mode=False, sample=1000):
+def audit_answers(
+    tree: CoverTree, indices: IntArray, rows: IntArray, *, predecessor_mode: bool = False, sample: int = 1000
+) -> tuple[float, tuple[float, float], int]:
     """Recall of a random sample of answered rows against the dense oracle.
 
     Parameters
@@ -279,10 +283,18 @@ def audit_answers(tree, indices, rows, *, predecessor_mode=False, sample=1000):
     return *recall_interval(*hits), len(draw)
 
 
-def _check_options(metric, kernel, lengthscale, variance, alpha, inducing, jitter):
+def _check_options(
+    metric: Metric,
+    kernel: KernelName | None,
+    lengthscale: str | None,
+    variance: float | None,
+    alpha: float | None,
+    inducing: int | None,
+    jitter: float | None,
+) -> None:
     """Options that have no meaning under the metric asked for are errors, rather than ignored."""
-    of_kernel = {"kernel": kernel, "lengthscale": lengthscale, "variance": variance, "alpha": alpha}
-    of_inducing = {"inducing": inducing or None, "jitter": jitter}
+    of_kernel: dict[str, object] = {"kernel": kernel, "lengthscale": lengthscale, "variance": variance, "alpha": alpha}
+    of_inducing: dict[str, object] = {"inducing": inducing or None, "jitter": jitter}
     excluded = {
         Metric.euclidean: of_kernel | of_inducing,
         Metric.correlation: of_inducing,
@@ -297,16 +309,16 @@ def _check_options(metric, kernel, lengthscale, variance, alpha, inducing, jitte
         raise InvalidInputError(f"inducing must be a number of points, 0 or more, got {inducing}.")
 
 
-def _rows_line(table):
+def _rows_line(table: tables.PointTable) -> str:
     return f"{table.read:,} read, {len(table.rows):,} used, {table.rejected:,} rejected"
 
 
-def _columns_line(table):
+def _columns_line(table: tables.PointTable) -> str:
     shown = ", ".join(table.columns[:12])
     return shown if len(table.columns) <= 12 else f"{shown}, ... ({len(table.columns)} columns)"
 
 
-def _report_rows(table, steps):
+def _report_rows(table: tables.PointTable, steps: display.Steps) -> None:
     if table.header:
         steps(f"  header: {table.header}")
     steps(f"  coordinates: {_columns_line(table)}")
@@ -318,7 +330,7 @@ def _report_rows(table, steps):
         steps(f"  rejected {rejection.count:,}: {rejection.reason} ({where})")
 
 
-def _lengthscale_wanted(table):
+def _lengthscale_wanted(table: tables.PointTable) -> str:
     spreads = ", ".join(
         f"{name}: {spread:.3g}" for name, spread in zip(table.columns, table.X.std(axis=0), strict=True)
     )
@@ -328,11 +340,11 @@ def _lengthscale_wanted(table):
     )
 
 
-def _metric_line(tree, arguments):
+def _metric_line(tree: CoverTree, arguments: dict[str, Any]) -> str:
     if not arguments:
         return "Euclidean distance"
     m = arguments.get("inducing")
-    if m is None:
+    if m is None or not isinstance(tree.metric, ResidualCorrelation):
         return f"correlation, {arguments['kernel']}, no inducing points"
     floored = tree.payload.floored
     return (
@@ -342,7 +354,7 @@ def _metric_line(tree, arguments):
     )
 
 
-def _question_line(k, predecessors, order, seed):
+def _question_line(k: int, predecessors: bool, order: Order, seed: int) -> str:
     if not predecessors:
         return f"the {k} nearest of all points"
     where = "in the order of the file" if order is Order.given else f"in a random order (seed {seed})"

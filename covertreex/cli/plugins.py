@@ -6,6 +6,7 @@ loaded before it is listed or called, and one that cannot be loaded says so in i
 
 from functools import cached_property
 from importlib import metadata
+from typing import Any
 
 import typer
 from typer.main import get_command
@@ -15,9 +16,9 @@ from covertreex.errors import CovertreexError
 GROUP = "covertreex.commands"
 
 
-def offers():
+def offers() -> "dict[str, Offer]":
     """An `Offer` by name, in alphabetical order; nothing is loaded."""
-    found = {}
+    found: dict[str, list[metadata.EntryPoint]] = {}
     for entry in metadata.entry_points(group=GROUP):
         found.setdefault(entry.name, []).append(entry)
     return {name: Offer(name, found[name]) for name in sorted(found)}
@@ -26,12 +27,12 @@ def offers():
 class Offer:
     """A command that other packages offer: the entry points of its name."""
 
-    def __init__(self, name, entries):
+    def __init__(self, name: str, entries: list[metadata.EntryPoint]) -> None:
         self.name = name
         self.entries = {(entry.value, _owner(entry)): entry for entry in entries}
 
     @cached_property
-    def command(self):
+    def command(self) -> Any:
         """The command, loaded. One that cannot be is a command, too: its help, and its error, is the reason."""
         owners = sorted(owner for _, owner in self.entries)
         if len(owners) > 1:
@@ -47,12 +48,15 @@ class Offer:
             return _broken(self.name, f"{about}: {why}; reinstall {owners[0]}")
 
 
-def _owner(entry):
+def _owner(entry: metadata.EntryPoint) -> str:
     """Name of the distribution that an entry point belongs to."""
     return entry.dist.name if entry.dist is not None else "an unknown package"
 
 
-def _make(name, found):
+# Commands are click's, of which some releases of typer have a copy of their own: no name of their class fits all.
+
+
+def _make(name: str, found: Any) -> Any:
     """A command from what an entry point names."""
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -62,10 +66,10 @@ def _make(name, found):
     return made
 
 
-def _broken(name, reason):
+def _broken(name: str, reason: str) -> Any:
     """A command that takes any arguments and fails, for this reason."""
 
-    def fail():
+    def fail() -> None:
         raise CovertreexError(f"{reason}.")
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}

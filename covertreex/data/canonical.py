@@ -58,7 +58,8 @@ def log(x: ArrayLike) -> FloatArray:
         t = 1.0 / odd + z * t
     t = z * t
     low = n * 1.90821492927058770002e-10 + 2.0 * (s * t)
-    return n * 0.693147180369123816490 + (2.0 * s + low)
+    value: FloatArray = n * 0.693147180369123816490 + (2.0 * s + low)
+    return value
 
 
 def kernel_values(code: int, variance: float, alpha: float, r2: FloatArray) -> FloatArray:
@@ -78,12 +79,13 @@ class CanonicalArithmetic:
     exp = staticmethod(exp_neg)
 
     @staticmethod
-    def root(factor, r2):
+    def root(factor: float, r2: FloatArray) -> FloatArray:
         """``sqrt(factor * r2)``."""
-        return np.sqrt(factor) * np.sqrt(r2)
+        product: FloatArray = np.sqrt(factor) * np.sqrt(r2)
+        return product
 
     @staticmethod
-    def power(base, exponent):
+    def power(base: FloatArray, exponent: float) -> FloatArray:
         """``base ** exponent``, of a base of at least 1 and an exponent that is not positive."""
         return exp_neg(exponent * log(base))
 
@@ -116,7 +118,8 @@ def squared_distances(A: FloatArray, B: FloatArray) -> FloatArray:
     for axis in range(A.shape[-1]):
         t = A[..., axis] - B[..., axis]
         total = total + t * t
-    return total
+    squares: FloatArray = total
+    return squares
 
 
 def dot16(A: FloatArray, B: FloatArray) -> FloatArray:
@@ -132,7 +135,8 @@ def dot16(A: FloatArray, B: FloatArray) -> FloatArray:
         lanes = lanes + A[..., start : start + LANES] * B[..., start : start + LANES]
     e = lanes[..., :8] + lanes[..., 8:]
     f = e[..., :4] + e[..., 4:]
-    return (f[..., 0] + f[..., 2]) + (f[..., 1] + f[..., 3])
+    products: FloatArray = (f[..., 0] + f[..., 2]) + (f[..., 1] + f[..., 3])
+    return products
 
 
 def _nearness(

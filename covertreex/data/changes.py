@@ -183,6 +183,7 @@ def _remade(
     points = X if held is None else X[held]
     projection, room = state.projection, None
     if isinstance(metric, ResidualCorrelation) and not _supplied(metric):
+        assert projection is not None  # computed factors have one
         payload, room = metric.extend(points, state.threads, state.payload, projection, place, order, room=state.room)
     else:
         payload, projection = metric.prepare(points, state.threads, order=order)

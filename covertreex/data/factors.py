@@ -39,6 +39,13 @@ class Projection:
     inducing: FloatArray | None = None
     cholesky: FloatArray | None = None
 
+    @property
+    def factorized(self) -> tuple[FloatArray, FloatArray]:
+        """ndarray, ndarray: `cholesky` and `inducing`, of a projection that has inducing points."""
+        assert self.cholesky is not None
+        assert self.inducing is not None
+        return self.cholesky, self.inducing
+
     def __call__(self, points: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Scaled coordinates (q, d), padded factors (q, m) and residual variances (q,) of `points` (q, d)."""
         if self.kernel is None:
@@ -46,7 +53,7 @@ class Projection:
         coords = self.kernel.scale(points)
         if self.inducing is None:
             return coords, np.zeros((len(points), 0)), np.ones(len(points))
-        factors, p = solve(self.kernel, self.cholesky, self.inducing, coords, n_threads)
+        factors, p = solve(self.kernel, *self.factorized, coords, n_threads)
         return coords, factors, np.maximum(p, P_FLOOR * self.kernel.variance)
 
 
@@ -196,10 +203,9 @@ class FactorSample:
         self.kernel, self.points = kernel, (coords, factors, p)
         R = _residual_correlations(kernel, self.points, self.points)
         R[np.diag_indices(len(R))] = 1.0 + NEARLY
-        try:
+        self.cholesky: AnyArray | None = None
+        with contextlib.suppress(np.linalg.LinAlgError):
             self.cholesky = np.linalg.cholesky(R)
-        except np.linalg.LinAlgError:
-            self.cholesky = None
 
     def deficit(self, coords: FloatArray, factors: FloatArray, p: FloatArray, name: str) -> float:
         """As `sampled_deficit`, of the sample and these points together.
@@ -228,7 +234,8 @@ def _residual_correlations(
     r2 = squared_distances(A[0][:, None, :], B[0][None, :, :])
     K = kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
     scale_a, scale_b = (np.sqrt(np.maximum(p, P_FLOOR * kernel.variance)) for *_, p in (A, B))
-    return (K - A[1] @ B[1].T) / (scale_a[:, None] * scale_b[None, :])
+    correlations: FloatArray = (K - A[1] @ B[1].T) / (scale_a[:, None] * scale_b[None, :])
+    return correlations
 
 
 def _kernel_error(kernel: Kernel) -> float:
@@ -268,4 +275,5 @@ def factor_slack(kernel: Kernel, m: int, length: float, smallest_p: float, jitte
     if jitter < 2.0 * cholesky:
         return 1.0
     solve = _kernel_error(kernel) + rounding * np.sqrt(scale) * length
-    return min(1.0, 2.0 * np.sqrt(2.0 * m / (jitter * smallest_p)) * solve)
+    slack: float = 2.0 * np.sqrt(2.0 * m / (jitter * smallest_p)) * solve
+    return min(1.0, slack)

@@ -225,8 +225,9 @@ class ResidualCorrelation:
             projection, m = None, np.shape(self.v_matrix)[1]
         else:
             projection = self._factorize(X)
-            factors, p = solve(kernel, projection.cholesky, projection.inducing, coords[order], n_threads)
-            deficit, m = 0.0, len(projection.inducing)
+            L, Z = projection.factorized
+            factors, p = solve(kernel, L, Z, coords[order], n_threads)
+            deficit, m = 0.0, len(Z)
         return self.finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
 
     def extend(
@@ -255,15 +256,15 @@ class ResidualCorrelation:
                 room.factors[to] = payload.factors[payload.row[old[to]]]
         p = np.empty(n)
         p[known] = payload.p[payload.row[old[known]]]
-        computed, p[new] = solve(kernel, projection.cholesky, projection.inducing, coords[order[new]], n_threads)
+        L, Z = projection.factorized
+        computed, p[new] = solve(kernel, L, Z, coords[order[new]], n_threads)
         room.factors[new] = computed
         factors = room.factors[:n]
         if len(known) == len(payload) and payload.longest is not None:
             longest = max(payload.longest, longest_square(computed))
         else:
             longest = longest_square(factors)
-        m = len(projection.inducing)
-        return self.finish(coords, order, factors, p, m, 0.0, longest), room
+        return self.finish(coords, order, factors, p, len(Z), 0.0, longest), room
 
     def finish(
         self,

@@ -154,6 +154,12 @@ class PayloadStore:
         return sum(a.nbytes for a in (self.coords, self.factors, self.p, self.index, self.row))
 
     @property
+    def covariance(self) -> Kernel:
+        """Kernel: under correlation, where there is always one."""
+        assert self.kernel is not None
+        return self.kernel
+
+    @property
     def kernel_code(self) -> int:
         """int: the kernel's number in canonical arithmetic; `NO_KERNEL` for Euclidean."""
         return self.kernel.code if self.kernel is not None else NO_KERNEL
@@ -179,13 +185,15 @@ class PayloadStore:
         """
         distance = np.asarray(distance, dtype=np.float64)
         t = (distance * distance) * (1.0 - self.slack_rel) - (self.slack_abs if slack_abs is None else slack_abs)
-        return np.sqrt(np.where(t > 0.0, t, 0.0))
+        lower: FloatArray = np.sqrt(np.where(t > 0.0, t, 0.0))
+        return lower
 
     def upper(self, distance: ArrayLike, slack_abs: float | None = None) -> FloatArray:
         """INVARIANT B1: no true distance is above this when `distance` is the computed one; parameters as `lower`."""
         distance = np.asarray(distance, dtype=np.float64)
         slack_abs = self.slack_abs if slack_abs is None else slack_abs
-        return np.sqrt((distance * distance) * (1.0 + self.slack_rel) + slack_abs)
+        upper: FloatArray = np.sqrt((distance * distance) * (1.0 + self.slack_rel) + slack_abs)
+        return upper
 
     def coordinates(self, indices: ArrayLike) -> FloatArray:
         """Scaled coordinates of dataset indices.
@@ -198,7 +206,8 @@ class PayloadStore:
         -------
         ndarray, shape (q, d), float64
         """
-        return self.coords[self.row[np.asarray(indices)]]
+        rows: IntArray = self.row[np.asarray(indices)]
+        return self.coords[rows]
 
     def locate(self, coords: ArrayLike) -> IntArray:
         """Dataset index of the first point at exactly these scaled coordinates; -1 where there is none.
@@ -225,4 +234,5 @@ class PayloadStore:
 
 def _byte_keys(coords: FloatArray) -> AnyArray:
     coords = np.ascontiguousarray(coords) + 0.0  # -0.0 and 0.0 are one place
-    return coords.view(np.dtype((np.void, coords.shape[1] * 8))).ravel()
+    keys: AnyArray = coords.view(np.dtype((np.void, coords.shape[1] * 8))).ravel()
+    return keys

@@ -281,7 +281,7 @@ def _check_v_query(state: TreeState, asked: AnyArray, v_query: ArrayLike) -> Flo
 def columns_of(state: TreeState) -> int:
     """Factors per point, without padding."""
     if state.projection is not None:
-        return len(state.projection.inducing)
+        return len(state.projection.factorized[1])
     assert isinstance(state.metric, ResidualCorrelation)  # no other has factors from the caller
     return int(np.shape(state.metric.v_matrix)[1])
 
@@ -291,6 +291,7 @@ def _external(state: TreeState, question: Question, n_threads: int) -> tuple[Flo
     payload, metric = state.payload, state.metric
     deficit = 0.0
     if question.v_query is None:
+        assert state.projection is not None  # else `check` has asked for v_query
         coords, factors, p = state.projection(question.asked, n_threads)
     else:
         coords, factors, p, deficit = _supplied(state, question)
@@ -307,22 +308,23 @@ def _external(state: TreeState, question: Question, n_threads: int) -> tuple[Flo
 def _supplied(state: TreeState, question: Question) -> tuple[FloatArray, FloatArray, FloatArray, float]:
     """As `_external`, of the caller's own factors; and how far they are from those of one covariance (B1)."""
     payload = state.payload
-    kernel, unit = payload.kernel, payload.unit
+    kernel, unit, v_query = payload.covariance, payload.unit, question.v_query
+    assert v_query is not None
     coords = kernel.scale(question.asked)
-    m = question.v_query.shape[1]
+    m = v_query.shape[1]
     factors = empty_factors(len(coords), payload.factors.shape[1])
-    factors[:, :m], factors[:, m:] = question.v_query / np.sqrt(unit), 0.0
+    factors[:, :m], factors[:, m:] = v_query / np.sqrt(unit), 0.0
     names = ("v_query", "p_query")
-    with blaming_float32(names, question.v_query, question.p_query):
+    with blaming_float32(names, v_query, question.p_query):
         p, deficit = check_factors(kernel, factors, m, question.p_query, np.arange(len(coords)), unit, names)
     p = np.maximum(p, P_FLOOR * kernel.variance)
     sample = state.kept.get("factor sample", lambda: _sample(payload))
     some = np.unique(np.linspace(0, len(coords) - 1, SAMPLE_QUERIES).astype(np.int64))
-    with blaming_float32(names, question.v_query, question.p_query):
+    with blaming_float32(names, v_query, question.p_query):
         return coords, factors, p, deficit + sample.deficit(coords[some], factors[some], p[some], names[0])
 
 
 def _sample(payload: PayloadStore) -> FactorSample:
     """Some of the data, to compare the factors of queries with."""
     rows = np.unique(np.linspace(0, len(payload) - 1, SAMPLE).astype(np.int64))
-    return FactorSample(payload.kernel, payload.coords[rows], payload.factors[rows], payload.p[rows])
+    return FactorSample(payload.covariance, payload.coords[rows], payload.factors[rows], payload.p[rows])

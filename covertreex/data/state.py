@@ -94,12 +94,14 @@ class TreeState:
     @property
     def tree(self) -> Tree:
         """Tree: the cover tree (T1 to T5), deleted points included; built when it is first needed."""
-        return self.kept.get("tree", self._build)
+        tree: Tree = self.kept.get("tree", self._build)
+        return tree
 
     @property
     def built(self) -> Tree | None:
         """Tree or None: the cover tree, if it is there."""
-        return self.kept.held("tree")
+        built: Tree | None = self.kept.held("tree")
+        return built
 
     @property
     def halos(self) -> Any:

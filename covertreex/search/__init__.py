@@ -15,6 +15,7 @@ from covertreex.search.driver import Answer
 from covertreex.search.halos import GivenUp, Halos
 from covertreex.search.preparing import prepare
 from covertreex.search.radius import Radius, Tally, batches, check_batch_size, check_max_bytes, check_radius
+from covertreex.search.strategy import Strategy
 from covertreex.search.tree_walk import TreeWalk
 
 __all__ = [
@@ -62,7 +63,7 @@ def nearest(
     if choose_verb(context.settings, context.payload) == "search":
         structure = tree()
         begin = time.perf_counter()
-        strategy = TreeWalk(context, queries, structure)
+        strategy: Strategy = TreeWalk(context, queries, structure)
     else:
         begin = time.perf_counter()
         strategy = choose_scan(context, queries, halos)

@@ -98,7 +98,8 @@ def _levels(limit: NDArray[np.int64], n: int) -> tuple[list[int], NDArray[np.int
     would look at n / i times more of them.
     """
     halves = [n // 2**i for i in range(1, n.bit_length()) if n // 2**i >= tuning.BOX_PREFIX]
-    prefixes, level = [], np.full(len(limit), -1)
+    prefixes: list[int] = []
+    level = np.full(len(limit), -1)
     for prefix in reversed(halves):
         members = (level < 0) & (limit <= prefix)
         if np.count_nonzero(members) >= tuning.BOX_SHARE * prefix:

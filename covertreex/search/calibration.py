@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,14 +54,14 @@ class Log:
         As `Near.look` and `Near.log_alone` return them.
     rows : ndarray
         As these return them.
-    thresholds : ndarray, or float
-        What the k-th best ``|rho|`` of each query is sure to reach.
+    thresholds : ndarray
+        What the k-th best ``|rho|`` of each query is sure to reach; of one alone, one number.
     """
 
-    gained: list
-    looked: list
-    rows: NDArray[np.int32]
-    thresholds: NDArray[np.float64] | float
+    gained: Sequence[float]
+    looked: Sequence[int]
+    rows: NDArray[np.signedinteger[Any]]
+    thresholds: NDArray[np.float64]
 
     def rings(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """In which ring each of some payload rows was looked at; `NO_RING` if in none."""
@@ -146,8 +147,8 @@ class Sample:
 
 def meets(
     target: float,
-    tries: Sequence[NDArray[np.integer]],
-    wanted: NDArray[np.integer],
+    tries: Sequence[NDArray[np.number[Any]]],
+    wanted: NDArray[np.number[Any]],
     caution: float = tuning.CAUTION,
 ) -> bool:
     """Whether a recall target is met by the last of the rules tried, from what a sample says.
@@ -196,14 +197,14 @@ def rule_alone(near: Near, sample: Sample | None) -> tuple[Rule, list[NDArray[np
     if _looked(probes, _stops(probes, 0, tuning.ALONE_PROBED)) > most:
         return None
     groups = _logs_alone(near, sample)
-    solved = sample.solve(near, [np.array([log.thresholds for log in logs]) for logs in groups])
+    solved = sample.solve(near, [np.concatenate([log.thresholds for log in logs]) for logs in groups])
     logs = [log for logs in groups for log in logs]
     truth = [row[row >= 0] for rows in solved for row in rows]
     rings = [log.rings(rows) for log, rows in zip(logs, truth, strict=True)]
     owner = np.repeat(np.arange(len(sample.groups)), [len(own) for own in sample.members])
     wanted = np.bincount(owner, [len(rows) for rows in truth])
     tried: list[tuple[float, int, float, float]] = []
-    tries: list[NDArray[np.float64]] = []
+    tries: list[NDArray[np.number[Any]]] = []
     for least, patience in tuning.ALONE_RULES:
         stops = _stops(logs, places_of_share(least, context.k), patience)
         missed = np.bincount(owner, [np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)])
@@ -231,7 +232,7 @@ def _logs_alone(near: Near, sample: Sample) -> list[list[Log]]:
     def log(group: int, places: NDArray[np.int64]) -> list[Log]:
         found = near.log_alone(group, places, most)
         near.screener.take()
-        return [Log(*one) for one in found]
+        return [Log(gained, looked, rows, np.array([threshold])) for gained, looked, rows, threshold in found]
 
     return near.context.run([partial(log, *one) for one in zip(sample.groups, sample.members, strict=True)])
 
@@ -286,7 +287,7 @@ def rule_of_groups(
     truth = [rows[rows >= 0] for rows in solved]
     wanted = np.array([len(rows) for rows in truth])
     tried: list[tuple[float, int, float, float]] = []
-    tries: list[NDArray[np.int64]] = []
+    tries: list[NDArray[np.number[Any]]] = []
     for patience, shares in tuning.RULES.items():
         logs = logs_of_groups(near, sample, 0.0, patience) if patience > 1 else logs
         rings = [log.rings(rows) for log, rows in zip(logs, truth, strict=True)]

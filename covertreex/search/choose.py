@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from covertreex.search.groups import permuted
 from covertreex.search.halos import GivenUp, Halos, HaloWalk
 from covertreex.search.near import Near, exactly
 from covertreex.search.rings import Rings
-from covertreex.search.screens.cache import first_choice, mixed_or_sharp, sharp
+from covertreex.search.screens.cache import first_choice, mixed_or_sharp, surely_sharp
 from covertreex.search.screens.plain import Screen
 from covertreex.search.screens.view import View
 from covertreex.search.screens.whitened import Look, whitened
@@ -73,7 +74,7 @@ def choose_residual(
     view = None if screen is None else View(context, screen, queries)
     if view is None or total < tuning.WORTH_BLOCKS:
         groups = sweep_groups(context, queries)
-        plan = replace(plan, **_screened(queries, sharp(payload), view, None, Rule(None)))
+        plan = replace(plan, **_screened(payload, queries, view, None, Rule(None)))
         return Sweep(exactly(context), groups, permuted(queries, groups.order), view, None, plan)
     near = Near(context, queries, view)
     calibrated: tuple[Rule, Screen | None] = Rule(None), None
@@ -90,10 +91,10 @@ def _choose_rings(
 ) -> Strategy | tuple[Rule, Screen | None]:
     """Rings that meet the recall target; where none do, what was tried, and a whitened screen if one was made."""
     context, screen, sample = near.context, near.view.screen, Sample.draw(near)
-    float64 = sharp(context.payload)
+    float64 = surely_sharp(context.payload)
 
     def told(near: Near, rule: Rule, rows: float, strategy: str = "rings") -> Plan:
-        more = _screened(queries, float64, near.view, rule.least, rule, rows)
+        more = _screened(context.payload, queries, near.view, rule.least, rule, rows)
         return replace(plan, strategy=strategy, **more)
 
     alone = rule_alone(near, sample) if screen.dtype is np.float32 else None
@@ -130,7 +131,8 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
         screen = first_choice(payload, context.settings, total, context.n_threads)
         near = near.through(View(context, screen or near.view.screen, queries), context)
     groups = sweep_groups(context, queries)
-    block, view = permuted(queries, groups.order), near.view
+    block = permuted(queries, groups.order)
+    view: View | None = near.view
     start, left = near.first_thresholds()
     start = start[groups.order]
     if left > tuning.WORTH_A_SCREEN * len(payload):  # so many are equally near
@@ -141,7 +143,7 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
                              context.n_threads)  # fmt: skip
         screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
         view = View(context, screen, queries)
-    plan = replace(plan, **_screened(queries, sharp(payload), view, None, rule, rule.rows))
+    plan = replace(plan, **_screened(payload, queries, view, None, rule, rule.rows))
     return Sweep(context, groups, block, view, start, plan)
 
 
@@ -164,10 +166,10 @@ def _looks_of_sweep(context: SearchContext, queries: QueryBlock, start: NDArray[
 
 
 def _screened(
-    queries: QueryBlock, float64: Screen | None, view: View | None, least: float | None, rule: Rule, rows: float = 0.0
-) -> dict:
+    payload: PayloadStore, queries: QueryBlock, view: View | None, least: float | None, rule: Rule, rows: float = 0.0
+) -> dict[str, Any]:
     """What a `Plan` says of a screen and a rule, where `rows` near each group are looked at, or would have been."""
-    told = {
+    told: dict[str, Any] = {
         "screen": "none" if view is None else view.screen.name,
         "least": least,
         "patience": rule.patience,
@@ -176,7 +178,7 @@ def _screened(
     }
     if view is None or len(queries) == 0:
         return told
-    screen, every = view.screen, float(np.mean(queries.limit))
+    screen, float64, every = view.screen, surely_sharp(payload), float(np.mean(queries.limit))
     plain = float64 if screen.tried else screen
     where, pairs = ("all rows", every) if least is None else ("near rows", rows)
     if rule.alone:

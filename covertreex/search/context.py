@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from covertreex.base import parallel
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput, Traversal
 from covertreex.settings import TraversalSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class SearchContext:
         """The same search under other settings."""
         return replace(self, settings=self.settings.replace(**changes))
 
-    def run(self, tasks: Sequence[Callable[[], Any]], on_done: Callable[[Any], None] | None = None) -> list[Any]:
+    def run(self, tasks: Sequence[Callable[[], T]], on_done: Callable[[T], object] | None = None) -> list[T]:
         """`parallel.run` on this search's threads."""
         return parallel.run(tasks, self.n_threads, self.cancel, on_done)
 

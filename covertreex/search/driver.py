@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex.backends.telemetry import COUNTERS, BlockRecord, Telemetry, merge_counters, merge_totals
+from covertreex.backends.telemetry import BlockRecord, Telemetry, merge_counters, merge_totals
+from covertreex.base.contract import COUNTERS
 from covertreex.base.progress import Progress
 from covertreex.errors import BackendError
 from covertreex.results import Plan
@@ -66,22 +67,22 @@ class RadiusResults:
     """Any number of neighbours of each query."""
 
     def __init__(self, queries: int) -> None:
-        self._queries, self._parts = queries, list[tuple[NDArray[np.int64], Found]]()
+        self._queries, self._parts = queries, list[tuple[NDArray[np.int64], NDArray[np.int64], Found]]()
 
     def put(self, places: NDArray[np.int64], found: Found) -> None:
         """As `Results.put`."""
-        self._parts.append((places, found))
+        assert found.counts is not None  # a search within a radius says how many each query has
+        self._parts.append((places, found.counts, found))
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """`indptr`, `indices` and `distances`, in the order of the queries; to be asked for once."""
         indptr = np.zeros(self._queries + 1, dtype=np.int64)
-        for places, found in self._parts:
-            indptr[1 + places] = found.counts
+        for places, counts, _ in self._parts:
+            indptr[1 + places] = counts
         np.cumsum(indptr, out=indptr)
         indices, distances = np.empty(indptr[-1], dtype=np.int64), np.empty(indptr[-1])
         while self._parts:  # a part is let go when it is in its place
-            places, found = self._parts.pop()
-            counts = found.counts
+            places, counts, found = self._parts.pop()
             to = np.arange(len(found.indices)) + np.repeat(indptr[places] - (np.cumsum(counts) - counts), counts)
             indices[to], distances[to] = found.indices, found.distances
         return indptr, indices, distances

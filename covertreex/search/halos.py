@@ -8,7 +8,6 @@ query whose walk reaches the end of the halo is swept as ever. In either case a 
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from covertreex.search import scan_plans
 from covertreex.search.boxes import boxes_of
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted, query_coords
-from covertreex.search.screens.cache import sharp
+from covertreex.search.screens.cache import surely_sharp
 from covertreex.search.screens.view import View
 from covertreex.search.strategy import Found, LastPass
 from covertreex.settings import TraversalSettings
@@ -83,7 +82,8 @@ class GivenUp:
     reason: str
 
 
-class Walked(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Walked:
     """What walks found; arrays are by query, `rows` of one query after the other.
 
     `counts` are the rows that survive, `thresholds` what the k-th best ``|rho|`` is sure to reach, `certified` whether
@@ -102,23 +102,29 @@ class Walker:
 
     def __init__(self, context: SearchContext, halos: Halos, queries: QueryBlock, number: NDArray[np.int64]) -> None:
         self._context, self.halos, self._queries, self._number = context, halos, queries, number
-        view = View(context, sharp(context.payload), queries)
+        view = View(context, surely_sharp(context.payload), queries)
         self._screener = parallel.PerThread(lambda: context.screener(view.lens(queries, 1), queries, 1))
 
     def walk(self, first: int, stop: int) -> Walked:
         """Queries `first` to `stop` (exclusive) walk, on the thread that calls."""
         screener: Screener = self._screener.get()
-        found = walk(
+        counts, thresholds, certified = walk(
             screener, self.halos, self._number, self._queries.slack_abs, self._context.payload.slack_rel, first, stop
         )
         rows = screener.take()
-        return Walked(*found, rows, screener.counted()[0])
+        return Walked(counts, thresholds, certified, rows, screener.counted()[0])
 
     def walk_all(self) -> Walked:
         """All queries walk, on all threads."""
         spans = parallel.spans(len(self._queries), tuning.WALKED_TOGETHER)
-        *arrays, looked = zip(*self._context.run([partial(self.walk, *span) for span in spans]), strict=True)
-        return Walked(*map(np.concatenate, arrays), sum(looked))
+        parts = self._context.run([partial(self.walk, *span) for span in spans])
+        return Walked(
+            counts=np.concatenate([part.counts for part in parts]),
+            thresholds=np.concatenate([part.thresholds for part in parts]),
+            certified=np.concatenate([part.certified for part in parts]),
+            rows=np.concatenate([part.rows for part in parts]),
+            looked=sum(part.looked for part in parts),
+        )
 
 
 class HaloWalk(LastPass):
@@ -138,17 +144,17 @@ class HaloWalk(LastPass):
     @property
     def plan(self) -> Plan:
         """Plan: with what was certified so far."""
-        certified, looked = np.sum(self._done, axis=0, dtype=np.int64) if self._done else (0, 0)
+        certified, looked = (sum(numbers) for numbers in zip(*self._done, strict=True)) if self._done else (0, 0)
         count, anchors = len(self.queries), len(self._walker.halos.anchors)
         return Plan(
             verb="scan",
             reason=f"halos: {anchors:,} anchors, certified {certified:,} of {count:,} "
             f"queries, which looked at {looked / count:,.0f} rows each; the others sweep all rows",
-            screen=sharp(self.context.payload).name,
+            screen=surely_sharp(self.context.payload).name,
             strategy="halos",
             anchors=anchors,
-            certified=int(certified),
-            looked=float(looked / count),
+            certified=certified,
+            looked=looked / count,
         )
 
     def answer(self, first: int, last: int) -> Found:
@@ -170,7 +176,7 @@ class HaloWalk(LastPass):
         self, block: QueryBlock, start: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
         """Short lists of queries without a certificate, of all rows, and what the screen counted."""
-        view = View(self.context, sharp(self.context.payload), block)
+        view = View(self.context, surely_sharp(self.context.payload), block)
         screener = view.screener(block, tuning.SWEPT_TOGETHER)
         ptr = np.append(np.arange(0, len(block), tuning.SWEPT_TOGETHER), len(block))
         _, counts = screener.sweep(scan_plans.whole_range(self.context.payload, block, ptr), 0, start)

@@ -7,6 +7,7 @@ were they spread evenly.
 
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,14 @@ from covertreex.search.screens.view import View
 
 #: Groups whose first rings one task looks at.
 GROUPS_A_TASK = 32
+
+#: What a finder's methods are told of a group: the screener, its first query and their coordinates and limits, how many
+#: rows a unit of distance holds, and how much farther each ring reaches.
+Told: TypeAlias = tuple[Screener, int, NDArray[np.float32], NDArray[np.int64], int, float]
+
+#: What happened when a group, or a query alone, looked at ring after ring: the share of the places that each ring took,
+#: how many rows were looked at until its end, and these rows.
+Looked: TypeAlias = tuple[list[float], list[int], NDArray[np.int32]]
 
 
 class _Scratch:
@@ -48,7 +57,7 @@ class Near:
         self.groups = group_queries(payload, queries, tuning.NEAR_MOST, inner=tuning.INNER, n_threads=context.n_threads)
         self.queries = permuted(queries, self.groups.order)
         self._unit = min(context.k, len(payload))
-        self._growth = tuning.GROWTH ** (2.0 / payload.coords.shape[1])
+        self._growth: float = tuning.GROWTH ** (2.0 / payload.coords.shape[1])
         rank, middle = queries.rank, view.screen.centre
         every = centred(payload.coords, middle)
 
@@ -79,14 +88,14 @@ class Near:
         """Screener: this thread's; what it has found is to be taken from it after each group or some."""
         return self._scratch.get().screener
 
-    def _finder(self, group: int) -> tuple[Finder, tuple]:
+    def _finder(self, group: int) -> tuple[Finder, Told]:
         """This thread's finder, and what its methods are told of a group."""
         scratch, level = self._scratch.get(), int(self.groups.level[group])
         finder = scratch.finders.get(level)
         if finder is None:
             finder = scratch.finders[level] = Finder(self._blocks[level], self.groups.most)
         part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
-        told = scratch.screener, part.start, self._coords[part], self.queries.limit[part], self._unit, self._growth
+        told = scratch.screener, int(part.start), self._coords[part], self.queries.limit[part], self._unit, self._growth
         return finder, told
 
     def look(
@@ -97,7 +106,7 @@ class Near:
         thresholds: NDArray[np.float64],
         counts: NDArray[np.int64],
         rings: int = 0,
-    ) -> tuple[list, list, NDArray[np.int32]]:
+    ) -> Looked:
         """Look at ring after ring of rows around a group.
 
         It stops after `patience` rings in a row that each took at most the share `least` of its places, or after so
@@ -112,7 +121,8 @@ class Near:
             These rows, in the order of the rings.
         """
         finder, told = self._finder(group)
-        return finder.narrow(*told, least, patience, rings, thresholds, counts)
+        looked: Looked = finder.narrow(*told, least, patience, rings, thresholds, counts)
+        return looked
 
     def look_alone(
         self,
@@ -126,10 +136,18 @@ class Near:
         finder, told = self._finder(group)
         finder.alone(*told, gain, patience, thresholds, counts)
 
-    def log_alone(self, group: int, places: NDArray[np.int64], patience: int) -> list[tuple]:
-        """What happens when the queries at some places of a group look alone: as `look` returns, and the threshold."""
+    def log_alone(
+        self, group: int, places: NDArray[np.int64], patience: int
+    ) -> list[tuple[list[int], list[int], NDArray[np.int64], float]]:
+        """What happens when the queries at some places of a group look alone: as `look` returns, and the threshold.
+
+        Of places, the number that each ring took is told, not the share.
+        """
         finder, told = self._finder(group)
-        return finder.log(*told, patience, places - self.groups.ptr[group])
+        logs: list[tuple[list[int], list[int], NDArray[np.int64], float]] = finder.log(
+            *told, patience, places - self.groups.ptr[group]
+        )
+        return logs
 
     def first_thresholds(self) -> tuple[NDArray[np.float64], float]:
         """What the first ring tells.

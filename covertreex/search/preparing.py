@@ -16,7 +16,7 @@ from covertreex.search.choose import choose_residual
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted
 from covertreex.search.halos import GivenUp, Halos, Walker
-from covertreex.search.screens.cache import sharp
+from covertreex.search.screens.cache import sharp, surely_sharp
 from covertreex.search.screens.view import View
 from covertreex.search.sweep import Sweep, sweep_groups
 
@@ -139,7 +139,7 @@ def _cover(
     """
     inverse = 1.0 / np.sqrt(payload.p[rows])
     factors, coords = payload.factors[rows] * inverse[:, None], payload.coords[rows]
-    rho = payload.kernel._of_scaled(coords, coords)
+    rho = payload.covariance._of_scaled(coords, coords)
     rho *= inverse
     rho *= inverse[:, None]
     rho -= factors @ factors.T
@@ -168,7 +168,7 @@ class _Builder:
         self._context, self._queries, self._groups = context, queries, groups
         self._start = np.ascontiguousarray(np.cos(np.minimum(far + tuning.HALO_SPARE, np.pi)))
         most = min(max(tuning.HALO_ROWS, 4 * context.k), rows)
-        view = View(context, sharp(context.payload), queries)
+        view = View(context, surely_sharp(context.payload), queries)
         self._screener = parallel.PerThread(
             lambda: context.screener(view.lens(queries, groups.most), queries, groups.most, k=most)
         )
@@ -176,7 +176,8 @@ class _Builder:
     def sample(self, anchors: int) -> list[int]:
         """Some groups, of about so many anchors."""
         count = -(-anchors // max(1, self._groups.most))
-        return np.unique(np.linspace(0, len(self._groups) - 1, count).astype(np.int64)).tolist()
+        groups: list[int] = np.unique(np.linspace(0, len(self._groups) - 1, count).astype(np.int64)).tolist()
+        return groups
 
     def parts(self, groups: Iterable[int]) -> list[Part]:
         """For each of some groups, its anchors and what `covertreex._core.halos.surround` returns."""

@@ -6,8 +6,9 @@ computed distance is at most the radius, so backends and threads have no influen
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
@@ -45,7 +46,8 @@ def check_radius(payload: PayloadStore, radius: Any, min_correlation: Any) -> fl
     if (radius is None) == (min_correlation is None):
         raise InvalidInputError("give a radius r, or min_correlation=..., and not both.")
     if radius is not None:
-        if isinstance(radius, (bool, np.bool_)) or not isinstance(radius, Real) or not radius >= 0.0:
+        good = isinstance(radius, Real) and not isinstance(radius, (bool, np.bool_))
+        if not good or not radius >= 0.0:
             raise InvalidInputError(f"r must be a distance, a number of 0 or above, got {radius!r}.")
         return float(radius)
     if payload.metric == EUCLIDEAN:
@@ -94,8 +96,8 @@ def batches(queries: QueryBlock, size: int) -> Iterator[QueryBlock]:
         block = queries.slice(start, stop)
         if block.rows[0] < 0:
             rows = -1 - np.arange(stop - start, dtype=np.int64)
-            data = (array[start:stop] for array in (queries.coords, queries.factors, queries.p))
-            block = replace(block, rows=rows, **dict(zip(("coords", "factors", "p"), data, strict=True)))
+            coords, factors, p = (array[start:stop] for array in (queries.coords, queries.factors, queries.p))
+            block = replace(block, rows=rows, coords=coords, factors=factors, p=p)
         yield block
 
 
@@ -158,13 +160,16 @@ class Radius(LastPass):
         most = tuning.NEAR_MOST if screen is None else tuning.SWEEP_MOST
         self.groups = group_queries(payload, queries, most, n_threads=context.n_threads)
         self.queries = permuted(queries, self.groups.order)
-        self._view = None if screen is None else View(context, screen, queries)
+        self._candidates: Callable[[NDArray[np.int64]], Iterator[ScanPlan]]
         if payload.metric == EUCLIDEAN:
             why, self._candidates = "boxes around blocks of rows leave few that may be within", self._by_boxes
             self._boxes = boxes_of(payload)
             self._least = self._boxes.least(queries.rank)
         elif screen is not None:
-            why, self._candidates = "a screen whose threshold is the radius leaves few", self._by_screen
+            why, self._candidates = (
+                "a screen whose threshold is the radius leaves few",
+                partial(self._by_screen, View(context, screen, queries)),
+            )
         else:
             why, self._candidates = "every pair is compared", self._all_rows
         self.plan = Plan("scan", f"radius: {why}", "none" if screen is None else screen.name, strategy="radius")
@@ -202,10 +207,10 @@ class Radius(LastPass):
             yield plan_of_lists(block, np.diff(ends), rows, np.full(len(block), radius))
             start += len(block)
 
-    def _by_screen(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
+    def _by_screen(self, view: View, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
         for start, stop in pairwise(ptr):
             plan = whole_range(self.context.payload, self.queries.slice(start, stop))
-            yield self._view.shortlist(replace(plan, kth_upper=np.full(stop - start, self.radius)), 0)[0]
+            yield view.shortlist(replace(plan, kth_upper=np.full(stop - start, self.radius)), 0)[0]
 
     def _all_rows(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
         step = max(1, tuning.RADIUS_ROOM // len(self.context.payload))

@@ -16,6 +16,8 @@ class Rings(LastPass):
     def __init__(self, near: Near, rule: Rule, plan: Plan) -> None:
         self.context, self.near, self.rule, self.plan = near.context, near, rule, plan
         self.groups, self.queries = near.groups, near.queries
+        assert rule.least is not None  # without a share all rows are looked at: that is a sweep
+        self.least: float = rule.least
 
     def answer(self, first: int, last: int) -> Found:
         """As `Strategy.answer`."""
@@ -32,7 +34,7 @@ class Rings(LastPass):
     def _look(self, group: int, thresholds: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
         rule, near = self.rule, self.near
         if rule.alone:
-            gain = places_of_share(rule.least, self.context.k)
+            gain = places_of_share(self.least, self.context.k)
             near.look_alone(group, gain, rule.patience, thresholds, counts)
         else:
-            near.look(group, rule.least, rule.patience, thresholds, counts)
+            near.look(group, self.least, rule.patience, thresholds, counts)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from covertreex._core.graph import Explorer, Graph, merge
 from covertreex._core.screen import Screener
-from covertreex.backends.telemetry import COUNTERS
 from covertreex.base import parallel, tuning
+from covertreex.base.contract import COUNTERS
 from covertreex.protocols import QueryBlock, SearchOutput
 from covertreex.results import Plan
 from covertreex.search import scan_plans
@@ -94,7 +94,7 @@ class SecondPass(LastPass):
         self.plan: Plan = replace(
             first.plan,
             strategy="second pass",
-            tried=((first.rule.least, 1, tried[0][1], seen),),
+            tried=((first.least, 1, tried[0][1], seen),),
             promise=self.promise,
             promises=tried[1:],
         )
@@ -106,7 +106,7 @@ class SecondPass(LastPass):
 
     def _calibrate(self, first: FirstPass) -> tuple[float | None, tuple[tuple[float, float, float], ...]]:
         """The largest promise at which a sample has its neighbours, None if there is none; and what was tried."""
-        sample, ptr, order = first.sample, self.groups.ptr, self.groups.order
+        sample, order = first.sample, self.groups.order
         solved = sample.solve(first.near, [least_rho(self._distances[order[own], -1]) for own in sample.members])
         groups = sample.groups
         shape = len(groups), len(tuning.PROMISES)
@@ -114,7 +114,7 @@ class SecondPass(LastPass):
         promises = np.array(tuning.PROMISES, dtype=np.float32)
 
         def trial(i: int) -> int:
-            begin, end = ptr[groups[i]], ptr[groups[i] + 1]
+            begin, end = self.groups.span(groups[i], groups[i] + 1)
             explorer, _ = self._tools.get()
             explorer.trial(
                 begin, end, self.seen[groups[i]], sample.members[i], solved[i], promises, missed[i], looked[i]
@@ -138,15 +138,16 @@ class SecondPass(LastPass):
         kth, counts = distances[:, -1].copy(), np.zeros(len(block), dtype=np.int64)
         start = least_rho(kth)
         explorer, screener = self._tools.get()
+        assert self.promise is not None  # without one something else is done instead of this pass
         for group in range(first, last):
             part = slice(ptr[group] - begin, ptr[group + 1] - begin)
             explorer.look(ptr[group], ptr[group + 1], self.seen[group], self.promise, start[part], counts[part])
         rows = screener.take()
         out = self.context.scan(scan_plans.plan_of_lists(block, counts, rows, kth))
-        tied = np.empty(len(block), dtype=np.uint8)
+        marks = np.empty(len(block), dtype=np.uint8)
         found = out.indices.copy()
-        merge(indices, distances, out.indices, out.distances, tied)
-        tied = np.flatnonzero(tied)
+        merge(indices, distances, out.indices, out.distances, marks)
+        tied = np.flatnonzero(marks)
         if len(tied):
             self._decide(permuted(block, tied), (indices[tied], found[tied]), tied, out)
         return Found.of(out, self._view.screen.counters(screener, len(rows)))

@@ -7,7 +7,7 @@ from covertreex.errors import BackendError
 from covertreex.testing import CHECKS, ConformanceError, check_backend
 
 
-def main():
+def main() -> int:
     """Check the backends that the command line names; the exit status is 1 if one fails."""
     parser = argparse.ArgumentParser(prog="python -m covertreex.testing", description="Check backends for conformance.")
     parser.add_argument("backend", nargs="*", metavar="NAME", help="an installed backend; without one, list the checks")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from covertreex import kernels, oracle
-from covertreex.backends.telemetry import COUNTERS
+from covertreex.base.contract import COUNTERS
 from covertreex.data import metrics
 from covertreex.data.build import build_tree
 from covertreex.data.payload import PayloadStore

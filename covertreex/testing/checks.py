@@ -8,14 +8,17 @@ import threading
 import time
 import unittest
 import weakref
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from covertreex import covertree, errors, kernels, oracle
 from covertreex.backends import registry
-from covertreex.backends.telemetry import COUNTERS, UNEQUAL_FIELDS, check_line
+from covertreex.backends.telemetry import UNEQUAL_FIELDS, check_line
 from covertreex.base import parallel
+from covertreex.base.contract import COUNTERS
 from covertreex.data import metrics
 from covertreex.data.tree import Tree
 from covertreex.protocols import MECHANISMS, SearchOutput
@@ -45,7 +48,7 @@ from covertreex.testing.reference import ReferenceBackend, make_queries, sealed
 _EVALS = COUNTERS.index("distance_evals")
 
 #: All checks, in order of definition.
-CHECKS = []
+CHECKS: list[Callable[[Any], None]] = []
 
 
 def _check(function):

@@ -4,13 +4,16 @@ pytest reads the options of a package's conftest too late for a command line wit
 The option is added for such a command line alone, so that it can disturb no other project's.
 """
 
+from collections.abc import Generator
+from typing import Any
+
 import pytest
 
 #: What a command line names to run the kit.
 _TARGETS = ("covertreex.testing", "covertreex.testing.test_backend")
 
 
-def add_backend_option(parser):
+def add_backend_option(parser: pytest.Parser) -> None:
     """Add ``--backend``, unless another conftest has it already."""
     try:
         parser.addoption(
@@ -25,7 +28,7 @@ def add_backend_option(parser):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests(parser, args):
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Generator[None, Any, Any]:
     """Conftests first: one of them may have the option."""
     result = yield
     if any(str(argument).partition("::")[0] in _TARGETS for argument in args):

@@ -8,22 +8,40 @@ without the engine.
 import bisect
 import heapq
 import math
+from collections.abc import Sequence
+from typing import ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from covertreex import oracle
-from covertreex.backends.telemetry import COUNTERS
+from covertreex.base.contract import COUNTERS
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import read_only
 from covertreex.data.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore
-from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, Capabilities, QueryBlock
+from covertreex.data.tree import Tree
+from covertreex.kernels import Kernel
+from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, Capabilities, QueryBlock, ScanPlan, SearchOutput
+from covertreex.settings import TraversalSettings
+
+#: A `QueryBlock` or a `ScanPlan`.
+Sealed = TypeVar("Sealed", QueryBlock, ScanPlan)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Data
 
 
 def make_payload(
-    X, kernel=None, inducing_rows=None, jitter=1e-6, *, order=None, p=None, slack_abs=None, slack_rel=None
-):
+    X: ArrayLike,
+    kernel: Kernel | None = None,
+    inducing_rows: Sequence[int] | IntArray | None = None,
+    jitter: float = 1e-6,
+    *,
+    order: ArrayLike | None = None,
+    p: ArrayLike | None = None,
+    slack_abs: float | None = None,
+    slack_rel: float | None = None,
+) -> PayloadStore:
     """A payload store, from canonical arithmetic in NumPy.
 
     Parameters
@@ -75,12 +93,12 @@ def make_payload(
     )  # fmt: skip
 
 
-def _covariance(kernel, A, B):
+def _covariance(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArray:
     r2 = oracle.squared_distances(A[:, None], B[None])
     return oracle.kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
 
 
-def split_payload(payload, n):
+def split_payload(payload: PayloadStore, n: int) -> tuple[PayloadStore, QueryBlock]:
     """The first `n` rows of a payload in dataset order, and the others as its external queries.
 
     Parameters
@@ -106,7 +124,14 @@ def split_payload(payload, n):
     return first, queries
 
 
-def make_queries(payload, dataset_indices, predecessor_mode=False, include_self=False, rank=None, slack_abs=None):
+def make_queries(
+    payload: PayloadStore,
+    dataset_indices: ArrayLike,
+    predecessor_mode: bool = False,
+    include_self: bool = False,
+    rank: ArrayLike | None = None,
+    slack_abs: float | None = None,
+) -> QueryBlock:
     """A query block for points of the dataset.
 
     Parameters
@@ -136,7 +161,7 @@ def make_queries(payload, dataset_indices, predecessor_mode=False, include_self=
     )  # fmt: skip
 
 
-def sealed(data):
+def sealed(data: Sealed) -> Sealed:
     """`data`, a `QueryBlock` or `ScanPlan`, its arrays made read-only, as those that the driver hands out are.
 
     Returns
@@ -159,16 +184,16 @@ def sealed(data):
 class Best:
     """K: the k best offers so far, by INVARIANT A7."""
 
-    def __init__(self, k):
+    def __init__(self, k: int) -> None:
         self.k = k
-        self.offers = []
+        self.offers: list[tuple[float, float, float, int]] = []
 
     @property
-    def kth(self):
+    def kth(self) -> float:
         """float: the k-th best distance, inf until there are k."""
         return self.offers[-1][0] if len(self.offers) == self.k else math.inf
 
-    def offer(self, d, ties, index):
+    def offer(self, d: float, ties: tuple[float, float], index: int) -> bool:
         """Whether the offer is accepted; `ties` is (``-|rho|``, squared scaled distance)."""
         if len(self.offers) == self.k and (d, *ties, index) >= self.offers[-1]:
             return False
@@ -176,14 +201,14 @@ class Best:
         del self.offers[self.k :]
         return True
 
-    def write(self, distances, indices):
+    def write(self, distances: FloatArray, indices: IntArray) -> None:
         """Write the offers, sorted, and (inf, -1) past the last."""
         distances[:], indices[:] = math.inf, -1
         for place, (d, _, _, index) in enumerate(self.offers):
             distances[place], indices[place] = d, index
 
 
-def query_nearness(payload, queries, q):
+def query_nearness(payload: PayloadStore, queries: QueryBlock, q: int) -> tuple[list[float], list[tuple[float, float]]]:
     """Of query `q` and each row, what A7 sorts by.
 
     Returns
@@ -199,18 +224,20 @@ def query_nearness(payload, queries, q):
 class Walk:
     """The tree search of one query."""
 
-    def __init__(self, tree, payload, queries, q, k, settings):
+    def __init__(
+        self, tree: Tree, payload: PayloadStore, queries: QueryBlock, q: int, k: int, settings: TraversalSettings
+    ) -> None:
         self.tree, self.payload, self.settings = tree, payload, settings
         self.prefix, self.slack_abs = queries.prefix, queries.slack_abs
         self.limit, self.exclude, self.rank = queries.limit[q], queries.exclude[q], queries.rank
         self.distance, self.ties = query_nearness(payload, queries, q)
         self.best = Best(k)
-        self.frontier = []
-        self.visited = set()
-        self.evaluated = {}  # nodes per level
+        self.frontier: list[tuple[float, int, int, float]] = []  # bound, number of the push, node, its distance
+        self.visited: set[int] = set()
+        self.evaluated: dict[int, int] = {}  # nodes per level
         self.count = dict.fromkeys(COUNTERS, 0)
 
-    def run(self):
+    def run(self) -> str:
         """The reason for stopping; the answer is in `best`, the counters in `count`."""
         tree, settings = self.tree, self.settings
         if self.prefix and self.payload.index[tree.root] >= self.limit:
@@ -236,10 +263,10 @@ class Walk:
                     width = min(2 * width, settings.stream_tile) if fruitless else narrowest
         return "exhausted"
 
-    def children(self, node):
+    def children(self, node: int) -> list[int]:
         """Children of `node` in the order asked for; that of insertion is cut at the limit (INVARIANT Q1)."""
         tree, index = self.tree, self.payload.index
-        children = tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]].tolist()
+        children: list[int] = tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]].tolist()
         if self.settings.child_order == "nearest":
             return sorted(children, key=lambda c: (tree.parent_distance[c], index[c]))
         if self.prefix:
@@ -247,14 +274,14 @@ class Walk:
             children = children[: past[0]] if past else children
         return children
 
-    def is_fresh(self, c):
+    def is_fresh(self, c: int) -> bool:
         """Whether `c` was not visited before; marks it visited."""
         if c in self.visited:
             return False
         self.visited.add(c)
         return True
 
-    def take(self, tile, dq):
+    def take(self, tile: list[int], dq: float | None) -> None:
         """Visit, evaluate, offer and push a tile, whose parent is at computed distance `dq`."""
         tree, settings, count, best = self.tree, self.settings, self.count, self.best
         fresh = []
@@ -289,38 +316,38 @@ class Walk:
                 count["frontier_pushes"] += 1
                 count["frontier_peak"] = max(count["frontier_peak"], len(self.frontier))
 
-    def is_allowed(self, c):
+    def is_allowed(self, c: int) -> bool:
         """Whether row `c` may be returned."""
-        return self.rank[c] < self.limit and c != self.exclude
+        return bool(self.rank[c] < self.limit and c != self.exclude)
 
-    def bound(self, d, c):
+    def bound(self, d: float, c: int) -> float:
         """No descendant of `c`, itself at computed distance `d`, computes nearer than this (B2)."""
         return self._bound(self._lower(d), self._radius(c))
 
-    def _is_inner(self, c):
-        return self.tree.child_ptr[c] < self.tree.child_ptr[c + 1]
+    def _is_inner(self, c: int) -> bool:
+        return bool(self.tree.child_ptr[c] < self.tree.child_ptr[c + 1])
 
-    def _radius(self, c):
+    def _radius(self, c: int) -> float:
         return max(float(self.tree.si[c]), self.settings.radius_floor) if self._is_inner(c) else 0.0
 
-    def _bound(self, far, radius):
+    def _bound(self, far: float, radius: float) -> float:
         t = far - radius
         return self._lower(t) if t > 0.0 else 0.0
 
-    def _bound_by_parent(self, dq, c):
+    def _bound_by_parent(self, dq: float, c: int) -> float:
         lower, upper, pd = self._lower, self._upper, self.tree.parent_distance[c]
         return self._bound(max(lower(dq) - upper(pd), lower(pd) - upper(dq)), self._radius(c))
 
-    def _lower(self, d):
+    def _lower(self, d: float) -> float:
         return float(self.payload.lower(d, self.slack_abs))
 
-    def _upper(self, d):
+    def _upper(self, d: float) -> float:
         return float(self.payload.upper(d, self.slack_abs))
 
-    def _start_rung(self, rung, yields, evals):
+    def _start_rung(self, rung: int, yields: int, evals: int) -> None:
         self.rung, self.rung_yields, self.rung_evals = rung, yields, evals
 
-    def _budget_stops(self):
+    def _budget_stops(self) -> bool:
         settings, evals, yields = self.settings, self.count["distance_evals"], self.count["yields"]
         if not settings.budget_schedule or evals < settings.budget_schedule[self.rung]:
             return False
@@ -342,7 +369,9 @@ class Walk:
 class Sweep:
     """The scan of one query, which is in group `group` of the plan."""
 
-    def __init__(self, payload, plan, group, q, k, settings):
+    def __init__(
+        self, payload: PayloadStore, plan: ScanPlan, group: int, q: int, k: int, settings: TraversalSettings
+    ) -> None:
         queries = plan.queries
         self.payload, self.plan, self.group, self.settings = payload, plan, group, settings
         self.limit, self.exclude, self.rank = queries.limit[q], queries.exclude[q], queries.rank
@@ -351,7 +380,7 @@ class Sweep:
         self.best = Best(k)
         self.count = dict.fromkeys(COUNTERS, 0)
 
-    def run(self):
+    def run(self) -> str:
         """The reason for stopping; the answer is in `best`, the counters in `count`."""
         plan, count = self.plan, self.count
         for run in range(plan.run_ptr[self.group], plan.run_ptr[self.group + 1]):
@@ -367,9 +396,9 @@ class Sweep:
                     count["yields"] += self.best.offer(d, self.ties[row], int(self.payload.index[row]))
         return "exhausted"
 
-    def is_allowed(self, row):
+    def is_allowed(self, row: int) -> bool:
         """Whether `row` may be returned."""
-        return self.rank[row] < self.limit and row != self.exclude
+        return bool(self.rank[row] < self.limit and row != self.exclude)
 
 
 class ReferenceBackend:
@@ -388,16 +417,27 @@ class ReferenceBackend:
         mechanisms=frozenset(MECHANISMS) - {"gate", "gemm"},
         summary="the contract in plain Python, for tests",
     )
-    walk_type, sweep_type = Walk, Sweep
+    walk_type: ClassVar[type[Walk]] = Walk
+    sweep_type: ClassVar[type[Sweep]] = Sweep
 
-    def search(self, tree, payload, queries, k, settings, out):
+    def search(
+        self,
+        tree: Tree,
+        payload: PayloadStore,
+        queries: QueryBlock,
+        k: int,
+        settings: TraversalSettings,
+        out: SearchOutput,
+    ) -> None:
         """See `covertreex.protocols.Traversal.search`."""
         for q in range(len(queries)):
             if self.is_cancelled(out):
                 return
             self.finish(self.walk_type(tree, payload, queries, q, k, settings), out, q)
 
-    def scan(self, payload, plan, k, settings, out):
+    def scan(
+        self, payload: PayloadStore, plan: ScanPlan, k: int, settings: TraversalSettings, out: SearchOutput
+    ) -> None:
         """See `covertreex.protocols.Traversal.scan`."""
         for group in range(len(plan.group_ptr) - 1):
             for q in range(plan.group_ptr[group], plan.group_ptr[group + 1]):
@@ -405,11 +445,11 @@ class ReferenceBackend:
                     return
                 self.finish(self.sweep_type(payload, plan, group, q, k, settings), out, q)
 
-    def is_cancelled(self, out):
+    def is_cancelled(self, out: SearchOutput) -> bool:
         """Whether the driver wants no more."""
-        return out.cancel[0] != 0
+        return bool(out.cancel[0] != 0)
 
-    def finish(self, task, out, q):
+    def finish(self, task: Walk | Sweep, out: SearchOutput, q: int) -> None:
         """Run a `Walk` or `Sweep` and write its answer and counters as those of query `q`."""
         task.count[f"stop_{task.run()}"] = 1
         task.best.write(out.distances[q], out.indices[q])

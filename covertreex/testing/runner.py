@@ -3,11 +3,20 @@
 import sys
 import time
 import unittest
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from covertreex.backends import registry
 from covertreex.errors import CovertreexError, InvalidInputError
+from covertreex.protocols import Traversal
 from covertreex.testing.checks import CHECKS
+
+if TYPE_CHECKING:
+    import pytest
+
+#: A function that takes a backend and raises where it does not keep the contract.
+Check: TypeAlias = Callable[[Any], None]
 
 _UNEXPECTED = ("failed", "unexpectedly passed")
 
@@ -25,7 +34,7 @@ class ConformanceError(CovertreexError, AssertionError):
     True
     """
 
-    def __init__(self, report):
+    def __init__(self, report: "Report") -> None:
         self.report = report
         super().__init__(str(report))
 
@@ -72,21 +81,21 @@ class Report:
     """
 
     backend: str
-    outcomes: tuple
+    outcomes: tuple[Outcome, ...]
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """bool: whether nothing unexpected happened."""
         return not self.failures
 
     @property
-    def failures(self):
+    def failures(self) -> dict[str, str]:
         """dict of str to str: the reason of each check that failed, or passed against expectation."""
         return {one.check: one.reason for one in self.outcomes if one.status in _UNEXPECTED}
 
-    def __str__(self):
+    def __str__(self) -> str:
         ran = [one for one in self.outcomes if one.status != "not applicable"]
-        counts = {}
+        counts: dict[str, int] = {}
         for one in self.outcomes:
             counts[one.status] = counts.get(one.status, 0) + 1
         parts = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -96,7 +105,13 @@ class Report:
         return "\n".join(lines)
 
 
-def check_backend(backend, *, expected_failures=None, checks=None, stream=None):
+def check_backend(
+    backend: str | Traversal,
+    *,
+    expected_failures: Mapping[str, str] | None = None,
+    checks: Sequence[Check] | None = None,
+    stream: TextIO | None = None,
+) -> Report:
     """Check that a backend keeps the contract of docs/architecture.md.
 
     Parameters
@@ -142,12 +157,12 @@ def check_backend(backend, *, expected_failures=None, checks=None, stream=None):
     return report
 
 
-def resolve(backend):
+def resolve(backend: str | Traversal) -> Traversal:
     """The backend of that name, or the object itself."""
     return registry.get_backend(backend) if isinstance(backend, str) else backend
 
 
-def _check_expected(expected_failures):
+def _check_expected(expected_failures: Mapping[str, str] | None) -> dict[str, str]:
     expected = dict(expected_failures or {})
     names = [check.__name__ for check in CHECKS]
     for name, reason in expected.items():
@@ -160,7 +175,7 @@ def _check_expected(expected_failures):
     return expected
 
 
-def _run(check, backend, expected):
+def _run(check: Check, backend: Traversal, expected: str | None) -> Outcome:
     clock = time.perf_counter()
     status, reason = "passed", ""
     try:
@@ -179,7 +194,9 @@ def _run(check, backend, expected):
     return Outcome(check.__name__, status, reason, time.perf_counter() - clock)
 
 
-def parametrize_with_checks(backend, expected_failures=None):
+def parametrize_with_checks(
+    backend: str | Traversal, expected_failures: Mapping[str, str] | None = None
+) -> "pytest.MarkDecorator":
     """Decorate a test function so that pytest runs it once per check.
 
     Parameters

@@ -17,6 +17,13 @@ def sharp(payload: PayloadStore) -> Screen | None:
     return payload.kept.get("float64", lambda: make_screen(payload, np.float64))
 
 
+def surely_sharp(payload: PayloadStore) -> Screen:
+    """`sharp`, of a payload that has a screen of any kind: where float32 is fine enough, float64 is."""
+    screen = sharp(payload)
+    assert screen is not None
+    return screen
+
+
 def single(payload: PayloadStore, n_threads: int = 1, turned: bool = False) -> Screen | None:
     """The screen in float32; None where that is too coarse.
 
@@ -30,7 +37,7 @@ def single(payload: PayloadStore, n_threads: int = 1, turned: bool = False) -> S
     plain, name = "float32", "float32, turned"
 
     def make() -> Screen | None:
-        other = payload.kept.held(plain)
+        other: Screen | None = payload.kept.held(plain)
         made = make_screen(payload, np.float32, n_threads, turned)
         # One copy where both are the same.
         return other if other is not None and made is not None and made.basis is None else made
@@ -51,18 +58,13 @@ def first_choice(payload: PayloadStore, settings: TraversalSettings, total: int,
     return sharp(payload) if settings.gemm else None
 
 
-def mixed_or_sharp(payload: PayloadStore, settings: TraversalSettings, total: int, n_threads: int = 1) -> Screen | None:
-    """A mixed screen (C5) where it pays for `total` queries, else the one in float64.
+def mixed_or_sharp(payload: PayloadStore, settings: TraversalSettings, total: int, n_threads: int = 1) -> Screen:
+    """A mixed screen (C5) where it pays for `total` queries, else the one in float64, of a payload that has a screen.
 
     Not for one pass with a recall target: where that stops must not depend on whether it whitens.
     """
     if settings.gate and total >= tuning.WORTH_MIXING:
-        made = payload.kept.get("mixed", lambda: _mixed(payload, n_threads))
+        made = payload.kept.get("mixed", lambda: make_mixed(surely_sharp(payload), n_threads))
         if made is not None:
             return made
-    return sharp(payload)
-
-
-def _mixed(payload: PayloadStore, n_threads: int) -> Screen | None:
-    float64 = sharp(payload)
-    return None if float64 is None else make_mixed(float64, n_threads)
+    return surely_sharp(payload)

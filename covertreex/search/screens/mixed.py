@@ -26,12 +26,8 @@ class MixedScreen(Screen):
     @property
     def pair_cost(self) -> float:
         """float: nanoseconds of one core that a pair is expected to take."""
-        return (
-            self.head.shape[1] * tuning.PRODUCT64
-            + self.tail.shape[1] * tuning.PRODUCT32
-            + tuning.KERNEL64
-            + tuning.LOOK
-        )
+        head, tail = int(self.head.shape[1]), int(self.tail.shape[1])
+        return head * tuning.PRODUCT64 + tail * tuning.PRODUCT32 + tuning.KERNEL64 + tuning.LOOK
 
     @property
     def name(self) -> str:
@@ -89,7 +85,8 @@ def make_mixed(sharp: Screen, n_threads: int = 1) -> MixedScreen | None:
 def _tail_spread(tail: NDArray[np.float32], scale: Numbers, margin: float) -> NDArray[np.float64]:
     """The spread that components in float32 and a margin of the others make (C5)."""
     left = np.einsum("ij,ij->i", tail, tail) * (1.0 + 1e-4) * _rounded(tail.shape[1])
-    return np.sqrt(margin + left) * scale * WIDER
+    spread: NDArray[np.float64] = np.sqrt(margin + left) * scale * WIDER
+    return spread
 
 
 def _rounded(count: int) -> float:

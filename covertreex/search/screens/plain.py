@@ -86,7 +86,7 @@ class Screen:
     @property
     def pair_cost(self) -> float:
         """float: nanoseconds of one core that a pair is expected to take."""
-        m = self.head.shape[1]
+        m = int(self.head.shape[1])
         if self.dtype is np.float32:
             return m * tuning.PRODUCT32 + tuning.KERNEL32 + tuning.LOOK
         return m * tuning.PRODUCT64 + tuning.KERNEL64 + tuning.LOOK
@@ -94,7 +94,7 @@ class Screen:
     @property
     def name(self) -> str:
         """str: how people call it."""
-        return np.dtype(self.dtype).name
+        return str(np.dtype(self.dtype).name)
 
     @property
     def tried(self) -> tuple[tuple[int, float], ...]:
@@ -117,7 +117,7 @@ class Screen:
         extent = np.maximum(high, coords.max(axis=0)) - np.minimum(low, coords.min(axis=0))
         length = max(self.length, longest_square(queries.factors))
         margin = _margin(self.payload, self.dtype, length, float(extent.max()))
-        inverse = np.ascontiguousarray(1.0 / np.sqrt(queries.p), dtype=self.dtype)
+        inverse: Numbers = np.ascontiguousarray(1.0 / np.sqrt(queries.p), dtype=self.dtype)
         return self._outside(queries.factors, coords - self.centre, inverse, margin)
 
     def _outside(
@@ -180,7 +180,11 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: 
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
     if not margin / float(np.median(payload.p)) <= tuning.BLUR:  # NaN where factors from a file are no numbers
         return None
-    inverse = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
+    inverse: Numbers = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
+    basis: NDArray[np.float64] | None
+    head: Numbers
+    tail: Numbers
+    blunt: Numbers
     if dtype is np.float64:
         basis, head, tail, blunt = None, payload.factors, payload.factors[:, :0], np.sqrt(margin) * inverse * WIDER
     else:
@@ -257,8 +261,9 @@ def split_all(
     with parallel.one_blas_thread():
         m = factors(slice(0, 0)).shape[1]
         basis, leading = turn(n, factors, scale) if turned else (None, m)
-        head, tail = np.empty((n, leading), dtype=dtype), np.empty((n, m - leading), dtype=dtype)
-        blunt = np.empty(n, dtype=dtype)
+        head: Numbers = np.empty((n, leading), dtype=dtype)
+        tail: Numbers = np.empty((n, m - leading), dtype=dtype)
+        blunt: Numbers = np.empty(n, dtype=dtype)
 
         def part(begin: int, end: int) -> None:
             rows = slice(begin, end)
@@ -308,4 +313,5 @@ def _margin(payload: PayloadStore, dtype: type, length: float, extent: float) ->
     m, d = payload.factors.shape[1], payload.coords.shape[1]
     dot = (m + 16) * length
     kernel = payload.variance * (2.0 * extent * np.sqrt(d) + d + 40.0)
-    return 2.0 * u * (dot + kernel)
+    margin: float = 2.0 * u * (dot + kernel)
+    return margin

@@ -6,7 +6,7 @@ from covertreex._core.screen import Lens, Screener
 from covertreex.protocols import QueryBlock, ScanPlan
 from covertreex.search.context import SearchContext
 from covertreex.search.scan_plans import plan_of_lists
-from covertreex.search.screens.cache import sharp
+from covertreex.search.screens.cache import surely_sharp
 from covertreex.search.screens.plain import Screen, least_rho
 
 
@@ -29,7 +29,7 @@ class View:
 
     def screener(self, queries: QueryBlock, most: int) -> Screener:
         """One thread's screener of such groups. What it leaves in doubt it looks at again in float64."""
-        lens, float64 = self.lens(queries, most), sharp(self._context.payload)
+        lens, float64 = self.lens(queries, most), surely_sharp(self._context.payload)
         again = None if self.screen is float64 else float64.lens(queries, most)
         first = again if self.screen.needs_thresholds else None
         return self._context.screener(lens, queries, most, first=first, again=again)

@@ -7,7 +7,7 @@ by at most ``sqrt(q_i q_j)``, q being what is left of the unit norm (docs/mathem
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import xxhash
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from covertreex._core.whiten import PIVOTS, Pivots
 from covertreex.base import parallel, tuning
 from covertreex.base.contract import NO_KERNEL
+from covertreex.base.types import AnyArray
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.search.screens.cache import sharp as sharp_screen
@@ -86,7 +87,7 @@ class Look:
 
     Attributes
     ----------
-    queries, rows : ndarray of int64
+    queries, rows : ndarray of int64, or of int32
         Payload rows.
     thresholds : ndarray
         What the k-th best ``|rho|`` of each query is sure to reach.
@@ -94,16 +95,16 @@ class Look:
         Pairs that are looked at.
     """
 
-    queries: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    queries: NDArray[np.signedinteger[Any]]
+    rows: NDArray[np.signedinteger[Any]]
     thresholds: NDArray[np.float64]
     allowed: NDArray[np.bool_]
 
     @property
     def digest(self) -> str:
         """str: of all of it."""
-        arrays = (self.queries, self.rows, self.thresholds, self.allowed)
-        return " ".join(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array)) for array in arrays)
+        arrays: tuple[AnyArray, ...] = (self.queries, self.rows, self.thresholds, self.allowed)
+        return " ".join(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data) for array in arrays)
 
 
 def whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_threads: int) -> WhitenedScreen | None:
@@ -112,7 +113,7 @@ def whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_threads: 
     Another question does not: how many pivots pay, and whether any do, depends on its pairs.
     """
     question = (pairs, *(look.digest for look in looks))
-    held = payload.kept.held("whitened")
+    held: tuple[Any, WhitenedScreen | None] | None = payload.kept.held("whitened")
     if held is not None and held[0] == question:
         return held[1]
     with parallel.one_blas_thread():
@@ -258,8 +259,8 @@ class _Judge:
         for look, product in zip(self.looks, self._products, strict=True):
             product += w[look.queries] @ w[look.rows].T
             bound = np.abs(product) + spread[look.queries, None] * spread[look.rows]
-            left += np.sum((bound >= look.thresholds[:, None]) & look.allowed)
-            looked += np.sum(look.allowed)
+            left += int(np.sum((bound >= look.thresholds[:, None]) & look.allowed))
+            looked += int(np.sum(look.allowed))
         screened = tuning.WHITE_TURNED * size * tuning.PRODUCT32 + tuning.LOOK
         again = left / max(1, looked) * self.m * tuning.WHITE_PAIR64
         cost = screened + again + _cost(self.n, size, self.m) / self.pairs
@@ -273,7 +274,8 @@ class _Judge:
 
 def _flat(w: NDArray[np.float32]) -> NDArray[np.float32]:
     """Components by steps, (steps, n, 64), as rows (n, r)."""
-    return w.transpose(1, 0, 2).reshape(w.shape[1], len(w) * w.shape[2])
+    flat: NDArray[np.float32] = w.transpose(1, 0, 2).reshape(w.shape[1], len(w) * w.shape[2])
+    return flat
 
 
 def _cost(n: int, size: int, m: int) -> float:
@@ -284,13 +286,15 @@ def _cost(n: int, size: int, m: int) -> float:
 def _shift(payload: PayloadStore, sharp: Screen, most: int) -> float:
     """C3: entries of the correlation matrix are off by at most e; (r + 2) e on the diagonal keeps it positive."""
     entry = payload.slack_abs + sharp.margin / float(payload.p.min()) + sharp.floor + float(np.finfo(np.float32).eps)
-    return (most + 2) * (entry + 4.0 * (most + 16) * np.finfo(np.float64).eps)
+    shift: float = (most + 2) * (entry + 4.0 * (most + 16) * np.finfo(np.float64).eps)
+    return shift
 
 
 def _spread(q: NDArray[np.float64], shift: float) -> NDArray[np.float32]:
     """C3: the square root of what is left of unit norms, never less, in float32."""
     left = np.maximum(q + shift, 0.0) + shift
-    return np.nextafter(np.sqrt(left).astype(np.float32), np.float32(2.0))
+    spread: NDArray[np.float32] = np.nextafter(np.sqrt(left).astype(np.float32), np.float32(2.0))
+    return spread
 
 
 def _correlations(
@@ -301,7 +305,9 @@ def _correlations(
     p: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Residual correlations of some payload rows with other points, (pivots, points), in float64."""
-    values = payload.kernel._of_scaled(payload.coords[pivots], coords) - payload.factors[pivots] @ factors.T
+    values: NDArray[np.float64] = (
+        payload.covariance._of_scaled(payload.coords[pivots], coords) - payload.factors[pivots] @ factors.T
+    )
     values /= np.sqrt(payload.p[pivots])[:, None]
     values /= np.sqrt(p)
     return values
