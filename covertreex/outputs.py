@@ -236,7 +236,7 @@ def to_csr(result: Answer, mode: str = "distance", *, n: int | None = None, incl
         raise InvalidInputError(
             f"the result names row {indices.max()}, but there are n = {n} columns. Give n=len(tree.X)."
         )
-    if distances is None:  # 'connectivity', which needs none
+    if mode == "connectivity" or distances is None:
         values = np.ones(len(indices))
     else:
         values = distances if mode == "distance" else _correlations(distances)

@@ -152,10 +152,10 @@ class ScanPlan:
     Examples
     --------
     >>> import covertreex as cx
-    >>> from covertreex.search import plans
+    >>> from covertreex.search import scan_plans
     >>> from covertreex.testing.reference import make_queries
     >>> payload = cx.cover_tree([[0.0], [1.0], [3.0]]).payload
-    >>> plans.whole_range(payload, make_queries(payload, [0, 2])).run_stop.tolist()
+    >>> scan_plans.whole_range(payload, make_queries(payload, [0, 2])).run_stop.tolist()
     [3]
     """
 
