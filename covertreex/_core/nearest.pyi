@@ -13,7 +13,7 @@ class Blocks:
 
 class Finder:
     def __init__(self, blocks: Blocks, most: int) -> None: ...
-    def narrow(
+    def search_rings(
         self,
         screener: Screener,
         first: int,
@@ -27,7 +27,7 @@ class Finder:
         thresholds: NDArray[np.float64],
         counts: NDArray[np.int64],
     ) -> tuple[list[float], list[int], NDArray[np.int32]]: ...
-    def alone(
+    def search_rings_alone(
         self,
         screener: Screener,
         first: int,
@@ -40,7 +40,7 @@ class Finder:
         thresholds: NDArray[np.float64],
         counts: NDArray[np.int64],
     ) -> None: ...
-    def log(
+    def log_rings_alone(
         self,
         screener: Screener,
         first: int,

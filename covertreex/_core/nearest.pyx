@@ -1,8 +1,8 @@
 """Which rows to look at first, for a group of queries: those near in coordinates, in widening rings.
 
 The unit of distance is each query's own radius, within which it has about `unit` rows. Queries of a group look at rows
-together (`Finder.narrow`): a row's distance from the group is its least distance from any query, so that a ring is the
-union of what all queries have there. Or each looks at rows of its own (`Finder.alone`).
+together (`Finder.search_rings`): a row's distance from the group is its least distance from any query, so that a ring
+is the union of what all queries have there. Or each looks at rows of its own (`Finder.search_rings_alone`).
 
 These blocks are not the leaves of `covertreex._core.euclid.BoxTree`. A ring is asked of all blocks at once, whose
 distances from the group are found once and kept from ring to ring: a tree above them would be walked again for nothing.
@@ -207,9 +207,9 @@ cdef class Finder:
                 taken += 1
         return taken
 
-    def narrow(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
-               Py_ssize_t unit, double growth, double least, Py_ssize_t patience, Py_ssize_t rings,
-               double[::1] thresholds, int64_t[::1] counts):
+    def search_rings(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries,
+                     const int64_t[::1] limits, Py_ssize_t unit, double growth, double least, Py_ssize_t patience,
+                     Py_ssize_t rings, double[::1] thresholds, int64_t[::1] counts):
         """Look at the rows of ring after ring, until one brings little.
 
         Parameters
@@ -344,15 +344,15 @@ cdef class Finder:
         self.picked = -1.0
         screener.begin(first + begin, self.group.size, NULL)
 
-    def alone(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
-              Py_ssize_t unit, double growth, int64_t least, Py_ssize_t patience, double[::1] thresholds,
-              int64_t[::1] counts):
+    def search_rings_alone(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries,
+                           const int64_t[::1] limits, Py_ssize_t unit, double growth, int64_t least,
+                           Py_ssize_t patience, double[::1] thresholds, int64_t[::1] counts):
         """Let each query of a group look at the rows of ring after ring alone, until these bring little.
 
         Parameters
         ----------
         screener, first, queries, limits, unit, growth
-            As of `narrow`.
+            As of `search_rings`.
         least, patience : int
             Stop after so many rings in a row that each had at most so many rows that are among the k best.
         thresholds, counts : ndarray, shape (g,)
@@ -368,9 +368,10 @@ cdef class Finder:
                 screener.finish(&thresholds[begin], &counts[begin])
                 begin += FEW
 
-    def log(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries, const int64_t[::1] limits,
-            Py_ssize_t unit, double growth, Py_ssize_t patience, const int64_t[::1] members):
-        """What happens when some queries of a group do as `alone`, each until `patience` rings in a row bring nothing.
+    def log_rings_alone(self, Screener screener, Py_ssize_t first, const float[:, ::1] queries,
+                        const int64_t[::1] limits, Py_ssize_t unit, double growth, Py_ssize_t patience,
+                        const int64_t[::1] members):
+        """What happens when some queries of a group search alone, each until `patience` rings in a row bring nothing.
 
         Returns
         -------

@@ -12,7 +12,7 @@ class Pivots:
         self,
         screen: Screen,
         pivots: NDArray[np.int64],
-        known: NDArray[np.float64],
+        known: NDArray[np.float32],
         lower: NDArray[np.float64],
     ) -> None: ...
     def extend(self, w: NDArray[np.float32], left: NDArray[np.float64], begin: int, end: int) -> None: ...

@@ -1,4 +1,4 @@
-"""How far a search with a recall target looks: rules are tried on a sample of the queries, which is solved exactly."""
+"""How far a search with a recall target goes: rules are tried on a sample of the queries, which is solved exactly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from covertreex.base import parallel, tuning
 from covertreex.search import scan_plans
 from covertreex.search.groups import permuted
 from covertreex.search.near import Near
-from covertreex.search.screens.whitened import Look
+from covertreex.search.screens.whitened import PairSample
 
 #: More than there are rings.
 NO_RING = np.iinfo(np.int32).max
@@ -51,7 +51,7 @@ class Log:
     Attributes
     ----------
     gained, looked : list
-        As `Near.look` and `Near.log_alone` return them.
+        As `Near.search_rings` and `Near.log_rings_alone` return them.
     rows : ndarray
         As these return them.
     thresholds : ndarray
@@ -230,7 +230,7 @@ def _logs_alone(near: Near, sample: Sample) -> list[list[Log]]:
     most = max(patience for _, patience in tuning.ALONE_RULES)
 
     def log(group: int, places: NDArray[np.int64]) -> list[Log]:
-        found = near.log_alone(group, places, most)
+        found = near.log_rings_alone(group, places, most)
         near.screener.take()
         return [Log(gained, looked, rows, np.array([threshold])) for gained, looked, rows, threshold in found]
 
@@ -307,16 +307,16 @@ def logs_of_groups(near: Near, sample: Sample, least: float, patience: int) -> l
     def log(group: int) -> Log:
         size = near.groups.ptr[group + 1] - near.groups.ptr[group]
         thresholds = np.empty(size)
-        logged = near.look(group, least, patience, thresholds, np.empty(size, dtype=np.int64))
+        logged = near.search_rings(group, least, patience, thresholds, np.empty(size, dtype=np.int64))
         near.screener.take()
         return Log(*logged, thresholds)
 
     return near.context.run([partial(log, group) for group in sample.groups])
 
 
-def looks_of_groups(near: Near, sample: Sample, logs: Sequence[Log]) -> tuple[list[Look], float]:
+def pairs_of_groups(near: Near, sample: Sample, logs: Sequence[Log]) -> tuple[list[PairSample], float]:
     """A sample of the pairs behind the first ring, and how many there are at most, if no rule needs patience."""
-    looks, pairs, most = [], 0, tuning.WHITE_GROUP_ROWS
+    samples, pairs, most = [], 0, tuning.WHITE_GROUP_ROWS
     for group, log in zip(sample.groups, logs, strict=True):
         part = slice(near.groups.ptr[group], near.groups.ptr[group + 1])
         queries = near.queries.rows[part]
@@ -326,8 +326,8 @@ def looks_of_groups(near: Near, sample: Sample, logs: Sequence[Log]) -> tuple[li
             continue
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)]
         allowed = near.queries.rank[rows] < near.queries.limit[part][:, None]
-        looks.append(Look(queries, rows, log.thresholds, allowed))
-    return looks, pairs / len(sample.groups) * len(near.groups)
+        samples.append(PairSample(queries, rows, log.thresholds, allowed))
+    return samples, pairs / len(sample.groups) * len(near.groups)
 
 
 def _stops(logs: Sequence[Log], least: float, patience: int) -> list[int]:

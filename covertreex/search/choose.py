@@ -17,7 +17,7 @@ from covertreex.search.calibration import (
     Sample,
     hopeless,
     logs_of_groups,
-    looks_of_groups,
+    pairs_of_groups,
     rows_of_first_pass,
     rule_alone,
     rule_of_groups,
@@ -25,12 +25,12 @@ from covertreex.search.calibration import (
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import permuted
 from covertreex.search.halos import GivenUp, Halos, HaloWalk
-from covertreex.search.near import Near, exactly
+from covertreex.search.near import Near
 from covertreex.search.rings import Rings
 from covertreex.search.screens.cache import first_choice, mixed_or_sharp, surely_sharp
 from covertreex.search.screens.plain import Screen
 from covertreex.search.screens.view import View
-from covertreex.search.screens.whitened import Look, whitened
+from covertreex.search.screens.whitened import PairSample, whitened
 from covertreex.search.second_pass import FirstPass
 from covertreex.search.strategy import Strategy
 from covertreex.search.sweep import Sweep, sweep_groups
@@ -75,8 +75,8 @@ def choose_residual(
     if view is None or total < tuning.WORTH_BLOCKS:
         groups = sweep_groups(context, queries)
         plan = replace(plan, **_screened(payload, queries, view, None, Rule(None)))
-        return Sweep(exactly(context), groups, permuted(queries, groups.order), view, None, plan)
-    near = Near(context, queries, view)
+        return Sweep(context.exact, groups, permuted(queries, groups.order), view, None, plan)
+    near = Near.of(context, queries, view)
     calibrated: tuple[Rule, Screen | None] = Rule(None), None
     if settings.recall_target < 1.0:
         found = _choose_rings(near, queries, plan, two_passes)
@@ -114,7 +114,7 @@ def _choose_rings(
         return Rule(None), None
     white = None
     if _may_whiten(near):
-        white = whitened(context.payload, *looks_of_groups(near, sample, logs), context.n_threads)
+        white = whitened(context.payload, *pairs_of_groups(near, sample, logs), context.n_threads)
         if white is not None:
             near = near.through(View(context, white, queries))
     rule, _ = rule_of_groups(near, sample, logs, None)
@@ -125,7 +125,7 @@ def _choose_rings(
 
 def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white: Screen | None) -> Sweep:
     """A sweep that begins with what the first ring of near rows tells; `rule` has missed the recall target."""
-    context, payload, total = exactly(near.context), near.context.payload, len(queries)
+    context, payload, total = near.context.exact, near.context.payload, len(queries)
     may_whiten = _may_whiten(near)
     if near.context.settings.recall_target < 1.0:
         screen = first_choice(payload, context.settings, total, context.n_threads)
@@ -139,7 +139,7 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
         view = None
     elif may_whiten:
         if white is None:
-            white = whitened(payload, _looks_of_sweep(context, block, start), float(np.sum(block.limit)),
+            white = whitened(payload, _pairs_of_sweep(context, block, start), float(np.sum(block.limit)),
                              context.n_threads)  # fmt: skip
         screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
         view = View(context, screen, queries)
@@ -151,7 +151,7 @@ def _may_whiten(near: Near) -> bool:
     return near.context.settings.gate and near.view.screen.dtype is np.float64
 
 
-def _looks_of_sweep(context: SearchContext, queries: QueryBlock, start: NDArray[np.float64]) -> list[Look]:
+def _pairs_of_sweep(context: SearchContext, queries: QueryBlock, start: NDArray[np.float64]) -> list[PairSample]:
     """A sample of the pairs of a sweep; rows of the data, spread evenly, stand in for external queries."""
     known = np.flatnonzero(np.isfinite(start))
     if len(known) < tuning.WHITE_QUERIES:
@@ -162,7 +162,7 @@ def _looks_of_sweep(context: SearchContext, queries: QueryBlock, start: NDArray[
     asked = queries.rows[sample]
     asked = np.where(asked >= 0, asked, np.linspace(0, last, tuning.WHITE_QUERIES).astype(np.int64))
     allowed = queries.rank[rows] < queries.limit[sample][:, None]
-    return [Look(asked, rows, start[sample], allowed)]
+    return [PairSample(asked, rows, start[sample], allowed)]
 
 
 def _screened(

@@ -44,6 +44,11 @@ class SearchContext:
         """The same search under other settings."""
         return replace(self, settings=self.settings.replace(**changes))
 
+    @property
+    def exact(self) -> "SearchContext":
+        """SearchContext: the same search without a recall target."""
+        return self.with_settings(recall_target=1.0)
+
     def run(self, tasks: Sequence[Callable[[], T]], on_done: Callable[[T], object] | None = None) -> list[T]:
         """`parallel.run` on this search's threads."""
         return parallel.run(tasks, self.n_threads, self.cancel, on_done)

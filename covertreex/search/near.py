@@ -5,7 +5,6 @@ of its queries has, in that query's units; each ring reaches so far that it woul
 were they spread evenly.
 """
 
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -39,6 +38,26 @@ class _Scratch:
         self.screener, self.finders = screener, dict[int, Finder]()
 
 
+class Surroundings:
+    """Groups of queries, and the blocks of rows around them: the same whatever they are looked at through."""
+
+    def __init__(self, context: SearchContext, queries: QueryBlock, middle: NDArray[np.float64]) -> None:
+        payload = context.payload
+        self.groups = group_queries(payload, queries, tuning.NEAR_MOST, inner=tuning.INNER, n_threads=context.n_threads)
+        self.queries = permuted(queries, self.groups.order)
+        self.unit = min(context.k, len(payload))
+        self.growth: float = tuning.GROWTH ** (2.0 / payload.coords.shape[1])
+        rank, every = queries.rank, centred(payload.coords, middle)
+
+        def block(level: int) -> Blocks:
+            return Blocks(every, np.flatnonzero(rank < self.groups.prefix[level]), rank)
+
+        levels = np.unique(self.groups.level).tolist()
+        blocks = context.run([partial(block, level) for level in levels])
+        self.blocks: dict[int, Blocks] = dict(zip(levels, blocks, strict=True))
+        self.coords = centred(query_coords(payload, self.queries), middle)
+
+
 class Near:
     """Groups of queries, and the rows around them, as a screen sees them.
 
@@ -51,37 +70,19 @@ class Near:
         What rows are looked at through.
     """
 
-    def __init__(self, context: SearchContext, queries: QueryBlock, view: View) -> None:
-        payload = context.payload
-        self.context = context
-        self.groups = group_queries(payload, queries, tuning.NEAR_MOST, inner=tuning.INNER, n_threads=context.n_threads)
-        self.queries = permuted(queries, self.groups.order)
-        self._unit = min(context.k, len(payload))
-        self._growth: float = tuning.GROWTH ** (2.0 / payload.coords.shape[1])
-        rank, middle = queries.rank, view.screen.centre
-        every = centred(payload.coords, middle)
+    def __init__(self, context: SearchContext, around: Surroundings, view: View) -> None:
+        self.context, self._around, self.view = context, around, view
+        self.groups, self.queries = around.groups, around.queries
+        self._scratch = parallel.PerThread(lambda: _Scratch(view.screener(around.queries, around.groups.most)))
 
-        def block(level: int) -> Blocks:
-            return Blocks(every, np.flatnonzero(rank < self.groups.prefix[level]), rank)
-
-        levels = np.unique(self.groups.level).tolist()
-        blocks = context.run([partial(block, level) for level in levels])
-        self._blocks = dict(zip(levels, blocks, strict=True))
-        self._coords = centred(query_coords(payload, self.queries), middle)
-        self._look_through(view)
-
-    def _look_through(self, view: View) -> None:
-        self.view = view
-        self._scratch = parallel.PerThread(lambda: _Scratch(view.screener(self.queries, self.groups.most)))
+    @classmethod
+    def of(cls, context: SearchContext, queries: QueryBlock, view: View) -> "Near":
+        """Queries in the caller's order, and what is around them."""
+        return cls(context, Surroundings(context, queries, view.screen.centre), view)
 
     def through(self, view: View, context: SearchContext | None = None) -> "Near":
         """The same groups and rows through another screen, and under other settings if a context is given."""
-        other = object.__new__(Near)
-        other.__dict__.update(self.__dict__)
-        if context is not None:
-            other.context = context
-        other._look_through(view)
-        return other
+        return Near(self.context if context is None else context, self._around, view)
 
     @property
     def screener(self) -> Screener:
@@ -90,15 +91,22 @@ class Near:
 
     def _finder(self, group: int) -> tuple[Finder, Told]:
         """This thread's finder, and what its methods are told of a group."""
-        scratch, level = self._scratch.get(), int(self.groups.level[group])
+        scratch, around, level = self._scratch.get(), self._around, int(self.groups.level[group])
         finder = scratch.finders.get(level)
         if finder is None:
-            finder = scratch.finders[level] = Finder(self._blocks[level], self.groups.most)
+            finder = scratch.finders[level] = Finder(around.blocks[level], self.groups.most)
         part = slice(self.groups.ptr[group], self.groups.ptr[group + 1])
-        told = scratch.screener, int(part.start), self._coords[part], self.queries.limit[part], self._unit, self._growth
+        told = (
+            scratch.screener,
+            int(part.start),
+            around.coords[part],
+            self.queries.limit[part],
+            around.unit,
+            around.growth,
+        )
         return finder, told
 
-    def look(
+    def search_rings(
         self,
         group: int,
         least: float,
@@ -121,10 +129,10 @@ class Near:
             These rows, in the order of the rings.
         """
         finder, told = self._finder(group)
-        looked: Looked = finder.narrow(*told, least, patience, rings, thresholds, counts)
+        looked: Looked = finder.search_rings(*told, least, patience, rings, thresholds, counts)
         return looked
 
-    def look_alone(
+    def search_rings_alone(
         self,
         group: int,
         gain: int,
@@ -132,19 +140,19 @@ class Near:
         thresholds: NDArray[np.float64],
         counts: NDArray[np.int64],
     ) -> None:
-        """As `look`, but each query looks at rings of its own, until `patience` in a row take at most `gain` places."""
+        """As `search_rings`, but each query has its own rings, until `patience` in a row take `gain` places at most."""
         finder, told = self._finder(group)
-        finder.alone(*told, gain, patience, thresholds, counts)
+        finder.search_rings_alone(*told, gain, patience, thresholds, counts)
 
-    def log_alone(
+    def log_rings_alone(
         self, group: int, places: NDArray[np.int64], patience: int
     ) -> list[tuple[list[int], list[int], NDArray[np.int64], float]]:
-        """What happens when the queries at some places of a group look alone: as `look` returns, and the threshold.
+        """What `search_rings_alone` does for queries at some places: as `search_rings` returns, and the threshold.
 
         Of places, the number that each ring took is told, not the share.
         """
         finder, told = self._finder(group)
-        logs: list[tuple[list[int], list[int], NDArray[np.int64], float]] = finder.log(
+        logs: list[tuple[list[int], list[int], NDArray[np.int64], float]] = finder.log_rings_alone(
             *told, patience, places - self.groups.ptr[group]
         )
         return logs
@@ -165,15 +173,10 @@ class Near:
         def look(first: int, last: int) -> None:
             for group in range(first, last):
                 part = slice(ptr[group], ptr[group + 1])
-                self.look(group, 0.0, 1, found[part], counts[part], rings=1)
+                self.search_rings(group, 0.0, 1, found[part], counts[part], rings=1)
             self.screener.take()
 
         self.context.run([partial(look, *span) for span in parallel.spans(len(self.groups), GROUPS_A_TASK)])
         start = np.empty_like(found)
         start[self.groups.order] = found
         return start, float(np.mean(counts)) if len(counts) else 0.0
-
-
-def exactly(context: SearchContext) -> SearchContext:
-    """The same search without a recall target."""
-    return replace(context, settings=context.settings.replace(recall_target=1.0))

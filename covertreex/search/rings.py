@@ -25,16 +25,16 @@ class Rings(LastPass):
         thresholds, counts = np.empty(stop - start), np.zeros(stop - start, dtype=np.int64)
         for group in range(first, last):
             part = slice(ptr[group] - start, ptr[group + 1] - start)
-            self._look(group, thresholds[part], counts[part])
+            self._search(group, thresholds[part], counts[part])
         screener = self.near.screener
         rows = screener.take()
         out = self.context.scan(scan_plans.plan_of_lists(self.queries.slice(start, stop), counts, rows))
         return Found.of(out, self.near.view.screen.counters(screener, len(rows)))
 
-    def _look(self, group: int, thresholds: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+    def _search(self, group: int, thresholds: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
         rule, near = self.rule, self.near
         if rule.alone:
             gain = places_of_share(self.least, self.context.k)
-            near.look_alone(group, gain, rule.patience, thresholds, counts)
+            near.search_rings_alone(group, gain, rule.patience, thresholds, counts)
         else:
-            near.look(group, self.least, rule.patience, thresholds, counts)
+            near.search_rings(group, self.least, rule.patience, thresholds, counts)

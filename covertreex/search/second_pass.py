@@ -56,8 +56,8 @@ class FirstPass(Rings):
         self.asked, self.sample, self._otherwise = asked, sample, otherwise
         self.seen: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(near.groups)
 
-    def _look(self, group: int, thresholds: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
-        *_, rows = self.near.look(group, tuning.FIRST_PASS, 1, thresholds, counts)
+    def _search(self, group: int, thresholds: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+        *_, rows = self.near.search_rings(group, tuning.FIRST_PASS, 1, thresholds, counts)
         self.seen[group] = rows
 
     def following(self, indices: NDArray[np.int64], distances: NDArray[np.float64]) -> Strategy | None:

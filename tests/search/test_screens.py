@@ -448,7 +448,7 @@ def test_the_first_ring_holds_the_nearest_of_every_query(d, unit, rng):
     finder = Finder(Blocks(near, rows, rank), 32)
     asked = coords[queries.rows]
     for rings in (1, 0):
-        gained, looked, found = finder.narrow(
+        gained, looked, found = finder.search_rings(
             view.screener(queries, 32), 0, near[queries.rows], queries.limit, unit, 1.5, 0.01, 1, rings,
             np.empty(16), np.empty(16, dtype=np.int64),
         )  # fmt: skip
@@ -473,7 +473,7 @@ def test_a_query_alone_looks_at_the_nearest_rows_first(d, unit, rng):
     finder, screener = Finder(Blocks(near, rows, rank), 32), view.screener(queries, 32)
     told = screener, 0, near[queries.rows], queries.limit, unit, 1.5
     members = rng.permutation(30)[:20]
-    logs = finder.log(*told, 2, members)
+    logs = finder.log_rings_alone(*told, 2, members)
     screener.take()
     for member, (gained, looked, found, threshold) in zip(members, logs, strict=True):
         query, limit = coords[queries.rows[member]], queries.limit[member]

@@ -82,7 +82,7 @@ class WhitenedScreen(Screen):
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class PairSample:
     """Pairs of a sample, each of some queries with each of some rows, that tells what a screen would leave.
 
     Attributes
@@ -107,22 +107,24 @@ class Look:
         return " ".join(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data) for array in arrays)
 
 
-def whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_threads: int) -> WhitenedScreen | None:
+def whitened(payload: PayloadStore, samples: list[PairSample], pairs: float, n_threads: int) -> WhitenedScreen | None:
     """What `make_whitened` makes of a payload, which keeps the latest: the same question asked again finds it there.
 
     Another question does not: how many pivots pay, and whether any do, depends on its pairs.
     """
-    question = (pairs, *(look.digest for look in looks))
+    question = (pairs, *(sample.digest for sample in samples))
     held: tuple[Any, WhitenedScreen | None] | None = payload.kept.held("whitened")
     if held is not None and held[0] == question:
         return held[1]
     with parallel.one_blas_thread():
-        made = make_whitened(payload, looks, pairs, n_threads)
+        made = make_whitened(payload, samples, pairs, n_threads)
     payload.kept.put("whitened", (question, made))
     return made
 
 
-def make_whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_threads: int) -> WhitenedScreen | None:
+def make_whitened(
+    payload: PayloadStore, samples: list[PairSample], pairs: float, n_threads: int
+) -> WhitenedScreen | None:
     """A `WhitenedScreen` of a payload, or None where it would not be faster than float64.
 
     Pivots are drawn by randomly pivoted Cholesky, that is at random in proportion to q (source: Chen, Epperly, Tropp,
@@ -131,7 +133,7 @@ def make_whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_thre
     Parameters
     ----------
     payload : PayloadStore
-    looks : list of Look
+    samples : list of PairSample
         A sample of the pairs that it is for.
     pairs : float
         How many these are.
@@ -139,16 +141,16 @@ def make_whitened(payload: PayloadStore, looks: list[Look], pairs: float, n_thre
     """
     sharp, n, m = sharp_screen(payload), len(payload), payload.factors.shape[1]
     most = int(tuning.WHITE_MOST * m) // PIVOTS * PIVOTS
-    if sharp is None or not looks or most < 2 * PIVOTS or n < 4 * most:
+    if sharp is None or not samples or most < 2 * PIVOTS or n < 4 * most:
         return None
     shift = _shift(payload, sharp, most)
     if shift > 0.05 or _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * sharp.pair_cost:
         return None
     factorization = _Factorization(payload, sharp, most, shift, n_threads)
-    judge = _Judge(looks, pairs, n, m, shift, sharp.pair_cost)
+    judge = _Judge(samples, pairs, n, m, shift, sharp.pair_cost)
     best, best_q = 0, factorization.q
     while factorization.grow():
-        judge.look(factorization)
+        judge.assess(factorization)
         if judge.improved:
             best, best_q = factorization.size, factorization.q.copy()
         if judge.enough:
@@ -244,23 +246,23 @@ class _Judge:
         Whether the last pivots made the least cost so far; whether more are not worth a try.
     """
 
-    def __init__(self, looks: list[Look], pairs: float, n: int, m: int, shift: float, plain: float) -> None:
-        self.looks, self.pairs, self.n, self.m, self.shift = looks, pairs, n, m, shift
+    def __init__(self, samples: list[PairSample], pairs: float, n: int, m: int, shift: float, plain: float) -> None:
+        self.samples, self.pairs, self.n, self.m, self.shift = samples, pairs, n, m, shift
         self.tried: list[tuple[int, float]] = []
         self.improved = self.enough = False
         self._plain = self._best = plain
-        self._products = [np.zeros(look.allowed.shape) for look in looks]
+        self._products = [np.zeros(sample.allowed.shape) for sample in samples]
 
-    def look(self, factorization: _Factorization) -> None:
+    def assess(self, factorization: _Factorization) -> None:
         """Judge pivots to which some were added."""
         size, w = factorization.size, factorization.w[factorization.size // PIVOTS - 1]
         spread = np.sqrt(np.maximum(factorization.q, 0.0) + self.shift)
         left = looked = 0
-        for look, product in zip(self.looks, self._products, strict=True):
-            product += w[look.queries] @ w[look.rows].T
-            bound = np.abs(product) + spread[look.queries, None] * spread[look.rows]
-            left += int(np.sum((bound >= look.thresholds[:, None]) & look.allowed))
-            looked += int(np.sum(look.allowed))
+        for sample, product in zip(self.samples, self._products, strict=True):
+            product += w[sample.queries] @ w[sample.rows].T
+            bound = np.abs(product) + spread[sample.queries, None] * spread[sample.rows]
+            left += int(np.sum((bound >= sample.thresholds[:, None]) & sample.allowed))
+            looked += int(np.sum(sample.allowed))
         screened = tuning.WHITE_TURNED * size * tuning.PRODUCT32 + tuning.LOOK
         again = left / max(1, looked) * self.m * tuning.WHITE_PAIR64
         cost = screened + again + _cost(self.n, size, self.m) / self.pairs
