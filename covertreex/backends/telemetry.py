@@ -17,7 +17,7 @@ from covertreex.base.contract import COUNTERS
 from covertreex.base.types import IntArray
 from covertreex.errors import InvalidInputError
 
-SCHEMA = "covertreex.backends.telemetry"
+SCHEMA = "covertreex.telemetry"
 SCHEMA_VERSION = 2
 
 _PEAK = COUNTERS.index("frontier_peak")
@@ -165,7 +165,7 @@ def check_line(line: str) -> dict[str, Any]:
     >>> check_line("{}")
     Traceback (most recent call last):
     ...
-    covertreex.errors.InvalidInputError: telemetry line: schema must be 'covertreex.backends.telemetry', got None.
+    covertreex.errors.InvalidInputError: telemetry line: schema must be 'covertreex.telemetry', got None.
     """
     try:
         record = json.loads(line)
@@ -173,36 +173,40 @@ def check_line(line: str) -> dict[str, Any]:
         raise InvalidInputError(f"telemetry line is not JSON: {error}.") from None
     if not isinstance(record, dict):
         raise InvalidInputError(f"telemetry line must be a JSON object, got {type(record).__name__}.")
-
-    def fail(name: str, expected: object, value: object) -> NoReturn:
-        raise InvalidInputError(f"telemetry line: {name} must be {expected}, got {value!r}.")
-
     if record.get("schema") != SCHEMA:
-        fail("schema", repr(SCHEMA), record.get("schema"))
+        _fail("schema", repr(SCHEMA), record.get("schema"))
     if record.get("version") != SCHEMA_VERSION:
-        fail("version", SCHEMA_VERSION, record.get("version"))
+        _fail("version", SCHEMA_VERSION, record.get("version"))
     for name, kind in _RECORD_TYPES.items():
         value: Any = record.get(name)
         if isinstance(value, bool) or not isinstance(value, kind):
-            fail(name, f"of type {kind.__name__}", value)
+            _fail(name, f"of type {kind.__name__}", value)
         if kind is not str and not 0 <= value < float("inf"):
-            fail(name, "finite and not negative", value)
+            _fail(name, "finite and not negative", value)
     if record["pass_number"] < 1:
-        fail("pass_number", "1 or more", record["pass_number"])
+        _fail("pass_number", "1 or more", record["pass_number"])
     if record["verb"] not in ("search", "scan"):
-        fail("verb", "'search' or 'scan'", record["verb"])
+        _fail("verb", "'search' or 'scan'", record["verb"])
+    _check_counters(record)
+    extra = sorted(set(record) - set(_RECORD_TYPES) - {"schema", "version", "counters"})
+    if extra:
+        _fail("no field", "outside the schema", extra[0])
+    return record
+
+
+def _check_counters(record: dict[str, Any]) -> None:
     counters = record.get("counters")
     if not isinstance(counters, dict) or tuple(counters) != COUNTERS:
-        fail("counters", f"an object with {', '.join(COUNTERS)}", counters)
+        _fail("counters", f"an object with {', '.join(COUNTERS)}", counters)
     for name, value in counters.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            fail(f"counters.{name}", "a whole number, not negative", value)
+            _fail(f"counters.{name}", "a whole number, not negative", value)
     stops = sum(counters[name] for name in COUNTERS if name.startswith("stop_"))
     expected = record["queries"] if record["pass_number"] == 1 else 0
     if stops != expected:
         why = f"queries ({expected})" if record["pass_number"] == 1 else "0 after the first pass"
-        fail("counters", f"such that the stops add up to {why}", stops)
-    extra = sorted(set(record) - set(_RECORD_TYPES) - {"schema", "version", "counters"})
-    if extra:
-        fail("no field", "outside the schema", extra[0])
-    return record
+        _fail("counters", f"such that the stops add up to {why}", stops)
+
+
+def _fail(name: str, expected: object, value: object) -> NoReturn:
+    raise InvalidInputError(f"telemetry line: {name} must be {expected}, got {value!r}.")

@@ -46,7 +46,7 @@ def given_threads(n_threads: int | None) -> int | None:
     return None if n_threads is None else thread_count(n_threads)
 
 
-def run(
+def run(  # noqa: C901 -- one try, whose frames an error must not keep alive
     tasks: Sequence[Callable[[], T]],
     n_threads: int,
     cancel: NDArray[np.int32] | None = None,

@@ -14,7 +14,7 @@ from covertreex.covertree import CoverTree, cover_tree
 from covertreex.data.metrics import ResidualCorrelation
 from covertreex.errors import InvalidInputError
 from covertreex.io import tables
-from covertreex.results import recall_interval
+from covertreex.results import SearchResult, recall_interval
 from covertreex.search import choose_verb
 from covertreex.settings import resolve_settings, settings_from_env
 
@@ -186,17 +186,16 @@ def neighbors(
         )
     _report_rows(table, steps)
     n = len(table.rows)
-    if metric is Metric.euclidean:
-        arguments: dict[str, Any] = {}
-    else:
+    arguments: dict[str, Any] = {}
+    if metric is not Metric.euclidean:
         if lengthscale is None and lat is None:
             raise InvalidInputError(_lengthscale_wanted(table))
         name = "matern32" if kernel is None else kernel.value
         scale = display.numbers(SPHERE_LENGTHSCALE if lengthscale is None else lengthscale, "lengthscale")
         arguments = {"kernel": display.make_kernel(name, scale, 1.0 if variance is None else variance, alpha)}
-        if metric is Metric.residual:
-            m = min(INDUCING, n // 4) if inducing is None else inducing
-            arguments.update(inducing=m or None, seed=seed, jitter=jitter)
+    if metric is Metric.residual:
+        m = min(INDUCING, n // 4) if inducing is None else inducing
+        arguments.update(inducing=m or None, seed=seed, jitter=jitter)
 
     place = np.random.default_rng(seed).permutation(n) if order is Order.random else np.arange(n)
     with steps.timed("factors", f"preparing {n:,} points"):
@@ -214,13 +213,7 @@ def neighbors(
             )
 
     with steps.timed("writing", f"writing {output}"):
-        position = np.empty(n, dtype=np.int64)
-        position[place] = np.arange(n)
-        # A last entry stands for -1, which indexes it.
-        original = np.append(table.rows[place], -1)
-        tables.write_neighbors(
-            output, table.rows, position, original[result.indices][position], result.distances[position]
-        )
+        _write(output, table, place, result)
     steps("done")
 
     found = [
@@ -247,12 +240,25 @@ def neighbors(
         out.print()
         out.print(str(result.plan))
     if checked and recall < 1.0 and not result.settings.approximate:
-        out.print(
-            "The recall is below 1 although these settings are exact. Where residual variances are tiny (smallest "
-            f"here: {tree.payload.p.min() if len(tree.payload.p) else 1.0:.2g}), float64 cannot tell neighbours "
-            "apart; a larger jitter or fewer inducing points help. Otherwise please report it.",
-            style="bold red",
-        )
+        out.print(_recall_is_low(tree), style="bold red")
+
+
+def _write(output: Path, table: tables.PointTable, place: IntArray, result: SearchResult) -> None:
+    """Write the answer in the order of the file, of points that were searched in the order `place`."""
+    position = np.empty(len(place), dtype=np.int64)
+    position[place] = np.arange(len(place))
+    # A last entry stands for -1, which indexes it.
+    original = np.append(table.rows[place], -1)
+    tables.write_neighbors(output, table.rows, position, original[result.indices][position], result.distances[position])
+
+
+def _recall_is_low(tree: CoverTree) -> str:
+    """What to tell of an exact answer whose recall is below 1."""
+    return (
+        "The recall is below 1 although these settings are exact. Where residual variances are tiny (smallest "
+        f"here: {tree.payload.p.min() if len(tree.payload.p) else 1.0:.2g}), float64 cannot tell neighbours "
+        "apart; a larger jitter or fewer inducing points help. Otherwise please report it."
+    )
 
 
 def audit_answers(

@@ -19,12 +19,12 @@ def sound_record():
 def test_sound_line_passes():
     record = sound_record()
     assert check_line(json.dumps(record)) == record
-    assert record["schema"] == "covertreex.backends.telemetry"
+    assert record["schema"] == "covertreex.telemetry"
     assert record["version"] == 2
 
 
 WRONG = [
-    ("schema", "other", "schema must be 'covertreex.backends.telemetry', got 'other'"),
+    ("schema", "other", "schema must be 'covertreex.telemetry', got 'other'"),
     ("version", 1, "version must be 2, got 1"),
     ("backend", 3, "backend must be of type str, got 3"),
     ("profile", None, "profile must be of type str, got None"),
