@@ -13,8 +13,7 @@ from covertreex.backends import registry
 from covertreex.base import parallel
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_k, check_points, feature_names, read_only
-from covertreex.data import changes
-from covertreex.data import questions as asking
+from covertreex.data import changes, questions
 from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation
 from covertreex.data.payload import PayloadStore
 from covertreex.data.state import TreeState
@@ -297,7 +296,7 @@ class CoverTree:
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         if isinstance(audit, bool) or not isinstance(audit, (int, np.integer)) or audit < 0:
             raise InvalidInputError(f"audit must be a number of queries, 0 or more, got {audit!r}.")
-        asked = asking.check(
+        asked = questions.check(
             self._state,
             queries,
             predecessor_mode=predecessor_mode,
@@ -308,10 +307,10 @@ class CoverTree:
             p_query=p_query,
         )
         chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload))
-        block = asking.block_of(self._state, asked, n_threads)
+        block = questions.block_of(self._state, asked, n_threads)
         context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
         answer = search.nearest(context, block, lambda: self.tree, self._state.halos)
-        indices = asking.dataset_indices(self._state, answer.indices)
+        indices = questions.dataset_indices(self._state, answer.indices)
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]
@@ -461,9 +460,9 @@ class CoverTree:
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = search.check_radius(self.payload, r, min_correlation)
         most = search.check_max_bytes(max_bytes)
-        question = asking.check(self._state, queries, **asked)
+        question = questions.check(self._state, queries, **asked)
         chosen = registry.choose_backend(settings, backend, "scan")
-        block = asking.block_of(self._state, question, n_threads)
+        block = questions.block_of(self._state, question, n_threads)
 
         @standard_arithmetic  # batches are answered when they are asked for
         def answer(part: QueryBlock) -> RadiusResult:
@@ -472,16 +471,20 @@ class CoverTree:
             assert found.indptr is not None  # within a radius each query has as many as it has
             return RadiusResult(
                 indptr=found.indptr,
-                indices=asking.dataset_indices(self._state, found.indices),
+                indices=questions.dataset_indices(self._state, found.indices),
                 distances=found.distances,
                 radius=distance,
                 backend=chosen.name,
-                rows=None if question.external else asking.dataset_indices(self._state, self.payload.index[part.rows]),
+                rows=None if question.external else self._rows_of(part),
                 telemetry=found.telemetry,
                 plan=found.plan,
             )
 
         return map(answer, [block] if size is None else search.batches(block, size))
+
+    def _rows_of(self, block: QueryBlock) -> IntArray:
+        """Rows of X that a block of internal queries is about."""
+        return questions.dataset_indices(self._state, self.payload.index[block.rows])
 
     @standard_arithmetic
     def prepare(self, k: int, n_threads: int | None = None) -> "CoverTree":
@@ -526,7 +529,7 @@ class CoverTree:
         k = check_k(k, len(self), "the number of points")
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         settings = resolve_settings("exact", settings_from_env())
-        block = asking.block_of(self._state, asking.check(self._state, include_self=True), n_threads)
+        block = questions.block_of(self._state, questions.check(self._state, include_self=True), n_threads)
         backend = registry.choose_backend(settings, None, "scan")
         context = search.SearchContext(self.payload, k, settings, backend, n_threads)
         self._state.kept.put("halos", search.prepare(context, block))
@@ -538,9 +541,8 @@ class CoverTree:
 
         Row order and maps are kept, and so is the shape of the cover tree, if it was built: only factors, distances
         and radii are computed anew. Inducing points stay. Answers are those of a tree made afresh, to the bit; a tree
-        search may look at more nodes, as the shape is that of a cover tree in the old metric (`Tree.cover_metric`);
-        after a step of 5 % in the lengthscale it looked at as many. Bringing a tree of 20,000 points into a new metric
-        took 0.03 s, building one 4 s.
+        search may look at more nodes, as the shape is that of a cover tree in the old metric (`Tree.cover_metric`).
+        That takes a small part of the time of building one (docs/measured.md).
 
         Parameters
         ----------
@@ -579,10 +581,9 @@ class CoverTree:
         The new points come after all others: their rows are ``len(tree.X)`` and up, and rows of old points do not
         change. Inducing points stay what they are. Answers are those of a tree made afresh of all points (with the same
         inducing points), to the bit. Only factors of the new points are computed, and if the cover tree was built, only
-        they are inserted; the first insertion copies the factors of the others, later ones share them. Measured on 2
-        busy cores: into 32,768 points with 512 inducing points 1 point takes 16 ms and 100 take 60 ms, with the cover
-        tree (all anew: 11 s); into 100,000 in R^3 30 and 40 ms (anew: 4 s). Factors that the caller supplies are
-        copied and checked anew in every insertion.
+        they are inserted; the first insertion copies the factors of the others, later ones share them, and take a small
+        part of the time of making all anew (docs/measured.md). Factors that the caller supplies are copied and checked
+        anew in every insertion.
 
         Test points that are inserted and asked for with ``predecessor_mode=True`` have all training points and the test
         points before them as candidates, as joint predictions of Vecchia approximations do.
