@@ -1,6 +1,6 @@
 """Compiled kernels, in Cython and C, which must have been built with the contract that Python goes by."""
 
-from covertreex._core import canonical
+import covertreex._core.canonical as canonical  # and not from: what is missing is a module
 from covertreex.base.contract import difference
 
 __all__ = ["canonical"]

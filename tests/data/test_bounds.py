@@ -201,7 +201,8 @@ def test_slack_covers_coordinates_with_less_variance_than_any_row(seed, monkeypa
     external = -1 - queries.rows
     inducing = tree._state.projection.inducing
     truth = extended_distances(payload, queries.coords[external], queries.p[external], inducing, 3e-10)
-    assert_slack_covers(payload, computed, truth)
+    assert queries.slack_abs > payload.slack_abs
+    assert_slack_covers(dataclasses.replace(payload, slack_abs=queries.slack_abs), computed, truth)
 
 
 def query_distances(payload, queries, q):
