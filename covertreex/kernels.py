@@ -112,7 +112,7 @@ class Kernel:
 
     def __post_init__(self) -> None:
         if type(self) is Kernel:
-            raise InvalidInputError("Kernel is abstract; use RBF, Matern12, Matern32, Matern52 or RationalQuadratic.")
+            raise InvalidInputError(f"Kernel is abstract; use {names_of_kernels()}.")
         given: Any = self.lengthscale
         scale: float | tuple[float, ...]
         if np.ndim(given) == 0:
@@ -317,3 +317,15 @@ class RationalQuadratic(Kernel):
 
 #: Every kernel, by the name that `KERNEL_CODES` of the contract has for it.
 KERNELS = {cls.__name__.lower(): cls for cls in Kernel.__subclasses__()}
+
+
+def names_of_kernels() -> str:
+    """The names of all kernels, for messages.
+
+    Examples
+    --------
+    >>> names_of_kernels()
+    'RBF, Matern12, Matern32, Matern52 or RationalQuadratic'
+    """
+    *others, last = (cls.__name__ for cls in KERNELS.values())
+    return f"{', '.join(others)} or {last}"

@@ -44,7 +44,7 @@ from covertreex.data.payload import (
     padded,
 )
 from covertreex.errors import FactorizationError, InvalidInputError
-from covertreex.kernels import Kernel
+from covertreex.kernels import Kernel, names_of_kernels
 
 #: Jitter by default, as a share of k(x, x).
 JITTER = 1e-6
@@ -369,9 +369,7 @@ Metric: TypeAlias = Euclidean | Correlation | ResidualCorrelation
 
 def _check_kernel(kernel: object) -> None:
     if not isinstance(kernel, Kernel):
-        raise InvalidInputError(
-            f"kernel must be an RBF, Matern12, Matern32, Matern52 or RationalQuadratic, got {kernel!r}."
-        )
+        raise InvalidInputError(f"kernel must be an {names_of_kernels()}, got {kernel!r}.")
 
 
 def _payload(
