@@ -21,6 +21,7 @@ from covertreex.base.types import FloatArray, IntArray
 from covertreex.settings import TraversalSettings
 
 __all__ = [
+    "COUNTERS",
     "MECHANISMS",
     "PROTOCOL_VERSION",
     "Capabilities",

@@ -4,10 +4,9 @@ import heapq
 
 import numpy as np
 
-from covertreex.backends.telemetry import COUNTERS
 from covertreex.errors import BackendError
 from covertreex.oracle import canonical_nearness
-from covertreex.protocols import Capabilities
+from covertreex.protocols import COUNTERS, Capabilities
 
 
 class Neighbours:
