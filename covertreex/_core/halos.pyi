@@ -1,8 +1,10 @@
+# Halos stand above this module (covertreex.search.halos), and are any here.
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from covertreex._core.screen import Screener
-from covertreex.search.halos import Halos
 
 def angles(rho: NDArray[np.float64], slack_rel: float, slack_abs: float) -> NDArray[np.float64]: ...
 def surround(
@@ -16,7 +18,7 @@ def surround(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.float32]]: ...
 def walk(
     screener: Screener,
-    halos: Halos,
+    halos: Any,
     number: NDArray[np.int64],
     slack_abs: float,
     slack_rel: float,

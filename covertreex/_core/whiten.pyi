@@ -1,7 +1,8 @@
+# Screens stand above this module (covertreex.search.screens), and are any here.
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-
-from covertreex.search.screens.plain import Screen
 
 PIVOTS: int
 
@@ -10,7 +11,7 @@ def packed(values: NDArray[np.float64]) -> NDArray[np.float64]: ...
 class Pivots:
     def __init__(
         self,
-        screen: Screen,
+        screen: Any,
         pivots: NDArray[np.int64],
         known: NDArray[np.float32],
         lower: NDArray[np.float64],
