@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 # time. -fno-math-errno and -fno-trapping-math change no value, they let sqrt be an instruction and loops be vectors.
 # Screens alone may contract: they only bound.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
+FLAGS += ["-Werror=implicit-function-declaration"]  # a kernel that C lacks
 CONTRACTED = ("nearest", "screen", "whiten")
 CORE = Path("covertreex", "_core")
 

@@ -17,8 +17,9 @@ import covertreex as cx
 from covertreex import kernels, protocols
 from covertreex.backends import telemetry
 from covertreex.base import contract
-from covertreex.base.contract import CONTRACT, KERNEL_CODES, difference
+from covertreex.base.contract import CONTRACT, KERNEL_CODES, NO_KERNEL, difference
 from covertreex.data import payload as payloads
+from covertreex.data import questions
 from covertreex.data.canonical import CanonicalArithmetic, squared_distances
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import SearchOutput
@@ -272,3 +273,33 @@ def test_screens_refuse_unknown_kernels():
 
     with pytest.raises(ValueError, match=f"no kernel has code 9; {KNOWN_KERNELS}"):
         screen.kernel_values(9, 1.0, np.zeros(3))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("far", [50.0, 150.0, 1000.0])
+def test_far_queries_lose_no_neighbour_whatever_the_tail_of_the_kernel(cls, far):
+    rng = np.random.default_rng(0)
+    X, asked = rng.normal(size=(3000, 3)), 3.0 * rng.normal(size=(64, 3))
+    asked[:, 0] += far
+    result = cx.cover_tree(X, kernel=cls(1.0), inducing=20).search(5, queries=asked, settings="exact", audit=64)
+    assert result.recall == 1.0
+
+
+@pytest.mark.parametrize("kind", ["exponential", "long tail"])
+def test_a_query_is_moved_nearer_only_where_correlations_are_gone(kind):
+    """A kernel with a long tail is told by its own values, not by its name."""
+    cls = {"exponential": cx.Matern12, "long tail": cx.RationalQuadratic}[kind]
+    tree = cx.cover_tree(np.random.default_rng(0).normal(size=(300, 1)), kernel=cls(1.0))
+    queries = questions.block_of(tree._state, questions.check(tree._state, [[1e4]]), 1)
+    moved = sharp(tree.payload).of_queries(queries).coords
+    assert (np.abs(moved) < 200.0).all() == (kind == "exponential")
+
+
+def test_numba_refuses_a_kernel_that_it_lacks_by_name(monkeypatch):
+    from covertreex_numba import arguments
+
+    assert arguments.KNOWN == {NO_KERNEL, *KERNEL_CODES.values()}
+    monkeypatch.setattr(arguments, "KNOWN", arguments.KNOWN - {KERNEL_CODES["matern32"]})
+    tree = cx.cover_tree([[0.0], [1.0], [3.0]], kernel=cx.Matern32())
+    with pytest.raises(ValueError, match="numba backend does not have the kernel matern32"):
+        tree.knn(1, backend="numba")

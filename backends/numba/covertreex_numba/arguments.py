@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from covertreex.base.contract import check_codes
+from covertreex.base.contract import KERNEL_CODES, NO_KERNEL, check_codes
 from covertreex.data.tree import DUPLICATE_LEVEL
 
 WIDEST_TILE = 64
+
+#: Numbers of the kernels that `covertreex_numba.kernels.kernel_value` has a branch for, and of none.
+KNOWN = {NO_KERNEL, *(KERNEL_CODES[name] for name in ("rbf", "matern12", "matern32", "matern52", "rationalquadratic"))}
 
 
 class Payload(NamedTuple):
@@ -114,6 +117,9 @@ def _read_only(array):
 def payload(store):
     """`Payload` of a `PayloadStore`; a ValueError if its metric or kernel is unknown."""
     check_codes(store.metric, store.kernel_code)
+    if store.kernel_code not in KNOWN:
+        name = next(name for name, code in KERNEL_CODES.items() if code == store.kernel_code)
+        raise ValueError(f"the numba backend does not have the kernel {name}; `kernel_value` in kernels.py needs it.")
     return _pack(Payload, store)
 
 

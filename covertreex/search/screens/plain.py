@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from covertreex._core.screen import Lens, Screener
 from covertreex.base import parallel, tuning
 from covertreex.data.payload import EUCLIDEAN, PayloadStore, longest_square
-from covertreex.kernels import RationalQuadratic
 from covertreex.protocols import QueryBlock
 
 #: Numbers in the precision of a screen: float32 or float64.
 Numbers = NDArray[np.floating[Any]]
 
-#: A query farther than this from all data, in lengthscales, is moved nearer: no kernel is above 1e-43 out there, except
-#: the rational quadratic.
-FAR = 100.0
+#: A query farther than this from all data, in lengthscales, is moved nearer, if correlations are at most so much out
+#: there: no more than float32 can hold (docs/mathematics.md, C1). They fall with distance.
+FAR, GONE = 100.0, 1e-43
 
 #: Bounds are made larger by this factor, for their own rounding.
 WIDER = 1.0 + 1e-5
@@ -112,7 +111,7 @@ class Screen:
         if len(queries.p) == 0:
             return self._outside(queries.factors, queries.coords, queries.p, 0.0)
         low, high = self.payload.coords.min(axis=0), self.payload.coords.max(axis=0)
-        far = np.inf if isinstance(self.payload.kernel, RationalQuadratic) else FAR
+        far = FAR if _is_gone(self.payload) else np.inf
         coords = np.clip(queries.coords, low - far, high + far)
         extent = np.maximum(high, coords.max(axis=0)) - np.minimum(low, coords.min(axis=0))
         length = max(self.length, longest_square(queries.factors))
@@ -300,6 +299,11 @@ def split(
     blunt = np.sqrt(margin * np.square(spread, dtype=np.float64) + left) * WIDER
     head, tail, blunt = (np.ascontiguousarray(part, dtype=dtype) for part in (head, tail, blunt))
     return head, tail, blunt
+
+
+def _is_gone(payload: PayloadStore) -> bool:
+    """Whether the kernel has no tail that reaches beyond `FAR`."""
+    return bool(payload.covariance.correlation(np.array(FAR * FAR), payload.alpha) <= GONE)
 
 
 def least_rho(kth_upper: NDArray[np.float64]) -> NDArray[np.float64]:
