@@ -235,6 +235,11 @@ GROWTH = _tuned(
     "GROWTH", 1.3, "rows in the next ring, as a multiple", "fewer rings against a coarser choice of where to stop",
     "tried", "gold", "vif100k",
 )  # fmt: skip
+FIRST_RINGS = _tuned(
+    "FIRST_RINGS", 32, "groups whose first rings one task looks at",
+    "fewer tasks against threads that wait for the last",
+    "chosen", "gold",
+)  # fmt: skip
 SAMPLE_QUERIES = _tuned(
     "SAMPLE_QUERIES", 8, "queries of a sampled group that are solved exactly",
     "rows loaded once for more queries against queries whose misses come together", "tried", "gold",

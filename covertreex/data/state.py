@@ -94,8 +94,7 @@ class TreeState:
     @property
     def tree(self) -> Tree:
         """Tree: the cover tree (T1 to T5), deleted points included; built when it is first needed."""
-        tree: Tree = self.kept.get("tree", self._build)
-        return tree
+        return self.kept.get("tree", self._build)
 
     @property
     def built(self) -> Tree | None:

@@ -80,9 +80,8 @@ class Log:
         return len(self.gained) - 1
 
 
-@dataclass(frozen=True, eq=False)
 class Sample:
-    """Queries that are solved exactly.
+    """Queries that are solved exactly, once, whatever is tried on them.
 
     Attributes
     ----------
@@ -91,8 +90,9 @@ class Sample:
         For each group, places of queries.
     """
 
-    groups: list[int]
-    members: list[NDArray[np.int64]]
+    def __init__(self, groups: list[int], members: list[NDArray[np.int64]]) -> None:
+        self.groups, self.members = groups, members
+        self._solved: list[NDArray[np.int64]] | None = None
 
     @classmethod
     def draw(cls, near: Near) -> "Sample | None":
@@ -121,12 +121,19 @@ class Sample:
     def solve(self, near: Near, start: Sequence[NDArray[np.float64]]) -> list[NDArray[np.int64]]:
         """The payload rows of their neighbours, shape (members, k) for each group, -1 behind the last.
 
+        They are the same whatever is looked through and begun with, so they are found the first time alone.
+
         Parameters
         ----------
         near : Near
         start : sequence of ndarray
             For each group, what the k-th best ``|rho|`` of each member is sure to reach.
         """
+        if self._solved is None:
+            self._solved = self._solve(near, start)
+        return self._solved
+
+    def _solve(self, near: Near, start: Sequence[NDArray[np.float64]]) -> list[NDArray[np.int64]]:
         context, payload, places = near.context, near.context.payload, np.concatenate(self.members)
         # Those of like limits together: rows that none of them may have are passed over.
         order = np.argsort(near.queries.limit[places], kind="stable")
@@ -183,8 +190,8 @@ def meets(
 # Each query alone
 
 
-def rule_alone(near: Near, sample: Sample | None) -> tuple[Rule, list[NDArray[np.int64]]] | None:
-    """When each query alone may stop widening, and the sample's neighbours; None where it would look at too many rows.
+def rule_alone(near: Near, sample: Sample | None) -> Rule | None:
+    """When each query alone may stop widening; None where it would look at too many rows.
 
     That is not tried where some groups look at too many rows until two rings in a row bring nothing.
     """
@@ -216,7 +223,7 @@ def rule_alone(near: Near, sample: Sample | None) -> tuple[Rule, list[NDArray[np
         if recall >= 1.0 - tuning.TELLING * (1.0 - target):
             tries.append(missed)
             if meets(target, tries, wanted, tuning.ALONE_CAUTION):
-                return Rule(least, patience, tuple(tried), alone=True), solved
+                return Rule(least, patience, tuple(tried), alone=True)
     return None
 
 
@@ -263,10 +270,8 @@ def hopeless(near: Near, logs: Sequence[Log]) -> bool:
     return _looked(logs, _stops(logs, tuning.RULES[1][0], 1)) >= most_near(near)
 
 
-def rule_of_groups(
-    near: Near, sample: Sample, logs: list[Log], solved: list[NDArray[np.int64]] | None
-) -> tuple[Rule, list[NDArray[np.int64]]]:
-    """The loosest rule for groups that meets the target on a sample, and the sample's neighbours.
+def rule_of_groups(near: Near, sample: Sample, logs: list[Log]) -> Rule:
+    """The loosest rule for groups that meets the target on a sample.
 
     Parameters
     ----------
@@ -274,17 +279,12 @@ def rule_of_groups(
     sample : Sample
     logs : list of Log
         What its groups do until one ring in a row brings nothing.
-    solved : list of ndarray, or None
-        The sample's neighbours, if they are known.
     """
-    if solved is None:
-        ptr = near.groups.ptr
-        starts = [
-            log.thresholds[own - ptr[group]]
-            for group, own, log in zip(sample.groups, sample.members, logs, strict=True)
-        ]
-        solved = sample.solve(near, starts)
-    truth = [rows[rows >= 0] for rows in solved]
+    ptr = near.groups.ptr
+    starts = [
+        log.thresholds[own - ptr[group]] for group, own, log in zip(sample.groups, sample.members, logs, strict=True)
+    ]
+    truth = [rows[rows >= 0] for rows in sample.solve(near, starts)]
     wanted = np.array([len(rows) for rows in truth])
     tried: list[tuple[float, int, float, float]] = []
     tries: list[NDArray[np.number[Any]]] = []
@@ -297,8 +297,8 @@ def rule_of_groups(
             looked = _looked(logs, stops)
             tried.append((least, patience, float(1.0 - tries[-1].sum() / max(1, wanted.sum())), looked))
             if meets(near.context.settings.recall_target, tries, wanted):
-                return Rule(least if looked < most_near(near) else None, patience, tuple(tried)), solved
-    return Rule(None, 1, tuple(tried)), solved
+                return Rule(least if looked < most_near(near) else None, patience, tuple(tried))
+    return Rule(None, 1, tuple(tried))
 
 
 def logs_of_groups(near: Near, sample: Sample, least: float, patience: int) -> list[Log]:

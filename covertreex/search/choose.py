@@ -93,13 +93,12 @@ def _choose_rings(
     context, screen, sample = near.context, near.view.screen, Sample.draw(near)
     float64 = surely_sharp(context.payload)
 
-    def told(near: Near, rule: Rule, rows: float, strategy: str = "rings") -> Plan:
-        more = _screened(context.payload, queries, near.view, rule.least, rule, rows)
-        return replace(plan, strategy=strategy, **more)
+    def told(near: Near, rule: Rule, rows: float) -> Plan:
+        return replace(plan, strategy="rings", **_screened(context.payload, queries, near.view, rule.least, rule, rows))
 
     alone = rule_alone(near, sample) if screen.dtype is np.float32 else None
     if alone is not None:
-        return Rings(near, alone[0], told(near, alone[0], alone[0].rows))
+        return Rings(near, alone, told(near, alone, alone.rows))
     rows = rows_of_first_pass(near, sample) if two_passes else np.inf
     if sample is not None and rows < tuning.WORTH_FIRST * np.mean(queries.limit):
         if screen is float64:
@@ -117,7 +116,7 @@ def _choose_rings(
         white = whitened(context.payload, *pairs_of_groups(near, sample, logs), context.n_threads)
         if white is not None:
             near = near.through(View(context, white, queries))
-    rule, _ = rule_of_groups(near, sample, logs, None)
+    rule = rule_of_groups(near, sample, logs)
     if rule.least is None:
         return rule, white
     return Rings(near, rule, told(near, rule, rule.rows))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +40,10 @@ class SearchContext:
     n_threads: int = 1
     cancel: NDArray[np.int32] = field(default_factory=lambda: np.zeros(1, dtype=np.int32))
 
-    def with_settings(self, **changes: Any) -> "SearchContext":
-        """The same search under other settings."""
-        return replace(self, settings=self.settings.replace(**changes))
-
     @property
     def exact(self) -> "SearchContext":
         """SearchContext: the same search without a recall target."""
-        return self.with_settings(recall_target=1.0)
+        return replace(self, settings=self.settings.replace(recall_target=1.0))
 
     def run(self, tasks: Sequence[Callable[[], T]], on_done: Callable[[T], object] | None = None) -> list[T]:
         """`parallel.run` on this search's threads."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,23 @@ class Answer:
     indptr: NDArray[np.int64] | None = None
 
 
+#: `indptr` (None where each query has k), `indices` and `distances`, in the caller's order.
+Arrays: TypeAlias = tuple[NDArray[np.int64] | None, NDArray[np.int64], NDArray[np.float64]]
+
+
 class Results(Protocol):
     """Where blocks put what they have found; several threads do so at once, each for queries of its own."""
 
     def put(self, places: NDArray[np.int64], found: Found) -> None:
         """Take what the queries at some places of the caller's order have found."""
+        ...
+
+    def following(self, strategy: Strategy) -> Strategy | None:
+        """The pass that follows a strategy, given all that was found."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """All that was found; to be asked for once."""
         ...
 
 
@@ -62,6 +74,14 @@ class NearestResults:
         """As `Results.put`; what a later pass finds takes the place of what was there."""
         self.indices[places], self.distances[places] = found.indices, found.distances
 
+    def following(self, strategy: Strategy) -> Strategy | None:
+        """As `Results.following`."""
+        return strategy.following(self.indices, self.distances)
+
+    def arrays(self) -> Arrays:
+        """As `Results.arrays`."""
+        return None, self.indices, self.distances
+
 
 class RadiusResults:
     """Any number of neighbours of each query."""
@@ -74,8 +94,12 @@ class RadiusResults:
         assert found.counts is not None  # a search within a radius says how many each query has
         self._parts.append((places, found.counts, found))
 
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """`indptr`, `indices` and `distances`, in the order of the queries; to be asked for once."""
+    def following(self, strategy: Strategy) -> Strategy | None:
+        """As `Results.following`: None, for one pass finds all that is within."""
+        return None
+
+    def arrays(self) -> Arrays:
+        """As `Results.arrays`."""
         indptr = np.zeros(self._queries + 1, dtype=np.int64)
         for places, counts, _ in self._parts:
             indptr[1 + places] = counts
@@ -88,14 +112,14 @@ class RadiusResults:
         return indptr, indices, distances
 
 
-def run(context: SearchContext, strategy: Strategy, results: NearestResults | RadiusResults, begin: float) -> Answer:
+def run(context: SearchContext, strategy: Strategy, results: Results, begin: float) -> Answer:
     """Answer all queries of a strategy and of those that follow it.
 
     Parameters
     ----------
     context : SearchContext
     strategy : Strategy
-    results : NearestResults or RadiusResults
+    results : Results
     begin : float
         When the search began, by ``time.perf_counter()``.
 
@@ -116,19 +140,13 @@ def run(context: SearchContext, strategy: Strategy, results: NearestResults | Ra
         bad, more = _run_pass(context, strategy, results, passes, len(records))
         unfit += bad
         records += more
-        following = None
-        if isinstance(results, NearestResults):
-            following = strategy.following(results.indices, results.distances)
+        following = results.following(strategy)
     if unfit:
         raise BackendError(
             f"backend {context.backend.name!r} gave {unfit} of {total} queries no stop reason, or more than one; its "
             "answer cannot be trusted. Run the conformance checks on it."
         )
-    indptr = None
-    if isinstance(results, RadiusResults):
-        indptr, indices, distances = results.arrays()
-    else:
-        indices, distances = results.indices, results.distances
+    indptr, indices, distances = results.arrays()
     telemetry = Telemetry(
         counters=merge_totals(record.counters for record in records),
         seconds=time.perf_counter() - begin,
@@ -144,7 +162,7 @@ def _run_pass(
     """One pass, the `number`-th: how many queries the backend gave no stop reason or more than one, and the records of
     blocks, which are numbered from `before`.
     """
-    groups, queries = strategy.groups, strategy.queries
+    groups, queries, verb = strategy.groups, strategy.queries, strategy.plan.verb
 
     def answer(block: int, first: int, last: int) -> tuple[int, BlockRecord]:
         clock, (start, stop) = time.perf_counter(), groups.span(first, last)
@@ -159,7 +177,7 @@ def _run_pass(
         return unfit, BlockRecord(
             backend=context.backend.name,
             profile=context.settings.profile,
-            verb=strategy.plan.verb,
+            verb=verb,
             block=block,
             queries=stop - start,
             k=context.k,

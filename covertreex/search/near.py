@@ -19,9 +19,6 @@ from covertreex.search.context import SearchContext
 from covertreex.search.groups import group_queries, permuted, query_coords
 from covertreex.search.screens.view import View
 
-#: Groups whose first rings one task looks at.
-GROUPS_A_TASK = 32
-
 #: What a finder's methods are told of a group: the screener, its first query and their coordinates and limits, how many
 #: rows a unit of distance holds, and how much farther each ring reaches.
 Told: TypeAlias = tuple[Screener, int, NDArray[np.float32], NDArray[np.int64], int, float]
@@ -129,8 +126,7 @@ class Near:
             These rows, in the order of the rings.
         """
         finder, told = self._finder(group)
-        looked: Looked = finder.search_rings(*told, least, patience, rings, thresholds, counts)
-        return looked
+        return finder.search_rings(*told, least, patience, rings, thresholds, counts)
 
     def search_rings_alone(
         self,
@@ -152,10 +148,7 @@ class Near:
         Of places, the number that each ring took is told, not the share.
         """
         finder, told = self._finder(group)
-        logs: list[tuple[list[int], list[int], NDArray[np.int64], float]] = finder.log_rings_alone(
-            *told, patience, places - self.groups.ptr[group]
-        )
-        return logs
+        return finder.log_rings_alone(*told, patience, places - self.groups.ptr[group])
 
     def first_thresholds(self) -> tuple[NDArray[np.float64], float]:
         """What the first ring tells.
@@ -176,7 +169,7 @@ class Near:
                 self.search_rings(group, 0.0, 1, found[part], counts[part], rings=1)
             self.screener.take()
 
-        self.context.run([partial(look, *span) for span in parallel.spans(len(self.groups), GROUPS_A_TASK)])
+        self.context.run([partial(look, *span) for span in parallel.spans(len(self.groups), tuning.FIRST_RINGS)])
         start = np.empty_like(found)
         start[self.groups.order] = found
         return start, float(np.mean(counts)) if len(counts) else 0.0

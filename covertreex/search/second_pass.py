@@ -57,7 +57,7 @@ class FirstPass(Rings):
         self.seen: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(near.groups)
 
     def _search(self, group: int, thresholds: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
-        *_, rows = self.near.search_rings(group, tuning.FIRST_PASS, 1, thresholds, counts)
+        *_, rows = self.near.search_rings(group, self.least, self.rule.patience, thresholds, counts)
         self.seen[group] = rows
 
     def following(self, indices: NDArray[np.int64], distances: NDArray[np.float64]) -> Strategy | None:

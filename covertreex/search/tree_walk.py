@@ -1,7 +1,5 @@
 """Neighbours by the cover tree: every query walks it best-first, by the backend's `search`."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from covertreex.base import parallel, tuning
@@ -48,7 +46,3 @@ class TreeWalk(LastPass):
         queries = self.queries.slice(start, stop)
         context.backend.search(self.tree, context.payload, queries, context.k, context.settings, out)
         return Found.of(out)
-
-
-#: Makes the cover tree when it is needed.
-TreeMaker = Callable[[], Tree]
