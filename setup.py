@@ -27,6 +27,7 @@ def write_contract():
         **{name.upper(): code for name, code in contract["METRIC_CODES"].items()},
         "NO_KERNEL": contract["NO_KERNEL"],
         **{name.upper(): code for name, code in kernels.items()},
+        "EXPRESSION": contract["EXPRESSION"],
         **counters,
     }
     header = [

@@ -29,7 +29,7 @@ from covertreex.errors import (
     InvariantError,
     SettingsError,
 )
-from covertreex.kernels import RBF, Matern12, Matern32, Matern52, RationalQuadratic
+from covertreex.kernels import RBF, Matern12, Matern32, Matern52, Product, RationalQuadratic, Sum
 from covertreex.results import RadiusResult, SearchResult
 from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
 
@@ -51,11 +51,13 @@ __all__ = [
     "Matern12",
     "Matern32",
     "Matern52",
+    "Product",
     "RadiusResult",
     "RationalQuadratic",
     "ResidualCorrelation",
     "SearchResult",
     "SettingsError",
+    "Sum",
     "TraversalSettings",
     "cover_tree",
     "get_backend",

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from covertreex.base.types import AnyArray, FloatArray, IntArray
+from covertreex.base.arithmetic import exp_neg, log
 from covertreex.data.canonical import (
     canonical,
     canonical_cholesky,
@@ -21,10 +22,9 @@ from covertreex.data.canonical import (
     canonical_distances,
     canonical_nearness,
     canonical_solve,
+    covariances,
     dot16,
-    exp_neg,
     kernel_values,
-    log,
     squared_distances,
 )
 from covertreex.errors import FactorizationError, InvalidInputError
@@ -38,6 +38,7 @@ __all__ = [
     "canonical_distances",
     "canonical_nearness",
     "canonical_solve",
+    "covariances",
     "dot16",
     "exp_neg",
     "kernel_values",

@@ -1,9 +1,8 @@
 /* Canonical arithmetic: the one formula, in one order of operations, behind every distance.
  *
- * docs/mathematics.md (A1 to A5) states the order; covertreex/oracle.py has it in NumPy, the numba and rust
+ * docs/mathematics.md (A1 to A5, A10) states the order; covertreex/oracle.py has it in NumPy, the numba and rust
  * backends in their own languages. All of them must agree to the last bit, so this header must be compiled with
- * -ffp-contract=off and without -ffast-math. `target_clones` picks wider registers at run time; the order of
- * operations, and so the result, is the same in every clone.
+ * -ffp-contract=off.
  */
 #ifndef COVERTREEX_CANONICAL_H
 #define COVERTREEX_CANONICAL_H
@@ -13,36 +12,22 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base.h"
 #include "contract.h"
+#include "expression.h"
 
-#ifdef __FAST_MATH__
-#error "covertreex must be compiled without -ffast-math: results would depend on the compiler"
-#endif
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-#define CX_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#define CX_CLONES_NAME "avx512f,avx2,default"
-#else
-#define CX_CLONES
-#define CX_CLONES_NAME "none"
-#endif
-
-#if defined(__GNUC__)
-#define CX_INLINE static inline __attribute__((always_inline, unused))
-#define CX_UNUSED __attribute__((unused))
-#define CX_PREFETCH(p) __builtin_prefetch(p)
-#else
-#define CX_INLINE static inline
-#define CX_UNUSED
-#define CX_PREFETCH(p) ((void)(p))
-#endif
+/* A covariance function: a closed form's number, or `CX_EXPRESSION` and tables. */
+typedef struct {
+    int kernel;
+    double variance;
+    double alpha; /* rational quadratic only */
+    cx_expression expression;
+} cx_covariance;
 
 /* What a kernel needs to know of a payload. Borrowed pointers: the PayloadStore owns the arrays. */
 typedef struct {
     int metric;
-    int kernel;
-    double variance;
-    double alpha;      /* rational quadratic only */
+    cx_covariance covariance;
     double slack_abs;  /* B1: error of a squared distance, absolute ... */
     double slack_rel;  /* ... and relative */
     ptrdiff_t n;
@@ -171,18 +156,13 @@ CX_INLINE double cx_sqdist(const double *a, const double *b, ptrdiff_t d)
     return s;
 }
 
-/* Four lanes in one register (GNU vector extension: plain C semantics, an element at a time, on any target). */
-#if defined(__GNUC__)
-typedef double cx_v4 __attribute__((vector_size(32)));
-CX_INLINE cx_v4 cx_load4(const double *a)
+/* A4, A10. The covariance of two points, of scaled coordinates; `r2` is their cx_sqdist. */
+CX_INLINE double cx_covariance_of(const cx_covariance *c, const double *a, const double *b, double r2)
 {
-    cx_v4 v;
-    memcpy(&v, a, 32);
-    return v;
+    if (c->kernel == CX_EXPRESSION)
+        return c->variance * cx_expression_value(&c->expression, a, b);
+    return cx_kernel(c->kernel, c->variance, c->alpha, r2);
 }
-#else
-#error "covertreex needs GCC or Clang"
-#endif
 
 /* A1. The last steps of the 16-lane dot: l and l+8, then l and l+4, then (0+2)+(1+3). */
 CX_INLINE double cx_reduce16(cx_v4 a, cx_v4 b, cx_v4 c, cx_v4 d)
@@ -325,10 +305,11 @@ CX_INLINE double cx_rho(double k, double dot, double pa, double pb)
 /* A5. Of a query and a row. d(i, i) = 0 by definition is the caller's: it knows who is who. */
 CX_INLINE cx_nearness cx_nearness_given_dot(const cx_payload *pl, const cx_query *q, ptrdiff_t row, double dot)
 {
-    double r2 = cx_sqdist(q->coords, pl->coords + row * pl->d, pl->d), rho;
+    const double *coords = pl->coords + row * pl->d;
+    double r2 = cx_sqdist(q->coords, coords, pl->d), rho;
     if (pl->metric == CX_EUCLIDEAN)
         return (cx_nearness){sqrt(r2), 1.0, 0.0};
-    rho = cx_rho(cx_kernel(pl->kernel, pl->variance, pl->alpha, r2), dot, q->p, pl->p[row]);
+    rho = cx_rho(cx_covariance_of(&pl->covariance, q->coords, coords, r2), dot, q->p, pl->p[row]);
     return (cx_nearness){sqrt(1.0 - rho), rho, r2};
 }
 
@@ -371,6 +352,29 @@ CX_INLINE cx_nearness cx_one_of(const cx_many *many, ptrdiff_t i)
     return (cx_nearness){many->distance[i], many->rho[i], many->r2[i]};
 }
 
+/* A10 for one point against many: coords is (d, stride), out[i] the covariance of x and the i-th. */
+CX_CLONES CX_UNUSED static void cx_expression_many(const cx_covariance *c, const double *x, const double *coords,
+                                                   ptrdiff_t stride, ptrdiff_t count, double *out)
+{
+    const cx_expression *e = &c->expression;
+    for (ptrdiff_t i = 0; i < count; i += 4) {
+        cx_v4 t[CX_MOST_GROUPS];
+        size_t bytes = 8 * (count - i < 4 ? count - i : 4);
+        for (ptrdiff_t g = 0, j = 0; g < e->groups; ++g) {
+            cx_v4 s = {0.0};
+            for (; j < e->group_stop[g]; ++j) {
+                cx_v4 off = {0.0};
+                memcpy(&off, coords + j * stride + i, bytes);
+                off = off - x[j];
+                s = s + off * off;
+            }
+            t[g] = s;
+        }
+        cx_v4 values = c->variance * cx_expression_values4(e, t);
+        memcpy(out + i, &values, bytes);
+    }
+}
+
 /* A5 for one point, of coordinates x and residual variance p_x, against many: coords is (d, stride), out[i] from dots[i]
  * and p[i]. One loop per kernel, so that each can be vectorised; element by element these are the operations of
  * cx_nearness_given_dot, whichever of the two is the row: (a - b)^2 and p_a p_b do not depend on the order. */
@@ -394,11 +398,21 @@ CX_CLONES CX_UNUSED static void cx_nearness_many(const cx_payload *pl, const dou
         }
         return;
     }
-    switch (pl->kernel) {
+    const cx_covariance *c = &pl->covariance;
+    if (c->kernel == CX_EXPRESSION) {
+        cx_expression_many(c, x, coords, stride, count, rho);
+        for (ptrdiff_t i = 0; i < count; ++i) {
+            double r = cx_rho(rho[i], dots[i], p[i], p_x);
+            rho[i] = r;
+            distance[i] = sqrt(1.0 - r);
+        }
+        return;
+    }
+    switch (c->kernel) {
 #define CX_RESIDUAL_LOOP(CODE, NAME)                                                                                   \
     case CODE:                                                                                                         \
         for (ptrdiff_t i = 0; i < count; ++i) {                                                                        \
-            double r = cx_rho(cx_kernel(CODE, pl->variance, pl->alpha, r2[i]), dots[i], p[i], p_x);                    \
+            double r = cx_rho(cx_kernel(CODE, c->variance, c->alpha, r2[i]), dots[i], p[i], p_x);                    \
             rho[i] = r;                                                                                                \
             distance[i] = sqrt(1.0 - r);                                                                               \
         }                                                                                                              \

@@ -2,11 +2,27 @@ from libc.stdint cimport int64_t
 
 cdef extern from "canonical.h" nogil:
     const char *CX_CLONES_NAME
-    ctypedef struct cx_payload:
-        int metric
+    ctypedef struct cx_expression:
+        Py_ssize_t groups, terms
+        const int64_t *group_stop
+        const int64_t *term_stop
+        const double *weight
+        const int64_t *factor_group
+        const int64_t *factor_table
+        const int64_t *rescale_group
+        const int64_t *rescale_table
+        const int64_t *table_first
+        const int64_t *table_stop
+        const double *pieces
+        const float *pieces32
+    ctypedef struct cx_covariance:
         int kernel
         double variance
         double alpha
+        cx_expression expression
+    ctypedef struct cx_payload:
+        int metric
+        cx_covariance covariance
         double slack_abs
         double slack_rel
         Py_ssize_t n
@@ -23,6 +39,9 @@ cdef extern from "canonical.h" nogil:
     double cx_exp_neg(double x)
     double cx_log(double x)
     double cx_kernel(int kernel, double variance, double alpha, double r2)
+    double cx_covariance_of(const cx_covariance *c, const double *a, const double *b, double r2)
+    void cx_expression_many(const cx_covariance *c, const double *x, const double *coords, Py_ssize_t stride,
+                            Py_ssize_t count, double *out)
     double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
     double cx_dot16(const double *a, const double *b, Py_ssize_t m)
     void cx_dot16_many(const double *row, const double *const *q, Py_ssize_t nq, Py_ssize_t m, double *out)
@@ -51,9 +70,16 @@ cdef extern from "canonical.h" nogil:
     void cx_prefetch(const cx_payload *payload, Py_ssize_t next)
 
 
+cdef class CovarianceView:
+    """A kernel as compiled code sees it. Holds the arrays alive; `c` borrows them. Read-only: threads may share it."""
+    cdef cx_covariance c
+    cdef list held
+
+
 cdef class PayloadView:
     """A PayloadStore as kernels see it. Holds the arrays alive; `c` borrows them."""
     cdef cx_payload c
+    cdef CovarianceView covariance
     cdef const double[:, ::1] coords
     cdef const double[:, ::1] factors
     cdef const double[::1] p

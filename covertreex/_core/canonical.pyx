@@ -7,7 +7,7 @@ import numpy as np
 
 from covertreex.base.contract import check_codes, check_kernel
 
-from covertreex._core.contract cimport CX_CONTRACT
+from covertreex._core.contract cimport CX_CONTRACT, CX_EXPRESSION, CX_NO_KERNEL
 
 cdef extern from "fenv.h" nogil:
     ctypedef struct fenv_t:
@@ -46,6 +46,38 @@ def standard_arithmetic(function):
     return wrapper
 
 
+cdef const void *address(array, list held) except NULL:
+    """Where the numbers of an array that is not empty lie; `held` keeps it alive."""
+    held.append(array)
+    return <const void *><size_t>array.ctypes.data
+
+
+cdef class CovarianceView:
+    def __init__(self, kernel, Py_ssize_t columns):
+        """Of a `covertreex.kernels.Kernel`, or None, and this many scaled coordinates."""
+        self.held = []
+        self.c.kernel, self.c.variance, self.c.alpha = CX_NO_KERNEL, 1.0, 1.0
+        if kernel is None:
+            return
+        self.c.kernel, self.c.variance, self.c.alpha = check_kernel(kernel.code), kernel.variance, kernel.alpha
+        expression = kernel.expression_for(columns)
+        if expression is None:
+            return
+        cdef cx_expression *e = &self.c.expression
+        e.groups, e.terms = len(expression.group_stop), len(expression.term_stop)
+        e.group_stop = <const int64_t *>address(expression.group_stop, self.held)
+        e.term_stop = <const int64_t *>address(expression.term_stop, self.held)
+        e.weight = <const double *>address(expression.weight, self.held)
+        e.factor_group = <const int64_t *>address(expression.factor_group, self.held)
+        e.factor_table = <const int64_t *>address(expression.factor_table, self.held)
+        e.rescale_group = <const int64_t *>address(expression.rescale_group, self.held)
+        e.rescale_table = <const int64_t *>address(expression.rescale_table, self.held)
+        e.table_first = <const int64_t *>address(expression.table_first, self.held)
+        e.table_stop = <const int64_t *>address(expression.table_stop, self.held)
+        e.pieces = <const double *>address(expression.pieces, self.held)
+        e.pieces32 = <const float *>address(expression.single[0], self.held)
+
+
 cdef class PayloadView:
     def __init__(self, payload):
         check_codes(payload.metric, payload.kernel_code)
@@ -53,10 +85,9 @@ cdef class PayloadView:
         self.factors = payload.factors
         self.p = payload.p
         self.index = payload.index
+        self.covariance = CovarianceView(payload.kernel, self.coords.shape[1])
         self.c.metric = payload.metric
-        self.c.kernel = payload.kernel_code
-        self.c.variance = payload.variance
-        self.c.alpha = payload.alpha
+        self.c.covariance = self.covariance.c
         self.c.slack_abs = payload.slack_abs
         self.c.slack_rel = payload.slack_rel
         self.c.n = self.coords.shape[0]
@@ -103,6 +134,24 @@ def kernel_values(int code, double variance, double alpha, const double[::1] r2)
     check_kernel(code)
     for i in range(r2.shape[0]):
         out[i] = cx_kernel(code, variance, alpha, r2[i])
+    return np.asarray(out)
+
+
+def covariances(CovarianceView covariance, const double[:, ::1] A, const double[:, ::1] B):
+    """A4, A10 for scaled coordinates `A` (a, d) and `B` (b, d): float64, shape (a, b)."""
+    cdef Py_ssize_t i, j, d = A.shape[1]
+    cdef double[:, ::1] out = np.empty((A.shape[0], B.shape[0]))
+    if B.shape[0] == 0 or A.shape[0] == 0:
+        return np.asarray(out)
+    # By columns, for many at once.
+    cdef const double[:, ::1] columns = np.ascontiguousarray(np.asarray(B).T)
+    with nogil:
+        for i in range(A.shape[0]):
+            if covariance.c.kernel == CX_EXPRESSION:
+                cx_expression_many(&covariance.c, &A[i, 0], &columns[0, 0], B.shape[0], B.shape[0], &out[i, 0])
+            else:
+                for j in range(B.shape[0]):
+                    out[i, j] = cx_covariance_of(&covariance.c, &A[i, 0], &B[j, 0], cx_sqdist(&A[i, 0], &B[j, 0], d))
     return np.asarray(out)
 
 

@@ -1,14 +1,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from covertreex._core.canonical import CovarianceView
+
 def cholesky(K: NDArray[np.float64], L: NDArray[np.float64]) -> int: ...
 def solve(
     L: NDArray[np.float64],
     inducing: NDArray[np.float64],
     coords: NDArray[np.float64],
-    kernel: int,
-    variance: float,
-    alpha: float,
+    covariance: CovarianceView,
     out: NDArray[np.float64],
     p: NDArray[np.float64],
 ) -> None: ...

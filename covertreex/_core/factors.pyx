@@ -2,9 +2,7 @@
 
 from libc.math cimport sqrt
 
-from covertreex.base.contract import check_kernel
-
-from covertreex._core.canonical cimport cx_dot16, cx_dot16_many, cx_kernel, cx_sqdist
+from covertreex._core.canonical cimport CovarianceView, cx_covariance_of, cx_dot16, cx_dot16_many, cx_sqdist
 from covertreex._core.contract cimport CX_LANES
 
 cdef enum:
@@ -30,18 +28,19 @@ def cholesky(double[:, ::1] K, double[:, ::1] L):
     return -1
 
 
-def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:, ::1] coords, int kernel,
-          double variance, double alpha, double[:, ::1] out, double[::1] p):
+def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:, ::1] coords,
+          CovarianceView covariance, double[:, ::1] out, double[::1] p):
     """For each row x of `coords`: ``out = L^-1 k(inducing, x)`` and ``p = variance - |out|^2``.
 
     `out` is (q, padded m) and zero on entry. One thread's work; the caller owns all arrays and may give disjoint rows
     of `out` and `p` to other threads.
     """
     cdef Py_ssize_t m = inducing.shape[0], d = inducing.shape[1], q = coords.shape[0], start, i, j, size, used
-    cdef double k
+    cdef double k, variance = covariance.c.variance
     cdef double dots[PANEL]
     cdef const double *panel[PANEL]
-    check_kernel(kernel)
+    cdef const double *z
+    cdef const double *x
     with nogil:
         start = 0
         while start < q:
@@ -52,8 +51,10 @@ def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:,
                 # Entries not yet computed are zero, so whole lanes up to j are enough.
                 used = (j + CX_LANES - 1) // CX_LANES * CX_LANES
                 cx_dot16_many(&L[j, 0], panel, size, used, dots)
+                z = &inducing[j, 0]
                 for i in range(size):
-                    k = cx_kernel(kernel, variance, alpha, cx_sqdist(&inducing[j, 0], &coords[start + i, 0], d))
+                    x = &coords[start + i, 0]
+                    k = cx_covariance_of(&covariance.c, z, x, cx_sqdist(z, x, d))
                     out[start + i, j] = (k - dots[i]) / L[j, j]
             for i in range(size):
                 p[start + i] = variance - cx_dot16(panel[i], panel[i], out.shape[1])

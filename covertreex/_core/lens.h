@@ -6,10 +6,13 @@
 
 #include <stddef.h>
 
+#include "expression.h"
+
 #define CX_DEFINE_LENS(NAME, T)                                                                                       \
     typedef struct {                                                                                                  \
         int kernel;                                                                                                   \
         T variance, alpha;                                                                                            \
+        const cx_expression *expression; /* of CX_EXPRESSION */                                                       \
         T floor;        /* C1: |rho| may be off by it, besides products of a row's and a query's own */              \
         ptrdiff_t d, m; /* coordinates and factors; m is a multiple of 16 */                                          \
         ptrdiff_t t;    /* components in float32 that follow the factors */                                           \

@@ -81,6 +81,43 @@ CX_INLINE cx_screen64_vector cx_screen64_exp(cx_screen64_vector x)
     return e * x;
 }
 
+/* A table's values by its pieces of degree 3: four coefficients of eight pieces, four of them in each half of a
+ * register. */
+CX_INLINE cx_screen32_vector cx_screen32_table(const cx_table *table, cx_screen32_vector t)
+{
+    /* Pieces are as in float64, whose exponents begin 896 lower. */
+    const int32_t first = (int32_t)(table->first - (INT64_C(896) << 5)), last = (int32_t)table->last;
+    cx_screen32_bits bits, piece;
+    memcpy(&bits, &t, 32);
+    piece = (bits >> 18) - first;
+    piece &= ~(piece >> 31);
+    piece += (last - piece) & (last < piece);
+    bits = (bits & 0x0003ffff) | 0x3f800000;
+    cx_screen32_vector u, r[4];
+    memcpy(&u, &bits, 32);
+    u = (u - 1.015625f) * 64.0f;
+    for (int l = 0; l < 4; ++l) {
+        float both[8];
+        memcpy(both, table->pieces32 + 4 * (ptrdiff_t)piece[l], 16);
+        memcpy(both + 4, table->pieces32 + 4 * (ptrdiff_t)piece[l + 4], 16);
+        memcpy(&r[l], both, 32);
+    }
+    cx_screen32_vector t0 = CX_SHUFFLE8(cx_screen32_bits, r[0], r[1], 0, 8, 1, 9, 4, 12, 5, 13);
+    cx_screen32_vector t1 = CX_SHUFFLE8(cx_screen32_bits, r[0], r[1], 2, 10, 3, 11, 6, 14, 7, 15);
+    cx_screen32_vector t2 = CX_SHUFFLE8(cx_screen32_bits, r[2], r[3], 0, 8, 1, 9, 4, 12, 5, 13);
+    cx_screen32_vector t3 = CX_SHUFFLE8(cx_screen32_bits, r[2], r[3], 2, 10, 3, 11, 6, 14, 7, 15);
+    cx_screen32_vector a0 = CX_SHUFFLE8(cx_screen32_bits, t0, t2, 0, 1, 8, 9, 4, 5, 12, 13);
+    cx_screen32_vector a1 = CX_SHUFFLE8(cx_screen32_bits, t0, t2, 2, 3, 10, 11, 6, 7, 14, 15);
+    cx_screen32_vector a2 = CX_SHUFFLE8(cx_screen32_bits, t1, t3, 0, 1, 8, 9, 4, 5, 12, 13);
+    cx_screen32_vector a3 = CX_SHUFFLE8(cx_screen32_bits, t1, t3, 2, 3, 10, 11, 6, 7, 14, 15);
+    return (a0 + a1 * u) + (u * u) * (a2 + a3 * u);
+}
+
+CX_INLINE cx_screen64_vector cx_screen64_table(const cx_table *table, cx_screen64_vector t)
+{
+    return cx_table_values4(table, t);
+}
+
 #define CX_T float
 #define CX_NAME(x) cx_screen32_##x
 #define CX_SQRT sqrtf

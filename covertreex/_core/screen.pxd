@@ -1,11 +1,13 @@
 from libc.stdint cimport int32_t, int64_t
 
+from covertreex._core.canonical cimport CovarianceView, cx_expression
 from covertreex._core.queries cimport QueriesView
 
 cdef extern from "lens.h" nogil:
     ctypedef struct cx_screen32_lens:
         int kernel
         float variance, alpha, floor
+        const cx_expression *expression
         Py_ssize_t d, m, t
         const float *coords
         const float *scale
@@ -21,6 +23,7 @@ cdef extern from "lens.h" nogil:
     ctypedef struct cx_screen64_lens:
         int kernel
         double variance, alpha, floor
+        const cx_expression *expression
         Py_ssize_t d, m, t
         const double *coords
         const double *scale
@@ -86,6 +89,7 @@ cdef struct Side:
 
 cdef class Lens:
     cdef bint single
+    cdef CovarianceView covariance
     cdef int kernel
     cdef double variance, alpha, margin, raised, floor, doubt
     cdef Py_ssize_t d, m, t, lanes, stride, width, packs

@@ -162,9 +162,11 @@ cdef class Lens:
         point(&self.data, screen, self.held)
         point(&self.external, external, self.held)
         self.single = screen.dtype is np.float32
-        self.kernel, self.variance, self.alpha = screen.kernel_code, screen.payload.variance, screen.payload.alpha
-        if self.kernel != CX_NO_KERNEL:
-            check_kernel(self.kernel)
+        # A whitened screen compares no coordinates.
+        kernel = None if screen.kernel_code == CX_NO_KERNEL else screen.payload.kernel
+        self.covariance = CovarianceView(kernel, screen.coords.shape[1])
+        self.kernel, self.variance, self.alpha = (
+            self.covariance.c.kernel, self.covariance.c.variance, self.covariance.c.alpha)
         # The margin is used in the screen's own precision: rounding must not make it smaller.
         self.margin = max(screen.margin, external.margin) * (1.0 + 1e-5)
         self.floor, self.raised = screen.floor, sqrt(max(1.0, external.margin / screen.margin))
@@ -195,6 +197,7 @@ cdef class Lens:
         cdef cx_screen32_lens *c = &self.c32
         c.kernel, c.variance, c.alpha, c.floor = (
             self.kernel, <float>self.variance, <float>self.alpha, <float>self.floor)
+        c.expression = &self.covariance.c.expression
         c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 4
         c.coords, c.scale = <const float *>self.data.coords, <const float *>self.data.scale
         c.factors, c.tails = <const float *>self.data.head, <const float *>self.data.tail
@@ -206,6 +209,7 @@ cdef class Lens:
         """The same in float64."""
         cdef cx_screen64_lens *c = &self.c64
         c.kernel, c.variance, c.alpha, c.floor = self.kernel, self.variance, self.alpha, self.floor
+        c.expression = &self.covariance.c.expression
         c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 8
         c.coords, c.scale = <const double *>self.data.coords, <const double *>self.data.scale
         c.factors, c.tails = <const double *>self.data.head, <const float *>self.data.tail

@@ -134,6 +134,34 @@ CX_INLINE void CX_NAME(kernels)(int kernel, CX_T alpha, CX_NAME(vector) *values,
     }
 }
 
+/* A10 as screens have it: correlations of `count` (1 or 2) vectors of pairs, of which t[g * count ...] has the squared
+ * distances in each group. */
+CX_INLINE void CX_NAME(expression)(const cx_expression *e, const CX_NAME(vector) *t, CX_NAME(vector) *values, int count)
+{
+    for (int j = 0; j < count; ++j)
+        values[j] = (CX_NAME(vector)){0};
+    for (ptrdiff_t i = 0, f = 0; i < e->terms; ++i) {
+        CX_NAME(vector) term[2];
+        for (int j = 0; j < count; ++j)
+            term[j] = (CX_NAME(vector)){0} + (CX_T)e->weight[i];
+        for (; f < e->term_stop[i]; ++f) {
+            const cx_table table = cx_table_of(e, e->factor_table[f]);
+            const CX_NAME(vector) *at = t + e->factor_group[f] * count;
+            if (e->rescale_table[f] < 0) {
+                for (int j = 0; j < count; ++j)
+                    term[j] *= CX_NAME(table)(&table, at[j]);
+                continue;
+            }
+            const cx_table scale = cx_table_of(e, e->rescale_table[f]);
+            const CX_NAME(vector) *by = t + e->rescale_group[f] * count;
+            for (int j = 0; j < count; ++j)
+                term[j] *= CX_NAME(table)(&table, at[j] * CX_NAME(table)(&scale, by[j]));
+        }
+        for (int j = 0; j < count; ++j)
+            values[j] += term[j];
+    }
+}
+
 /* As `kernels`, of any number of squared distances. */
 CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(values)(int kernel, CX_T alpha, CX_T *values, ptrdiff_t count)
 {
@@ -148,18 +176,30 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(values)(int kernel, CX_T alpha, C
 }
 
 /* rho of one row with a pack of queries (coords being (d, stride)): s2 k - dot times both scales. */
-CX_INLINE void CX_NAME(rho)(int kernel, CX_T variance, CX_T alpha, const CX_T *x, CX_T row_scale, const CX_T *coords,
-                            ptrdiff_t d, ptrdiff_t stride, const CX_T *scale, const CX_T *dots, CX_NAME(vector) *rho)
+CX_INLINE void CX_NAME(rho)(int kernel, CX_T variance, CX_T alpha, const cx_expression *expression, const CX_T *x,
+                            CX_T row_scale, const CX_T *coords, ptrdiff_t d, ptrdiff_t stride, const CX_T *scale,
+                            const CX_T *dots, CX_NAME(vector) *rho)
 {
     enum { V = 32 / sizeof(CX_T) };
-    rho[0] = rho[1] = (CX_NAME(vector)){0};
-    for (ptrdiff_t j = 0; j < d; ++j) {
-        CX_NAME(vector) a = CX_NAME(load)(coords + j * stride) - x[j];
-        CX_NAME(vector) b = CX_NAME(load)(coords + j * stride + V) - x[j];
-        rho[0] += a * a;
-        rho[1] += b * b;
+    /* One group of columns, unless there are tables. */
+    CX_NAME(vector) t[2 * CX_MOST_GROUPS];
+    const ptrdiff_t groups = kernel == CX_EXPRESSION ? expression->groups : 1;
+    for (ptrdiff_t g = 0, j = 0; g < groups; ++g) {
+        const ptrdiff_t stop = kernel == CX_EXPRESSION ? expression->group_stop[g] : d;
+        rho[0] = rho[1] = (CX_NAME(vector)){0};
+        for (; j < stop; ++j) {
+            CX_NAME(vector) a = CX_NAME(load)(coords + j * stride) - x[j];
+            CX_NAME(vector) b = CX_NAME(load)(coords + j * stride + V) - x[j];
+            rho[0] += a * a;
+            rho[1] += b * b;
+        }
+        t[2 * g] = rho[0];
+        t[2 * g + 1] = rho[1];
     }
-    CX_NAME(kernels)(kernel, alpha, rho, 2);
+    if (kernel == CX_EXPRESSION)
+        CX_NAME(expression)(expression, t, rho, 2);
+    else
+        CX_NAME(kernels)(kernel, alpha, rho, 2);
     for (int j = 0; j < 2; ++j)
         rho[j] = (variance * rho[j] - CX_NAME(load)(dots + V * j)) * CX_NAME(load)(scale + V * j) * row_scale;
 }
@@ -188,7 +228,8 @@ CX_INLINE int CX_NAME(bounds_of)(int kernel, const CX_NAME(lens) *lens, int64_t 
     int all = 0;
     for (ptrdiff_t i = 0; i < count; i += 2 * V) {
         CX_NAME(vector) rho[2];
-        CX_NAME(rho)(kernel, variance, alpha, x, row_scale, coords + i, d, stride, scale + i, dots + i, rho);
+        CX_NAME(rho)(kernel, variance, alpha, lens->expression, x, row_scale, coords + i, d, stride, scale + i,
+                     dots + i, rho);
         memcpy(dots + i, rho, 32);
         memcpy(dots + i + V, rho + 1, 32);
         CX_NAME(bits) hit = CX_NAME(reaches)(rho[0], row_blunt, floor, blunt + i, threshold + i) |
@@ -211,6 +252,7 @@ CX_SCREEN_CLONES CX_UNUSED static int CX_NAME(bounds)(const CX_NAME(lens) *lens,
     case CODE:                                                                                                         \
         return CX_NAME(bounds_of)(CODE, lens, row, row_blunt, dots, packs);
         CX_EACH_KERNEL(CX_BOUNDS)
+        CX_BOUNDS(CX_EXPRESSION, tables)
         CX_BOUNDS(CX_NO_KERNEL, none)
 #undef CX_BOUNDS
     }
@@ -277,6 +319,8 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(many)(const CX_NAME(lens) *lens, 
     enum { V = 32 / sizeof(CX_T) };
     /* By themselves, for stores might change what a pointer leads to. */
     const int kernel = lens->kernel;
+    const cx_expression *expression = lens->expression;
+    const ptrdiff_t groups = kernel == CX_EXPRESSION ? expression->groups : 1;
     const CX_T variance = lens->variance, alpha = lens->alpha, scale = query->scale;
     const ptrdiff_t d = lens->d, m = lens->m, t = lens->t, wide = lens->wide;
     const CX_T *coords = lens->coords, *scales = lens->scale, *factors = lens->factors;
@@ -288,7 +332,7 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(many)(const CX_NAME(lens) *lens, 
         const float *tail[V + 4];
         int64_t taken[V];
         CX_T dots[V], scaled[V], off[V];
-        CX_NAME(vector) square = {0};
+        CX_NAME(vector) square = {0}, squares[CX_MOST_GROUPS];
         for (ptrdiff_t j = 0; j < V + 4; ++j) {
             int64_t row = rows[i + j < last ? i + j : last];
             at[j] = factors + row * wide;
@@ -307,12 +351,20 @@ CX_SCREEN_CLONES CX_UNUSED static void CX_NAME(many)(const CX_NAME(lens) *lens, 
                     dots[j + l] += more[l];
             }
         }
-        for (ptrdiff_t a = 0; a < d; ++a) {
-            for (ptrdiff_t j = 0; j < V; ++j)
-                off[j] = coords[taken[j] * d + a] - x[a];
-            square += CX_NAME(load)(off) * CX_NAME(load)(off);
+        for (ptrdiff_t g = 0, a = 0; g < groups; ++g) {
+            const ptrdiff_t stop = kernel == CX_EXPRESSION ? expression->group_stop[g] : d;
+            square = (CX_NAME(vector)){0};
+            for (; a < stop; ++a) {
+                for (ptrdiff_t j = 0; j < V; ++j)
+                    off[j] = coords[taken[j] * d + a] - x[a];
+                square += CX_NAME(load)(off) * CX_NAME(load)(off);
+            }
+            squares[g] = square;
         }
-        CX_NAME(kernels)(kernel, alpha, &square, 1);
+        if (kernel == CX_EXPRESSION)
+            CX_NAME(expression)(expression, squares, &square, 1);
+        else
+            CX_NAME(kernels)(kernel, alpha, &square, 1);
         square = (variance * square - CX_NAME(load)(dots)) * CX_NAME(load)(scaled);
         for (ptrdiff_t j = 0; j < V; ++j)
             rho[i + j] = fabs((double)square[j]);

@@ -15,6 +15,7 @@ enum { CX_STEP = 64, CX_WHITEN_LANES = 8, CX_WHITEN_ROWS = 24 };
 typedef struct {
     int kernel;
     double variance, alpha;
+    const cx_expression *expression;
     ptrdiff_t d, m, steps;
     const double *coords, *scale, *factors, *known, *lower, *inverse;
     ptrdiff_t n;
@@ -45,8 +46,8 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, float *w, d
             ptrdiff_t row = first + (i < count ? i : 0);
             for (ptrdiff_t j = 0; j < CX_STEP; j += CX_WHITEN_LANES) {
                 cx_screen64_vector rho[2];
-                cx_screen64_rho(p->kernel, p->variance, p->alpha, coords + row * p->d, scale[row], p->coords + j, p->d,
-                                CX_STEP, p->scale + j, dots + i * CX_STEP + j, rho);
+                cx_screen64_rho(p->kernel, p->variance, p->alpha, p->expression, coords + row * p->d, scale[row],
+                                p->coords + j, p->d, CX_STEP, p->scale + j, dots + i * CX_STEP + j, rho);
                 memcpy(b + i * CX_STEP + j, rho, 64);
             }
         }

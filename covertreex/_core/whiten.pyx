@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from covertreex.base.contract import check_kernel
+from covertreex._core.canonical cimport CovarianceView, cx_expression
 
 cdef extern from "whiten.h" nogil:
     const int STEP "CX_STEP"
@@ -10,6 +10,7 @@ cdef extern from "whiten.h" nogil:
     ctypedef struct cx_pivots:
         int kernel
         double variance, alpha
+        const cx_expression *expression
         Py_ssize_t d, m, steps
         const double *coords
         const double *scale
@@ -38,6 +39,7 @@ cdef class Pivots:
     cdef cx_pivots pivots
     cdef const double[:, ::1] row_coords, row_factors
     cdef const double[::1] row_scale
+    cdef CovarianceView covariance
     cdef object held
 
     def __init__(self, screen, pivots, known, lower):
@@ -57,9 +59,10 @@ cdef class Pivots:
         cdef const double[:, ::1] upper = np.ascontiguousarray(lower.T)
         cdef const double[::1] inverse = 1.0 / np.diagonal(lower)
         self.held = coords, scale, factors, past, upper, inverse
-        payload = screen.payload
+        self.covariance = CovarianceView(screen.payload.kernel, coords.shape[0])
         self.pivots.kernel, self.pivots.variance, self.pivots.alpha = (
-            check_kernel(payload.kernel_code), payload.variance, payload.alpha)
+            self.covariance.c.kernel, self.covariance.c.variance, self.covariance.c.alpha)
+        self.pivots.expression = &self.covariance.c.expression
         self.pivots.d, self.pivots.m, self.pivots.steps = coords.shape[0], self.row_factors.shape[1], len(known)
         self.pivots.coords, self.pivots.scale = &coords[0, 0], &scale[0]
         self.pivots.factors = &factors[0, 0, 0] if self.pivots.m else NULL

@@ -10,8 +10,9 @@ Imports nothing of covertreex, so that `setup.py` can load this file before anyt
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: Version of the verbs and arrays of `covertreex.protocols`. 2: a `QueryBlock` says by itself what slack it needs.
-PROTOCOL_VERSION = 2
+#: Version of the verbs and arrays of `covertreex.protocols`. 2: a `QueryBlock` says by itself what slack it needs. 3: a
+#: payload may have an `expression`.
+PROTOCOL_VERSION = 3
 
 #: Lanes of the canonical dot product (A1); factor rows are padded with zeros to a multiple of it.
 LANES = 16
@@ -29,6 +30,9 @@ NO_KERNEL = -1
 
 #: The number of each kernel in canonical arithmetic (A4), by the name of its class in lower case.
 KERNEL_CODES: dict[str, int] = {"rbf": 0, "matern12": 1, "matern32": 2, "matern52": 3, "rationalquadratic": 4}
+
+#: A kernel that is evaluated by tables (A10): `covertreex.kernels.Expression` has them.
+EXPRESSION = 16
 
 #: Counters that kernels fill, in the order of their columns.
 KERNEL_COUNTERS = (
@@ -60,6 +64,7 @@ CONTRACT: dict[str, Any] = {
     "metrics": METRIC_CODES,
     "no_kernel": NO_KERNEL,
     "kernels": KERNEL_CODES,
+    "expression": EXPRESSION,
     "kernel_counters": list(KERNEL_COUNTERS),
     "driver_counters": list(DRIVER_COUNTERS),
 }
@@ -134,7 +139,7 @@ def check_kernel(code: int) -> int:
     >>> check_kernel(2)
     2
     """
-    return _check(code, KERNEL_CODES, "kernel")
+    return _check(code, {**KERNEL_CODES, "expression": EXPRESSION}, "kernel")
 
 
 def check_codes(metric: int, kernel: int) -> None:

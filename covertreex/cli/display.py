@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import KERNELS, Kernel
+from covertreex.kernels import Kernel, named_kernels
 from covertreex.settings import PROFILES
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 #: Choices of options, so that help texts and errors list what the library has: a type checker cannot know their names.
-KernelName = enum.Enum("KernelName", {name: name for name in KERNELS}, type=str)  # type: ignore[misc]
+KernelName = enum.Enum("KernelName", {name: name for name in named_kernels()}, type=str)  # type: ignore[misc]
 ProfileName = enum.Enum("ProfileName", {name: name for name in PROFILES}, type=str)  # type: ignore[misc]
-KERNEL_LIST, PROFILE_LIST = ", ".join(KERNELS), ", ".join(PROFILES)
+KERNEL_LIST, PROFILE_LIST = ", ".join(named_kernels()), ", ".join(PROFILES)
 
 
 class Steps:
@@ -145,4 +145,4 @@ def make_kernel(
         if name != "rationalquadratic":
             raise InvalidInputError(f"alpha belongs to the kernel rationalquadratic; {name} has none.")
         extra = {"alpha": alpha}
-    return KERNELS[name](lengthscale=lengthscale, variance=variance, **extra)
+    return named_kernels()[name](lengthscale=lengthscale, variance=variance, **extra)

@@ -3,63 +3,19 @@
 Compiled kernels do the same, faster; they are compared with this, and it serves where speed is no matter.
 """
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from covertreex._core import canonical as core
+from covertreex.base.arithmetic import CanonicalArithmetic, exp_neg, log
 from covertreex.base.contract import EUCLIDEAN, LANES, check_codes, check_kernel
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.payload import PayloadStore
-from covertreex.kernels import KERNELS, Kernel
+from covertreex.kernels import CLOSED, Kernel
 from covertreex.protocols import QueryBlock
-
-
-def exp_neg(x: ArrayLike) -> FloatArray:
-    """A2: ``exp(x)`` for ``x <= 0``, elementwise.
-
-    Examples
-    --------
-    >>> float(exp_neg(0.0))
-    1.0
-    """
-    x = np.asarray(x, dtype=np.float64)
-    magic = 6755399441055744.0
-    clamped = np.where(x < -708.0, -708.0, x)
-    shifted = clamped * 1.4426950408889634 + magic
-    n = shifted - magic
-    r = (clamped - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
-    r2 = r * r
-    e = 1.0 / 479001600.0 + r * (1.0 / 6227020800.0)
-    for even, odd in ((3628800.0, 39916800.0), (40320.0, 362880.0), (720.0, 5040.0), (24.0, 120.0), (2.0, 6.0)):
-        e = (1.0 / even + r * (1.0 / odd)) + r2 * e
-    e = (1.0 + r) + r2 * e
-    return np.where(x < -708.0, 0.0, e * np.ldexp(1.0, n.astype(np.int64)))
-
-
-def log(x: ArrayLike) -> FloatArray:
-    """A3: ``log(x)`` for ``x >= 1``, elementwise.
-
-    Examples
-    --------
-    >>> float(log(1.0))
-    0.0
-    """
-    mantissa, exponent = np.frexp(np.asarray(x, dtype=np.float64))
-    m, n = mantissa * 2.0, exponent - 1
-    high = m > 1.4142135623730951
-    m = np.where(high, m * 0.5, m)
-    n = np.where(high, n + 1, n).astype(np.float64)
-    f = m - 1.0
-    s = f / (2.0 + f)
-    z = s * s
-    t: Any = 1.0 / 21.0
-    for odd in (19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0):
-        t = 1.0 / odd + z * t
-    t = z * t
-    low = n * 1.90821492927058770002e-10 + 2.0 * (s * t)
-    value: FloatArray = n * 0.693147180369123816490 + (2.0 * s + low)
-    return value
 
 
 def kernel_values(code: int, variance: float, alpha: float, r2: FloatArray) -> FloatArray:
@@ -70,27 +26,42 @@ def kernel_values(code: int, variance: float, alpha: float, r2: FloatArray) -> F
     >>> float(kernel_values(0, 2.0, 1.0, np.float64(0.0)))
     2.0
     """
-    return variance * _KERNEL_OF[check_kernel(code)].correlation(r2, alpha, CanonicalArithmetic)
+    cls = _CLOSED_BY_CODE[check_kernel(code)]
+    kernel = cls(alpha=alpha) if "alpha" in {field.name for field in fields(cls)} else cls()
+    return variance * kernel.correlation(r2, CanonicalArithmetic)
 
 
-class CanonicalArithmetic:
-    """What the formulas of `covertreex.kernels` are made of, in canonical arithmetic."""
-
-    exp = staticmethod(exp_neg)
-
-    @staticmethod
-    def root(factor: float, r2: FloatArray) -> FloatArray:
-        """``sqrt(factor * r2)``."""
-        product: FloatArray = np.sqrt(factor) * np.sqrt(r2)
-        return product
-
-    @staticmethod
-    def power(base: FloatArray, exponent: float) -> FloatArray:
-        """``base ** exponent``, of a base of at least 1 and an exponent that is not positive."""
-        return exp_neg(exponent * log(base))
+_CLOSED_BY_CODE = {cls.code: cls for cls in CLOSED.values()}
 
 
-_KERNEL_OF = {cls.code: cls for cls in KERNELS.values()}
+def covariances(kernel: Kernel, A: FloatArray, B: FloatArray, r2: FloatArray | None = None) -> FloatArray:
+    """A4, A10: covariances of scaled coordinates `A` and `B`, of shapes (..., d) that broadcast.
+
+    `r2` are their `squared_distances`, if these are at hand.
+
+    Examples
+    --------
+    >>> from covertreex import Matern12
+    >>> float(covariances(Matern12(), np.zeros(1), np.zeros(1)))
+    1.0
+    """
+    expression = kernel.expression_for(A.shape[-1])
+    if expression is not None:
+        values: FloatArray = kernel.variance * expression(A, B)
+        return values
+    return kernel_values(kernel.code, kernel.variance, kernel.alpha, squared_distances(A, B) if r2 is None else r2)
+
+
+def covariance_matrix(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArray:
+    """A4, A10: covariances (a, b) of scaled coordinates (a, d) and (b, d), compiled.
+
+    Examples
+    --------
+    >>> from covertreex import Matern12
+    >>> covariance_matrix(Matern12(), np.zeros((1, 1)), np.zeros((2, 1))).tolist()
+    [[1.0, 1.0]]
+    """
+    return core.covariances(core.CovarianceView(kernel, A.shape[1]), A, B)
 
 
 def canonical_covariance(kernel: Kernel, coords: FloatArray) -> FloatArray:
@@ -102,8 +73,7 @@ def canonical_covariance(kernel: Kernel, coords: FloatArray) -> FloatArray:
     >>> canonical_covariance(Matern12(), np.zeros((2, 1))).tolist()
     [[1.0, 1.0], [1.0, 1.0]]
     """
-    r2 = squared_distances(coords[:, None, :], coords[None, :, :])
-    return kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
+    return covariances(kernel, coords[:, None, :], coords[None, :, :])
 
 
 def squared_distances(A: FloatArray, B: FloatArray) -> FloatArray:
@@ -147,7 +117,7 @@ def _nearness(
     r2 = squared_distances(coords_a, payload.coords[rows])
     if payload.metric == EUCLIDEAN:
         return np.sqrt(r2), np.full_like(r2, -1.0), np.zeros_like(r2)
-    k = kernel_values(payload.kernel_code, payload.variance, payload.alpha, r2)
+    k = covariances(payload.covariance, coords_a, payload.coords[rows], r2)
     rho = np.abs((k - dot16(factors_a, payload.factors[rows])) / np.sqrt(p_a * payload.p[rows]))
     rho = np.minimum(rho, 1.0)
     return np.sqrt(1.0 - rho), -rho, r2

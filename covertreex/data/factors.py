@@ -2,18 +2,19 @@
 
 import contextlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from covertreex._core import factors as core
+from covertreex._core.canonical import CovarianceView
 from covertreex.base import parallel, tuning
 from covertreex.base.progress import Progress
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import as_array, as_float64
-from covertreex.data.canonical import dot16, kernel_values, squared_distances
+from covertreex.data.canonical import covariance_matrix, dot16
 from covertreex.data.payload import ROUNDOFF, empty_factors
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
@@ -64,7 +65,7 @@ def supplied_unit(kernel: Kernel) -> float:
 
 def unitless(kernel: Kernel, unit: float | None = None) -> Kernel:
     """The kernel with its variance divided by `unit`; by default by itself."""
-    return replace(kernel, variance=1.0 if unit is None else kernel.variance / unit)
+    return kernel.unitless(unit)
 
 
 def solve(
@@ -73,11 +74,11 @@ def solve(
     """Padded factors and residual variances of scaled `coords`, a block of rows per task (A6)."""
     out = empty_factors(len(coords), L.shape[1])
     p = np.empty(len(coords))
-    alpha = getattr(kernel, "alpha", 1.0)
+    covariance = CovarianceView(kernel, coords.shape[1])
 
     def task(start: int, stop: int) -> int:
         out[start:stop] = 0.0
-        core.solve(L, inducing, coords[start:stop], kernel.code, kernel.variance, alpha, out[start:stop], p[start:stop])
+        core.solve(L, inducing, coords[start:stop], covariance, out[start:stop], p[start:stop])
         return stop - start
 
     blocks = parallel.spans(len(coords), tuning.FACTOR_BLOCK)
@@ -231,15 +232,14 @@ def _residual_correlations(
     kernel: Kernel, A: tuple[FloatArray, FloatArray, FloatArray], B: tuple[FloatArray, FloatArray, FloatArray]
 ) -> FloatArray:
     """Of points A and points B, each given by scaled coordinates, factors and p."""
-    r2 = squared_distances(A[0][:, None, :], B[0][None, :, :])
-    K = kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
+    K = covariance_matrix(kernel, A[0], B[0])
     scale_a, scale_b = (np.sqrt(np.maximum(p, P_FLOOR * kernel.variance)) for *_, p in (A, B))
     correlations: FloatArray = (K - A[1] @ B[1].T) / (scale_a[:, None] * scale_b[None, :])
     return correlations
 
 
 def _kernel_error(kernel: Kernel) -> float:
-    return (32.0 + 8.0 * getattr(kernel, "alpha", 0.0)) * ROUNDOFF * kernel.variance
+    return kernel.value_error * kernel.variance
 
 
 def evaluation_slack(kernel: Kernel, m: int, length: float, smallest_p: float) -> float:

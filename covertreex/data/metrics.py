@@ -369,7 +369,7 @@ Metric: TypeAlias = Euclidean | Correlation | ResidualCorrelation
 
 def _check_kernel(kernel: object) -> None:
     if not isinstance(kernel, Kernel):
-        raise InvalidInputError(f"kernel must be an {names_of_kernels()}, got {kernel!r}.")
+        raise InvalidInputError(f"kernel must be an {names_of_kernels()}, or a sum or product of such, got {kernel!r}.")
 
 
 def _payload(

@@ -11,7 +11,7 @@ from covertreex.base.contract import EUCLIDEAN, LANES, NO_KERNEL, RESIDUAL, ROUN
 from covertreex.base.kept import Kept
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import Kernel
+from covertreex.kernels import Expression, Kernel
 
 __all__ = [
     "EUCLIDEAN",
@@ -165,6 +165,11 @@ class PayloadStore:
         return self.kernel.code if self.kernel is not None else NO_KERNEL
 
     @property
+    def expression(self) -> Expression | None:
+        """Expression or None: the correlation by tables (A10), if the kernel has no closed form (A4)."""
+        return None if self.kernel is None else self.kernel.expression_for(self.coords.shape[1])
+
+    @property
     def variance(self) -> float:
         """float: the kernel's variance; 1 for Euclidean."""
         return self.kernel.variance if self.kernel is not None else 1.0
@@ -172,7 +177,7 @@ class PayloadStore:
     @property
     def alpha(self) -> float:
         """float: the rational quadratic kernel's alpha; 1 for others."""
-        return getattr(self.kernel, "alpha", 1.0)
+        return self.kernel.alpha if self.kernel is not None else 1.0
 
     def lower(self, distance: ArrayLike, slack_abs: float | None = None) -> FloatArray:
         """INVARIANT B1: no true distance is below this when `distance` is the computed one (elementwise).

@@ -28,7 +28,8 @@ from covertreex.data.state import TreeState
 from covertreex.data.tree import DUPLICATE_LEVEL, Tree
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.io.container import REPAIR, check_keys, require
-from covertreex.kernels import KERNELS, Kernel
+from covertreex.io.kernels import assemble_kernel, describe_kernel
+from covertreex.kernels import Kernel
 
 #: Rows of factors that one task looks at.
 ROWS = 2**12
@@ -143,12 +144,7 @@ def _describe_metric(metric: Metric, state: TreeState, arrays: dict[str, AnyArra
     """The metric for the document; adds what arrays it needs to `arrays`."""
     if isinstance(metric, Euclidean):
         return {"name": "euclidean"}
-    kernel: dict[str, Any] = {"name": type(metric.kernel).__name__.lower()}
-    if KERNELS.get(kernel["name"]) is not type(metric.kernel):
-        raise InvalidInputError(f"a file holds one of the kernels {', '.join(KERNELS)}; got {metric.kernel!r}.")
-    for field in fields(metric.kernel):
-        value = getattr(metric.kernel, field.name)
-        kernel[field.name] = list(value) if isinstance(value, tuple) else value
+    kernel = describe_kernel(metric.kernel, arrays)
     if isinstance(metric, Correlation):
         return {"name": "correlation", "kernel": kernel}
 
@@ -333,7 +329,7 @@ def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray
         check_keys(document, "the metric", "name")
         return Euclidean(), Projection(None), np.zeros((n, 0)), np.zeros(0)
     require(name in ("correlation", "residual"), f"the metric {name!r} is none of euclidean, correlation, residual")
-    kernel = _assemble_kernel(document.get("kernel"), d)
+    kernel = assemble_kernel(document.get("kernel"), arrays)
     unit = supplied_unit(kernel) if "factor_columns" in document else kernel.variance
     p = arrays.numbers("p", (n,), low=P_FLOOR * (kernel.variance / unit))
     if name == "correlation":
@@ -393,20 +389,6 @@ def _assemble_inducing(
     require(np.array_equal(source, inducing), "the array 'inducing' is not the inducing points that are named")
     metric = ResidualCorrelation(kernel, chosen, seed, jitter)
     return metric, Projection(unitless(kernel), read_only(inducing), read_only(cholesky)), factors, p
-
-
-def _assemble_kernel(document: Any, d: int) -> Kernel:
-    name = document.get("name") if isinstance(document, dict) else None
-    require(isinstance(name, str) and name in KERNELS, f"the kernel {name!r} is none of {', '.join(KERNELS)}")
-    parameters = [field.name for field in fields(KERNELS[name])]
-    check_keys(document, "the kernel", "name", *parameters)
-    scale = document["lengthscale"]
-    require(not isinstance(scale, list) or len(scale) == d, "there must be one lengthscale, or one per column")
-    for value in (*(scale if isinstance(scale, list) else [scale]), *(document[name] for name in parameters[1:])):
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value <= LARGEST
-        require(good, f"kernel parameters must be positive numbers, but one is {value!r}")
-    values: dict[str, Any] = {key: document[key] for key in parameters}
-    return KERNELS[name](**values | {"lengthscale": tuple(scale) if isinstance(scale, list) else scale})
 
 
 def assemble_tree(document: Any, arrays: Arrays, index: IntArray) -> Tree:

@@ -139,7 +139,7 @@ def _cover(
     """
     inverse = 1.0 / np.sqrt(payload.p[rows])
     factors, coords = payload.factors[rows] * inverse[:, None], payload.coords[rows]
-    rho = payload.covariance._of_scaled(coords, coords)
+    rho = payload.covariance.of_scaled(coords, coords)
     rho *= inverse
     rho *= inverse[:, None]
     rho -= factors @ factors.T

@@ -94,8 +94,7 @@ def make_payload(
 
 
 def _covariance(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArray:
-    r2 = oracle.squared_distances(A[:, None], B[None])
-    return oracle.kernel_values(kernel.code, kernel.variance, getattr(kernel, "alpha", 1.0), r2)
+    return oracle.covariances(kernel, A[:, None], B[None])
 
 
 def split_payload(payload: PayloadStore, n: int) -> tuple[PayloadStore, QueryBlock]:

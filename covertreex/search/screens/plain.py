@@ -303,7 +303,7 @@ def split(
 
 def _is_gone(payload: PayloadStore) -> bool:
     """Whether the kernel has no tail that reaches beyond `FAR`."""
-    return bool(payload.covariance.correlation(np.array(FAR * FAR), payload.alpha) <= GONE)
+    return payload.covariance.beyond(FAR) <= GONE
 
 
 def least_rho(kth_upper: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -316,6 +316,14 @@ def _margin(payload: PayloadStore, dtype: type, length: float, extent: float) ->
     u = np.finfo(dtype).eps / 2
     m, d = payload.factors.shape[1], payload.coords.shape[1]
     dot = (m + 16) * length
-    kernel = payload.variance * (2.0 * extent * np.sqrt(d) + d + 40.0)
+    moved = payload.covariance.modulus(4.0 * u * extent * np.sqrt(d)) / (2.0 * u)
+    expression = payload.covariance.expression
+    if expression is None:
+        kernel = payload.variance * (moved + d + 40.0)
+    else:
+        rounding = (d + 8.0) * max(1.0, expression.steepness) + 40.0 * len(expression.factor_table)
+        kernel = payload.variance * (moved + rounding)
+        if dtype is np.float32:
+            kernel += payload.variance * expression.single_error() / (2.0 * u)
     margin: float = 2.0 * u * (dot + kernel)
     return margin

@@ -308,7 +308,7 @@ def _correlations(
 ) -> NDArray[np.float64]:
     """Residual correlations of some payload rows with other points, (pivots, points), in float64."""
     values: NDArray[np.float64] = (
-        payload.covariance._of_scaled(payload.coords[pivots], coords) - payload.factors[pivots] @ factors.T
+        payload.covariance.of_scaled(payload.coords[pivots], coords) - payload.factors[pivots] @ factors.T
     )
     values /= np.sqrt(payload.p[pivots])[:, None]
     values /= np.sqrt(p)

@@ -1,0 +1,433 @@
+"""Correlation functions as pieces of polynomials: one form for all of them, evaluated by one routine per language.
+
+A function of t, the squared scaled distance, is cut at 32 places per binade of t, so that the first bits of t say which
+piece it is in, and each piece is a polynomial of degree 7 (docs/mathematics.md, A10). Tables are made by canonical
+arithmetic: the same bits on every machine. What is made of them, an `Expression`, travels with the payload.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covertreex.base.types import FloatArray, IntArray
+from covertreex.errors import InvalidInputError
+
+#: Pieces per binade of t, and coefficients of each.
+PIECES, TERMS = 32, 8
+
+#: t is at most 4 d LARGEST_COORDINATE**2, and of points that are not the same at least the square of 2**-420.
+LOWEST, HIGHEST = -840, 1022
+
+#: A table begins where its function is within so much of its value at 0, and ends where it stays below so much.
+NEAR, GONE = 2.0**-54, 2.0**-200
+
+#: What values of a table may be off by, absolutely, for the function to be served by it.
+TOLERANCE = 1e-12
+
+_SHIFT = 47  # bits of the fraction within a piece
+_MASK, _ONE = 2**_SHIFT - 1, 0x3FF0000000000000
+
+#: A correlation for the variance of 1, of an array of squared scaled distances.
+Function: TypeAlias = Callable[[FloatArray], FloatArray]
+
+
+def _rows(matrix: list[list[Fraction]]) -> list[list[float]]:
+    return [[float(x) for x in row] for row in matrix]
+
+
+def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
+    n = len(matrix)
+    rows = [row + [Fraction(i == j) for j in range(n)] for i, row in enumerate(matrix)]
+    for i in range(n):
+        at = next(r for r in range(i, n) if rows[r][i])
+        rows[i], rows[at] = rows[at], rows[i]
+        rows[i] = [x / rows[i][i] for x in rows[i]]
+        for r in range(n):
+            if r != i:
+                rows[r] = [x - rows[r][i] * y for x, y in zip(rows[r], rows[i], strict=True)]
+    return [row[n:] for row in rows]
+
+
+#: Chebyshev points, cut to 20 bits so that t is exact there, and the matrix from values there to coefficients.
+_NODES = [Fraction(round(2**20 * float(np.cos(np.pi * (2 * j + 1) / (2 * TERMS)))), 2**20) for j in range(TERMS)]
+_TO_POWERS = _rows(_inverse([[u**j for j in range(TERMS)] for u in _NODES]))
+_CENTRAL = TERMS // 2
+
+
+def _chebyshev_to_powers() -> list[list[Fraction]]:
+    """Column k has the powers of the k-th Chebyshev polynomial."""
+    columns = [[Fraction(i == 0) for i in range(TERMS)], [Fraction(i == 1) for i in range(TERMS)]]
+    while len(columns) < TERMS:
+        last, before = columns[-1], columns[-2]
+        columns.append([2 * (last[i - 1] if i else Fraction(0)) - before[i] for i in range(TERMS)])
+    return [[column[i] for column in columns] for i in range(TERMS)]
+
+
+_OF_CHEBYSHEV = _rows(_chebyshev_to_powers())
+_TO_CHEBYSHEV = _rows(_inverse(_chebyshev_to_powers()))
+
+
+def _transform(matrix: list[list[float]], columns: Sequence[FloatArray]) -> list[FloatArray]:
+    """Sums in order: a BLAS would give other bits on other processors."""
+    out = []
+    for row in matrix:
+        total = np.zeros_like(columns[0])
+        for factor, column in zip(row, columns, strict=True):
+            total = total + factor * column
+        out.append(total)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A function of t >= 0 by pieces: 1 at t = 0.
+
+    Attributes
+    ----------
+    first : int
+        The number of the first piece: its place among all pieces of positive float64 numbers.
+    pieces : ndarray, shape (n, 8), float64
+        Coefficients of powers of ``u``, from -1 to 1 in a piece. The first piece serves all smaller t, and the last all
+        larger ones; they are constant.
+    error : float
+        How far values were found to be from the function, between the nodes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = make_table(lambda t: np.exp(-0.5 * t))
+    >>> bool(abs(table(np.array([2.0]))[0] - np.exp(-1.0)) < 1e-15)
+    True
+    """
+
+    first: int
+    pieces: FloatArray
+    error: float
+
+    def __call__(self, t: FloatArray) -> FloatArray:
+        """A10: values at squared scaled distances `t`, elementwise."""
+        bits = np.ascontiguousarray(t, dtype=np.float64).view(np.int64)
+        number = np.clip((bits >> _SHIFT) - self.first, 0, len(self.pieces) - 1)
+        u = (((bits & _MASK) | _ONE).view(np.float64) - (1.0 + 0.5 / PIECES)) * (2.0 * PIECES)
+        a = self.pieces[number]
+        u2 = u * u
+        value = a[..., 6] + a[..., 7] * u
+        value = (a[..., 4] + a[..., 5] * u) + u2 * value
+        value = (a[..., 2] + a[..., 3] * u) + u2 * value
+        value = a[..., 0] + (a[..., 1] * u + u2 * value)
+        return value.reshape(np.shape(t))
+
+    # Bounds over the pieces, for screens (C1) and for what is far away.
+
+    @cached_property
+    def _low(self) -> FloatArray:
+        """The smallest t of each piece."""
+        low = ((self.first + np.arange(len(self.pieces), dtype=np.int64)) << _SHIFT).view(np.float64)
+        return np.where(np.arange(len(low)) == 0, 0.0, low)
+
+    @cached_property
+    def _reach(self) -> FloatArray:
+        """How far each piece goes from its central value."""
+        reach = np.full(len(self.pieces), self.error)
+        for power in range(1, TERMS):
+            reach = reach + np.abs(self.pieces[:, power])
+        return reach
+
+    @cached_property
+    def steepness(self) -> FloatArray:
+        """For each piece, a bound of ``|t f'(t)|``."""
+        slopes = np.zeros(len(self.pieces))
+        for power in range(1, TERMS):
+            slopes = slopes + power * np.abs(self.pieces[:, power])
+        fraction = 1.0 + (1.0 + (self.first + np.arange(len(slopes))) % PIECES) / PIECES
+        return np.asarray(slopes * (2.0 * PIECES) * fraction)
+
+    def beyond(self, t: float) -> float:
+        """A bound of the function's size at `t` and beyond."""
+        part = np.maximum(np.searchsorted(self._low, t, side="right") - 1, 0)
+        return float(np.max(np.abs(self.pieces[part:, 0]) + self._reach[part:]))
+
+    def modulus(self, delta: float) -> float:
+        """A bound of the difference of two values, of scaled distances that differ by at most `delta`."""
+        if delta == 0.0:
+            return 0.0
+        high, low = self.pieces[:, 0] + self._reach, self.pieces[:, 0] - self._reach
+        span = np.maximum.accumulate(high) - np.minimum.accumulate(low)
+        # Where both distances are past the beginning of piece b the slope there and beyond bounds it, and where one is
+        # not, what the function does up to there and delta more.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = np.where(self.steepness == 0.0, 0.0, 2.0 * self.steepness / np.sqrt(self._low))
+        slope = np.maximum.accumulate(slope[::-1])[::-1]
+        reached = np.searchsorted(self._low, (np.sqrt(self._low) + delta) ** 2 * (1.0 + 1e-12), side="right") - 1
+        return float(np.min(np.maximum(slope * delta, span[reached]))) + 2.0 * self.error
+
+    @cached_property
+    def single(self) -> tuple[NDArray[np.float32], float]:
+        """The pieces with degree 3 in float32, shape (n, 4), and how far these are off, without rounding."""
+        chebyshev = _transform(_TO_CHEBYSHEV, list(self.pieces.T))
+        cut = _transform([row[:4] for row in _OF_CHEBYSHEV[:4]], chebyshev[:4])
+        off = np.sum(np.abs(np.asarray(chebyshev[4:])), axis=0)
+        return np.ascontiguousarray(np.stack(cut, axis=1), dtype=np.float32), float(np.max(off))
+
+
+def make_table(
+    function: Function,
+    above: float | None = 0.0,
+    between: Function | None = None,
+    name: str = "the function",
+    near: float = NEAR,
+) -> Table:
+    """The table of a function of squared scaled distances.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an array of t > 0; tends to 1 as t tends to 0.
+    above : float, optional
+        Its value where it stays within 2**-200 of that, as t grows; None if it does not come to rest: then the last
+        piece holds what it is at 2**1022.
+    between : callable, optional
+        What to compare the table with, if that is another function; it may be slower.
+    name : str
+        For messages.
+    near : float
+        The table begins where the function is within this of 1.
+
+    Raises
+    ------
+    InvalidInputError
+        If the function does not tend to 1, is not finite, or cannot be told by pieces to within 1e-12.
+    """
+    low, high = _range(function, above, name, near)
+    edges = np.ldexp(1.0, np.arange(low, high))[:, None] * (1.0 + np.arange(PIECES) / PIECES)
+    start, width = edges.ravel(), np.repeat(np.ldexp(1.0 / PIECES, np.arange(low, high)), PIECES)
+    at = [start + width * float((1 + u) / 2) for u in _NODES]
+    values = [_finite(function, t, name) for t in at]
+    centre = values[_CENTRAL]
+    coefficients = _transform(_TO_POWERS, [value - centre for value in values])
+    coefficients[0] = centre + coefficients[0]
+    pieces = np.zeros((len(start) + 2, TERMS))
+    pieces[1:-1] = np.stack(coefficients, axis=1)
+    pieces[0, 0] = 1.0
+    pieces[-1, 0] = float(_finite(function, np.array([2.0**high]), name)[0]) if above is None else above
+    first = int(np.array([2.0**low]).view(np.int64)[0] >> _SHIFT) - 1
+    table = Table(first, pieces, 0.0)
+    error, where = 0.0, 0.0
+    for fraction in (0.07, 0.31, 0.52, 0.74, 0.97):
+        t = start + width * fraction
+        off = np.abs(table(t) - _finite(between or function, t, name))
+        if off.max() > error:
+            error, where = float(off.max()), float(t[np.argmax(off)])
+    if error > TOLERANCE:
+        raise InvalidInputError(
+            f"{name} is not smooth enough at the scaled distance {where**0.5:.6g}: a table of it would be off by "
+            f"{error:.2g}, at most {TOLERANCE:g} is allowed. If it has a kink or a jump there, or ends there, say so: "
+            f"breakpoints=[{where**0.5:.6g}]."
+        )
+    return Table(first, pieces, error)
+
+
+def _finite(function: Function, t: FloatArray, name: str) -> FloatArray:
+    with np.errstate(all="ignore"):
+        values = np.asarray(function(t), dtype=np.float64)
+    if values.shape != t.shape:
+        raise InvalidInputError(
+            f"{name} must return one number for each distance: got shape {values.shape} for {t.shape}."
+        )
+    if not np.all(np.isfinite(values)):
+        where = float(t[np.argmin(np.isfinite(values))])
+        raise InvalidInputError(
+            f"{name} is {values[np.argmin(np.isfinite(values))]} at the scaled distance {where**0.5:.6g}; "
+            "it must be finite everywhere."
+        )
+    return values
+
+
+def _range(function: Function, above: float | None, name: str, close: float) -> tuple[int, int]:
+    """Binades of t in which the function is neither at its value at 0 nor at rest."""
+    places = 1.0 + np.arange(4) / 4.0
+
+    def of(exponents: NDArray[np.int64]) -> FloatArray:
+        with np.errstate(all="ignore"):
+            t = np.ldexp(places, exponents[:, None])
+            return np.asarray(function(t.ravel()), dtype=np.float64).reshape(t.shape)
+
+    down = np.arange(0, LOWEST - 1, -1)
+    near = np.max(np.abs(of(down) - 1.0), axis=1)
+    good = near <= close
+    low = LOWEST if not good.any() else int(down[np.argmax(good)]) + 1
+    if not good.any() and not near[-1] < 0.5:
+        raise InvalidInputError(
+            f"{name} is no correlation: it tends to {1.0 - near[-1]:.6g} as the distance tends to 0, not to 1. "
+            "A nugget is given by noise=, a variance by variance=."
+        )
+    if above is None:
+        return low, HIGHEST
+    up = np.arange(low, HIGHEST)
+    still = np.max(np.abs(of(up) - above), axis=1) <= GONE
+    # Three binades in a row: a function that oscillates may be small at some places by chance.
+    rest = np.flatnonzero(still[:-2] & still[1:-1] & still[2:])
+    return low, max(low + 1, int(up[rest[0]]) if len(rest) else HIGHEST)
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A correlation as sums of products of tables: what every language evaluates, in this order (A10).
+
+    Coordinates are cut into groups of columns; t of a group is the sum of its squared differences in order of the axes,
+    from 0. The value is the sum, in order and from 0, of the terms; a term is its weight times its factors, in order; a
+    factor is the value of a table at t of its group, which is multiplied first, where `rescale_table` is not negative,
+    by the value of that table at t of `rescale_group`.
+
+    Attributes
+    ----------
+    group_stop : ndarray, shape (g,), int64
+        The columns of each group end before this one and begin where those of the group before end.
+    term_stop : ndarray, shape (terms,), int64
+        As `group_stop`, the factors of each term.
+    weight : ndarray, shape (terms,), float64
+        Positive; they sum up to 1 exactly, in order.
+    factor_group, factor_table, rescale_group, rescale_table : ndarray, shape (factors,), int64
+    table_first : ndarray, shape (tables,), int64
+        `Table.first`.
+    table_stop : ndarray, shape (tables,), int64
+        As `group_stop`, the pieces of each table.
+    pieces : ndarray, shape (pieces, 8), float64
+        Those of all tables; rows begin on cache lines.
+    error : ndarray, shape (tables,), float64
+        `Table.error`.
+    """
+
+    group_stop: IntArray
+    term_stop: IntArray
+    weight: FloatArray
+    factor_group: IntArray
+    factor_table: IntArray
+    rescale_group: IntArray
+    rescale_table: IntArray
+    table_first: IntArray
+    table_stop: IntArray
+    pieces: FloatArray
+    error: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.pieces.ctypes.data % 64 or not self.pieces.flags.c_contiguous:
+            object.__setattr__(self, "pieces", _aligned(self.pieces))
+        for name in ARRAYS:
+            getattr(self, name).flags.writeable = False
+
+    def __reduce__(self) -> tuple[type, tuple[NDArray[np.generic], ...]]:
+        return Expression, tuple(getattr(self, name) for name in ARRAYS)
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """list of Table: one for each of `table_first`."""
+        starts = [0, *self.table_stop[:-1]]
+        return [
+            Table(int(first), self.pieces[start:stop], float(error))
+            for first, start, stop, error in zip(self.table_first, starts, self.table_stop, self.error, strict=True)
+        ]
+
+    def __call__(self, A: FloatArray, B: FloatArray) -> FloatArray:
+        """A10: correlations of scaled coordinates, of shapes (..., d) that broadcast."""
+        squares, start = [], 0
+        for stop in self.group_stop:
+            t = np.zeros(np.broadcast_shapes(A.shape[:-1], B.shape[:-1]))
+            for axis in range(start, stop):
+                difference = A[..., axis] - B[..., axis]
+                t = t + difference * difference
+            squares.append(t)
+            start = stop
+        total, begin = np.zeros(squares[0].shape), 0
+        for weight, end in zip(self.weight, self.term_stop, strict=True):
+            term: FloatArray = np.full(squares[0].shape, weight)
+            for f in range(begin, end):
+                t = squares[self.factor_group[f]]
+                if self.rescale_table[f] >= 0:
+                    t = t * self.tables[self.rescale_table[f]](squares[self.rescale_group[f]])
+                term = term * self.tables[self.factor_table[f]](t)
+            total, begin = total + term, end
+        return total
+
+    @cached_property
+    def single(self) -> tuple[NDArray[np.float32], list[float]]:
+        """`Table.single` of all tables together: coefficients (pieces, 4), and the error of each table."""
+        parts = [table.single for table in self.tables]
+        return _aligned(np.concatenate([pieces for pieces, _ in parts])), [error for _, error in parts]
+
+    @property
+    def value_error(self) -> float:
+        """float: how far a value is from that of the functions which the tables were made from, about."""
+        return self._by_factors(lambda table: table.error, lambda table: 0.0)
+
+    def beyond(self, t: float) -> float:
+        """A bound of the correlation's size where every group's t is at least `t`."""
+        total, begin = 0.0, 0
+        for weight, end in zip(self.weight, self.term_stop, strict=True):
+            # A rescaled t is smaller than t; where it ends is not known here.
+            sizes = [
+                1.0 if self.rescale_table[f] >= 0 else self.tables[self.factor_table[f]].beyond(t)
+                for f in range(begin, end)
+            ]
+            total, begin = total + float(weight) * min(1.0, *sizes, 1.0), end
+        return total
+
+    def modulus(self, delta: float) -> float:
+        """A bound of the difference of two values, of points that moved by `delta` in each group's distance."""
+
+        def rescaled(table: Table) -> float:
+            high, low = table.pieces[:, 0] + table._reach, table.pieces[:, 0] - table._reach
+            with np.errstate(divide="ignore", invalid="ignore"):
+                relative = np.where(low > 0.0, 2.0 * table.steepness / (np.sqrt(table._low) * low), np.inf)
+                relative = np.where(table.steepness == 0.0, 0.0, relative)
+                span = np.log(np.maximum.accumulate(high) / np.minimum.accumulate(np.maximum(low, 0.0)))
+            slope = np.maximum.accumulate(relative[::-1])[::-1]
+            reached = np.searchsorted(table._low, (np.sqrt(table._low) + delta) ** 2 * (1.0 + 1e-12), side="right") - 1
+            return float(np.min(np.maximum(slope * delta, span[reached])))
+
+        return self._by_factors(lambda table: table.modulus(delta), rescaled)
+
+    @property
+    def steepness(self) -> float:
+        """float: a bound of how much a value changes, absolutely, as every t changes by a factor, relatively."""
+        return self._by_factors(lambda table: float(np.max(table.steepness)), lambda table: 4.0)
+
+    def single_error(self) -> float:
+        """What float32's coefficients are off by, absolutely, but for rounding."""
+        errors = dict(zip(map(id, self.tables), self.single[1], strict=True))
+        return self._by_factors(lambda table: errors[id(table)], lambda table: 2.0 * errors[id(table)])
+
+    def _by_factors(self, own: Callable[[Table], float], rescale: Callable[[Table], float]) -> float:
+        """A bound for all terms from what each factor may change by, no factor being larger than 1: `own`, and where t
+        is rescaled, how steep it is times what the rescaling may change by, relatively."""
+        total, begin = 0.0, 0
+        for weight, end in zip(self.weight, self.term_stop, strict=True):
+            for f in range(begin, end):
+                table = self.tables[self.factor_table[f]]
+                total += float(weight) * own(table)
+                if self.rescale_table[f] >= 0:
+                    steep = float(np.max(table.steepness))
+                    total += float(weight) * steep * rescale(self.tables[self.rescale_table[f]])
+            begin = end
+        return total
+
+
+#: The arrays of an `Expression`, in order.
+ARRAYS = (
+    "group_stop", "term_stop", "weight", "factor_group", "factor_table", "rescale_group", "rescale_table",
+    "table_first", "table_stop", "pieces", "error",
+)  # fmt: skip
+
+
+def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A copy whose memory begins on a cache line."""
+    memory = np.empty(array.nbytes + 64, dtype=np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
