@@ -352,6 +352,19 @@ CX_INLINE cx_nearness cx_one_of(const cx_many *many, ptrdiff_t i)
     return (cx_nearness){many->distance[i], many->rho[i], many->r2[i]};
 }
 
+/* Squared distances of one point from many, coords being (d, stride), in order of the axes. */
+CX_INLINE void cx_sqdist_many(const double *x, const double *coords, ptrdiff_t d, ptrdiff_t stride, ptrdiff_t count,
+                              double *restrict r2)
+{
+    for (ptrdiff_t i = 0; i < count; ++i)
+        r2[i] = 0.0;
+    for (ptrdiff_t j = 0; j < d; ++j)
+        for (ptrdiff_t i = 0; i < count; ++i) {
+            double t = coords[j * stride + i] - x[j];
+            r2[i] = r2[i] + t * t;
+        }
+}
+
 /* A10 for one point against many: coords is (d, stride), out[i] the covariance of x and the i-th. */
 CX_CLONES CX_UNUSED static void cx_expression_many(const cx_covariance *c, const double *x, const double *coords,
                                                    ptrdiff_t stride, ptrdiff_t count, double *out)
@@ -375,6 +388,26 @@ CX_CLONES CX_UNUSED static void cx_expression_many(const cx_covariance *c, const
     }
 }
 
+/* A4, A10 for one point against many: as cx_covariance_of, one loop per kernel, so that each can be vectorised. */
+CX_CLONES CX_UNUSED static void cx_covariance_many(const cx_covariance *c, const double *x, const double *coords,
+                                                   ptrdiff_t d, ptrdiff_t stride, ptrdiff_t count, double *out)
+{
+    if (c->kernel == CX_EXPRESSION) {
+        cx_expression_many(c, x, coords, stride, count, out);
+        return;
+    }
+    cx_sqdist_many(x, coords, d, stride, count, out);
+    switch (c->kernel) {
+#define CX_COVARIANCE_LOOP(CODE, NAME)                                                                                 \
+    case CODE:                                                                                                         \
+        for (ptrdiff_t i = 0; i < count; ++i)                                                                          \
+            out[i] = cx_kernel(CODE, c->variance, c->alpha, out[i]);                                                   \
+        break;
+        CX_EACH_KERNEL(CX_COVARIANCE_LOOP)
+#undef CX_COVARIANCE_LOOP
+    }
+}
+
 /* A5 for one point, of coordinates x and residual variance p_x, against many: coords is (d, stride), out[i] from dots[i]
  * and p[i]. One loop per kernel, so that each can be vectorised; element by element these are the operations of
  * cx_nearness_given_dot, whichever of the two is the row: (a - b)^2 and p_a p_b do not depend on the order. */
@@ -383,13 +416,7 @@ CX_CLONES CX_UNUSED static void cx_nearness_many(const cx_payload *pl, const dou
                                                  const double *dots, ptrdiff_t count, const cx_many *out)
 {
     double *restrict distance = out->distance, *restrict rho = out->rho, *restrict r2 = out->r2;
-    for (ptrdiff_t i = 0; i < count; ++i)
-        r2[i] = 0.0;
-    for (ptrdiff_t j = 0; j < pl->d; ++j)
-        for (ptrdiff_t i = 0; i < count; ++i) {
-            double t = coords[j * stride + i] - x[j];
-            r2[i] = r2[i] + t * t;
-        }
+    cx_sqdist_many(x, coords, pl->d, stride, count, r2);
     if (pl->metric == CX_EUCLIDEAN) {
         for (ptrdiff_t i = 0; i < count; ++i) {
             distance[i] = sqrt(r2[i]);

@@ -40,8 +40,8 @@ cdef extern from "canonical.h" nogil:
     double cx_log(double x)
     double cx_kernel(int kernel, double variance, double alpha, double r2)
     double cx_covariance_of(const cx_covariance *c, const double *a, const double *b, double r2)
-    void cx_expression_many(const cx_covariance *c, const double *x, const double *coords, Py_ssize_t stride,
-                            Py_ssize_t count, double *out)
+    void cx_covariance_many(const cx_covariance *c, const double *x, const double *coords, Py_ssize_t d,
+                            Py_ssize_t stride, Py_ssize_t count, double *out)
     double cx_sqdist(const double *a, const double *b, Py_ssize_t d)
     double cx_dot16(const double *a, const double *b, Py_ssize_t m)
     void cx_dot16_many(const double *row, const double *const *q, Py_ssize_t nq, Py_ssize_t m, double *out)

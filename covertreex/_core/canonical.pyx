@@ -7,7 +7,7 @@ import numpy as np
 
 from covertreex.base.contract import check_codes, check_kernel
 
-from covertreex._core.contract cimport CX_CONTRACT, CX_EXPRESSION, CX_NO_KERNEL
+from covertreex._core.contract cimport CX_CONTRACT, CX_NO_KERNEL
 
 cdef extern from "fenv.h" nogil:
     ctypedef struct fenv_t:
@@ -139,7 +139,7 @@ def kernel_values(int code, double variance, double alpha, const double[::1] r2)
 
 def covariances(CovarianceView covariance, const double[:, ::1] A, const double[:, ::1] B):
     """A4, A10 for scaled coordinates `A` (a, d) and `B` (b, d): float64, shape (a, b)."""
-    cdef Py_ssize_t i, j, d = A.shape[1]
+    cdef Py_ssize_t i, b = B.shape[0]
     cdef double[:, ::1] out = np.empty((A.shape[0], B.shape[0]))
     if B.shape[0] == 0 or A.shape[0] == 0:
         return np.asarray(out)
@@ -147,11 +147,7 @@ def covariances(CovarianceView covariance, const double[:, ::1] A, const double[
     cdef const double[:, ::1] columns = np.ascontiguousarray(np.asarray(B).T)
     with nogil:
         for i in range(A.shape[0]):
-            if covariance.c.kernel == CX_EXPRESSION:
-                cx_expression_many(&covariance.c, &A[i, 0], &columns[0, 0], B.shape[0], B.shape[0], &out[i, 0])
-            else:
-                for j in range(B.shape[0]):
-                    out[i, j] = cx_covariance_of(&covariance.c, &A[i, 0], &B[j, 0], cx_sqdist(&A[i, 0], &B[j, 0], d))
+            cx_covariance_many(&covariance.c, &A[i, 0], &columns[0, 0], A.shape[1], b, b, &out[i, 0])
     return np.asarray(out)
 
 

@@ -2,7 +2,9 @@
 
 from libc.math cimport sqrt
 
-from covertreex._core.canonical cimport CovarianceView, cx_covariance_of, cx_dot16, cx_dot16_many, cx_sqdist
+import numpy as np
+
+from covertreex._core.canonical cimport CovarianceView, cx_covariance_many, cx_dot16, cx_dot16_many
 from covertreex._core.contract cimport CX_LANES
 
 cdef enum:
@@ -36,26 +38,24 @@ def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:,
     of `out` and `p` to other threads.
     """
     cdef Py_ssize_t m = inducing.shape[0], d = inducing.shape[1], q = coords.shape[0], start, i, j, size, used
-    cdef double k, variance = covariance.c.variance
+    cdef double variance = covariance.c.variance
     cdef double dots[PANEL]
     cdef const double *panel[PANEL]
-    cdef const double *z
-    cdef const double *x
+    cdef double[:, ::1] k = np.empty((PANEL, m))
+    cdef const double[:, ::1] columns = np.ascontiguousarray(np.asarray(inducing).T)
     with nogil:
         start = 0
         while start < q:
             size = min(<Py_ssize_t>PANEL, q - start)
             for i in range(size):
                 panel[i] = &out[start + i, 0]
+                cx_covariance_many(&covariance.c, &coords[start + i, 0], &columns[0, 0], d, m, m, &k[i, 0])
             for j in range(m):
                 # Entries not yet computed are zero, so whole lanes up to j are enough.
                 used = (j + CX_LANES - 1) // CX_LANES * CX_LANES
                 cx_dot16_many(&L[j, 0], panel, size, used, dots)
-                z = &inducing[j, 0]
                 for i in range(size):
-                    x = &coords[start + i, 0]
-                    k = cx_covariance_of(&covariance.c, z, x, cx_sqdist(z, x, d))
-                    out[start + i, j] = (k - dots[i]) / L[j, j]
+                    out[start + i, j] = (k[i, j] - dots[i]) / L[j, j]
             for i in range(size):
                 p[start + i] = variance - cx_dot16(panel[i], panel[i], out.shape[1])
             start += size
