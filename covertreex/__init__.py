@@ -29,7 +29,7 @@ from covertreex.errors import (
     InvariantError,
     SettingsError,
 )
-from covertreex.kernels import RBF, Matern12, Matern32, Matern52, Product, RationalQuadratic, Sum
+from covertreex.kernels import RBF, Covariance, Matern12, Matern32, Matern52, Product, RationalQuadratic, Sum
 from covertreex.results import RadiusResult, SearchResult
 from covertreex.settings import EXACT, FAST, GOLD, PARITY, TraversalSettings, settings_from_env
 
@@ -41,6 +41,7 @@ __all__ = [
     "RBF",
     "BackendError",
     "Correlation",
+    "Covariance",
     "CoverTree",
     "CovertreexError",
     "Euclidean",

@@ -39,10 +39,13 @@ class Plan:
         the query's own k-th being 1. None: there is one pass.
     promises : tuple of tuple of (float, float, float)
         For each promise tried on a sample: the sample's recall, and the rows that eight queries looked at.
-    strategy : {'tree', 'sweep', 'rings', 'second pass', 'halos', 'boxes', 'radius'}
+    strategy : {'tree', 'sweep', 'rings', 'second pass', 'halos', 'boxes', 'radius', 'candidates'}
         How it was answered (docs/architecture.md, "The strategies").
     anchors, certified, looked : int, int and float, or None
         Of halos: how many anchors there are, how many queries needed no sweep, and the rows that each looked at.
+    candidates, sampled_recall : int and float, or None
+        Under a `covertreex.Covariance`, of `fast`: how many rows each query was compared with, and what share of the
+        neighbours of a sample these held.
     no_halos : str
         Why `CoverTree.prepare` made no halos; empty if it was not called, or made them.
 
@@ -68,15 +71,22 @@ class Plan:
     anchors: int | None = None
     certified: int | None = None
     looked: float | None = None
+    candidates: int | None = None
+    sampled_recall: float | None = None
     no_halos: str = ""
 
     def __str__(self) -> str:
         more = f"; no halos: {self.no_halos}" if self.no_halos else ""
         lines = [f"{self.verb}: {self.reason}{more}"]
-        if self.strategy not in ("tree", "boxes"):
+        if self.strategy not in ("tree", "boxes", "candidates"):
             lines.append(f"screen: {self.screen}")
         if self.strategy in ("sweep", "rings", "second pass"):
             lines += [self._rows(), *self._samples(), *self._expected()]
+        if self.candidates is not None:
+            lines.append(
+                f"rows looked at: each query's {self.candidates:,} nearest in other coordinates; of a sample these held "
+                f"{self.sampled_recall:.5f} of the neighbours"
+            )
         return "\n".join(lines)
 
     def _rows(self) -> str:

@@ -151,6 +151,17 @@ def covariances(CovarianceView covariance, const double[:, ::1] A, const double[
     return np.asarray(out)
 
 
+def dots(const double[:, ::1] A, const double[:, ::1] B):
+    """A1 for rows `A` (a, m) and `B` (b, m), m a multiple of 16: float64, shape (a, b)."""
+    cdef Py_ssize_t i, j
+    cdef double[:, ::1] out = np.empty((A.shape[0], B.shape[0]))
+    with nogil:
+        for i in range(A.shape[0]):
+            for j in range(B.shape[0]):
+                out[i, j] = cx_dot16(&A[i, 0], &B[j, 0], A.shape[1])
+    return np.asarray(out)
+
+
 def distances(payload, const int64_t[::1] a, const int64_t[::1] b):
     """A5: distances between rows ``a[i]`` and ``b[i]`` of a payload, float64."""
     cdef PayloadView view = PayloadView(payload)

@@ -11,5 +11,6 @@ def solve(
     covariance: CovarianceView,
     out: NDArray[np.float64],
     p: NDArray[np.float64],
+    known: NDArray[np.float64] | None = None,
 ) -> None: ...
 def squares(rows: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...

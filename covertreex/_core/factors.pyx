@@ -1,6 +1,7 @@
 """Factors in canonical arithmetic (docs/mathematics.md, A6): the same bits on any processor, in blocks of any size."""
 
 from libc.math cimport sqrt
+from libc.string cimport memcpy
 
 import numpy as np
 
@@ -31,8 +32,10 @@ def cholesky(double[:, ::1] K, double[:, ::1] L):
 
 
 def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:, ::1] coords,
-          CovarianceView covariance, double[:, ::1] out, double[::1] p):
+          CovarianceView covariance, double[:, ::1] out, double[::1] p, const double[:, ::1] known=None):
     """For each row x of `coords`: ``out = L^-1 k(inducing, x)`` and ``p = variance - |out|^2``.
+
+    `known` (q, m) are these covariances, where the kernel is not one that compiled code knows.
 
     `out` is (q, padded m) and zero on entry. One thread's work; the caller owns all arrays and may give disjoint rows
     of `out` and `p` to other threads.
@@ -43,13 +46,17 @@ def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:,
     cdef const double *panel[PANEL]
     cdef double[:, ::1] k = np.empty((PANEL, m))
     cdef const double[:, ::1] columns = np.ascontiguousarray(np.asarray(inducing).T)
+    cdef bint ask = known is None
     with nogil:
         start = 0
         while start < q:
             size = min(<Py_ssize_t>PANEL, q - start)
             for i in range(size):
                 panel[i] = &out[start + i, 0]
-                cx_covariance_many(&covariance.c, &coords[start + i, 0], &columns[0, 0], d, m, m, &k[i, 0])
+                if ask:
+                    cx_covariance_many(&covariance.c, &coords[start + i, 0], &columns[0, 0], d, m, m, &k[i, 0])
+                else:
+                    memcpy(&k[i, 0], &known[start + i, 0], m * sizeof(double))
             for j in range(m):
                 # Entries not yet computed are zero, so whole lanes up to j are enough.
                 used = (j + CX_LANES - 1) // CX_LANES * CX_LANES

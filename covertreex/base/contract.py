@@ -34,6 +34,9 @@ KERNEL_CODES: dict[str, int] = {"rbf": 0, "matern12": 1, "matern32": 2, "matern5
 #: A kernel that is evaluated by tables (A10): `covertreex.kernels.Expression` has them.
 EXPRESSION = 16
 
+#: A covariance that only a function of the caller's knows: nothing compiled has it, and no backend is asked about it.
+CALLED = 17
+
 #: Counters that kernels fill, in the order of their columns.
 KERNEL_COUNTERS = (
     "distance_evals",
@@ -145,7 +148,8 @@ def check_kernel(code: int) -> int:
 def check_codes(metric: int, kernel: int) -> None:
     """Raise a ValueError unless `metric` and `kernel` are the codes of a metric and of a kernel that it can have."""
     if check_metric(metric) == RESIDUAL:
-        check_kernel(kernel)
+        if kernel != CALLED:
+            check_kernel(kernel)
     elif kernel != NO_KERNEL:
         raise ValueError(f"Euclidean distance has no kernel, code {NO_KERNEL}; got code {kernel}.")
 

@@ -415,3 +415,21 @@ RADIUS_ROOM = _tuned(
     "RADIUS_ROOM", 2**20, "neighbours that one scan has room for: queries times candidates of the one that has most",
     "fewer calls against memory", "chosen",
 )  # fmt: skip
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Covariances that only a function of the caller's knows
+
+CALLED_PAIRS = _tuned(
+    "CALLED_PAIRS", 2**21, "pairs that the function is asked for at once", "fewer calls against memory", "chosen",
+)  # fmt: skip
+CALLED_ALL = _tuned(
+    "CALLED_ALL", 2**12, "rows of which all are compared, whatever the recall target",
+    "a call for each query against more pairs", "chosen",
+)  # fmt: skip
+CALLED_SAMPLE = _tuned(
+    "CALLED_SAMPLE", 128, "queries of which all pairs are looked at, to tell recall",
+    "a surer recall against the time that it takes", "chosen",
+)  # fmt: skip
+CALLED_FEWEST = _tuned(
+    "CALLED_FEWEST", 4, "candidates that are tried first, in units of k", "fewer tries against fewer pairs", "chosen",
+)  # fmt: skip

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from covertreex._core import canonical as core
 from covertreex.base.arithmetic import CanonicalArithmetic, exp_neg, log
-from covertreex.base.contract import EUCLIDEAN, LANES, check_codes, check_kernel
+from covertreex.base.contract import CALLED, EUCLIDEAN, LANES, check_codes, check_kernel
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.payload import PayloadStore
 from covertreex.kernels import CLOSED, Kernel
@@ -45,11 +45,23 @@ def covariances(kernel: Kernel, A: FloatArray, B: FloatArray, r2: FloatArray | N
     >>> float(covariances(Matern12(), np.zeros(1), np.zeros(1)))
     1.0
     """
+    if kernel.code == CALLED:
+        return _called(kernel, A, B)
     expression = kernel.expression_for(A.shape[-1])
     if expression is not None:
         values: FloatArray = kernel.variance * expression(A, B)
         return values
     return kernel_values(kernel.code, kernel.variance, kernel.alpha, squared_distances(A, B) if r2 is None else r2)
+
+
+def _called(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArray:
+    """`covariances` by a function of matrices."""
+    shape = np.broadcast_shapes(A.shape[:-1], B.shape[:-1])
+    if A.ndim == 1 or A.shape[:-1] == (len(A), 1):
+        return kernel.of_scaled(np.atleast_2d(A.squeeze()) if A.ndim > 1 else A[None], B.reshape(-1, B.shape[-1])).reshape(shape)
+    pairs = zip(np.broadcast_to(A, (*shape, A.shape[-1])).reshape(-1, A.shape[-1]),
+                np.broadcast_to(B, (*shape, B.shape[-1])).reshape(-1, B.shape[-1]), strict=True)  # fmt: skip
+    return np.array([kernel.of_scaled(a[None], b[None])[0, 0] for a, b in pairs]).reshape(shape)
 
 
 def covariance_matrix(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArray:
@@ -61,6 +73,8 @@ def covariance_matrix(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArra
     >>> covariance_matrix(Matern12(), np.zeros((1, 1)), np.zeros((2, 1))).tolist()
     [[1.0, 1.0]]
     """
+    if kernel.code == CALLED:
+        return kernel.of_scaled(A, B)
     return core.covariances(core.CovarianceView(kernel, A.shape[1]), A, B)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from covertreex._core import factors as core
 from covertreex._core.canonical import CovarianceView
 from covertreex.base import parallel, tuning
+from covertreex.base.contract import CALLED
 from covertreex.base.progress import Progress
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import as_array, as_float64
@@ -74,11 +75,12 @@ def solve(
     """Padded factors and residual variances of scaled `coords`, a block of rows per task (A6)."""
     out = empty_factors(len(coords), L.shape[1])
     p = np.empty(len(coords))
-    covariance = CovarianceView(kernel, coords.shape[1])
+    covariance = CovarianceView(None if kernel.code == CALLED else kernel, coords.shape[1])
 
     def task(start: int, stop: int) -> int:
         out[start:stop] = 0.0
-        core.solve(L, inducing, coords[start:stop], covariance, out[start:stop], p[start:stop])
+        asked = kernel.of_scaled(coords[start:stop], inducing) if kernel.code == CALLED else None
+        core.solve(L, inducing, coords[start:stop], covariance, out[start:stop], p[start:stop], asked)
         return stop - start
 
     blocks = parallel.spans(len(coords), tuning.FACTOR_BLOCK)

@@ -7,6 +7,7 @@ import numpy as np
 
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.base import parallel
+from covertreex.base.contract import CALLED
 from covertreex.base.kept import Kept
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.build import build_tree, in_metric
@@ -14,6 +15,7 @@ from covertreex.data.factors import Projection
 from covertreex.data.metrics import Metric
 from covertreex.data.payload import PayloadStore, Room
 from covertreex.data.tree import Tree
+from covertreex.errors import InvalidInputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,11 @@ class TreeState:
 
     @standard_arithmetic
     def _build(self) -> Tree:
+        if self.payload.kernel_code == CALLED:
+            raise InvalidInputError(
+                "a Covariance of your own has no cover tree: nothing compiled knows it. Search with settings='exact' or "
+                "'fast'."
+            )
         if self.shape is None:
             return build_tree(self.payload, self.threads)
         return in_metric(self.shape, self.payload, self.threads)

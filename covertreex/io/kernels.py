@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from covertreex.base.contract import EXPRESSION
+from covertreex.base.contract import CALLED, EXPRESSION
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.io.container import REPAIR, check_keys, require
@@ -20,6 +20,9 @@ from covertreex.kernels.table import ARRAYS, HIGHEST, LOWEST, PIECES, TERMS
 
 #: Kernels in kernels, and what lists may hold.
 DEEPEST, LONGEST = 32, 4096
+
+#: Parameters that may be names, or none.
+NAMED = ("active_dims", "space_dims", "time_dims", "lonlat", "name", "breakpoints")
 
 #: Numbers and coefficients of tables in a file are at most this.
 LARGEST_COEFFICIENT = 1e6
@@ -48,7 +51,7 @@ def _classes() -> dict[str, type[Kernel]]:
             yield sub
             yield from below(sub)
 
-    return {cls.__name__.lower(): cls for cls in below(Kernel) if hasattr(cls, "__dataclass_fields__")}
+    return {cls.__name__.lower(): cls for cls in below(Kernel) if hasattr(cls, "__dataclass_fields__") and cls.code != CALLED}
 
 
 def _expressed(kernel: Kernel) -> Iterator[Kernel]:
@@ -70,6 +73,10 @@ def describe_kernel(kernel: Kernel, arrays: dict[str, AnyArray]) -> dict[str, An
         If it is no kernel that a file can hold.
     """
     tables: list[Table] = []
+    if kernel.code == CALLED:
+        raise InvalidInputError(
+            "a file cannot hold a Covariance of your own: keep the points, and make the tree again from your function."
+        )
     if kernel.code == EXPRESSION or kernel.expression is not None:
         expression = kernel.expression
         assert expression is not None
@@ -136,14 +143,14 @@ def _kernel(document: Any, tables: list[Table], depth: int) -> Kernel:
     cls = _classes()[document["name"]]
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     check_keys(document, "the kernel", "name", *(n for n in names if n != "active_dims" or n in document))
-    given = {key: _read(document[key], tables, depth) for key in document if key != "name"}
+    given = {key: _read(document[key], tables, depth, key in NAMED) for key in document if key != "name"}
     try:
         return cls(**given)
     except InvalidInputError as error:
         raise FileFormatError(f"the kernel makes no sense: {error} {REPAIR}") from None
 
 
-def _read(value: Any, tables: list[Table], depth: int) -> Any:
+def _read(value: Any, tables: list[Table], depth: int, named: bool = False) -> Any:
     if isinstance(value, dict) and set(value) == {"table"}:
         place = value["table"]
         require(type(place) is int and 0 <= place < len(tables), f"the kernel has no table {place!r}")
@@ -152,9 +159,10 @@ def _read(value: Any, tables: list[Table], depth: int) -> Any:
         return _kernel(value, tables, depth + 1)
     if isinstance(value, list):
         require(0 < len(value) <= LONGEST, "a list of the kernel is empty or too long")
-        return tuple(_read(part, tables, depth) for part in value)
-    good = value is None or isinstance(value, (str, bool)) or (isinstance(value, (int, float)) and value == value)
-    require(good, f"kernel parameters must be numbers or names, but one is {value!r}")
+        return tuple(_read(part, tables, depth, named) for part in value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    good = number or (named and (value is None or isinstance(value, str)))
+    require(good, f"kernel parameters must be numbers, but one is {value!r}")
     return value
 
 

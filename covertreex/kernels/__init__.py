@@ -1,11 +1,12 @@
 """Covariance functions: what people fit, and how canonical arithmetic evaluates it."""
 
+from covertreex.kernels.called import Covariance
 from covertreex.kernels.closed import CLOSED, RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.kernels.kernel import Columns, Functions, Kernel, Plain, Product, Scaled, Stationary, Sum
 from covertreex.kernels.table import Expression, Table
 
 __all__ = [
-    "CLOSED", "RBF", "Columns", "Expression", "Functions", "Kernel", "Matern12", "Matern32", "Matern52", "Plain",
+    "CLOSED", "RBF", "Columns", "Covariance", "Expression", "Functions", "Kernel", "Matern12", "Matern32", "Matern52", "Plain",
     "Product", "RationalQuadratic", "Scaled", "Stationary", "Sum", "Table", "named_kernels", "names_of_kernels",
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from covertreex.base.arithmetic import CanonicalArithmetic
-from covertreex.base.contract import EXPRESSION
+from covertreex.base.contract import CALLED, EXPRESSION
 from covertreex.base.types import FloatArray
 from covertreex.base.validation import LARGEST_COORDINATE
 from covertreex.errors import InvalidInputError
@@ -460,6 +460,10 @@ class _Composed(Kernel):
         for part in self.parts:
             if not isinstance(part, Kernel):
                 raise InvalidInputError(f"a {type(self).__name__.lower()} is of kernels, got {part!r}.")
+            if part.code == CALLED:
+                raise InvalidInputError(
+                    "a Covariance is neither added nor multiplied, for nothing else knows it; do that inside its function."
+                )
         if len(self.parts) < 2:
             raise InvalidInputError(f"a {type(self).__name__.lower()} has at least two kernels, got {self.parts!r}.")
         object.__setattr__(self, "parts", tuple(self.parts))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from covertreex.data.tree import Tree
 from covertreex.protocols import QueryBlock
 from covertreex.search import driver
+from covertreex.search.called import is_called, refuse_tree
 from covertreex.search.choose import choose_scan, choose_verb
 from covertreex.search.context import SearchContext
 from covertreex.search.driver import Answer
@@ -61,6 +62,8 @@ def nearest(
         If the backend gave a query no stop reason, or more than one.
     """
     if choose_verb(context.settings, context.payload) == "search":
+        if is_called(context.payload):
+            refuse_tree()
         structure = tree()
         begin = time.perf_counter()
         strategy: Strategy = TreeWalk(context, queries, structure)

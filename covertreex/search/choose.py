@@ -12,6 +12,7 @@ from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.results import Plan
 from covertreex.search.boxes import Boxes
+from covertreex.search.called import choose_called, is_called
 from covertreex.search.calibration import (
     Rule,
     Sample,
@@ -56,6 +57,8 @@ def choose_verb(settings: TraversalSettings, payload: PayloadStore) -> str:
 
 def choose_scan(context: SearchContext, queries: QueryBlock, halos: Halos | GivenUp | None = None) -> Strategy:
     """The strategy of a scan for the nearest neighbours of a block of queries."""
+    if is_called(context.payload):
+        return choose_called(context, queries)
     if context.payload.metric == EUCLIDEAN:
         return Boxes(context, queries)
     if isinstance(halos, Halos) and halos.serve(queries, context.k, context.settings):

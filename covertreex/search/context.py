@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from covertreex._core.canonical import PayloadView
 from covertreex._core.screen import Lens, Screener
 from covertreex.base import parallel
+from covertreex.base.contract import CALLED
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput, Traversal
+from covertreex.search.called_scan import scan_called
 from covertreex.settings import TraversalSettings
 
 T = TypeVar("T")
@@ -62,6 +64,9 @@ class SearchContext:
         """
         k = self.k if k is None else k
         out = self.output(len(plan.queries), k) if out is None else out
+        if self.payload.kernel_code == CALLED:
+            scan_called(self.payload, plan, k, out)
+            return out
         self.backend.scan(self.payload, plan, k, self.settings, out)
         return out
 

@@ -83,7 +83,7 @@ def brute(kernel, X, k):
     """Neighbours by (|rho| as float64 holds it, scaled distance, index), without inducing points."""
     r2 = squared_distances(*((X / kernel.lengthscale)[axis] for axis in (np.s_[:, None], np.s_[None])))
     # To the bit, since at 1e9 lengthscales rounding alone tells one rho from another.
-    rho = np.minimum(kernel_values(kernel.code, 1.0, getattr(kernel, "alpha", 1.0), r2), 1.0)
+    rho = np.minimum(kernel_values(kernel.code, 1.0, kernel.alpha, r2), 1.0)
     answer = []
     for i in range(len(X)):
         order = np.lexsort((np.arange(len(X)), r2[i], -rho[i]))

@@ -196,7 +196,7 @@ def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
     np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
     outside = screen.of_queries(queries)
     raised = np.sqrt(max(1.0, outside.margin / screen.margin))
-    values = payload.kernel._of_scaled(queries.coords, payload.coords)
+    values = payload.kernel.of_scaled(queries.coords, payload.coords)
     for parts, off in (
         (("head",), raised * np.outer(outside.blunt.astype(float), screen.blunt)),
         (("head", "tail"), max(outside.margin, screen.margin) * np.outer(outside.spread.astype(float), screen.spread)),
@@ -264,7 +264,7 @@ def test_mixed_precision_bounds_every_pair(smooth, rng):
     queries, payload = asking.block_of(smooth._state, asking.check(smooth._state, asked), 1), smooth.payload
     outside = screen.of_queries(queries)
     dots = outside.head @ screen.head.T + outside.tail.astype(float) @ screen.tail.T.astype(float)
-    rho = np.abs(payload.kernel._of_scaled(queries.coords, payload.coords) - dots)
+    rho = np.abs(payload.kernel.of_scaled(queries.coords, payload.coords) - dots)
     rho *= np.outer(outside.scale, screen.scale)
     off = outside.margin * np.outer(outside.spread, screen.spread) + screen.floor
     gap = np.abs(rho - correlations(payload, queries))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from covertreex._core.screen import Lens, Screener
 from covertreex.base import parallel, tuning
+from covertreex.base.contract import CALLED
 from covertreex.data.payload import EUCLIDEAN, PayloadStore, longest_square
 from covertreex.protocols import QueryBlock
 
@@ -171,9 +172,10 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: 
     Returns
     -------
     Screen or None
-        None for Euclidean, which has its own, and where `dtype` is too coarse.
+        None for Euclidean, which has its own, where `dtype` is too coarse, and where only a function of the caller's
+        knows the covariance.
     """
-    if payload.metric == EUCLIDEAN:
+    if payload.metric == EUCLIDEAN or payload.kernel_code == CALLED:
         return None
     length = longest_square(payload.factors) if payload.longest is None else payload.longest
     margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
@@ -313,7 +315,7 @@ def least_rho(kth_upper: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _margin(payload: PayloadStore, dtype: type, length: float, extent: float) -> float:
     """C1: error of the numerator ``k - v.v`` in `dtype` and in canonical arithmetic together."""
-    u = np.finfo(dtype).eps / 2
+    u = float(np.finfo(dtype).eps) / 2
     m, d = payload.factors.shape[1], payload.coords.shape[1]
     dot = (m + 16) * length
     moved = payload.covariance.modulus(4.0 * u * extent * np.sqrt(d)) / (2.0 * u)
