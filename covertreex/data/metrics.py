@@ -108,7 +108,7 @@ class Correlation:
         """As `Euclidean.prepare`."""
         kernel, unit = unitless(self.kernel), self.unit
         coords = kernel.scale(X)
-        order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
+        order = leaf_order(kernel.spread(coords), n_threads=n_threads)[0] if order is None else order
         slack = evaluation_slack(kernel, 0, 0.0, 1.0)
         payload = _payload(
             RESIDUAL, kernel, coords, order, np.zeros((len(X), 0)), np.ones(len(X)), slack, 16 * ROUNDOFF, unit=unit
@@ -219,7 +219,7 @@ class ResidualCorrelation:
         """As `Euclidean.prepare`."""
         kernel = self.unitless
         coords = kernel.scale(X)
-        order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
+        order = leaf_order(kernel.spread(coords), n_threads=n_threads)[0] if order is None else order
         if self.v_matrix is not None:
             factors, p, deficit = self._supplied(coords, order)
             projection, m = None, np.shape(self.v_matrix)[1]

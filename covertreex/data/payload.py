@@ -169,6 +169,10 @@ class PayloadStore:
         """Expression or None: the correlation by tables (A10), if the kernel has no closed form (A4)."""
         return None if self.kernel is None else self.kernel.expression_for(self.coords.shape[1])
 
+    def spread(self, coords: FloatArray) -> FloatArray:
+        """Scaled coordinates as they are where rows near each other are looked for (`Kernel.stretch`)."""
+        return coords if self.kernel is None else self.kernel.spread(coords)
+
     @property
     def variance(self) -> float:
         """float: the kernel's variance; 1 for Euclidean."""

@@ -21,6 +21,9 @@ __all__ = ["Columns", "Factor", "Functions", "Kernel", "Plain", "Product", "Scal
 
 SMALLEST, LARGEST = 1e-100, 1e100
 
+#: Groups of columns are stretched so that correlation falls to this at the same distance along each.
+ALIKE = 0.65
+
 #: A sum of products may have so many groups of columns and so many factors: kernels keep their state on the stack.
 MOST_GROUPS, MOST_FACTORS = 16, 64
 
@@ -233,6 +236,33 @@ class Kernel:
             If lengthscales or `active_dims` do not fit the columns of `X`, or lengthscales are extreme for the data.
         """
         return np.ascontiguousarray(np.concatenate([columns(X) for columns in self.groups], axis=1))
+
+    def stretch(self, columns: int) -> FloatArray | None:
+        """What this many scaled coordinates are multiplied by so that correlation falls alike along each group of columns:
+        where rows that are near each other are looked for. None for 1.
+
+        Returns
+        -------
+        ndarray, shape (columns,), or None
+        """
+        expression = self.expression_for(columns)
+        if expression is None or len(expression.group_stop) == 1:
+            return None
+        starts = np.concatenate([[0], expression.group_stop[:-1]])
+        reach = np.zeros((len(starts), columns))
+        low, high = np.full(len(starts), 1e-6), np.full(len(starts), 1e6)
+        for _ in range(40):
+            middle = np.sqrt(low * high)
+            reach[np.arange(len(starts)), starts] = middle
+            above = expression(np.zeros(columns), reach) > ALIKE
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        stretch: FloatArray = np.repeat(1.0 / np.minimum(low, 1e3), np.diff(expression.group_stop, prepend=0))
+        return stretch
+
+    def spread(self, coords: FloatArray) -> FloatArray:
+        """Scaled coordinates, stretched (`stretch`)."""
+        stretch = self.stretch(coords.shape[1])
+        return coords if stretch is None else np.ascontiguousarray(coords * stretch)
 
     def unitless(self, unit: float | None = None) -> "Kernel":
         """The kernel with its variance divided by `unit`; by default by itself."""

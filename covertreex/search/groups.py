@@ -110,7 +110,7 @@ def group_queries(
         prefix.append(int(prefix[-1] * share))
     # Level l has limits in (prefix[l + 1], prefix[l]].
     level_of = len(prefix) - 1 - np.searchsorted(np.array(prefix[:0:-1]), queries.limit, side="left")
-    coords = query_coords(payload, queries)
+    coords = payload.spread(query_coords(payload, queries))
     order, sizes, levels = [], [], []
     for level in range(len(prefix)):
         members = np.flatnonzero(level_of == level)

@@ -44,7 +44,8 @@ class Surroundings:
         self.queries = permuted(queries, self.groups.order)
         self.unit = min(context.k, len(payload))
         self.growth: float = tuning.GROWTH ** (2.0 / payload.coords.shape[1])
-        rank, every = queries.rank, centred(payload.coords, middle)
+        middle = payload.spread(middle[None])[0]
+        rank, every = queries.rank, centred(payload.spread(payload.coords), middle)
 
         def block(level: int) -> Blocks:
             return Blocks(every, np.flatnonzero(rank < self.groups.prefix[level]), rank)
@@ -52,7 +53,7 @@ class Surroundings:
         levels = np.unique(self.groups.level).tolist()
         blocks = context.run([partial(block, level) for level in levels])
         self.blocks: dict[int, Blocks] = dict(zip(levels, blocks, strict=True))
-        self.coords = centred(query_coords(payload, self.queries), middle)
+        self.coords = centred(payload.spread(query_coords(payload, self.queries)), middle)
 
 
 class Near:
