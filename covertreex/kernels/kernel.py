@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from covertreex.base.arithmetic import CanonicalArithmetic
 from covertreex.base.contract import EXPRESSION
 from covertreex.base.types import FloatArray
-from covertreex.base.validation import LARGEST_COORDINATE
 from covertreex.errors import InvalidInputError
+from covertreex.kernels.columns import Columns, Matrix, check_matrix
 from covertreex.kernels.table import Expression, Table, make_table
 
 __all__ = ["Columns", "Factor", "Functions", "Kernel", "Plain", "Product", "Scaled", "Stationary", "Sum", "positive"]
@@ -83,65 +83,6 @@ class Plain:
     def power(base: FloatArray, exponent: float) -> FloatArray:
         """``base ** exponent``."""
         return base**exponent
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of the data a kernel compares, and in which units: what its scaled coordinates are.
-
-    Parameters
-    ----------
-    lengthscale : float or tuple of float
-        One number, or one per column that is compared.
-    active_dims : tuple of int or str, or None
-        The columns, by number or by name; None for all.
-    """
-
-    lengthscale: float | tuple[float, ...] = 1.0
-    active_dims: tuple[int | str, ...] | None = None
-
-    def __call__(self, X: FloatArray) -> FloatArray:
-        """Scaled coordinates, shape (n, D), of points (n, d)."""
-        lengthscale = np.asarray(self.lengthscale, dtype=np.float64)
-        X = self.chosen(X)
-        if lengthscale.ndim and lengthscale.shape[0] != X.shape[1]:
-            raise InvalidInputError(
-                f"the kernel has {lengthscale.shape[0]} lengthscales, but the data has {X.shape[1]} columns. "
-                "Give one number, or one per column."
-            )
-        with np.errstate(over="ignore", under="ignore"):
-            scaled = np.ascontiguousarray(X / lengthscale)
-        if not np.all(np.abs(scaled) <= LARGEST_COORDINATE):
-            raise InvalidInputError(
-                f"the data spans up to {np.abs(scaled).max():.3g} lengthscales, at most {LARGEST_COORDINATE:g} can be "
-                f"compared. Give a lengthscale in the units of the data; got {self.lengthscale}."
-            )
-        if np.any(lengthscale > 1.0) and np.any((scaled == 0.0) & (X != 0.0)):
-            raise InvalidInputError(
-                "the data has coordinates that vanish beside the lengthscale, and no distance tells such points apart. "
-                f"Give a lengthscale in the units of the data; got {self.lengthscale}."
-            )
-        return scaled
-
-    def width(self, d: int) -> int:
-        """How many scaled coordinates there are of points with `d` columns."""
-        return d if self.active_dims is None else len(self.active_dims)
-
-    def chosen(self, X: FloatArray) -> FloatArray:
-        """The columns that are compared."""
-        if self.active_dims is None:
-            return X
-        for column in self.active_dims:
-            if isinstance(column, str):
-                raise InvalidInputError(
-                    f"active_dims has the name {column!r}, but the data has no names for its columns. Give a DataFrame, "
-                    "or numbers of columns from 0."
-                )
-            if column >= X.shape[1]:
-                raise InvalidInputError(
-                    f"active_dims has column {column}, but the data has {X.shape[1]} columns, numbered from 0."
-                )
-        return X[:, list(cast("tuple[int, ...]", self.active_dims))]
 
 
 @dataclass(frozen=True)
@@ -308,8 +249,10 @@ class Stationary(Kernel):
 
     Parameters
     ----------
-    lengthscale : float or sequence of float, shape (d,)
-        In the units of the data; a sequence gives one lengthscale per axis (ARD).
+    lengthscale : float, sequence of float, shape (d,), or matrix, shape (d, d)
+        In the units of the data; a sequence gives one lengthscale per axis (ARD). A matrix L makes the distance
+        ``r**2 = (x - y)^T (L L^T)^-1 (x - y)``: any directions may be long and short (full anisotropy, of which a
+        diagonal matrix is ARD). L may be a Cholesky factor, or a rotation times a diagonal matrix.
     variance : float
         The kernel's value at distance zero.
     active_dims : sequence of int or str, optional
@@ -321,7 +264,7 @@ class Stationary(Kernel):
         If a parameter is not positive and finite.
     """
 
-    lengthscale: float | tuple[float, ...] = 1.0
+    lengthscale: float | tuple[float, ...] | Matrix = 1.0
     variance: float = 1.0
     active_dims: tuple[int | str, ...] | None = field(default=None, kw_only=True)
 
@@ -342,17 +285,7 @@ class Stationary(Kernel):
     def __post_init__(self) -> None:
         if type(self) is Stationary:
             raise InvalidInputError("Stationary is abstract; use RBF, Matern or another kernel.")
-        given: Any = self.lengthscale
-        scale: float | tuple[float, ...]
-        if np.ndim(given) == 0:
-            scale = positive("lengthscale", given)
-        elif np.ndim(given) == 1 and len(given):
-            scale = tuple(positive(f"lengthscale[{i}]", v) for i, v in enumerate(given))
-        else:
-            raise InvalidInputError(
-                f"lengthscale must be a number or a sequence of one per axis, got shape {np.shape(given)}."
-            )
-        object.__setattr__(self, "lengthscale", scale)
+        object.__setattr__(self, "lengthscale", _lengthscale(self.lengthscale))
         object.__setattr__(self, "active_dims", _active_dims(self.active_dims))
         for name in self.shape_names:
             low, high = self.ranges.get(name, (SMALLEST, LARGEST))
@@ -426,6 +359,36 @@ class Stationary(Kernel):
         raise NotImplementedError("a kernel needs a formula of its own")
 
 
+def _lengthscale(given: Any) -> float | tuple[float, ...] | Matrix:
+    """A number, one per axis, or the rows of a matrix; checked."""
+    try:
+        shape = np.shape(given)
+    except ValueError:
+        raise InvalidInputError(f"lengthscale must be a matrix with rows of one length, got {given!r}.") from None
+    if shape == ():
+        return positive("lengthscale", given)
+    if not isinstance(given, (list, tuple)):
+        given = np.asarray(given)
+    if len(shape) == 1 and shape[0]:
+        return tuple(positive(f"lengthscale[{i}]", v) for i, v in enumerate(given))
+    if len(shape) == 2 and shape[0] == shape[1]:
+        matrix = tuple(
+            tuple(_signed(f"lengthscale[{i}][{j}]", v) for j, v in enumerate(row)) for i, row in enumerate(given)
+        )
+        check_matrix(matrix)
+        return matrix
+    raise InvalidInputError(
+        f"lengthscale must be a number, a square matrix, or a sequence of one per axis, got shape {shape}."
+    )
+
+
+def _signed(name: str, value: Any) -> float:
+    """`value` as a float, if it is 0, or `positive` but for its sign."""
+    if not isinstance(value, (Real, np.number)) or isinstance(value, np.complexfloating) or not value < 0:
+        return 0.0 if isinstance(value, Real) and value == 0 else positive(name, value)
+    return -positive(name, -value)
+
+
 def _with_expression(changed: Kernel, kernel: Kernel) -> Kernel:
     """`changed`, with what `kernel` has made already and no variance changes."""
     if "expression" in vars(kernel):
@@ -444,7 +407,9 @@ def _active_dims(given: Any) -> tuple[int | str, ...] | None:
         elif isinstance(column, Integral) and not isinstance(column, bool) and column >= 0:
             out.append(int(column))
         else:
-            raise InvalidInputError(f"active_dims must be numbers of columns from 0, or names of columns, got {given!r}.")
+            raise InvalidInputError(
+                f"active_dims must be numbers of columns from 0, or names of columns, got {given!r}."
+            )
     if not out or len(set(out)) != len(out):
         raise InvalidInputError(f"active_dims must name at least one column, and none twice; got {given!r}.")
     return tuple(out)
