@@ -68,6 +68,10 @@ class DenseOracle:
         As `covertreex.cover_tree` takes them.
     v_matrix : array_like, shape (n, m), optional
     p_diag : array_like, shape (n,), optional
+    noise : float, or array_like of shape (n,)
+        As `covertreex.cover_tree` takes it.
+    lonlat : float, optional
+        Without a kernel: radius of the sphere on which columns 0 and 1 are longitude and latitude. (A kernel has it.)
     ids : ndarray of int, optional
         Rows of `X` that are there; the others were deleted and are nobody's neighbours. All by default.
 
@@ -94,11 +98,13 @@ class DenseOracle:
         jitter: float | None = None,
         v_matrix: ArrayLike | None = None,
         p_diag: ArrayLike | None = None,
+        noise: ArrayLike = 0.0,
+        lonlat: float | None = None,
         ids: ArrayLike | None = None,
     ) -> None:
         self.X = np.asarray(X, dtype=np.float64)
         self.ids = np.arange(len(self.X)) if ids is None else np.asarray(ids)
-        self.kernel = kernel
+        self.kernel, self.lonlat = kernel, lonlat
         self.L: Any = None
         self.Z: Any = None
         n = len(self.X)
@@ -114,7 +120,7 @@ class DenseOracle:
             self.p = kernel.variance - np.einsum("ij,ij->i", self.V, self.V)
         else:
             self.p = np.asarray(p_diag, dtype=np.float64)
-        self.p = np.maximum(self.p, 1e-9 * kernel.variance)
+        self.p = np.maximum(self.p + np.asarray(noise), 1e-9 * kernel.variance)
 
     def _factorize(self, inducing: ArrayLike, seed: int, jitter: float | None) -> FloatArray:
         from scipy.linalg import cholesky
@@ -168,7 +174,7 @@ class DenseOracle:
         if self.kernel is None:
             from scipy.spatial.distance import cdist
 
-            euclidean: FloatArray = -cdist(points, self.X)
+            euclidean: FloatArray = -cdist(_placed(points, self.lonlat), _placed(self.X, self.lonlat))
             return euclidean
         if rows is not None:
             V, p = self.V[rows], self.p[rows]
@@ -331,6 +337,7 @@ class DenseOracle:
             worst = np.partition(score, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
             available = np.isfinite(score).sum(axis=1)
             slack = RHO_TOLERANCE if self.kernel is not None else EUCLIDEAN_TOLERANCE * np.abs(worst)
+            slack = slack if self.lonlat is None else slack + 16.0 * np.finfo(float).eps * self.lonlat
             enough = np.where((available < k)[:, None], -np.finfo(float).max, worst - slack)
             answer = np.sort(indices[where], axis=1)
             fresh = np.ones(answer.shape, dtype=bool)
@@ -339,6 +346,16 @@ class DenseOracle:
             right.append(np.sum(reached & fresh & (answer >= 0), axis=1))
             expected.append(np.minimum(available, k))
         return np.concatenate(right), np.concatenate(expected)
+
+
+def _placed(points: FloatArray, lonlat: float | None) -> FloatArray:
+    """Points whose Euclidean distances are wanted, of those that have longitude and latitude in degrees."""
+    if lonlat is None:
+        return points
+    longitude, latitude = np.radians(points[:, 0]), np.radians(points[:, 1])
+    across = np.cos(latitude)
+    places = np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)], axis=1)
+    return np.concatenate([lonlat * places, points[:, 2:]], axis=1)
 
 
 def knn(
@@ -361,7 +378,7 @@ def knn(
     queries, predecessor_mode, include_self, order, limit
         As for `DenseOracle.knn`.
     **metric
-        `kernel`, `inducing`, `seed`, `jitter`, `v_matrix`, `p_diag`, as for `DenseOracle`.
+        `kernel`, `inducing`, `seed`, `jitter`, `v_matrix`, `p_diag`, `noise`, `lonlat`, as for `DenseOracle`.
 
     Returns
     -------
