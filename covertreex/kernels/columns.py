@@ -95,8 +95,8 @@ class Columns:
             return False
         if not (0 in dims and 1 in dims):
             raise InvalidInputError(
-                f"with lonlat, columns 0 and 1 are longitude and latitude, and make one place: columns {list(dims)} have "
-                "but one of them. Compare both or neither (active_dims)."
+                f"with lonlat, columns 0 and 1 are longitude and latitude, and make one place: columns {list(dims)} "
+                "have but one of them. Compare both or neither (active_dims)."
             )
         return True
 
