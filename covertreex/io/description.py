@@ -315,8 +315,8 @@ def _assemble_payload(
 ) -> tuple[Metric, Projection | None, PayloadStore]:
     """Metric, projection and payload of `points`, which are in order of index."""
     try:
-        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, points, row)
-        _check_width(metric, points, coords)
+        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, points, row, coords.shape[1])
+        _check_width(metric, points.shape[1], coords.shape[1])
     except InvalidInputError as error:
         raise FileFormatError(f"the metric makes no sense: {error} {REPAIR}") from None
     unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
@@ -337,7 +337,7 @@ def _assemble_payload(
     return metric, projection, payload
 
 
-def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray) -> Parts:
+def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray, width: int) -> Parts:
     """Metric, projection, and the factors and p of the payload."""
     n = len(X)
     name = document.get("name") if isinstance(document, dict) else None
@@ -351,10 +351,8 @@ def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray
     p = arrays.numbers("p", (n,), low=P_FLOOR * (kernel.variance / unit))
     document = dict(document)
     noise = document.pop("noise", 0.0)
-    if noise == "array":
-        noise = arrays.numbers("noise", (n,), low=0.0)
-    else:
-        noise = float(_number({"noise": noise}, "noise"))
+    each = noise == "array"
+    noise = arrays.numbers("noise", (n,), low=0.0) if each else float(_number({"noise": noise}, "noise"))
     if name == "correlation":
         check_keys(document, "the metric", "name", "kernel")
         return Correlation(kernel, noise), Projection(unitless(kernel)), np.zeros((n, 0)), p
@@ -362,13 +360,16 @@ def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray
     jitter = None if document.get("jitter") is None else float(_number(document, "jitter"))
     if "factor_columns" in document:
         return _assemble_supplied(document, arrays, kernel, jitter, unit, p, row, noise)
-    return _assemble_inducing(document, arrays, kernel, jitter, p, X, noise)
+    return _assemble_inducing(document, arrays, kernel, jitter, p, X, noise, width)
 
 
-def _check_width(metric: Metric, points: FloatArray, coords: FloatArray) -> None:
+def _check_width(metric: Metric, d: int, width: int) -> None:
     """Kernels read as many coordinates of each row as the metric makes of a point."""
-    width = metric.coordinates(points[:1]).shape[1]
-    require(width == coords.shape[1], f"the array 'coords' must have {width} columns, but has {coords.shape[1]}")
+    if isinstance(metric, Euclidean):
+        made = d if metric.columns is None else metric.columns.width(d)
+    else:
+        made = sum(group.width(d) for group in metric.kernel.groups)
+    require(made == width, f"the array 'coords' must be {made} columns wide, but is {width}")
 
 
 def _assemble_supplied(
@@ -406,10 +407,11 @@ def _assemble_inducing(
     p: FloatArray,
     X: FloatArray,
     noise: float | FloatArray,
+    width: int,
 ) -> Parts:
     """As `_assemble_metric`, of factors that were computed from inducing points."""
     n, d = X.shape
-    inducing = arrays.numbers("inducing", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+    inducing = arrays.numbers("inducing", (None, width), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     m = len(inducing)
     cholesky = arrays.numbers("cholesky", (m, padded(m)))
     require(np.all(np.diagonal(cholesky) > 0.0), "the array 'cholesky' has a diagonal that is not positive")

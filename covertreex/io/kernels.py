@@ -127,6 +127,9 @@ def _kernel(document: Any, tables: list[Table], depth: int) -> Kernel:
     cls = _classes()[document["name"]]
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     check_keys(document, "the kernel", "name", *(n for n in names if n not in OPTIONAL or n in document))
+    for name in ("lengthscale", "variance"):
+        value = document.get(name)
+        require(not isinstance(value, (str, bool)), f"the kernel's {name} must be a number, but is {value!r}")
     given = {key: _read(document[key], tables, depth) for key in document if key != "name"}
     try:
         return cls(**given)
