@@ -12,10 +12,11 @@ from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
 from covertreex.base.types import FloatArray, IntArray
-from covertreex.base.validation import check_flag, check_k, check_points, feature_names, read_only
+from covertreex.base.validation import check_flag, check_k, check_max_per_site, check_points, feature_names, read_only
 from covertreex.data import changes, questions
 from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation, lonlat_of
 from covertreex.data.payload import PayloadStore
+from covertreex.data.sites import Sites, SitesOfRows
 from covertreex.data.state import TreeState
 from covertreex.data.tree import Tree
 from covertreex.errors import InvalidInputError
@@ -113,6 +114,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -131,6 +133,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -149,6 +152,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -166,6 +170,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -192,6 +197,9 @@ class CoverTree:
             Only neighbours among the first so many rows (of `order`, if it is given), for each query or for all.
         include_self : bool
             Whether a row may be its own neighbour.
+        max_per_site : int, optional
+            At most so many neighbours of a query share one site, that is equal scaled coordinates: the k nearest that
+            there are under this restriction. By default any number.
         v_query : array_like, shape (q, m), optional
             Factors of coordinates, ``L^-1 k(Z, x)`` from the same model as the data's own; they are needed where the
             data's were given as `v_matrix`.
@@ -242,6 +250,7 @@ class CoverTree:
             order=order,
             limit=limit,
             include_self=include_self,
+            max_per_site=max_per_site,
             v_query=v_query,
             p_query=p_query,
             settings=settings,
@@ -260,6 +269,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -271,7 +281,8 @@ class CoverTree:
 
         Parameters
         ----------
-        k, queries, predecessor_mode, order, limit, include_self, v_query, p_query, settings, backend, n_threads
+        k, queries, predecessor_mode, order, limit, include_self, max_per_site, v_query, p_query, settings, backend, \
+        n_threads
             As for `knn`.
         audit : int
             Check this many randomly drawn queries (the same for the same arguments) against the dense float64 oracle,
@@ -295,6 +306,7 @@ class CoverTree:
         """
         settings = resolve_settings(settings, settings_from_env())
         k = check_k(k, len(self), "the number of points")
+        most = check_max_per_site(max_per_site)
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         if isinstance(audit, bool) or not isinstance(audit, (int, np.integer)) or audit < 0:
             raise InvalidInputError(f"audit must be a number of queries, 0 or more, got {audit!r}.")
@@ -311,12 +323,16 @@ class CoverTree:
         chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload))
         block = questions.block_of(self._state, asked, n_threads)
         context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
-        answer = search.nearest(context, block, lambda: self.tree, self._state.halos)
+        sites, spread = Sites.of(self.payload), None
+        if most is not None and sites.largest > most:
+            spread = search.Spread(sites.numbers, most, len(self))
+        answer = search.nearest(context, block, lambda: self.tree, self._state.halos, spread)
         indices = questions.dataset_indices(self._state, answer.indices)
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]
-            recall, interval = recall_interval(*self.oracle().hits(indices[draw], **asked.draw(draw)))
+            truth = self.oracle().hits(indices[draw], max_per_site=most, **asked.draw(draw))
+            recall, interval = recall_interval(*truth)
         return SearchResult(
             indices=indices,
             distances=answer.distances,
@@ -328,6 +344,7 @@ class CoverTree:
             recall_interval=interval,
             rows=None if asked.external else asked.asked,
             order=asked.order,
+            site_of=SitesOfRows(sites, self._state.held),
         )
 
     @standard_arithmetic

@@ -8,13 +8,14 @@ the payload that backends use. Its distances match every backend's to the last b
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.arithmetic import exp_neg, log
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.data.canonical import (
     canonical,
     canonical_cholesky,
@@ -28,7 +29,7 @@ from covertreex.data.canonical import (
     squared_distances,
 )
 from covertreex.errors import FactorizationError, InvalidInputError
-from covertreex.kernels import Kernel
+from covertreex.kernels import Columns, Kernel
 
 __all__ = [
     "DenseOracle",
@@ -240,6 +241,7 @@ class DenseOracle:
         limit: ArrayLike | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
+        max_per_site: int | None = None,
     ) -> tuple[IntArray, FloatArray]:
         """The k nearest; of rows at the same ``|rho|`` the nearest in scaled coordinates, then by dataset index.
 
@@ -258,6 +260,8 @@ class DenseOracle:
             Only the first ``limit[i]`` rows (of `order`).
         v_query, p_query : ndarray, optional
             As for `closeness`.
+        max_per_site : int, optional
+            At most so many neighbours of a query have equal scaled coordinates.
 
         Returns
         -------
@@ -269,6 +273,7 @@ class DenseOracle:
         indices, distances = [], []
         asked = self.ids if queries is None else np.asarray(queries)
         for part, score in self._allowed(asked, predecessor_mode, include_self, order, limit, v_query, p_query):
+            score = self._spread(score, asked[part], max_per_site)
             rows = self._nearest_first(score, asked[part])[:, :k]
             best = np.take_along_axis(score, rows, axis=1)
             found = np.isfinite(best)
@@ -276,6 +281,27 @@ class DenseOracle:
             indices.append(np.where(found, rows, -1))
             distances.append(np.where(found, distance, np.inf))
         return np.concatenate(indices), np.concatenate(distances)
+
+    def _spread(self, score: FloatArray, queries: AnyArray, most: int | None) -> FloatArray:
+        """Closeness, with -inf for all but the `most` nearest of each site."""
+        if most is None:
+            return score
+        order = self._nearest_first(score, queries)
+        out = np.full_like(score, -np.inf)
+        for i, rows in enumerate(order):
+            by_site = rows[np.argsort(self.sites[rows], kind="stable")]
+            starts = np.flatnonzero(np.diff(self.sites[by_site], prepend=-1))
+            place = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+            kept = by_site[place < most]
+            out[i, kept] = score[i, kept]
+        return out
+
+    @cached_property
+    def sites(self) -> IntArray:
+        """ndarray, shape (n,), int64: which rows have equal scaled coordinates."""
+        sphere = None if self.lonlat is None else Columns(lonlat=self.lonlat)
+        scaled = (self.X if sphere is None else sphere(self.X)) if self.kernel is None else self.kernel.scale(self.X)
+        return np.unique(scaled + 0.0, axis=0, return_inverse=True)[1].ravel()
 
     def _nearest_first(self, score: FloatArray, queries: AnyArray) -> IntArray:
         """All rows, sorted for each query by closeness; those equally close by scaled distance, then by index."""
@@ -312,17 +338,18 @@ class DenseOracle:
         limit: ArrayLike | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
+        max_per_site: int | None = None,
     ) -> tuple[IntArray, IntArray]:
         """How many of each query's true neighbours were returned, and how many there are.
 
-        A returned neighbour is right if it is allowed, returned once, and its ``|rho|`` reaches the k-th best less 1e-7
+        A returned neighbour is right if it is allowed (of a site, `max_per_site` are), returned once, and its ``|rho|`` reaches the k-th best less 1e-7
         (Euclidean: its distance is at most the k-th best plus 1e-9 of it).
 
         Parameters
         ----------
         indices : ndarray, shape (q, k), int
             Answers; -1 is no neighbour.
-        queries, predecessor_mode, include_self, order, limit, v_query, p_query
+        queries, predecessor_mode, include_self, order, limit, v_query, p_query, max_per_site
             As for `knn`.
 
         Returns
@@ -332,10 +359,12 @@ class DenseOracle:
         indices = np.asarray(indices)
         k = indices.shape[1]
         right, expected = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        asked = self.ids if queries is None else np.asarray(queries)
         for where, score in self._allowed(queries, predecessor_mode, include_self, order, limit, v_query, p_query):
             kth = min(k, score.shape[1])
-            worst = np.partition(score, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
-            available = np.isfinite(score).sum(axis=1)
+            spread = self._spread(score, asked[where], max_per_site)
+            worst = np.partition(spread, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
+            available = np.isfinite(spread).sum(axis=1)
             slack = RHO_TOLERANCE if self.kernel is not None else EUCLIDEAN_TOLERANCE * np.abs(worst)
             slack = slack if self.lonlat is None else slack + 16.0 * np.finfo(float).eps * self.lonlat
             enough = np.where((available < k)[:, None], -np.finfo(float).max, worst - slack)
@@ -343,7 +372,12 @@ class DenseOracle:
             fresh = np.ones(answer.shape, dtype=bool)
             fresh[:, 1:] = answer[:, 1:] != answer[:, :-1]
             reached = np.take_along_axis(score, np.maximum(answer, 0), axis=1) >= enough
-            right.append(np.sum(reached & fresh & (answer >= 0), axis=1))
+            good = reached & fresh & (answer >= 0)
+            if max_per_site is not None:  # of those at one site, no more count
+                sites = np.where(good, self.sites[answer], -1)
+                before = np.tril(sites[:, :, None] == sites[:, None, :], -1).sum(axis=2)
+                good &= before < max_per_site
+            right.append(np.sum(good, axis=1))
             expected.append(np.minimum(available, k))
         return np.concatenate(right), np.concatenate(expected)
 

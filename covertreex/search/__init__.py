@@ -15,6 +15,7 @@ from covertreex.search.driver import Answer
 from covertreex.search.halos import GivenUp, Halos
 from covertreex.search.preparing import prepare
 from covertreex.search.radius import Radius, Tally, batches, check_batch_size, check_max_bytes, check_radius
+from covertreex.search.spread import Spread
 from covertreex.search.strategy import Strategy
 from covertreex.search.tree_walk import TreeWalk
 
@@ -23,6 +24,7 @@ __all__ = [
     "GivenUp",
     "Halos",
     "SearchContext",
+    "Spread",
     "batches",
     "check_batch_size",
     "check_max_bytes",
@@ -39,6 +41,7 @@ def nearest(
     queries: QueryBlock,
     tree: Callable[[], Tree],
     halos: Halos | GivenUp | None = None,
+    spread: Spread | None = None,
 ) -> Answer:
     """The ``context.k`` nearest neighbours of each query of a block.
 
@@ -50,6 +53,8 @@ def nearest(
         Returns the cover tree; called only if the settings need one.
     halos : Halos or GivenUp, optional
         What `prepare` made of the payload.
+    spread : Spread, optional
+        How many of a query's neighbours may share a site; any number by default.
 
     Returns
     -------
@@ -60,6 +65,8 @@ def nearest(
     BackendError
         If the backend gave a query no stop reason, or more than one.
     """
+    if spread is not None:
+        return spread.nearest(context, queries, lambda context, part: nearest(context, part, tree, halos))
     if choose_verb(context.settings, context.payload) == "search":
         structure = tree()
         begin = time.perf_counter()
