@@ -12,15 +12,18 @@ from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
 from covertreex.base.types import FloatArray, IntArray
-from covertreex.base.validation import check_k, check_points, feature_names, read_only
+from covertreex.base.validation import check_flag, check_k, check_max_per_site, check_points, feature_names, read_only
 from covertreex.data import changes, questions
-from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation
+from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation, lonlat_of
 from covertreex.data.payload import PayloadStore
+from covertreex.data.sites import Sites, SitesOfRows
 from covertreex.data.state import TreeState
 from covertreex.data.tree import Tree
 from covertreex.errors import InvalidInputError
 from covertreex.io import transport
 from covertreex.kernels import Kernel
+from covertreex.kernels.columns import check_lonlat
+from covertreex.kernels.kernel import radius_of_sphere
 from covertreex.oracle import DenseOracle
 from covertreex.protocols import QueryBlock
 from covertreex.results import RadiusResult, SearchResult, recall_interval
@@ -111,6 +114,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -129,6 +133,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -147,6 +152,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -164,6 +170,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -190,6 +197,9 @@ class CoverTree:
             Only neighbours among the first so many rows (of `order`, if it is given), for each query or for all.
         include_self : bool
             Whether a row may be its own neighbour.
+        max_per_site : int, optional
+            At most so many neighbours of a query share one site, that is equal scaled coordinates: the k nearest that
+            there are under this restriction. By default any number.
         v_query : array_like, shape (q, m), optional
             Factors of coordinates, ``L^-1 k(Z, x)`` from the same model as the data's own; they are needed where the
             data's were given as `v_matrix`.
@@ -240,6 +250,7 @@ class CoverTree:
             order=order,
             limit=limit,
             include_self=include_self,
+            max_per_site=max_per_site,
             v_query=v_query,
             p_query=p_query,
             settings=settings,
@@ -258,6 +269,7 @@ class CoverTree:
         order: ArrayLike | None = None,
         limit: ArrayLike | None = None,
         include_self: bool = False,
+        max_per_site: int | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
         settings: str | TraversalSettings | None = None,
@@ -269,7 +281,8 @@ class CoverTree:
 
         Parameters
         ----------
-        k, queries, predecessor_mode, order, limit, include_self, v_query, p_query, settings, backend, n_threads
+        k, queries, predecessor_mode, order, limit, include_self, max_per_site, v_query, p_query, settings, backend, \
+        n_threads
             As for `knn`.
         audit : int
             Check this many randomly drawn queries (the same for the same arguments) against the dense float64 oracle,
@@ -293,6 +306,7 @@ class CoverTree:
         """
         settings = resolve_settings(settings, settings_from_env())
         k = check_k(k, len(self), "the number of points")
+        most = check_max_per_site(max_per_site)
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         if isinstance(audit, bool) or not isinstance(audit, (int, np.integer)) or audit < 0:
             raise InvalidInputError(f"audit must be a number of queries, 0 or more, got {audit!r}.")
@@ -309,12 +323,16 @@ class CoverTree:
         chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload))
         block = questions.block_of(self._state, asked, n_threads)
         context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
-        answer = search.nearest(context, block, lambda: self.tree, self._state.halos)
+        sites, spread = Sites.of(self.payload), None
+        if most is not None and sites.largest > most:
+            spread = search.Spread(sites.numbers, most, len(self))
+        answer = search.nearest(context, block, lambda: self.tree, self._state.halos, spread)
         indices = questions.dataset_indices(self._state, answer.indices)
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]
-            recall, interval = recall_interval(*self.oracle().hits(indices[draw], **asked.draw(draw)))
+            truth = self.oracle().hits(indices[draw], max_per_site=most, **asked.draw(draw))
+            recall, interval = recall_interval(*truth)
         return SearchResult(
             indices=indices,
             distances=answer.distances,
@@ -326,6 +344,7 @@ class CoverTree:
             recall_interval=interval,
             rows=None if asked.external else asked.asked,
             order=asked.order,
+            site_of=SitesOfRows(sites, self._state.held),
         )
 
     @standard_arithmetic
@@ -536,7 +555,7 @@ class CoverTree:
         return self
 
     @standard_arithmetic
-    def with_metric(self, metric: Kernel | Metric) -> "CoverTree":
+    def with_metric(self, metric: Kernel | Metric, *, noise: ArrayLike | None = None) -> "CoverTree":
         """The same points under another metric, as an optimiser of kernel parameters needs them at every step.
 
         Row order and maps are kept, and so is the shape of the cover tree, if it was built: only factors, distances
@@ -547,7 +566,10 @@ class CoverTree:
         Parameters
         ----------
         metric : Kernel, Euclidean, Correlation or ResidualCorrelation
-            A kernel takes the place of the one there is.
+            A kernel takes the place of the one there is. Names in its `active_dims` are those of the tree's columns, and
+            `lonlat` stays what it is.
+        noise : float, or array_like of shape (n,), optional
+            Beside a kernel: as for `cover_tree`, of an array one entry for each of `ids`; by default what it was.
 
         Returns
         -------
@@ -570,11 +592,16 @@ class CoverTree:
         >>> len(after.changed_rows(before)) < 250
         True
         """
-        return CoverTree(changes.with_metric(self._state, metric))
+        return CoverTree(changes.with_metric(self._state, metric, noise))
 
     @standard_arithmetic
     def insert(
-        self, X_new: ArrayLike, *, v_matrix: ArrayLike | None = None, p_diag: ArrayLike | None = None
+        self,
+        X_new: ArrayLike,
+        *,
+        v_matrix: ArrayLike | None = None,
+        p_diag: ArrayLike | None = None,
+        noise: ArrayLike | None = None,
     ) -> "CoverTree":
         """A tree with more points; this one stays as it is.
 
@@ -594,6 +621,9 @@ class CoverTree:
         v_matrix, p_diag : array_like, optional
             Factors, shape (m, columns), and residual variances, shape (m,), of the new points; where the tree was made
             with them.
+        noise : float, or array_like of shape (m,), optional
+            Noise of the new points; needed where the tree was made with one for each point. By default a noise that all
+            points share is theirs too.
 
         Returns
         -------
@@ -611,7 +641,7 @@ class CoverTree:
         >>> len(tree), tree.knn(k=1).ravel().tolist()
         (4, [1, 3, 3, 1])
         """
-        return CoverTree(changes.insert(self._state, X_new, v_matrix, p_diag))
+        return CoverTree(changes.insert(self._state, X_new, v_matrix, p_diag, noise))
 
     @standard_arithmetic
     def delete(self, rows: ArrayLike) -> "CoverTree":
@@ -695,9 +725,13 @@ class CoverTree:
         """
         metric, held, ids = self.metric, self._state.held, self.ids
         if isinstance(metric, Euclidean):
-            return DenseOracle(self.X, ids=ids)
+            return DenseOracle(self.X, ids=ids, lonlat=metric.lonlat)
+        noise = metric.noise
+        if held is not None and np.ndim(noise):
+            noise, values = np.zeros(len(self.X)), noise
+            noise[held] = values
         if isinstance(metric, Correlation):
-            return DenseOracle(self.X, kernel=metric.kernel, ids=ids)
+            return DenseOracle(self.X, kernel=metric.kernel, noise=noise, ids=ids)
         V, p = metric.v_matrix, metric.p_diag
         if held is not None and V is not None:  # they are those of the payload's points
             V, values = np.zeros((len(self.X), np.shape(V)[1])), V
@@ -713,6 +747,7 @@ class CoverTree:
             jitter=metric.jitter,
             v_matrix=V,
             p_diag=p,
+            noise=noise,
             ids=ids,
         )
 
@@ -727,7 +762,10 @@ def cover_tree(
     jitter: float | None = None,
     v_matrix: ArrayLike | None = None,
     p_diag: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
     metric: Metric | None = None,
+    lonlat: bool = False,
+    radius: float | None = None,
     n_threads: int | None = None,
 ) -> CoverTree:
     """Prepare points for neighbour queries.
@@ -740,7 +778,7 @@ def cover_tree(
     X : array_like, shape (n, d)
         Points; finite numbers.
     kernel : Kernel, optional
-        RBF, Matern12, Matern32, Matern52 or RationalQuadratic.
+        RBF, Matern32 and others, or sums and products of them. Names of columns in `active_dims` are those of `X`.
     inducing : int, array of int, or ndarray of shape (m, d), optional
         A count (rows drawn by ``default_rng(seed).choice(n, m, replace=False)``, sorted), rows of X, or coordinates.
     seed : int
@@ -752,8 +790,18 @@ def cover_tree(
         Factors from somebody's own Gaussian process: row i is ``L^-1 k(Z, x_i)``.
     p_diag : array_like, shape (n,), optional
         Residual variances that go with `v_matrix`.
+    noise : float, or array_like of shape (n,), optional
+        Variance of the noise (nugget) in each observation, in the units of the kernel's variance; none by default. It
+        is added to residual variances, so that the metric is the correlation of observations, as in the Vecchia
+        approximation of a response. Points that are asked for as coordinates are values without noise.
     metric : Euclidean, Correlation or ResidualCorrelation, optional
-        Instead of the six arguments above.
+        Instead of the seven arguments above.
+    lonlat : bool
+        Whether columns 0 and 1 are longitude and latitude in degrees, here and wherever points are given. Places are
+        compared by the chord through the sphere; longitudes of any size wrap.
+    radius : float, optional
+        Of that sphere, beside `lonlat`: the unit of lengthscales and distances. 1, the default, is for radians, 6371 for
+        kilometres on Earth.
     n_threads : int, optional
         By default all cores that the process may use: those of its affinity, as many as its CPU quota (of a container)
         grants, and counted anew by every process that the tree is sent to. Has no influence on any result.
@@ -779,30 +827,45 @@ def cover_tree(
     """
     names = feature_names(X)
     points = check_points(X, "X")
+    sphere = _sphere(lonlat, radius)
     if metric is None:
         if kernel is None:
-            beside = [name for name, value in {"inducing": inducing, "v_matrix": v_matrix, "p_diag": p_diag}.items()
-                      if value is not None]  # fmt: skip
+            given = {"inducing": inducing, "v_matrix": v_matrix, "p_diag": p_diag, "noise": noise}
+            beside = [name for name, value in given.items() if value is not None]
             if beside:
                 raise InvalidInputError(
                     f"{beside[0]} needs a kernel; give kernel=..., for example Matern32(lengthscale=1.0)."
                 )
             metric = Euclidean()
         elif inducing is None and v_matrix is None and p_diag is None:
-            metric = Correlation(kernel)
+            metric = Correlation(kernel, noise)
         else:
-            metric = ResidualCorrelation(kernel, inducing, seed, jitter, v_matrix, p_diag)
-    elif any(argument is not None for argument in (kernel, inducing, v_matrix, p_diag)):
+            metric = ResidualCorrelation(kernel, inducing, seed, jitter, v_matrix, p_diag, noise)
+    elif any(argument is not None for argument in (kernel, inducing, v_matrix, p_diag, noise)):
         raise InvalidInputError(
-            "metric stands instead of kernel, inducing, v_matrix and p_diag; give one or the other."
+            "metric stands instead of kernel, inducing, v_matrix, p_diag and noise; give one or the other."
         )
     elif not isinstance(metric, (Euclidean, Correlation, ResidualCorrelation)):
         raise InvalidInputError(f"metric must be a Euclidean, Correlation or ResidualCorrelation, got {metric!r}.")
     if isinstance(metric, ResidualCorrelation):
         metric = metric.of_arrays(names)
+    sphere = lonlat_of(metric) if sphere is None else sphere
+    check_lonlat(points, "X", sphere)
+    metric = metric.on_columns(names, sphere)
     points, n_threads = read_only(points.copy()), parallel.given_threads(n_threads)
     payload, projection = metric.prepare(points, parallel.thread_count(n_threads))
-    return CoverTree(TreeState(points, metric, payload, projection, n_threads, names))
+    return CoverTree(TreeState(points, metric, payload, projection, n_threads, names, sphere))
+
+
+def _sphere(lonlat: object, radius: float | None) -> float | None:
+    """The radius of the sphere, or None."""
+    lonlat = check_flag(lonlat, "lonlat")
+    if radius is not None and not lonlat:
+        raise InvalidInputError(
+            "radius is that of the sphere of longitudes and latitudes; give lonlat=True beside it. Neighbours within a "
+            "radius are had by tree.radius(r)."
+        )
+    return radius_of_sphere(lonlat if radius is None else radius)
 
 
 def load(

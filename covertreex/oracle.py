@@ -8,13 +8,14 @@ the payload that backends use. Its distances match every backend's to the last b
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.arithmetic import exp_neg, log
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.data.canonical import (
     canonical,
     canonical_cholesky,
@@ -28,7 +29,7 @@ from covertreex.data.canonical import (
     squared_distances,
 )
 from covertreex.errors import FactorizationError, InvalidInputError
-from covertreex.kernels import Kernel
+from covertreex.kernels import Columns, Kernel
 
 __all__ = [
     "DenseOracle",
@@ -68,6 +69,10 @@ class DenseOracle:
         As `covertreex.cover_tree` takes them.
     v_matrix : array_like, shape (n, m), optional
     p_diag : array_like, shape (n,), optional
+    noise : float, or array_like of shape (n,)
+        As `covertreex.cover_tree` takes it.
+    lonlat : float, optional
+        Without a kernel: radius of the sphere on which columns 0 and 1 are longitude and latitude. (A kernel has it.)
     ids : ndarray of int, optional
         Rows of `X` that are there; the others were deleted and are nobody's neighbours. All by default.
 
@@ -94,11 +99,13 @@ class DenseOracle:
         jitter: float | None = None,
         v_matrix: ArrayLike | None = None,
         p_diag: ArrayLike | None = None,
+        noise: ArrayLike = 0.0,
+        lonlat: float | None = None,
         ids: ArrayLike | None = None,
     ) -> None:
         self.X = np.asarray(X, dtype=np.float64)
         self.ids = np.arange(len(self.X)) if ids is None else np.asarray(ids)
-        self.kernel = kernel
+        self.kernel, self.lonlat = kernel, lonlat
         self.L: Any = None
         self.Z: Any = None
         n = len(self.X)
@@ -114,7 +121,7 @@ class DenseOracle:
             self.p = kernel.variance - np.einsum("ij,ij->i", self.V, self.V)
         else:
             self.p = np.asarray(p_diag, dtype=np.float64)
-        self.p = np.maximum(self.p, 1e-9 * kernel.variance)
+        self.p = np.maximum(self.p + np.asarray(noise), 1e-9 * kernel.variance)
 
     def _factorize(self, inducing: ArrayLike, seed: int, jitter: float | None) -> FloatArray:
         from scipy.linalg import cholesky
@@ -168,7 +175,7 @@ class DenseOracle:
         if self.kernel is None:
             from scipy.spatial.distance import cdist
 
-            euclidean: FloatArray = -cdist(points, self.X)
+            euclidean: FloatArray = -cdist(_placed(points, self.lonlat), _placed(self.X, self.lonlat))
             return euclidean
         if rows is not None:
             V, p = self.V[rows], self.p[rows]
@@ -234,6 +241,7 @@ class DenseOracle:
         limit: ArrayLike | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
+        max_per_site: int | None = None,
     ) -> tuple[IntArray, FloatArray]:
         """The k nearest; of rows at the same ``|rho|`` the nearest in scaled coordinates, then by dataset index.
 
@@ -252,6 +260,8 @@ class DenseOracle:
             Only the first ``limit[i]`` rows (of `order`).
         v_query, p_query : ndarray, optional
             As for `closeness`.
+        max_per_site : int, optional
+            At most so many neighbours of a query have equal scaled coordinates.
 
         Returns
         -------
@@ -263,6 +273,7 @@ class DenseOracle:
         indices, distances = [], []
         asked = self.ids if queries is None else np.asarray(queries)
         for part, score in self._allowed(asked, predecessor_mode, include_self, order, limit, v_query, p_query):
+            score = self._spread(score, asked[part], max_per_site)
             rows = self._nearest_first(score, asked[part])[:, :k]
             best = np.take_along_axis(score, rows, axis=1)
             found = np.isfinite(best)
@@ -270,6 +281,27 @@ class DenseOracle:
             indices.append(np.where(found, rows, -1))
             distances.append(np.where(found, distance, np.inf))
         return np.concatenate(indices), np.concatenate(distances)
+
+    def _spread(self, score: FloatArray, queries: AnyArray, most: int | None) -> FloatArray:
+        """Closeness, with -inf for all but the `most` nearest of each site."""
+        if most is None:
+            return score
+        order = self._nearest_first(score, queries)
+        out = np.full_like(score, -np.inf)
+        for i, rows in enumerate(order):
+            by_site = rows[np.argsort(self.sites[rows], kind="stable")]
+            starts = np.flatnonzero(np.diff(self.sites[by_site], prepend=-1))
+            place = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+            kept = by_site[place < most]
+            out[i, kept] = score[i, kept]
+        return out
+
+    @cached_property
+    def sites(self) -> IntArray:
+        """ndarray, shape (n,), int64: which rows have equal scaled coordinates."""
+        sphere = None if self.lonlat is None else Columns(lonlat=self.lonlat)
+        scaled = (self.X if sphere is None else sphere(self.X)) if self.kernel is None else self.kernel.scale(self.X)
+        return np.unique(scaled + 0.0, axis=0, return_inverse=True)[1].ravel()
 
     def _nearest_first(self, score: FloatArray, queries: AnyArray) -> IntArray:
         """All rows, sorted for each query by closeness; those equally close by scaled distance, then by index."""
@@ -306,17 +338,18 @@ class DenseOracle:
         limit: ArrayLike | None = None,
         v_query: ArrayLike | None = None,
         p_query: ArrayLike | None = None,
+        max_per_site: int | None = None,
     ) -> tuple[IntArray, IntArray]:
         """How many of each query's true neighbours were returned, and how many there are.
 
-        A returned neighbour is right if it is allowed, returned once, and its ``|rho|`` reaches the k-th best less 1e-7
+        A returned neighbour is right if it is allowed (of a site, `max_per_site` are), returned once, and its ``|rho|`` reaches the k-th best less 1e-7
         (Euclidean: its distance is at most the k-th best plus 1e-9 of it).
 
         Parameters
         ----------
         indices : ndarray, shape (q, k), int
             Answers; -1 is no neighbour.
-        queries, predecessor_mode, include_self, order, limit, v_query, p_query
+        queries, predecessor_mode, include_self, order, limit, v_query, p_query, max_per_site
             As for `knn`.
 
         Returns
@@ -326,19 +359,37 @@ class DenseOracle:
         indices = np.asarray(indices)
         k = indices.shape[1]
         right, expected = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        asked = self.ids if queries is None else np.asarray(queries)
         for where, score in self._allowed(queries, predecessor_mode, include_self, order, limit, v_query, p_query):
             kth = min(k, score.shape[1])
-            worst = np.partition(score, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
-            available = np.isfinite(score).sum(axis=1)
+            spread = self._spread(score, asked[where], max_per_site)
+            worst = np.partition(spread, score.shape[1] - kth, axis=1)[:, score.shape[1] - kth, None]
+            available = np.isfinite(spread).sum(axis=1)
             slack = RHO_TOLERANCE if self.kernel is not None else EUCLIDEAN_TOLERANCE * np.abs(worst)
+            slack = slack if self.lonlat is None else slack + 16.0 * np.finfo(float).eps * self.lonlat
             enough = np.where((available < k)[:, None], -np.finfo(float).max, worst - slack)
             answer = np.sort(indices[where], axis=1)
             fresh = np.ones(answer.shape, dtype=bool)
             fresh[:, 1:] = answer[:, 1:] != answer[:, :-1]
             reached = np.take_along_axis(score, np.maximum(answer, 0), axis=1) >= enough
-            right.append(np.sum(reached & fresh & (answer >= 0), axis=1))
+            good = reached & fresh & (answer >= 0)
+            if max_per_site is not None:  # of those at one site, no more count
+                sites = np.where(good, self.sites[answer], -1)
+                before = np.tril(sites[:, :, None] == sites[:, None, :], -1).sum(axis=2)
+                good &= before < max_per_site
+            right.append(np.sum(good, axis=1))
             expected.append(np.minimum(available, k))
         return np.concatenate(right), np.concatenate(expected)
+
+
+def _placed(points: FloatArray, lonlat: float | None) -> FloatArray:
+    """Points whose Euclidean distances are wanted, of those that have longitude and latitude in degrees."""
+    if lonlat is None:
+        return points
+    longitude, latitude = np.radians(points[:, 0]), np.radians(points[:, 1])
+    across = np.cos(latitude)
+    places = np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)], axis=1)
+    return np.concatenate([lonlat * places, points[:, 2:]], axis=1)
 
 
 def knn(
@@ -361,7 +412,7 @@ def knn(
     queries, predecessor_mode, include_self, order, limit
         As for `DenseOracle.knn`.
     **metric
-        `kernel`, `inducing`, `seed`, `jitter`, `v_matrix`, `p_diag`, as for `DenseOracle`.
+        `kernel`, `inducing`, `seed`, `jitter`, `v_matrix`, `p_diag`, `noise`, `lonlat`, as for `DenseOracle`.
 
     Returns
     -------

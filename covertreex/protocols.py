@@ -131,6 +131,13 @@ class QueryBlock:
             self.prefix, self.slack_abs,
         )  # fmt: skip
 
+    def take(self, places: IntArray) -> "QueryBlock":
+        """Some of the queries as a block; external data is shared."""
+        return QueryBlock(
+            self.rows[places], self.coords, self.factors, self.p, self.exclude[places], self.limit[places], self.rank,
+            self.prefix, self.slack_abs,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class ScanPlan:

@@ -1,6 +1,9 @@
 """What a search and a radius search return."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,6 +51,9 @@ class Plan:
         neighbours of a sample these held.
     no_halos : str
         Why `CoverTree.prepare` made no halos; empty if it was not called, or made them.
+    again : tuple of tuple of (int, int)
+        With `max_per_site`: how many queries came out short and were searched for again, and for how many neighbours,
+        round after round. The rest of the plan is that of the first search.
 
     Examples
     --------
@@ -74,6 +80,7 @@ class Plan:
     candidates: int | None = None
     sampled_recall: float | None = None
     no_halos: str = ""
+    again: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         more = f"; no halos: {self.no_halos}" if self.no_halos else ""
@@ -87,6 +94,10 @@ class Plan:
                 f"rows looked at: each query's {self.candidates:,} nearest in other coordinates; of a sample these held "
                 f"{self.sampled_recall:.5f} of the neighbours"
             )
+        lines += [
+            f"again: {queries:,} queries for {k:,} neighbours, of which few may share a site"
+            for queries, k in self.again
+        ]
         return "\n".join(lines)
 
     def _rows(self) -> str:
@@ -150,6 +161,8 @@ class SearchResult:
         The rows of X that were asked for, one per row of the answer; None if coordinates were.
     order : ndarray, shape (n,), int64, or None
         The order of the points that was given, if one was.
+    site_of : callable, optional
+        The site of each row of X, by which `single_site_rows` counts. It is not pickled.
 
     Examples
     --------
@@ -169,6 +182,34 @@ class SearchResult:
     recall_interval: tuple[float, float] | None = None
     rows: IntArray | None = None
     order: IntArray | None = None
+    site_of: Callable[[IntArray], IntArray] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "single_site_rows": self.single_site_rows, "site_of": None}
+
+    @cached_property
+    def single_site_rows(self) -> int:
+        """int: queries with two or more neighbours, all of which are at one site: at equal scaled coordinates.
+
+        Such neighbours say little more than one of them. Many of them are a sign of places that were visited often, of
+        which ``max_per_site=...`` lets in a few each; or of `active_dims` that leave out what tells points apart.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> tree = cx.cover_tree([[0.0], [0.0], [0.0], [1.0], [3.0]])
+        >>> tree.search(k=2).single_site_rows, tree.search(k=2, max_per_site=1).single_site_rows
+        (4, 0)
+        """
+        if self.site_of is None or self.indices.shape[1] < 2:
+            return 0
+        alone = 0
+        for start in range(0, len(self.indices), 2**14):
+            found = self.indices[start : start + 2**14]
+            sites = self.site_of(found)
+            same = np.all((sites == sites[:, :1]) | (found < 0), axis=1)
+            alone += int(np.count_nonzero(same & (found[:, 1] >= 0)))
+        return alone
 
     @property
     def tied_rows(self) -> int:

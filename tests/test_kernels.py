@@ -105,7 +105,7 @@ def test_codes_and_names():
         (lambda: cx.RBF(None), "lengthscale must be a number, got None"),
         (lambda: cx.RBF([1.0, -2.0]), r"lengthscale\[1\] must be positive and finite.*got -2\.0"),
         (lambda: cx.RBF([]), r"a sequence of one per axis, got shape \(0,\)"),
-        (lambda: cx.RBF([[1.0]]), r"a sequence of one per axis, got shape \(1, 1\)"),
+        (lambda: cx.RBF([[1.0, 2.0]]), r"a sequence of one per axis, got shape \(1, 2\)"),
         (lambda: cx.Matern12(1.0, variance=0.0), "variance must be positive"),
         (lambda: cx.Matern52(1.0, variance="x"), "variance must be a number, got 'x'"),
         (lambda: cx.RationalQuadratic(alpha=-1.0), r"alpha must be positive and finite.*got -1\.0"),

@@ -65,6 +65,10 @@ DEAD = _tuned(
     "DEAD", 1 / 4, "share of rows that may be those of deleted points",
     "rarer copies after deletions against rows that are looked at for nothing", "chosen", "vif100k",
 )  # fmt: skip
+SPREAD_CELLS = _tuned(
+    "SPREAD_CELLS", 2**22, "neighbours that are counted by site at once",
+    "fewer searches for queries that came out short against memory", "chosen",
+)  # fmt: skip
 MAXIMIN_BUDGET = _tuned(
     "MAXIMIN_BUDGET", 2**19, "nodes that a maximin order looks at before it listens for Ctrl-C again",
     "less overhead against a slower answer to Ctrl-C", "chosen",

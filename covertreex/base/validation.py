@@ -376,3 +376,17 @@ def check_k(k: object, most: int, what: str) -> int:
     if not 1 <= k <= most:
         raise InvalidInputError(f"k must be from 1 to {most} ({what}), got {k}.")
     return int(k)
+
+
+def check_max_per_site(most: object) -> int | None:
+    """How many neighbours may share a site, as an int of at least 1; None for any number.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if most is None:
+        return None
+    if isinstance(most, bool) or not isinstance(most, (int, np.integer)) or most < 1:
+        raise InvalidInputError(f"max_per_site must be an integer, 1 or above, or None for any number; got {most!r}.")
+    return int(most)

@@ -23,23 +23,26 @@ from covertreex.data.questions import check_living, places_of
 from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
+from covertreex.kernels.columns import check_lonlat
 
 
-def with_metric(state: TreeState, metric: Kernel | Metric) -> TreeState:
+def with_metric(state: TreeState, metric: Kernel | Metric, noise: ArrayLike | None = None) -> TreeState:
     """See `CoverTree.with_metric`.
 
     Parameters
     ----------
     state : TreeState
     metric : Kernel, Euclidean, Correlation or ResidualCorrelation
+    noise : float or array_like, optional
 
     Returns
     -------
     TreeState
     """
-    metric = _another(state, metric.of_arrays(state.feature_names) if hasattr(metric, "of_arrays") else metric)
-    if _supplied(metric):
-        state = without_dead(state)  # nobody has factors for the others
+    metric = _another(state, metric.of_arrays(state.feature_names) if hasattr(metric, "of_arrays") else metric, noise)
+    metric = metric.on_columns(state.feature_names, state.lonlat)
+    if _supplied(metric) or np.shape(getattr(metric, "noise", 0.0)) == (len(state),):
+        state = without_dead(state)  # nobody has factors or noise for the others
     payload, projection = metric.prepare(state.held_points, state.threads, order=state.payload.index)
     return replace(
         state,
@@ -53,13 +56,19 @@ def with_metric(state: TreeState, metric: Kernel | Metric) -> TreeState:
     )
 
 
-def insert(state: TreeState, X_new: ArrayLike, v_matrix: ArrayLike | None, p_diag: ArrayLike | None) -> TreeState:
+def insert(
+    state: TreeState,
+    X_new: ArrayLike,
+    v_matrix: ArrayLike | None,
+    p_diag: ArrayLike | None,
+    noise: ArrayLike | None = None,
+) -> TreeState:
     """See `CoverTree.insert`.
 
     Parameters
     ----------
     state : TreeState
-    X_new, v_matrix, p_diag : array_like
+    X_new, v_matrix, p_diag, noise : array_like
 
     Returns
     -------
@@ -67,6 +76,7 @@ def insert(state: TreeState, X_new: ArrayLike, v_matrix: ArrayLike | None, p_dia
     """
     check_names(state.feature_names, X_new, "X_new")
     X_new = check_points(X_new, "X_new", columns=state.X.shape[1])
+    check_lonlat(X_new, "X_new", state.lonlat)
     payload, metric, count = state.payload, _settled(state), len(X_new)
     if not _supplied(metric) and (v_matrix is not None or p_diag is not None):
         raise InvalidInputError("v_matrix and p_diag are for trees that were made with them; this one was not.")
@@ -76,13 +86,14 @@ def insert(state: TreeState, X_new: ArrayLike, v_matrix: ArrayLike | None, p_dia
         held = read_only(np.concatenate([held, np.arange(len(state.X), len(X))]))
     place = np.concatenate([np.arange(len(payload)), np.full(count, -1)])
     unsorted = state.unsorted + count
-    scale = getattr(getattr(metric, "kernel", None), "scale", np.asarray)
+    scale = metric.coordinates
     if unsorted <= tuning.UNSORTED * len(place):
         order = np.concatenate([payload.index, len(payload) + leaf_order(scale(X_new))[0]])
     else:
         order, unsorted = leaf_order(scale(X if held is None else X[held]))[0], 0
     if _supplied(metric):
         metric = replace(metric, **_joined(metric, count, v_matrix, p_diag))
+    metric = _with_noise(metric, len(payload), count, noise)
     grown = _remade(state, X, held, metric, place, order)
     tree = state.built
     if tree is not None:
@@ -132,9 +143,36 @@ def without_dead(state: TreeState) -> TreeState:
     metric = state.metric
     if _supplied(metric):
         p = None if metric.p_diag is None else np.asarray(metric.p_diag)[place]
-        metric = replace(metric, v_matrix=np.asarray(metric.v_matrix)[place], p_diag=p)
+        metric = replace(metric, v_matrix=np.asarray(metric.v_matrix)[place], p_diag=p, **_noise_at(metric, place))
+    elif not isinstance(metric, Euclidean):
+        metric = replace(metric, **_noise_at(metric, place))
     left = _remade(state, state.X, read_only(state.ids), metric, place, order[order >= 0])
     return replace(left, unsorted=unsorted)
+
+
+def _noise_at(metric: Correlation | ResidualCorrelation, place: IntArray) -> dict[str, Any]:
+    """The noise of some of the points."""
+    return {"noise": metric.noise[place] if np.ndim(metric.noise) else metric.noise}
+
+
+def _with_noise(metric: Metric, n: int, count: int, noise: ArrayLike | None) -> Metric:
+    """The metric of `n` points and `count` new ones, whose noise may be given."""
+    if isinstance(metric, Euclidean):
+        if noise is not None:
+            raise InvalidInputError("noise needs a kernel; the Euclidean metric has none.")
+        return metric
+    if noise is None:
+        if np.ndim(metric.noise) == 0:
+            return metric
+        raise InvalidInputError(
+            f"the tree has a noise for each point, so new points need theirs: noise=..., a number or shape ({count},)."
+        )
+    new = replace(metric, noise=noise).noise  # checked
+    if np.shape(new) not in ((), (count,)):
+        raise InvalidInputError(f"noise must be a number, or have shape ({count},), got shape {np.shape(new)}.")
+    if np.ndim(new) == 0 and np.ndim(metric.noise) == 0 and new == metric.noise:
+        return metric
+    return replace(metric, noise=np.concatenate([np.broadcast_to(metric.noise, n), np.broadcast_to(new, count)]))
 
 
 def _supplied(metric: Metric) -> TypeGuard[ResidualCorrelation]:
@@ -149,18 +187,21 @@ def _settled(state: TreeState) -> Metric:
     return replace(metric, inducing=read_only(metric.inducing_points(state.living_points).copy()))
 
 
-def _another(state: TreeState, metric: Kernel | Metric) -> Metric:
+def _another(state: TreeState, metric: Kernel | Metric, noise: ArrayLike | None) -> Metric:
     """The metric that `with_metric` was asked for, about the living points of `state`."""
     old = state.metric
     if isinstance(metric, Kernel):
+        kept = getattr(old, "noise", 0.0) if noise is None else noise
         if not isinstance(old, ResidualCorrelation):
-            return Correlation(metric)
+            return Correlation(metric, kept)
         if old.v_matrix is not None:
             raise InvalidInputError(
                 "the factors given as v_matrix belong to their kernel; with_metric needs new ones beside a new kernel: "
                 "ResidualCorrelation(kernel, v_matrix=..., p_diag=...)."
             )
-        return replace(old, kernel=metric)
+        return replace(old, kernel=metric, noise=kept)
+    if noise is not None:
+        raise InvalidInputError("noise goes with a kernel; a metric has its own: Correlation(kernel, noise=...).")
     if not isinstance(metric, (Euclidean, Correlation, ResidualCorrelation)):
         raise InvalidInputError(
             f"with_metric takes a kernel, or a Euclidean, Correlation or ResidualCorrelation; got {metric!r}."
@@ -187,7 +228,9 @@ def _remade(
         payload, room = metric.extend(points, state.threads, state.payload, projection, place, order, room=state.room)
     else:
         payload, projection = metric.prepare(points, state.threads, order=order)
-    return TreeState(X, metric, payload, projection, state.n_threads, state.feature_names, held=held, room=room)
+    return TreeState(
+        X, metric, payload, projection, state.n_threads, state.feature_names, state.lonlat, held=held, room=room
+    )
 
 
 def _joined(

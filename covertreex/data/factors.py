@@ -18,7 +18,7 @@ from covertreex.base.validation import as_array, as_float64
 from covertreex.data.canonical import covariance_matrix, dot16
 from covertreex.data.payload import ROUNDOFF, empty_factors
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import Kernel
+from covertreex.kernels import Columns, Kernel
 
 #: Residual variances are raised to at least this share of k(x, x).
 P_FLOOR = 1e-9
@@ -34,12 +34,15 @@ NEARLY = 1e-10
 class Projection:
     """What it takes to compare points that are no rows of the data: how to get their coordinates, factors and p.
 
-    Its kernel is the payload's, of variance 1.
+    Its kernel is the payload's, of variance 1. There is no noise in what it makes: points from outside are latent
+    values.
     """
 
     kernel: Kernel | None
     inducing: FloatArray | None = None
     cholesky: FloatArray | None = None
+    #: Where coordinates come from without a kernel, if they are not the points themselves.
+    columns: Columns | None = None
 
     @property
     def factorized(self) -> tuple[FloatArray, FloatArray]:
@@ -51,7 +54,8 @@ class Projection:
     def __call__(self, points: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Scaled coordinates (q, d), padded factors (q, m) and residual variances (q,) of `points` (q, d)."""
         if self.kernel is None:
-            return points, np.zeros((len(points), 0)), np.zeros(0)
+            coords = points if self.columns is None else self.columns(points)
+            return coords, np.zeros((len(points), 0)), np.zeros(0)
         coords = self.kernel.scale(points)
         if self.inducing is None:
             return coords, np.zeros((len(points), 0)), np.ones(len(points))

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from covertreex.base import parallel, tuning
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import (
     as_array,
+    as_float64,
     blaming_float32,
     check_names,
     check_points,
@@ -44,15 +45,23 @@ from covertreex.data.payload import (
     padded,
 )
 from covertreex.errors import FactorizationError, InvalidInputError
-from covertreex.kernels import Kernel, names_of_kernels
+from covertreex.kernels import Columns, Kernel, names_of_kernels
+from covertreex.kernels.kernel import LARGEST, radius_of_sphere
 
 #: Jitter by default, as a share of k(x, x).
 JITTER = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Euclidean:
     """Distance ``|x - y|``.
+
+    Parameters
+    ----------
+    lonlat : float or bool, optional
+        Radius of the sphere on which columns 0 and 1 are longitude and latitude in degrees; True for 1. The distance of
+        two places is the chord through the sphere, ``d``, which orders them as the arc along it does, ``2 * radius *
+        arcsin(d / (2 * radius))``. Other columns are axes at right angles to it.
 
     Examples
     --------
@@ -61,6 +70,32 @@ class Euclidean:
     [1, 0, 1]
     """
 
+    lonlat: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lonlat", radius_of_sphere(self.lonlat))
+
+    def __repr__(self) -> str:
+        return "Euclidean()" if self.lonlat is None else f"Euclidean(lonlat={self.lonlat!r})"
+
+    @property
+    def columns(self) -> Columns | None:
+        """Columns or None: where coordinates come from; None if they are the points themselves."""
+        return None if self.lonlat is None else Columns(lonlat=self.lonlat)
+
+    def coordinates(self, X: FloatArray) -> FloatArray:
+        """What is compared, shape (n, D), of points (n, d) (here and in every metric)."""
+        return X if self.columns is None else self.columns(X)
+
+    def on_columns(self, names: tuple[str, ...] | None, lonlat: float | None) -> "Euclidean":
+        """This metric, about data with columns of these names, on a sphere of this radius (here and in every metric;
+        see `Kernel.on_columns`)."""
+        if lonlat is None or self.lonlat == lonlat:
+            return self
+        if self.lonlat is not None:
+            raise InvalidInputError(f"the data is on a sphere of radius {lonlat:g}, but the metric is {self!r}.")
+        return Euclidean(lonlat)
+
     def prepare(
         self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
     ) -> tuple[PayloadStore, Projection]:
@@ -68,21 +103,26 @@ class Euclidean:
 
         `order` is that of the rows, by default the leaf order.
         """
-        order = leaf_order(X, n_threads=n_threads)[0] if order is None else order
-        d = X.shape[1]
+        coords = self.coordinates(X)
+        order = leaf_order(coords, n_threads=n_threads)[0] if order is None else order
+        d = coords.shape[1]
         payload = _payload(
-            EUCLIDEAN, None, X, order, np.zeros((len(X), 0)), np.zeros(0), 1e-300, (2 * d + 16) * ROUNDOFF
+            EUCLIDEAN, None, coords, order, np.zeros((len(X), 0)), np.zeros(0), 1e-300, (2 * d + 16) * ROUNDOFF
         )
-        return payload, Projection(None)
+        return payload, Projection(None, columns=self.columns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Correlation:
     """Distance ``sqrt(1 - |k(x, y)| / k(x, x))``: correlation, no inducing points.
 
     Parameters
     ----------
     kernel : Kernel
+    noise : float, or array_like of shape (n,)
+        Variance of the noise (nugget) of all points or of each, in the units of the kernel's variance, 0 or above. Then
+        the metric is the correlation of noisy observations: ``k(x, y) / sqrt((k(x, x) + noise_x) (k(y, y) + noise_y))``,
+        1 of a point with itself alone.
 
     Examples
     --------
@@ -93,14 +133,32 @@ class Correlation:
     """
 
     kernel: Kernel
+    noise: Any = 0.0
 
     def __post_init__(self) -> None:
         _check_kernel(self.kernel)
+        object.__setattr__(self, "noise", _noise(self.noise, self.kernel))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Correlation):
+            return NotImplemented
+        return self.kernel == other.kernel and np.array_equal(self.noise, other.noise)
+
+    def __hash__(self) -> int:
+        return hash(self.kernel)
 
     @property
     def unit(self) -> float:
         """float: what variances are divided by, for correlation has none of their units."""
-        return self.kernel.variance
+        return float(self.kernel.variance)
+
+    def coordinates(self, X: FloatArray) -> FloatArray:
+        """As `Euclidean.coordinates`."""
+        return self.kernel.scale(X)
+
+    def on_columns(self, names: tuple[str, ...] | None, lonlat: float | None) -> "Correlation":
+        """As `Euclidean.on_columns`."""
+        return _on_columns(self, names, lonlat)
 
     def prepare(
         self, X: FloatArray, n_threads: int = 1, order: IntArray | None = None
@@ -110,9 +168,8 @@ class Correlation:
         coords = kernel.scale(X)
         order = leaf_order(kernel.spread(coords), n_threads=n_threads)[0] if order is None else order
         slack = evaluation_slack(kernel, 0, 0.0, 1.0)
-        payload = _payload(
-            RESIDUAL, kernel, coords, order, np.zeros((len(X), 0)), np.ones(len(X)), slack, 16 * ROUNDOFF, unit=unit
-        )
+        p = np.ones(len(X)) + noise_of_rows(self, order)
+        payload = _payload(RESIDUAL, kernel, coords, order, np.zeros((len(X), 0)), p, slack, 16 * ROUNDOFF, unit=unit)
         return payload, Projection(kernel)
 
 
@@ -137,6 +194,9 @@ class ResidualCorrelation:
         Factors from somebody's own model: row i is ``L^-1 k(Z, x_i)``.
     p_diag : ndarray, shape (n,), optional
         Residual variances to go with them, at least ``k(x, x) - |v|^2``; computed if left out.
+    noise : float, or array_like of shape (n,)
+        Variance of the noise (nugget) of all points or of each, in the units of the kernel's variance, 0 or above; it
+        is added to residual variances that are computed. Not beside `p_diag`, which has it already.
 
     Raises
     ------
@@ -160,9 +220,11 @@ class ResidualCorrelation:
     jitter: float | None = None
     v_matrix: Any = None
     p_diag: Any = None
+    noise: Any = 0.0
 
     def __post_init__(self) -> None:
         _check_kernel(self.kernel)
+        object.__setattr__(self, "noise", _noise(self.noise, self.kernel))
         if (self.inducing is None) == (self.v_matrix is None):
             raise InvalidInputError(
                 "the residual metric needs either inducing points (inducing=512) or factors (v_matrix=V), not both; "
@@ -170,6 +232,10 @@ class ResidualCorrelation:
             )
         if self.p_diag is not None and self.v_matrix is None:
             raise InvalidInputError("p_diag goes with v_matrix; with inducing points p is computed.")
+        if self.p_diag is not None and np.any(self.noise):
+            raise InvalidInputError(
+                "p_diag has what noise would add to it; give p_diag with the noise in it, or noise without p_diag."
+            )
         if self.jitter is not None and not (isinstance(self.jitter, Real) and 0.0 <= self.jitter < np.inf):
             raise InvalidInputError(
                 f"jitter must be a finite number, 0 or above, or None for {JITTER:g} of the variance; got "
@@ -186,7 +252,7 @@ class ResidualCorrelation:
         power of two instead, which rounds nothing (A8).
         """
         if self.v_matrix is None:
-            return self.kernel.variance
+            return float(self.kernel.variance)
         return supplied_unit(self.kernel)
 
     @property
@@ -198,8 +264,16 @@ class ResidualCorrelation:
     def jitter_share(self) -> float:
         """float: the jitter, in units of `unit`."""
         if self.jitter is None or self.v_matrix is not None:
-            return JITTER * (self.kernel.variance / self.unit)
+            return JITTER * float(self.kernel.variance / self.unit)
         return self.jitter / self.unit
+
+    def coordinates(self, X: FloatArray) -> FloatArray:
+        """As `Euclidean.coordinates`."""
+        return self.kernel.scale(X)
+
+    def on_columns(self, names: tuple[str, ...] | None, lonlat: float | None) -> "ResidualCorrelation":
+        """As `Euclidean.on_columns`."""
+        return _on_columns(self, names, lonlat)
 
     def of_arrays(self, names: tuple[str, ...] | None) -> "ResidualCorrelation":
         """This metric with arrays in place of tables, columns of inducing points checked against `names`, the data's;
@@ -227,6 +301,7 @@ class ResidualCorrelation:
             projection = self._factorize(X)
             L, Z = projection.factorized
             factors, p = solve(kernel, L, Z, coords[order], n_threads)
+            p += noise_of_rows(self, order)
             deficit, m = 0.0, len(Z)
         return self.finish(coords, order, factors, p, m, deficit, longest_square(factors)), projection
 
@@ -258,6 +333,7 @@ class ResidualCorrelation:
         p[known] = payload.p[payload.row[old[known]]]
         L, Z = projection.factorized
         computed, p[new] = solve(kernel, L, Z, coords[order[new]], n_threads)
+        p[new] += noise_of_rows(self, order)[new]
         room.factors[new] = computed
         factors = room.factors[:n]
         if len(known) == len(payload) and payload.longest is not None:
@@ -360,6 +436,7 @@ class ResidualCorrelation:
         factors[:, V.shape[1] :] = 0.0
         with blaming_float32(("v_matrix", "p_diag"), V, self.p_diag):
             p, deficit = check_factors(kernel, factors, V.shape[1], self.p_diag, order, self.unit)
+            p = p + noise_of_rows(self, order)
             return factors, p, deficit + sampled_deficit(kernel, coords[order], factors, p)
 
 
@@ -367,9 +444,63 @@ class ResidualCorrelation:
 Metric: TypeAlias = Euclidean | Correlation | ResidualCorrelation
 
 
+def lonlat_of(metric: Metric) -> float | None:
+    """Radius of the sphere on which a metric compares longitudes and latitudes; None if it does not."""
+    if isinstance(metric, Euclidean):
+        return metric.lonlat
+    spheres = (getattr(one, "lonlat", None) for one in metric.kernel.parts_within())
+    return next((radius for radius in spheres if radius is not None), None)
+
+
 def _check_kernel(kernel: object) -> None:
     if not isinstance(kernel, Kernel):
         raise InvalidInputError(f"kernel must be an {names_of_kernels()}, or a sum or product of such, got {kernel!r}.")
+
+
+def _noise(given: Any, kernel: Kernel) -> float | FloatArray:
+    """A noise variance as a float, or as a read-only array of one for each point; checked."""
+    if given is None:
+        return 0.0
+    try:
+        array = as_float64(as_array(given, "noise"), "noise")
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"noise must be a number, or one for each point; got {given!r}.") from None
+    if array.ndim > 1:
+        raise InvalidInputError(f"noise must be a number, or one for each point, shape (n,); got shape {array.shape}.")
+    bad = ~((array >= 0.0) & (array <= LARGEST * float(kernel.variance)))
+    if bad.any():
+        at = int(np.argmax(bad))
+        where = f" at row {at}" if array.ndim else ""
+        raise InvalidInputError(
+            f"noise must be a variance, 0 or above and finite (at most {LARGEST:g} of the kernel's), got "
+            f"{float(array.flat[at])}{where}."
+        )
+    return read_only(array.copy()) if array.ndim else float(array)
+
+
+def noise_of_rows(metric: Correlation | ResidualCorrelation, order: IntArray) -> FloatArray:
+    """The noise of each payload row, in the payload's units; `order` has the index of each row.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is another number of points.
+    """
+    noise: Any = metric.noise
+    if np.ndim(noise) == 0:
+        return np.full(len(order), noise / metric.unit)
+    if len(noise) != len(order):
+        raise InvalidInputError(f"noise must have one entry per point, shape ({len(order)},), got {noise.shape}.")
+    rows: FloatArray = noise[order] / metric.unit
+    return rows
+
+
+KernelMetric = TypeVar("KernelMetric", Correlation, ResidualCorrelation)
+
+
+def _on_columns(metric: KernelMetric, names: tuple[str, ...] | None, lonlat: float | None) -> KernelMetric:
+    kernel = metric.kernel.on_columns(names, lonlat)
+    return metric if kernel is metric.kernel else replace(metric, kernel=kernel)
 
 
 def _payload(

@@ -28,6 +28,7 @@ from covertreex.data.metrics import ResidualCorrelation
 from covertreex.data.payload import EUCLIDEAN, PayloadStore, empty_factors
 from covertreex.data.state import TreeState
 from covertreex.errors import InvalidInputError
+from covertreex.kernels.columns import check_lonlat
 from covertreex.protocols import QueryBlock
 
 #: Rows of the data, and queries, whose residual correlations are checked when the caller supplies factors.
@@ -198,7 +199,9 @@ def _check_queries(state: TreeState, queries: ArrayLike | None) -> AnyArray:
     if array.shape == (0, state.X.shape[1]):
         return np.zeros(array.shape)  # nothing is asked
     if array.ndim == 2:
-        return check_points(queries, "queries", columns=state.X.shape[1])
+        points = check_points(queries, "queries", columns=state.X.shape[1])
+        check_lonlat(points, "queries", state.lonlat)
+        return points
     if array.ndim == 0:
         raise InvalidInputError(
             f"queries must be integer rows, shape (q,), or coordinates, shape (q, d); got {queries!r}. "

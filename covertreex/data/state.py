@@ -39,6 +39,8 @@ class TreeState:
         As given: None stays None, for a process with other cores that the tree is sent to.
     feature_names : tuple of str, or None
         Names of the columns of X, if it came as a table.
+    lonlat : float or None
+        Radius of the sphere on which columns 0 and 1 of X are longitude and latitude; None if they are not.
     held : ndarray, shape (len(payload),), int64, or None
         Row of X of each index of the payload, ascending; None where they are the same.
     dead : ndarray, int64, or None
@@ -61,6 +63,7 @@ class TreeState:
     projection: Projection | None
     n_threads: int | None = None
     feature_names: tuple[str, ...] | None = None
+    lonlat: float | None = None
     held: IntArray | None = None
     dead: IntArray | None = None
     unsorted: int = 0

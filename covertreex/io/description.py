@@ -22,7 +22,7 @@ from covertreex.data.build import farthest_below, pair_distances, radii
 from covertreex.data.canonical import canonical_covariance
 from covertreex.data.changes import without_dead
 from covertreex.data.factors import P_FLOOR, Projection, sampled_deficit, solve, supplied_unit, unitless
-from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation
+from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation, noise_of_rows
 from covertreex.data.payload import EUCLIDEAN, RESIDUAL, ROUNDOFF, PayloadStore, padded
 from covertreex.data.state import TreeState
 from covertreex.data.tree import DUPLICATE_LEVEL, Tree
@@ -43,7 +43,7 @@ SAMPLE, LEADING = 64, 256
 #: Levels are exponents of float64 distances.
 HIGHEST_LEVEL = 1100
 
-LARGEST = sys.float_info.max
+LARGEST, SMALLEST_RADIUS = sys.float_info.max, 1e-100
 
 #: A metric, its projection, and the factors and p of the payload.
 Parts: TypeAlias = tuple[Metric, Projection | None, FloatArray, FloatArray]
@@ -127,6 +127,8 @@ def describe(state: TreeState) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     }
     if state.feature_names is not None:
         document["feature_names"] = list(state.feature_names)
+    if state.lonlat is not None:
+        document["lonlat"] = float(state.lonlat)
     if state.built is not None:
         document["tree"] = {"root": int(state.built.root)}
         if not state.built.cover_metric:
@@ -143,12 +145,17 @@ def tree_arrays(tree: Tree) -> dict[str, AnyArray]:
 def _describe_metric(metric: Metric, state: TreeState, arrays: dict[str, AnyArray]) -> dict[str, Any]:
     """The metric for the document; adds what arrays it needs to `arrays`."""
     if isinstance(metric, Euclidean):
-        return {"name": "euclidean"}
-    kernel = describe_kernel(metric.kernel, arrays)
+        return {"name": "euclidean"} | ({} if metric.lonlat is None else {"lonlat": float(metric.lonlat)})
+    kernel, noise = describe_kernel(metric.kernel, arrays), dict[str, Any]()
+    if np.ndim(metric.noise):
+        noise, arrays["noise"] = {"noise": "array"}, np.ascontiguousarray(metric.noise, dtype=np.float64)
+    elif metric.noise:
+        noise = {"noise": float(metric.noise)}
     if isinstance(metric, Correlation):
-        return {"name": "correlation", "kernel": kernel}
+        return {"name": "correlation", "kernel": kernel} | noise
 
     document = {"name": "residual", "kernel": kernel, "jitter": None if metric.jitter is None else float(metric.jitter)}
+    document |= noise
     if metric.v_matrix is not None:
         document["factor_columns"] = int(np.shape(metric.v_matrix)[1])
         document["p_diag"] = "none"
@@ -256,25 +263,33 @@ def assemble(document: Any, stored: dict[str, AnyArray], n_threads: int | None, 
         Naming what is missing, out of range or contradicted.
     """
     document = dict(document) if isinstance(document, dict) else document
-    names = document.pop("feature_names", None) if isinstance(document, dict) else None
+    names, lonlat = (
+        (document.pop("feature_names", None), document.pop("lonlat", None))
+        if isinstance(document, dict)
+        else (None,) * 2
+    )
     check_keys(document, "the description", "metric", "slack_abs", "slack_rel", "floored", "tree")
     arrays = Arrays(stored)
     coords = arrays.numbers("coords", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
-    n, d = coords.shape
-    if names is not None:
-        good = isinstance(names, list) and len(names) == d and all(isinstance(name, str) for name in names)
-        require(good, f"feature_names must be {d} strings, one per column, but is {names!r}")
-        names = tuple(names)
+    n = len(coords)
     index = arrays.places("index", (n,), n)
     row = arrays.places("row", (n,), n)
     require(np.array_equal(row[index], np.arange(n)), "the arrays 'index' and 'row' are not each other's inverse")
     X, held = _assemble_points(arrays, coords, row)
+    d = X.shape[1]
+    if names is not None:
+        good = isinstance(names, list) and len(names) == d and all(isinstance(name, str) for name in names)
+        require(good, f"feature_names must be {d} strings, one per column, but is {names!r}")
+        names = tuple(names)
+    if lonlat is not None:
+        lonlat = float(_number({"lonlat": lonlat}, "lonlat", SMALLEST_RADIUS))
+        require(d >= 2 and np.all(np.abs(X[:, 1]) <= 90.0), "there are points without longitude and latitude")
     metric, projection, payload = _assemble_payload(
         document, arrays, coords, index, row, X if held is None else X[held]
     )
     tree = None if document["tree"] is None else assemble_tree(document["tree"], arrays, index)
     require(not arrays.left, f"there are arrays that do not belong here: {', '.join(sorted(arrays.left))}")
-    state = TreeState(X, metric, payload, projection, n_threads, names, held=held, kept=Kept(tree=tree))
+    state = TreeState(X, metric, payload, projection, n_threads, names, lonlat, held=held, kept=Kept(tree=tree))
     if verify:
         Recomputed(state).check()
     return state
@@ -282,14 +297,14 @@ def assemble(document: Any, stored: dict[str, AnyArray], n_threads: int | None, 
 
 def _assemble_points(arrays: Arrays, coords: FloatArray, row: IntArray) -> tuple[FloatArray, IntArray | None]:
     """All points, in the caller's order, and which of them the payload holds, None for all."""
-    n, d = coords.shape
+    n = len(coords)
     held = None
     if "ids" in arrays.left:
-        X = arrays.numbers("x", (None, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+        X = arrays.numbers("x", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
         held = read_only(arrays.places("ids", (n,), len(X)))
         require(np.all(np.diff(held) > 0), "the array 'ids' does not ascend")
     elif "x" in arrays.left:
-        X = arrays.numbers("x", (n, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+        X = arrays.numbers("x", (n, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     else:
         X = coords[row]
     return read_only(X), held
@@ -300,7 +315,8 @@ def _assemble_payload(
 ) -> tuple[Metric, Projection | None, PayloadStore]:
     """Metric, projection and payload of `points`, which are in order of index."""
     try:
-        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, points, row)
+        metric, projection, factors, p = _assemble_metric(document["metric"], arrays, points, row, coords.shape[1])
+        _check_width(metric, points.shape[1], coords.shape[1])
     except InvalidInputError as error:
         raise FileFormatError(f"the metric makes no sense: {error} {REPAIR}") from None
     unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
@@ -321,29 +337,50 @@ def _assemble_payload(
     return metric, projection, payload
 
 
-def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray) -> Parts:
+def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray, width: int) -> Parts:
     """Metric, projection, and the factors and p of the payload."""
-    n, d = X.shape
+    n = len(X)
     name = document.get("name") if isinstance(document, dict) else None
     if name == "euclidean":
-        check_keys(document, "the metric", "name")
-        return Euclidean(), Projection(None), np.zeros((n, 0)), np.zeros(0)
+        check_keys(document, "the metric", "name", *(["lonlat"] if "lonlat" in document else []))
+        metric = Euclidean(document.get("lonlat"))
+        return metric, Projection(None, columns=metric.columns), np.zeros((n, 0)), np.zeros(0)
     require(name in ("correlation", "residual"), f"the metric {name!r} is none of euclidean, correlation, residual")
     kernel = assemble_kernel(document.get("kernel"), arrays)
     unit = supplied_unit(kernel) if "factor_columns" in document else kernel.variance
     p = arrays.numbers("p", (n,), low=P_FLOOR * (kernel.variance / unit))
+    document = dict(document)
+    noise = document.pop("noise", 0.0)
+    each = noise == "array"
+    noise = arrays.numbers("noise", (n,), low=0.0) if each else float(_number({"noise": noise}, "noise"))
     if name == "correlation":
         check_keys(document, "the metric", "name", "kernel")
-        return Correlation(kernel), Projection(unitless(kernel)), np.zeros((n, 0)), p
+        return Correlation(kernel, noise), Projection(unitless(kernel)), np.zeros((n, 0)), p
 
     jitter = None if document.get("jitter") is None else float(_number(document, "jitter"))
     if "factor_columns" in document:
-        return _assemble_supplied(document, arrays, kernel, jitter, unit, p, row)
-    return _assemble_inducing(document, arrays, kernel, jitter, p, X)
+        return _assemble_supplied(document, arrays, kernel, jitter, unit, p, row, noise)
+    return _assemble_inducing(document, arrays, kernel, jitter, p, X, noise, width)
+
+
+def _check_width(metric: Metric, d: int, width: int) -> None:
+    """Kernels read as many coordinates of each row as the metric makes of a point."""
+    if isinstance(metric, Euclidean):
+        made = d if metric.columns is None else metric.columns.width(d)
+    else:
+        made = sum(group.width(d) for group in metric.kernel.groups)
+    require(made == width, f"the array 'coords' must be {made} columns wide, but is {width}")
 
 
 def _assemble_supplied(
-    document: Any, arrays: Arrays, kernel: Kernel, jitter: float | None, unit: float, p: FloatArray, row: IntArray
+    document: Any,
+    arrays: Arrays,
+    kernel: Kernel,
+    jitter: float | None,
+    unit: float,
+    p: FloatArray,
+    row: IntArray,
+    noise: float | FloatArray,
 ) -> Parts:
     """As `_assemble_metric`, of factors that the caller supplied."""
     n = len(p)
@@ -358,16 +395,23 @@ def _assemble_supplied(
     else:
         p_diag = StoredRows(p, row, unit=unit) if document["p_diag"] == "p" else None
     v_matrix = StoredRows(factors, row, m, math.sqrt(unit))
-    metric = ResidualCorrelation(kernel, jitter=jitter, v_matrix=v_matrix, p_diag=p_diag)
+    metric = ResidualCorrelation(kernel, jitter=jitter, v_matrix=v_matrix, p_diag=p_diag, noise=noise)
     return metric, None, factors, p
 
 
 def _assemble_inducing(
-    document: Any, arrays: Arrays, kernel: Kernel, jitter: float | None, p: FloatArray, X: FloatArray
+    document: Any,
+    arrays: Arrays,
+    kernel: Kernel,
+    jitter: float | None,
+    p: FloatArray,
+    X: FloatArray,
+    noise: float | FloatArray,
+    width: int,
 ) -> Parts:
     """As `_assemble_metric`, of factors that were computed from inducing points."""
     n, d = X.shape
-    inducing = arrays.numbers("inducing", (None, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+    inducing = arrays.numbers("inducing", (None, width), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     m = len(inducing)
     cholesky = arrays.numbers("cholesky", (m, padded(m)))
     require(np.all(np.diagonal(cholesky) > 0.0), "the array 'cholesky' has a diagonal that is not positive")
@@ -387,7 +431,7 @@ def _assemble_inducing(
                 chosen = m
         check_keys(document, "the metric", "name", "kernel", "jitter", *(["seed"] if "seed" in document else []))
     require(np.array_equal(source, inducing), "the array 'inducing' is not the inducing points that are named")
-    metric = ResidualCorrelation(kernel, chosen, seed, jitter)
+    metric = ResidualCorrelation(kernel, chosen, seed, jitter, noise=noise)
     return metric, Projection(unitless(kernel), read_only(inducing), read_only(cholesky)), factors, p
 
 
@@ -473,9 +517,9 @@ class Recomputed:
 
     def coords(self, X: FloatArray) -> None:
         """The payload's coordinates are those of the points `X`, which are in order of index."""
-        kernel, payload = self.payload.kernel, self.payload
+        payload = self.payload
         try:
-            scaled = X if kernel is None else kernel.scale(X)
+            scaled = self.metric.coordinates(X)
         except InvalidInputError as error:
             raise FileFormatError(f"the kernel does not belong to the points: {error} {REPAIR}") from None
         good = np.array_equal(scaled[payload.index], payload.coords)
@@ -498,7 +542,10 @@ class Recomputed:
         within = explained <= variance * (1.0 + 1e-6) + rounding
         require(np.all(within), "the array 'factors' has rows that are not finite or explain more than the variance")
         self.longest = float(explained.max())
-        left = np.maximum(variance - explained, P_FLOOR * variance)
+        left = variance - explained
+        if isinstance(metric, (Correlation, ResidualCorrelation)):
+            left = left + noise_of_rows(metric, payload.index)
+        left = np.maximum(left, P_FLOOR * variance)
         supplied = metric if isinstance(metric, ResidualCorrelation) and metric.v_matrix is not None else None
         if supplied is not None and supplied.p_diag is not None:
             agree = left - rounding - payload.p <= 1e-6 * payload.p
@@ -550,7 +597,8 @@ class Recomputed:
             point = payload.coords[low], one, payload.factors[low], payload.p[low]
             made = metric.finish(*point, m, 0.0, self.longest)
         else:
-            made, _ = metric.prepare(np.zeros((1, payload.coords.shape[1])), order=one)
+            bare = Correlation(metric.kernel) if isinstance(metric, Correlation) else metric
+            made, _ = bare.prepare(self.state.held_points[:1], order=one)
         for name in ("slack_abs", "slack_rel"):
             value, low = getattr(payload, name), getattr(made, name)
             require(value >= low * (1.0 - 1e-6), f"{name} is {value!r}, but this metric needs at least {low:.6g}")

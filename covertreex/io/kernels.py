@@ -16,6 +16,7 @@ from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.io.container import REPAIR, check_keys, require
 from covertreex.kernels import Expression, Kernel, Table
+from covertreex.kernels.kernel import OPTIONAL
 from covertreex.kernels.table import ARRAYS, HIGHEST, LOWEST, PIECES, TERMS
 
 #: Kernels in kernels, and what lists may hold.
@@ -54,16 +55,6 @@ def _classes() -> dict[str, type[Kernel]]:
     return {cls.__name__.lower(): cls for cls in below(Kernel) if hasattr(cls, "__dataclass_fields__") and cls.code != CALLED}
 
 
-def _expressed(kernel: Kernel) -> Iterator[Kernel]:
-    """`kernel` and what it is made of."""
-    yield kernel
-    for field in fields(kernel):  # type: ignore[arg-type]
-        value = getattr(kernel, field.name)
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, Kernel):
-                yield from _expressed(part)
-
-
 def describe_kernel(kernel: Kernel, arrays: dict[str, AnyArray]) -> dict[str, Any]:
     """A kernel for a document; adds its tables to `arrays`.
 
@@ -92,7 +83,7 @@ def _document(kernel: Kernel, tables: list[Table]) -> dict[str, Any]:
     document: dict[str, Any] = {"name": name}
     for field in fields(kernel):  # type: ignore[arg-type]
         value = getattr(kernel, field.name)
-        if field.name == "active_dims" and value is None:
+        if field.name in OPTIONAL and value is None:
             continue
         if callable(value) and not isinstance(value, Kernel):
             document[field.name] = {"table": _place(kernel, tables)}
@@ -123,7 +114,7 @@ def assemble_kernel(document: Any, arrays: Source) -> Kernel:
     kernel = _kernel(document, [] if expression is None else expression.tables, 0)
     require((kernel.code == EXPRESSION) == (expression is not None), "the kernel's tables are missing, or are too many")
     if expression is not None:
-        if any(getattr(part, "function", part) is not None for part in _expressed(kernel)):
+        if any(getattr(part, "function", part) is not None for part in kernel.parts_within()):
             _compare(kernel, expression)
         _attach(kernel, expression)
     return kernel
@@ -142,7 +133,7 @@ def _kernel(document: Any, tables: list[Table], depth: int) -> Kernel:
     require(depth < DEEPEST, "kernels are nested too deeply")
     cls = _classes()[document["name"]]
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    check_keys(document, "the kernel", "name", *(n for n in names if n != "active_dims" or n in document))
+    check_keys(document, "the kernel", "name", *(n for n in names if n not in OPTIONAL or n in document))
     given = {key: _read(document[key], tables, depth, key in NAMED) for key in document if key != "name"}
     try:
         return cls(**given)

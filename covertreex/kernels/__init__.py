@@ -2,7 +2,8 @@
 
 from covertreex.kernels.called import Covariance
 from covertreex.kernels.closed import CLOSED, RBF, Matern12, Matern32, Matern52, RationalQuadratic
-from covertreex.kernels.kernel import Columns, Functions, Kernel, Plain, Product, Scaled, Stationary, Sum
+from covertreex.kernels.columns import Columns
+from covertreex.kernels.kernel import Functions, Kernel, Plain, Product, Scaled, Stationary, Sum
 from covertreex.kernels.table import Expression, Table
 
 __all__ = [

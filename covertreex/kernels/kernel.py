@@ -1,7 +1,7 @@
 """What every kernel is, how kernels are added and multiplied, and where the coordinates that they compare come from."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from covertreex.base.arithmetic import CanonicalArithmetic
 from covertreex.base.contract import CALLED, EXPRESSION
 from covertreex.base.types import FloatArray
-from covertreex.base.validation import LARGEST_COORDINATE
 from covertreex.errors import InvalidInputError
+from covertreex.kernels.columns import Columns, Matrix, check_matrix
 from covertreex.kernels.table import Expression, Table, make_table
 
 __all__ = ["Columns", "Factor", "Functions", "Kernel", "Plain", "Product", "Scaled", "Stationary", "Sum", "positive"]
@@ -23,6 +23,9 @@ SMALLEST, LARGEST = 1e-100, 1e100
 
 #: Groups of columns are stretched so that correlation falls to this at the same distance along each.
 ALIKE = 0.65
+
+#: Fields of a kernel that are mostly None, and then neither shown nor stored.
+OPTIONAL = ("active_dims", "lonlat")
 
 #: A sum of products may have so many groups of columns and so many factors: kernels keep their state on the stack.
 MOST_GROUPS, MOST_FACTORS = 16, 64
@@ -89,65 +92,6 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns of the data a kernel compares, and in which units: what its scaled coordinates are.
-
-    Parameters
-    ----------
-    lengthscale : float or tuple of float
-        One number, or one per column that is compared.
-    active_dims : tuple of int or str, or None
-        The columns, by number or by name; None for all.
-    """
-
-    lengthscale: float | tuple[float, ...] = 1.0
-    active_dims: tuple[int | str, ...] | None = None
-
-    def __call__(self, X: FloatArray) -> FloatArray:
-        """Scaled coordinates, shape (n, D), of points (n, d)."""
-        lengthscale = np.asarray(self.lengthscale, dtype=np.float64)
-        X = self.chosen(X)
-        if lengthscale.ndim and lengthscale.shape[0] != X.shape[1]:
-            raise InvalidInputError(
-                f"the kernel has {lengthscale.shape[0]} lengthscales, but the data has {X.shape[1]} columns. "
-                "Give one number, or one per column."
-            )
-        with np.errstate(over="ignore", under="ignore"):
-            scaled = np.ascontiguousarray(X / lengthscale)
-        if not np.all(np.abs(scaled) <= LARGEST_COORDINATE):
-            raise InvalidInputError(
-                f"the data spans up to {np.abs(scaled).max():.3g} lengthscales, at most {LARGEST_COORDINATE:g} can be "
-                f"compared. Give a lengthscale in the units of the data; got {self.lengthscale}."
-            )
-        if np.any(lengthscale > 1.0) and np.any((scaled == 0.0) & (X != 0.0)):
-            raise InvalidInputError(
-                "the data has coordinates that vanish beside the lengthscale, and no distance tells such points apart. "
-                f"Give a lengthscale in the units of the data; got {self.lengthscale}."
-            )
-        return scaled
-
-    def width(self, d: int) -> int:
-        """How many scaled coordinates there are of points with `d` columns."""
-        return d if self.active_dims is None else len(self.active_dims)
-
-    def chosen(self, X: FloatArray) -> FloatArray:
-        """The columns that are compared."""
-        if self.active_dims is None:
-            return X
-        for column in self.active_dims:
-            if isinstance(column, str):
-                raise InvalidInputError(
-                    f"active_dims has the name {column!r}, but the data has no names for its columns. Give a DataFrame, "
-                    "or numbers of columns from 0."
-                )
-            if column >= X.shape[1]:
-                raise InvalidInputError(
-                    f"active_dims has column {column}, but the data has {X.shape[1]} columns, numbered from 0."
-                )
-        return X[:, list(cast("tuple[int, ...]", self.active_dims))]
-
-
-@dataclass(frozen=True)
 class Factor:
     """One factor of a product: a function of the distance in some columns.
 
@@ -173,6 +117,9 @@ class Kernel:
 
     #: Its number in canonical arithmetic; `EXPRESSION` where it is evaluated by tables.
     code: ClassVar[int] = EXPRESSION
+
+    #: Fields that say which columns are compared, None for all; names in them become numbers (`on_columns`).
+    dims_fields: ClassVar[tuple[str, ...]] = ("active_dims",)
 
     #: What some closed form needs besides distances.
     alpha: float = 1.0
@@ -264,6 +211,72 @@ class Kernel:
         stretch = self.stretch(coords.shape[1])
         return coords if stretch is None else np.ascontiguousarray(coords * stretch)
 
+    def on_columns(self, names: tuple[str, ...] | None, lonlat: float | None = None) -> "Kernel":
+        """The kernel for data with columns of these names: numbers in place of names, in all of its parts.
+
+        Parameters
+        ----------
+        names : tuple of str, or None
+            Those of the data; None if it has none.
+        lonlat : float, optional
+            Radius of the sphere on which columns 0 and 1 are longitude and latitude: for all parts that compare them.
+
+        Returns
+        -------
+        Kernel
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no column of a name, or a part has another `lonlat`.
+
+        Examples
+        --------
+        >>> from covertreex import RBF, Matern12
+        >>> (RBF(active_dims=["x"]) * Matern12(active_dims=["t"])).on_columns(("t", "x"))
+        Product(parts=(RBF(lengthscale=1.0, variance=1.0, active_dims=(1,)), Matern12(lengthscale=1.0, \
+variance=1.0, active_dims=(0,))))
+        """
+        changes: dict[str, Any] = {}
+        dims: list[tuple[int | str, ...] | None] = []
+        for one in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if one.name in self.dims_fields:
+                dims.append(_numbered(value, names))
+                changes[one.name] = dims[-1]
+            elif isinstance(value, Kernel):
+                changes[one.name] = value.on_columns(names, lonlat)
+            elif isinstance(value, tuple) and any(isinstance(part, Kernel) for part in value):
+                changes[one.name] = tuple(
+                    part.on_columns(names, lonlat) if isinstance(part, Kernel) else part for part in value
+                )
+        if lonlat is not None and any(one is None or 0 in one or 1 in one for one in dims):
+            changes["lonlat"] = self._agreed(lonlat)
+        if all(getattr(self, name) == value for name, value in changes.items()):
+            return self
+        changed: Kernel = replace(self, **changes)  # type: ignore[type-var]
+        return _with_expression(changed, self) if len(changed.groups) == len(self.groups) else changed
+
+    def parts_within(self) -> Iterator["Kernel"]:
+        """This kernel and all that it is made of."""
+        yield self
+        for one in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Kernel):
+                    yield from part.parts_within()
+
+    def _agreed(self, lonlat: float) -> float:
+        """The radius of the sphere, which this kernel must know of, and know no other."""
+        own = getattr(self, "lonlat", "nothing")
+        if own == "nothing":
+            raise InvalidInputError(f"{type(self).__name__} cannot compare longitudes and latitudes (lonlat).")
+        if own is not None and own != lonlat:
+            raise InvalidInputError(
+                f"the data is on a sphere of radius {lonlat:g} (lonlat, radius), but {self!r} on one of {own:g}."
+            )
+        return lonlat
+
     def unitless(self, unit: float | None = None) -> "Kernel":
         """The kernel with its variance divided by `unit`; by default by itself."""
         return Scaled(self, 1.0 if unit is None else self.variance / unit)
@@ -338,12 +351,19 @@ class Stationary(Kernel):
 
     Parameters
     ----------
-    lengthscale : float or sequence of float, shape (d,)
-        In the units of the data; a sequence gives one lengthscale per axis (ARD).
+    lengthscale : float, sequence of float, shape (d,), or matrix, shape (d, d)
+        In the units of the data; a sequence gives one lengthscale per axis (ARD). A matrix L makes the distance
+        ``r**2 = (x - y)^T (L L^T)^-1 (x - y)``: any directions may be long and short (full anisotropy, of which a
+        diagonal matrix is ARD). L may be a Cholesky factor, or a rotation times a diagonal matrix.
     variance : float
         The kernel's value at distance zero.
     active_dims : sequence of int or str, optional
-        Columns of the data that are compared, by number or by name; by default all of them.
+        Columns of the data that are compared, by number or by name; by default all of them. Names are those of the
+        columns of the table that a tree is made of (`Kernel.on_columns`).
+    lonlat : float or bool, optional
+        Radius of the sphere on which columns 0 and 1 are longitude and latitude in degrees, compared by the chord
+        between places; True for 1. By default they are columns as others are. Of the lengthscales, longitude and
+        latitude have one between them. `covertreex.cover_tree` sets it: ``cover_tree(X, kernel=..., lonlat=True)``.
 
     Raises
     ------
@@ -351,9 +371,10 @@ class Stationary(Kernel):
         If a parameter is not positive and finite.
     """
 
-    lengthscale: float | tuple[float, ...] = 1.0
+    lengthscale: float | tuple[float, ...] | Matrix = 1.0
     variance: float = 1.0
     active_dims: tuple[int | str, ...] | None = field(default=None, kw_only=True)
+    lonlat: float | None = field(default=None, kw_only=True)
 
     #: What parameters besides these may be, by name: all between positive numbers.
     ranges: ClassVar[dict[str, tuple[float, float]]] = {}
@@ -366,24 +387,15 @@ class Stationary(Kernel):
         cls.__repr__ = Stationary.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
-        shown = [f.name for f in fields(self) if f.name != "active_dims" or self.active_dims is not None]
+        shown = [f.name for f in fields(self) if f.name not in OPTIONAL or getattr(self, f.name) is not None]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __post_init__(self) -> None:
         if type(self) is Stationary:
             raise InvalidInputError("Stationary is abstract; use RBF, Matern or another kernel.")
-        given: Any = self.lengthscale
-        scale: float | tuple[float, ...]
-        if np.ndim(given) == 0:
-            scale = positive("lengthscale", given)
-        elif np.ndim(given) == 1 and len(given):
-            scale = tuple(positive(f"lengthscale[{i}]", v) for i, v in enumerate(given))
-        else:
-            raise InvalidInputError(
-                f"lengthscale must be a number or a sequence of one per axis, got shape {np.shape(given)}."
-            )
-        object.__setattr__(self, "lengthscale", scale)
+        object.__setattr__(self, "lengthscale", _lengthscale(self.lengthscale))
         object.__setattr__(self, "active_dims", _active_dims(self.active_dims))
+        object.__setattr__(self, "lonlat", radius_of_sphere(self.lonlat))
         for name in self.shape_names:
             low, high = self.ranges.get(name, (SMALLEST, LARGEST))
             object.__setattr__(self, name, positive(name, getattr(self, name), low, high))
@@ -391,13 +403,13 @@ class Stationary(Kernel):
 
     @property
     def shape_names(self) -> list[str]:
-        """list of str: its parameters besides lengthscale, variance and active_dims."""
-        return [f.name for f in fields(self) if f.name not in ("lengthscale", "variance", "active_dims")]
+        """list of str: its parameters besides lengthscale, variance and those of its columns."""
+        return [f.name for f in fields(self) if f.name not in ("lengthscale", "variance", *OPTIONAL)]
 
     @property
     def columns(self) -> Columns:
         """Columns: where its coordinates come from."""
-        return Columns(self.lengthscale, self.active_dims)
+        return Columns(self.lengthscale, self.active_dims, self.lonlat)
 
     @property
     def groups(self) -> list[Any]:  # type: ignore[override]
@@ -456,6 +468,65 @@ class Stationary(Kernel):
         raise NotImplementedError("a kernel needs a formula of its own")
 
 
+def _numbered(dims: tuple[int | str, ...] | None, names: tuple[str, ...] | None) -> tuple[int | str, ...] | None:
+    """Columns by number."""
+    if dims is None or not any(isinstance(column, str) for column in dims):
+        return dims
+    if names is None:
+        name = next(column for column in dims if isinstance(column, str))
+        raise InvalidInputError(
+            f"active_dims has the name {name!r}, but the data has no names for its columns. Give a DataFrame, or "
+            "numbers of columns from 0."
+        )
+    missing = [column for column in dims if isinstance(column, str) and column not in names]
+    if missing:
+        raise InvalidInputError(
+            f"active_dims has {', '.join(map(repr, missing))}, but the data has the columns "
+            f"{', '.join(map(repr, names))}."
+        )
+    numbers = tuple(names.index(column) if isinstance(column, str) else column for column in dims)
+    if len(set(numbers)) != len(numbers):
+        raise InvalidInputError(f"active_dims {dims!r} names a column twice, by its name and its number.")
+    return numbers
+
+
+def radius_of_sphere(given: Any) -> float | None:
+    """The radius that a `lonlat` stands for: True is 1, None and False are no sphere."""
+    if given is None or given is False:
+        return None
+    return positive("lonlat, the radius of the sphere,", 1.0 if given is True else given)
+
+
+def _lengthscale(given: Any) -> float | tuple[float, ...] | Matrix:
+    """A number, one per axis, or the rows of a matrix; checked."""
+    try:
+        shape = np.shape(given)
+    except ValueError:
+        raise InvalidInputError(f"lengthscale must be a matrix with rows of one length, got {given!r}.") from None
+    if shape == ():
+        return positive("lengthscale", given)
+    if not isinstance(given, (list, tuple)):
+        given = np.asarray(given)
+    if len(shape) == 1 and shape[0]:
+        return tuple(positive(f"lengthscale[{i}]", v) for i, v in enumerate(given))
+    if len(shape) == 2 and shape[0] == shape[1]:
+        matrix = tuple(
+            tuple(_signed(f"lengthscale[{i}][{j}]", v) for j, v in enumerate(row)) for i, row in enumerate(given)
+        )
+        check_matrix(matrix)
+        return matrix
+    raise InvalidInputError(
+        f"lengthscale must be a number, a square matrix, or a sequence of one per axis, got shape {shape}."
+    )
+
+
+def _signed(name: str, value: Any) -> float:
+    """`value` as a float, if it is 0, or `positive` but for its sign."""
+    if not isinstance(value, (Real, np.number)) or isinstance(value, np.complexfloating) or not value < 0:
+        return 0.0 if isinstance(value, Real) and value == 0 else positive(name, value)
+    return -positive(name, -value)
+
+
 def _with_expression(changed: Kernel, kernel: Kernel) -> Kernel:
     """`changed`, with what `kernel` has made already and no variance changes."""
     if "expression" in vars(kernel):
@@ -474,7 +545,9 @@ def _active_dims(given: Any) -> tuple[int | str, ...] | None:
         elif isinstance(column, Integral) and not isinstance(column, bool) and column >= 0:
             out.append(int(column))
         else:
-            raise InvalidInputError(f"active_dims must be numbers of columns from 0, or names of columns, got {given!r}.")
+            raise InvalidInputError(
+                f"active_dims must be numbers of columns from 0, or names of columns, got {given!r}."
+            )
     if not out or len(set(out)) != len(out):
         raise InvalidInputError(f"active_dims must name at least one column, and none twice; got {given!r}.")
     return tuple(out)

@@ -16,6 +16,7 @@ from covertreex.search.driver import Answer
 from covertreex.search.halos import GivenUp, Halos
 from covertreex.search.preparing import prepare
 from covertreex.search.radius import Radius, Tally, batches, check_batch_size, check_max_bytes, check_radius
+from covertreex.search.spread import Spread
 from covertreex.search.strategy import Strategy
 from covertreex.search.tree_walk import TreeWalk
 
@@ -24,6 +25,7 @@ __all__ = [
     "GivenUp",
     "Halos",
     "SearchContext",
+    "Spread",
     "batches",
     "check_batch_size",
     "check_max_bytes",
@@ -40,6 +42,7 @@ def nearest(
     queries: QueryBlock,
     tree: Callable[[], Tree],
     halos: Halos | GivenUp | None = None,
+    spread: Spread | None = None,
 ) -> Answer:
     """The ``context.k`` nearest neighbours of each query of a block.
 
@@ -51,6 +54,8 @@ def nearest(
         Returns the cover tree; called only if the settings need one.
     halos : Halos or GivenUp, optional
         What `prepare` made of the payload.
+    spread : Spread, optional
+        How many of a query's neighbours may share a site; any number by default.
 
     Returns
     -------
@@ -61,6 +66,8 @@ def nearest(
     BackendError
         If the backend gave a query no stop reason, or more than one.
     """
+    if spread is not None:
+        return spread.nearest(context, queries, lambda context, part: nearest(context, part, tree, halos))
     if choose_verb(context.settings, context.payload) == "search":
         if is_called(context.payload):
             refuse_tree()
