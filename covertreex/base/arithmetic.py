@@ -96,5 +96,22 @@ class CanonicalArithmetic:
 
     @staticmethod
     def power(base: FloatArray, exponent: float) -> FloatArray:
-        """``base ** exponent``, of a base of at least 1 and an exponent that is not positive."""
-        return exp_neg(exponent * log(base))
+        """``base ** exponent``, of a positive base; infinity above ``e ** 708``."""
+        logarithm = exponent * log(base)
+        small = exp_neg(-np.abs(logarithm))
+        if not np.any(logarithm > 0.0):
+            return small
+        with np.errstate(divide="ignore"):
+            return np.where(logarithm > 0.0, 1.0 / small, small)
+
+    @staticmethod
+    def log1p(x: FloatArray) -> FloatArray:
+        """``log(1 + x)``, of ``x >= 0``."""
+        above = 1.0 + x
+        logarithm: FloatArray = log(above) + (x - (above - 1.0)) / above
+        return logarithm
+
+    @staticmethod
+    def cos_turns(turns: FloatArray) -> FloatArray:
+        """``cos(2 pi turns)``."""
+        return sin_cos_turns(turns)[1]

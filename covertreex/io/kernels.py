@@ -120,18 +120,24 @@ def assemble_kernel(document: Any, arrays: Source) -> Kernel:
     return kernel
 
 
-def _has_tables(document: Any) -> bool:
+def _class(document: Any) -> type[Kernel]:
     name = document.get("name") if isinstance(document, dict) else None
     cls = _classes().get(name) if isinstance(name, str) else None
     require(cls is not None, f"the kernel {name!r} is none of {', '.join(_classes())}; import the module that has it")
     assert cls is not None
-    return cls.code == EXPRESSION
+    return cls
+
+
+def _has_tables(document: Any) -> bool:
+    code: Any = _class(document).code
+    if isinstance(code, property):  # some kernels of this class are closed forms
+        code = _kernel(document, [], 0).code
+    return bool(code == EXPRESSION)
 
 
 def _kernel(document: Any, tables: list[Table], depth: int) -> Kernel:
-    _has_tables(document)
+    cls = _class(document)
     require(depth < DEEPEST, "kernels are nested too deeply")
-    cls = _classes()[document["name"]]
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     check_keys(document, "the kernel", "name", *(n for n in names if n not in OPTIONAL or n in document))
     given = {key: _read(document[key], tables, depth, key in NAMED) for key in document if key != "name"}

@@ -1,19 +1,27 @@
 """Covariance functions: what people fit, and how canonical arithmetic evaluates it."""
 
+from dataclasses import MISSING, fields
+
 from covertreex.kernels.called import Covariance
 from covertreex.kernels.closed import CLOSED, RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.kernels.columns import Columns
+from covertreex.kernels.families import Cauchy, DampedCosine, Matern, PoweredExponential, Spherical, Wendland
+from covertreex.kernels.gneiting import Gneiting
+from covertreex.kernels.isotropic import Isotropic
 from covertreex.kernels.kernel import Functions, Kernel, Plain, Product, Scaled, Stationary, Sum
+from covertreex.kernels.periodic import Cosine, Periodic
 from covertreex.kernels.table import Expression, Table
 
 __all__ = [
-    "CLOSED", "RBF", "Columns", "Covariance", "Expression", "Functions", "Kernel", "Matern12", "Matern32", "Matern52", "Plain",
-    "Product", "RationalQuadratic", "Scaled", "Stationary", "Sum", "Table", "named_kernels", "names_of_kernels",
+    "CLOSED", "RBF", "Cauchy", "Columns", "Cosine", "Covariance", "DampedCosine", "Expression", "Functions", "Gneiting", "Isotropic",
+    "Kernel", "Matern", "Matern12", "Matern32", "Matern52", "Periodic", "Plain", "PoweredExponential", "Product",
+    "RationalQuadratic", "Scaled", "Spherical", "Stationary", "Sum", "Table", "Wendland", "named_kernels",
+    "names_of_kernels",
 ]  # fmt: skip
 
 
 def named_kernels() -> dict[str, type[Stationary]]:
-    """Every kernel of one function of a distance, by the name of its class in lower case, as options and files have it.
+    """Every kernel that lengthscales and a variance suffice for, by the name of its class in lower case.
 
     Examples
     --------
@@ -24,7 +32,9 @@ def named_kernels() -> dict[str, type[Stationary]]:
 
     def collect(cls: type[Stationary]) -> None:
         for below in cls.__subclasses__():
-            if below.__module__.startswith("covertreex.kernels") and below.__name__ != "Closed":
+            concrete = below.correlation is not Stationary.correlation
+            required = any(field.default is MISSING and field.init for field in fields(below))
+            if below.__module__.startswith("covertreex.kernels") and concrete and not required:
                 found[below.__name__.lower()] = below
             collect(below)
 

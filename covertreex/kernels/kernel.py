@@ -15,6 +15,7 @@ from covertreex.base.contract import CALLED, EXPRESSION
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
 from covertreex.kernels.columns import Columns, Matrix, check_matrix
+from covertreex.kernels.params import Params
 from covertreex.kernels.table import Expression, Table, make_table
 
 __all__ = ["Columns", "Factor", "Functions", "Kernel", "Plain", "Product", "Scaled", "Stationary", "Sum", "positive"]
@@ -71,6 +72,14 @@ class Functions(Protocol):
         """``base ** exponent``."""
         ...
 
+    def log1p(self, x: FloatArray, /) -> FloatArray:
+        """``log(1 + x)``."""
+        ...
+
+    def cos_turns(self, turns: FloatArray, /) -> FloatArray:
+        """``cos(2 pi turns)``."""
+        ...
+
 
 class Plain:
     """What formulas are made of, by NumPy's own functions."""
@@ -89,6 +98,16 @@ class Plain:
     def power(base: FloatArray, exponent: float) -> FloatArray:
         """``base ** exponent``."""
         return base**exponent
+
+    @staticmethod
+    def log1p(x: FloatArray) -> FloatArray:
+        """``log(1 + x)``."""
+        return np.log1p(x)
+
+    @staticmethod
+    def cos_turns(turns: FloatArray) -> FloatArray:
+        """``cos(2 pi turns)``."""
+        return np.cos(2.0 * np.pi * turns)
 
 
 @dataclass(frozen=True)
@@ -109,7 +128,7 @@ class Factor:
     rescale: "Factor | None" = None
 
 
-class Kernel:
+class Kernel(Params):
     """A covariance function: `RBF` and others below, or sums and products of such.
 
     ``a + b`` and ``a * b`` are kernels, and so is ``2.0 * a``, whose variance is twice that of a.
@@ -384,7 +403,8 @@ class Stationary(Kernel):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.__repr__ = Stationary.__repr__  # type: ignore[method-assign]
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Stationary.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         shown = [f.name for f in fields(self) if f.name not in OPTIONAL or getattr(self, f.name) is not None]

@@ -181,6 +181,7 @@ def make_table(
     between: Function | None = None,
     name: str = "the function",
     near: float = NEAR,
+    unit: float = 1.0,
 ) -> Table:
     """The table of a function of squared scaled distances.
 
@@ -197,6 +198,8 @@ def make_table(
         For messages.
     near : float
         The table begins where the function is within this of 1.
+    unit : float
+        What distances are multiplied by in messages.
 
     Raises
     ------
@@ -207,32 +210,33 @@ def make_table(
     edges = np.ldexp(1.0, np.arange(low, high))[:, None] * (1.0 + np.arange(PIECES) / PIECES)
     start, width = edges.ravel(), np.repeat(np.ldexp(1.0 / PIECES, np.arange(low, high)), PIECES)
     at = [start + width * float((1 + u) / 2) for u in _NODES]
-    values = [_finite(function, t, name) for t in at]
+    values = [_finite(function, t, name, unit) for t in at]
     centre = values[_CENTRAL]
     coefficients = _transform(_TO_POWERS, [value - centre for value in values])
     coefficients[0] = centre + coefficients[0]
     pieces = np.zeros((len(start) + 2, TERMS))
     pieces[1:-1] = np.stack(coefficients, axis=1)
     pieces[0, 0] = 1.0
-    pieces[-1, 0] = float(_finite(function, np.array([2.0**high]), name)[0]) if above is None else above
+    pieces[-1, 0] = float(_finite(function, np.array([2.0**high]), name, unit)[0]) if above is None else above
     first = int(np.array([2.0**low]).view(np.int64)[0] >> _SHIFT) - 1
     table = Table(first, pieces, 0.0)
-    error, where = 0.0, 0.0
+    error, place = 0.0, 0
     for fraction in (0.07, 0.31, 0.52, 0.74, 0.97):
         t = start + width * fraction
-        off = np.abs(table(t) - _finite(between or function, t, name))
+        off = np.abs(table(t) - _finite(between or function, t, name, unit))
         if off.max() > error:
-            error, where = float(off.max()), float(t[np.argmax(off)])
+            error, place = float(off.max()), int(np.argmax(off))
     if error > TOLERANCE:
+        ends = [float(t) ** 0.5 * unit for t in (start[place], start[place] + width[place])]
         raise InvalidInputError(
-            f"{name} is not smooth enough at the scaled distance {where**0.5:.6g}: a table of it would be off by "
-            f"{error:.2g}, at most {TOLERANCE:g} is allowed. If it has a kink or a jump there, or ends there, say so: "
-            f"breakpoints=[{where**0.5:.6g}]."
+            f"{name} is not smooth enough between the scaled distances {ends[0]:.6g} and {ends[1]:.6g}: a table of it "
+            f"would be off by {error:.2g}, at most {TOLERANCE:g} is allowed. If it has a kink or a jump there, or ends "
+            "there, give that distance, exactly, as breakpoints=[...]."
         )
     return Table(first, pieces, error)
 
 
-def _finite(function: Function, t: FloatArray, name: str) -> FloatArray:
+def _finite(function: Function, t: FloatArray, name: str, unit: float) -> FloatArray:
     with np.errstate(all="ignore"):
         values = np.asarray(function(t), dtype=np.float64)
     if values.shape != t.shape:
@@ -240,9 +244,9 @@ def _finite(function: Function, t: FloatArray, name: str) -> FloatArray:
             f"{name} must return one number for each distance: got shape {values.shape} for {t.shape}."
         )
     if not np.all(np.isfinite(values)):
-        where = float(t[np.argmin(np.isfinite(values))])
+        where = float(t[np.argmin(np.isfinite(values))]) ** 0.5 * unit
         raise InvalidInputError(
-            f"{name} is {values[np.argmin(np.isfinite(values))]} at the scaled distance {where**0.5:.6g}; "
+            f"{name} is {values[np.argmin(np.isfinite(values))]} at the scaled distance {where:.6g}; "
             "it must be finite everywhere."
         )
     return values
@@ -261,7 +265,8 @@ def _range(function: Function, above: float | None, name: str, close: float) -> 
     near = np.max(np.abs(of(down) - 1.0), axis=1)
     good = near <= close
     low = LOWEST if not good.any() else int(down[np.argmax(good)]) + 1
-    if not good.any() and not near[-1] < 0.5:
+    # What is rough tends to 1, if slowly; a jump does not.
+    if not good.any() and not near[-1] < min(0.5, 0.9 * near[len(near) // 2]):
         raise InvalidInputError(
             f"{name} is no correlation: it tends to {1.0 - near[-1]:.6g} as the distance tends to 0, not to 1. "
             "A nugget is given by noise=, a variance by variance=."
