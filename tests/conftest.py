@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from ard import ARD_KERNELS
+from ard import ARD_KERNELS, EVERY_KERNEL
 from hypothesis import HealthCheck, settings
 
 import covertreex as cx
@@ -48,6 +48,12 @@ def _clean_environment(monkeypatch):
 @pytest.fixture(params=ARD_KERNELS.values(), ids=ARD_KERNELS)
 def ard_kernel(request):
     """A kernel with five lengthscales."""
+    return request.param
+
+
+@pytest.fixture(params=EVERY_KERNEL.values(), ids=EVERY_KERNEL)
+def every_kernel(request):
+    """A kernel in five dimensions, by a closed form or by tables."""
     return request.param
 
 

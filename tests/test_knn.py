@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from ard import ARD, ARD_KERNELS
+from ard import ARD, EVERY_KERNEL
 
 import covertreex as cx
 from covertreex import oracle
@@ -31,7 +31,7 @@ def supplied(kernel, extra):
 METRICS = {
     "euclidean": lambda: {},
     "correlation": lambda: {"kernel": cx.Matern32(ARD)},
-    **{name: (lambda kernel=kernel: {"kernel": kernel, "inducing": 20}) for name, kernel in ARD_KERNELS.items()},
+    **{name: (lambda kernel=kernel: {"kernel": kernel, "inducing": 20}) for name, kernel in EVERY_KERNEL.items()},
     "p-at-floor": lambda: {"kernel": cx.RBF(8.0), "inducing": 60, "jitter": 1e-9},
     "supplied": lambda: supplied(cx.Matern52(ARD), 0.0),
     "supplied-larger-p": lambda: supplied(cx.Matern52(ARD), np.linspace(0.0, 2.0, N)),

@@ -7,7 +7,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
-from ard import ARD_KERNELS
+from ard import EVERY_KERNEL
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -281,10 +281,10 @@ def test_every_true_neighbour_is_among_the_candidates(pair):
             assert set(truth[q]) <= set(payload.index[rows])
 
 
-@pytest.mark.parametrize("kernel", ARD_KERNELS)
+@pytest.mark.parametrize("kernel", EVERY_KERNEL)
 def test_kernels(kernel, rng):
     X = rng.normal(size=(700, 5)) * 0.2
-    plain, tree = (cx.cover_tree(X, kernel=ARD_KERNELS[kernel], inducing=30) for _ in range(2))
+    plain, tree = (cx.cover_tree(X, kernel=EVERY_KERNEL[kernel], inducing=30) for _ in range(2))
     same(tree.prepare(6).search(6, np.arange(90)), plain.search(6, np.arange(90)))
 
 

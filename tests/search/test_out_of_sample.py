@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from ard import ARD, ARD_KERNELS
+from ard import ARD, EVERY_KERNEL
 
 import covertreex as cx
 from covertreex import oracle
@@ -26,7 +26,7 @@ def points():
     return np.concatenate([X, X[:10]])
 
 
-KERNELS = {**ARD_KERNELS, "flat": cx.RBF(8.0)}
+KERNELS = {**EVERY_KERNEL, "flat": cx.RBF(8.0)}
 
 
 @cache

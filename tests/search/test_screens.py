@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ard import ARD, ARD_KERNELS
+from ard import ARD, EVERY_KERNEL
 from hypothesis import given
 from hypothesis import strategies as st
 from naive import make_queries
@@ -135,10 +135,10 @@ def test_float32_is_left_alone_where_it_would_be_noise(rng):
     assert sharp(cx.cover_tree(X).payload) is None
 
 
-@pytest.mark.parametrize("kernel", ARD_KERNELS)
+@pytest.mark.parametrize("kernel", EVERY_KERNEL)
 @pytest.mark.parametrize("switches", [{}, {"gate": False}, {"gate": False, "gemm": False}])
 def test_screens_do_not_change_an_exact_answer(kernel, switches, rng, backend):
-    tree = cx.cover_tree(rng.normal(size=(300, 5)), kernel=ARD_KERNELS[kernel], inducing=20)
+    tree = cx.cover_tree(rng.normal(size=(300, 5)), kernel=EVERY_KERNEL[kernel], inducing=20)
     result = tree.search(8, predecessor_mode=True, settings=cx.EXACT.replace(**switches), backend=backend)
     indices, distances = oracle.canonical(tree.payload, block_of(tree, True), 8)
     np.testing.assert_array_equal(result.indices, indices)
