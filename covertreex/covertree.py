@@ -78,6 +78,12 @@ class CoverTree:
         return self._state.feature_names
 
     @property
+    def lonlat(self) -> float | None:
+        """float or None: radius of the sphere on which columns 0 and 1 of `X`, and of whatever is asked for or
+        inserted, are longitude and latitude in degrees; None if they are not."""
+        return self._state.lonlat
+
+    @property
     def ids(self) -> IntArray:
         """ndarray, shape (n,), int64: rows of `X` that may be asked for and found, ascending: all but deleted ones."""
         return self._state.ids
