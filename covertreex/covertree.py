@@ -572,8 +572,8 @@ class CoverTree:
         Parameters
         ----------
         metric : Kernel, Euclidean, Correlation or ResidualCorrelation
-            A kernel takes the place of the one there is. Names in its `active_dims` are those of the tree's columns, and
-            `lonlat` stays what it is.
+            A kernel takes the place of the one there is. Names in its `active_dims` are those of the tree's columns,
+            and `lonlat` stays what it is.
         noise : float, or array_like of shape (n,), optional
             Beside a kernel: as for `cover_tree`, of an array one entry for each of `ids`; by default what it was.
 
@@ -806,8 +806,8 @@ def cover_tree(
         Whether columns 0 and 1 are longitude and latitude in degrees, here and wherever points are given. Places are
         compared by the chord through the sphere; longitudes of any size wrap.
     radius : float, optional
-        Of that sphere, beside `lonlat`: the unit of lengthscales and distances. 1, the default, is for radians, 6371 for
-        kilometres on Earth.
+        Of that sphere, beside `lonlat`: the unit of lengthscales and distances. 1, the default, is for radians, 6371
+        for kilometres on Earth.
     n_threads : int, optional
         By default all cores that the process may use: those of its affinity, as many as its CPU quota (of a container)
         grants, and counted anew by every process that the tree is sent to. Has no influence on any result.

@@ -200,4 +200,4 @@ def make_kernel(
 
 def _shape_of(cls: type) -> list[str]:
     """The parameters of a kernel but for those that all have."""
-    return [f.name for f in fields(cls) if f.name not in ("lengthscale", "variance", *OPTIONAL)]  # type: ignore[arg-type]
+    return [f.name for f in fields(cls) if f.name not in ("lengthscale", "variance", *OPTIONAL)]

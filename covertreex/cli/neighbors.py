@@ -105,8 +105,8 @@ def neighbors(
         str | None,
         typer.Option(
             help="In the units of the data; one number, one per column between commas, or a matrix of rows between "
-            f"semicolons. On the sphere in those of --radius, by default {SPHERE_LENGTHSCALE} of it (320 km); longitude "
-            "and latitude have one between them.",
+            f"semicolons. On the sphere in those of --radius, by default {SPHERE_LENGTHSCALE} of it (320 km); "
+            "longitude and latitude have one between them.",
             rich_help_panel="Metric",
         ),
     ] = None,
@@ -129,8 +129,8 @@ def neighbors(
     active_dims: Annotated[
         str | None,
         typer.Option(
-            help="Columns that the kernel compares, between commas: names, or numbers from 0 among those used. Default: "
-            "all.",
+            help="Columns that the kernel compares, between commas: names, or numbers from 0 among those used. "
+            "Default: all.",
             rich_help_panel="Metric",
         ),
     ] = None,

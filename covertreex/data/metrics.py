@@ -121,8 +121,8 @@ class Correlation:
     kernel : Kernel
     noise : float, or array_like of shape (n,)
         Variance of the noise (nugget) of all points or of each, in the units of the kernel's variance, 0 or above. Then
-        the metric is the correlation of noisy observations: ``k(x, y) / sqrt((k(x, x) + noise_x) (k(y, y) + noise_y))``,
-        1 of a point with itself alone.
+        the metric is the correlation of noisy observations, ``k(x, y) / sqrt((k(x, x) + noise_x) (k(y, y) +
+        noise_y))``, which is 1 of a point with itself alone.
 
     Examples
     --------

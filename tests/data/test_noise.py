@@ -200,14 +200,20 @@ def test_any_noise(noise, inducing):
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=-0.1), "0 or above and finite .* got -0.1"),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=np.nan), "got nan"),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise="a"), "noise must be"),
-        (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=[0.1, 0.2]), r"one entry per point, shape \(240,\), got \(2,\)"),
+        (
+            lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=[0.1, 0.2]),
+            r"one entry per point, shape \(240,\), got \(2,\)",
+        ),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=np.r_[np.zeros(239), np.inf]), "got inf at row 239"),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=np.zeros((240, 1))), r"got shape \(240, 1\)"),
-        (lambda X: cx.ResidualCorrelation(cx.RBF(), v_matrix=X, p_diag=X[:, 0], noise=0.1), "p_diag has what noise would add"),
+        (
+            lambda X: cx.ResidualCorrelation(cx.RBF(), v_matrix=X, p_diag=X[:, 0], noise=0.1),
+            "p_diag has what noise would add",
+        ),
         (lambda X: cx.cover_tree(X).insert(X[:2], noise=0.1), "the Euclidean metric has none"),
         (lambda X: cx.cover_tree(X).with_metric(cx.Euclidean(), noise=0.1), "a metric has its own"),
     ],
-)  # fmt: skip
+)
 def test_noise_that_cannot_be(X, ask, message):
     with pytest.raises(cx.InvalidInputError, match=message):
         ask(X)
