@@ -1,6 +1,8 @@
 """Which coordinates are compared: matrices of lengthscales, columns by name, places on the sphere."""
 
 import pickle
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 
 import covertreex as cx
 from covertreex import oracle
+from covertreex.io.description import assemble, describe
+from covertreex.kernels import Stationary
 from covertreex.kernels.columns import solved
 
 TRIANGULAR = ((2.0, 0.0, 0.0), (0.5, 0.3, 0.0), (-0.7, 0.1, 1.5))
@@ -332,3 +336,42 @@ def test_any_places_and_radius(points, radius):
     indices, distances = tree.knn(1, return_distances=True)
     truth = chords(X, X, radius)
     np.testing.assert_allclose(distances[:, 0], truth[np.arange(len(X)), indices[:, 0]], atol=1e-7 * radius, rtol=1e-9)
+
+
+@dataclass(frozen=True)
+class Flat(Stationary):
+    """A kernel of axes alone."""
+
+    takes_lonlat: ClassVar[bool] = False
+    correlation = cx.RBF.correlation
+
+
+def test_a_kernel_that_knows_no_sphere(places):
+    for ask in (lambda: Flat(lonlat=True), lambda: cx.cover_tree(places, kernel=Flat() + cx.RBF(), lonlat=True)):
+        with pytest.raises(cx.InvalidInputError, match="Flat cannot compare longitudes and latitudes"):
+            ask()
+    tree = cx.cover_tree(places, kernel=Flat(active_dims=[2]) * cx.RBF(0.5, active_dims=[0, 1]), lonlat=True)
+    assert [part.lonlat for part in tree.metric.kernel.parts] == [None, 1.0]
+
+
+@pytest.mark.parametrize("kernel", [None, cx.RBF(0.5)])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, a: d.update(lonlat="wide"), "lonlat must be a number"),
+        (lambda d, a: d.update(lonlat=0.0), "lonlat must be a number"),
+        (lambda d, a: a.update(x=a["x"] + np.array([0.0, 90.0])), "longitude and latitude|latitudes"),
+        (lambda d, a: a.update(x=np.ascontiguousarray(a["x"][:, :1])), "longitude and latitude|columns wide"),
+        (lambda d, a: d["metric"].get("kernel", d["metric"]).update(lonlat=2.0), "'coords' is not"),
+        (
+            lambda d, a: d["metric"].get("kernel", d["metric"]).pop("lonlat"),
+            "'coords' must be 2 columns wide, but is 3",
+        ),
+    ],
+)
+def test_files_of_other_places(places, kernel, change, message):
+    document, arrays = describe(cx.cover_tree(places[:, :2], kernel=kernel, lonlat=True)._state)
+    assert assemble(document, dict(arrays), 1, verify=True).lonlat == 1.0
+    change(document, arrays)
+    with pytest.raises(cx.FileFormatError, match=message):
+        assemble(document, arrays, 1, verify=True)

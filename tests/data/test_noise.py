@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import covertreex as cx
 from covertreex import oracle
+from covertreex.io.description import assemble, describe
 
 N = 240
 
@@ -217,3 +218,23 @@ def test_any_noise(noise, inducing):
 def test_noise_that_cannot_be(X, ask, message):
     with pytest.raises(cx.InvalidInputError, match=message):
         ask(X)
+
+
+@pytest.mark.parametrize("name", ["correlation", "residual", "supplied"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, a: a.update(noise=a["noise"] + 0.1), "'p' is not the variance"),
+        (lambda d, a: d["metric"].update(noise=0.1), "do not belong here: noise"),
+        (lambda d, a: a.update(noise=a["noise"][:-1]), "'noise' must be"),
+        (lambda d, a: a.update(noise=-a["noise"]), "'noise' has values"),
+        (lambda d, a: (d["metric"].pop("noise"), a.pop("noise")), "'p' is not the variance"),
+        (lambda d, a: (d["metric"].update(noise="all"), a.pop("noise")), "noise must be a number"),
+    ],
+)
+def test_files_with_another_noise(X, rng, name, change, message):
+    document, arrays = describe(cx.cover_tree(X, metric=metrics(X, noises(rng)["rows"])[name])._state)
+    assert len(assemble(document, dict(arrays), 1, verify=True).X) == N
+    change(document, arrays)
+    with pytest.raises(cx.FileFormatError, match=message):
+        assemble(document, arrays, 1, verify=True)
