@@ -46,6 +46,7 @@ from covertreex.data.payload import (
 )
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Columns, Kernel, names_of_kernels
+from covertreex.kernels.columns import check_lonlat
 from covertreex.kernels.kernel import LARGEST, radius_of_sphere
 
 #: Jitter by default, as a share of k(x, x).
@@ -420,7 +421,9 @@ class ResidualCorrelation:
             if len(np.unique(rows)) != len(rows):
                 raise InvalidInputError("inducing names a row twice; each may be given once.")
             return X[rows]
-        return check_points(inducing, "inducing", columns=X.shape[1])
+        points = check_points(inducing, "inducing", columns=X.shape[1])
+        check_lonlat(points, "inducing", lonlat_of(self))
+        return points
 
     def _supplied(self, coords: FloatArray, order: IntArray) -> tuple[FloatArray, FloatArray, float]:
         """Padded factors and p in row order, and how far p falls short of the residual variance, relatively."""

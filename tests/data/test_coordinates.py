@@ -310,7 +310,7 @@ def test_inducing_points_are_longitudes_and_latitudes(places):
         (lambda X: cx.cover_tree(X, lonlat=True).insert([[0.0, -90.1]]), "X_new must have latitudes .* -90.1 at row 0"),
         (
             lambda X: cx.cover_tree(X, kernel=cx.RBF(), lonlat=True, inducing=[[0.0, 200.0]]),
-            "latitudes .* 200.0 at row 0",
+            "inducing must have latitudes .* 200.0 at row 0",
         ),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(active_dims=[1]), lonlat=True), "but one of them. Compare both"),
         (
