@@ -78,6 +78,12 @@ class CoverTree:
         return self._state.feature_names
 
     @property
+    def lonlat(self) -> float | None:
+        """float or None: radius of the sphere on which columns 0 and 1 of `X`, and of whatever is asked for or
+        inserted, are longitude and latitude in degrees; None if they are not."""
+        return self._state.lonlat
+
+    @property
     def ids(self) -> IntArray:
         """ndarray, shape (n,), int64: rows of `X` that may be asked for and found, ascending: all but deleted ones."""
         return self._state.ids
@@ -566,8 +572,8 @@ class CoverTree:
         Parameters
         ----------
         metric : Kernel, Euclidean, Correlation or ResidualCorrelation
-            A kernel takes the place of the one there is. Names in its `active_dims` are those of the tree's columns, and
-            `lonlat` stays what it is.
+            A kernel takes the place of the one there is. Names in its `active_dims` are those of the tree's columns,
+            and `lonlat` stays what it is.
         noise : float, or array_like of shape (n,), optional
             Beside a kernel: as for `cover_tree`, of an array one entry for each of `ids`; by default what it was.
 
@@ -800,8 +806,8 @@ def cover_tree(
         Whether columns 0 and 1 are longitude and latitude in degrees, here and wherever points are given. Places are
         compared by the chord through the sphere; longitudes of any size wrap.
     radius : float, optional
-        Of that sphere, beside `lonlat`: the unit of lengthscales and distances. 1, the default, is for radians, 6371 for
-        kilometres on Earth.
+        Of that sphere, beside `lonlat`: the unit of lengthscales and distances. 1, the default, is for radians, 6371
+        for kilometres on Earth.
     n_threads : int, optional
         By default all cores that the process may use: those of its affinity, as many as its CPU quota (of a container)
         grants, and counted anew by every process that the tree is sent to. Has no influence on any result.

@@ -342,7 +342,8 @@ class DenseOracle:
     ) -> tuple[IntArray, IntArray]:
         """How many of each query's true neighbours were returned, and how many there are.
 
-        A returned neighbour is right if it is allowed (of a site, `max_per_site` are), returned once, and its ``|rho|`` reaches the k-th best less 1e-7
+        A returned neighbour is right if it is allowed (of a site, `max_per_site` are), returned once, and its ``|rho|``
+        reaches the k-th best less 1e-7
         (Euclidean: its distance is at most the k-th best plus 1e-9 of it).
 
         Parameters

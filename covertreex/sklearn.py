@@ -11,6 +11,7 @@ from covertreex.base.validation import check_exact, check_names, feature_names
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
+from covertreex.kernels.kernel import radius_of_sphere
 from covertreex.outputs import MODES, to_csr
 from covertreex.results import SearchResult
 from covertreex.settings import TraversalSettings
@@ -46,8 +47,11 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Of `radius_neighbors`.
     mode : {'distance', 'correlation', 'connectivity'}
         Entries of the graph that `transform` makes; 'correlation', ``|rho|``, needs a kernel.
-    kernel, inducing, jitter
+    kernel, inducing, jitter, noise
         As for `covertreex.cover_tree`: without a kernel the metric is Euclidean.
+    lonlat : bool or float
+        Whether the first two columns are longitude and latitude in degrees, everywhere; a number is the radius of the
+        sphere (of `covertreex.cover_tree`, with ``lonlat=True``), which is 1 otherwise.
     random_state : int, RandomState or None
         Of the draw of inducing rows: an integer is the seed of `covertreex.cover_tree`.
     settings, backend
@@ -83,6 +87,8 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         kernel: Kernel | None = None,
         inducing: int | ArrayLike | None = None,
         jitter: float | None = None,
+        noise: float | ArrayLike | None = None,
+        lonlat: bool | float = False,
         random_state: int | np.random.RandomState | None = 0,
         settings: str | TraversalSettings | None = None,
         backend: str | None = None,
@@ -94,6 +100,8 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.kernel = kernel
         self.inducing = inducing
         self.jitter = jitter
+        self.noise = noise
+        self.lonlat = lonlat
         self.random_state = random_state
         self.settings = settings
         self.backend = backend
@@ -172,11 +180,15 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         seed = self.random_state
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
+        sphere = radius_of_sphere(self.lonlat)
         tree = cover_tree(
             points,
-            kernel=self.kernel,
+            kernel=self.kernel.on_columns(names) if isinstance(self.kernel, Kernel) else self.kernel,
             inducing=self.inducing,
             jitter=self.jitter,
+            noise=self.noise,
+            lonlat=sphere is not None,
+            radius=sphere,
             seed=seed,
             n_threads=effective_n_jobs(self.n_jobs),
         )

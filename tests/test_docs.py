@@ -16,6 +16,7 @@ import covertreex as cx
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
+COORDINATES = ROOT / "docs" / "coordinates.md"
 
 #: Words of calls that need an extra, and its module.
 NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
@@ -84,8 +85,10 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, GUIDE, COORDINATES], ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
+    if path == COORDINATES:
+        pytest.importorskip("pandas")
     if "sklearn" in path.read_text(encoding="utf-8"):
         pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
@@ -123,7 +126,10 @@ def test_commands_of_the_guide(tmp_path):
                comments="")  # fmt: skip
     degrees = np.random.default_rng(1).uniform((-60, -180), (70, 180), size=(200, 2))
     np.savetxt(tmp_path / "cities.csv", degrees, delimiter=",", header="latitude,longitude", comments="")
-    (block,) = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    visits = np.column_stack([degrees[:, ::-1], np.arange(200) % 9])
+    np.savetxt(tmp_path / "visits.csv", visits, delimiter=",", header="lon,lat,day", comments="")
+    text = "".join(path.read_text(encoding="utf-8") for path in (GUIDE, COORDINATES))
+    block = "".join(re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     for line in block.replace("\\\n", " ").splitlines():
         command, *arguments = line.split()
         assert command == "covertreex"

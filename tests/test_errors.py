@@ -70,7 +70,7 @@ BUILDING = {
     "inducing and v_matrix": (lambda: residual(v_matrix=V), "either inducing points .* or factors .*, not both"),
     "metric and kernel": (
         lambda: cx.cover_tree(X, kernel=RBF, metric=cx.Euclidean()),
-        "metric stands instead of kernel, inducing, v_matrix and p_diag; give one or the other",
+        "metric stands instead of kernel, inducing, v_matrix, p_diag and noise; give one or the other",
     ),
     "metric of another kind": (
         lambda: cx.cover_tree(X, metric="euclidean"),

@@ -234,6 +234,21 @@ def test_bad_calls(X):
         estimator.kneighbors(X[:, :2])
 
 
+def test_longitudes_names_and_noise(rng):
+    places = np.column_stack([rng.uniform(-180, 180, 120), rng.uniform(-90, 90, 120), rng.normal(size=120)])
+    frame = pd.DataFrame(places, columns=["lon", "lat", "day"])
+    tree = cx.cover_tree(places[:, :2], lonlat=True, radius=6371.0)
+    ours = CoverTreeNeighbors(4, lonlat=6371.0).fit(frame[["lon", "lat"]])
+    for asked, expected in ((None, tree.knn(4)), (frame[["lon", "lat"]][:9], tree.knn(4, places[:9, :2]))):
+        np.testing.assert_array_equal(ours.kneighbors(asked, return_distance=False), expected)
+    kernel = cx.RBF(0.5, active_dims=["lat", "lon"]) * cx.RBF(active_dims="day")
+    ours = clone(CoverTreeNeighbors(4, kernel=kernel, inducing=10, lonlat=True, noise=0.2)).fit(frame)
+    kernel = cx.RBF(0.5, active_dims=[1, 0]) * cx.RBF(active_dims=[2])
+    tree = cx.cover_tree(places, kernel=kernel, inducing=10, noise=0.2, lonlat=True)
+    np.testing.assert_array_equal(ours.kneighbors(return_distance=False), tree.knn(4))
+    assert pickle.loads(pickle.dumps(ours)).tree_.lonlat == 1.0
+
+
 def test_without_scikit_learn():
     code = "import sys; sys.modules['sklearn'] = None; import covertreex; import covertreex.sklearn"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -4,12 +4,14 @@ import enum
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel, named_kernels
+from covertreex.kernels.kernel import OPTIONAL
 from covertreex.settings import PROFILES
 
 if TYPE_CHECKING:
@@ -105,8 +107,8 @@ def duration(seconds: float | None) -> str:
     )
 
 
-def numbers(text: str, name: str) -> float | tuple[float, ...]:
-    """A number, or a tuple of those between commas.
+def numbers(text: str, name: str) -> float | tuple[float, ...] | tuple[tuple[float, ...], ...]:
+    """A number, a tuple of those between commas, or a matrix of rows between semicolons.
 
     Raises
     ------
@@ -115,14 +117,16 @@ def numbers(text: str, name: str) -> float | tuple[float, ...]:
 
     Examples
     --------
-    >>> numbers("0.5", "lengthscale"), numbers(".35,.4", "lengthscale")
-    (0.5, (0.35, 0.4))
+    >>> numbers("0.5", "lengthscale"), numbers(".35,.4", "lengthscale"), numbers("1,0;2,1", "lengthscale")
+    (0.5, (0.35, 0.4), ((1.0, 0.0), (2.0, 1.0)))
     """
     try:
-        values = tuple(float(part) for part in str(text).split(","))
+        rows = tuple(tuple(float(part) for part in row.split(",")) for row in str(text).split(";"))
     except ValueError:
         raise InvalidInputError(f"{name} must be a number, or numbers between commas; got {text!r}.") from None
-    return values[0] if len(values) == 1 else values
+    if len(rows) > 1:
+        return rows
+    return rows[0][0] if len(rows[0]) == 1 else rows[0]
 
 
 def names(text: str | None) -> list[str] | None:
@@ -130,19 +134,70 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]
 
 
-def make_kernel(
-    name: str, lengthscale: float | tuple[float, ...], variance: float = 1.0, alpha: float | None = None
-) -> Kernel:
-    """The kernel called `name`.
+def parameters(listed: list[str] | None, **named: float | None) -> dict[str, Any]:
+    """Parameters of a kernel from ``name=value`` texts, and from options of their own, None for those not given.
 
     Raises
     ------
     InvalidInputError
-        If `alpha` is given to a kernel without one, or a parameter is out of range.
+        If a text is something else, or a parameter is given twice.
+
+    Examples
+    --------
+    >>> parameters(["nu=0.8", "period=1,7"], alpha=2.0, power=None)
+    {'alpha': 2.0, 'nu': 0.8, 'period': (1.0, 7.0)}
     """
-    extra: dict[str, float] = {}
-    if alpha is not None:
-        if name != "rationalquadratic":
-            raise InvalidInputError(f"alpha belongs to the kernel rationalquadratic; {name} has none.")
-        extra = {"alpha": alpha}
-    return named_kernels()[name](lengthscale=lengthscale, variance=variance, **extra)
+    found: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    for text in listed or []:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise InvalidInputError(f"--param takes name=value, such as nu=0.8; got {text!r}.")
+        if name in ("lengthscale", "variance", "name", *OPTIONAL):
+            raise InvalidInputError(f"{name} has an option of its own; --param is for what a kernel has besides.")
+        if name in found:
+            raise InvalidInputError(f"{name} is given twice.")
+        found[name] = numbers(value, name)
+    return found
+
+
+def make_kernel(
+    name: str,
+    lengthscale: Any,
+    variance: float = 1.0,
+    alpha: float | None = None,
+    active_dims: Any = None,
+    **shape: Any,
+) -> Kernel:
+    """The kernel called `name`, with parameters of its own in `shape`.
+
+    Raises
+    ------
+    InvalidInputError
+        If a parameter is given to a kernel without it, or is out of range.
+
+    Examples
+    --------
+    >>> make_kernel("rationalquadratic", 0.5, alpha=2.0)
+    RationalQuadratic(lengthscale=0.5, variance=1.0, alpha=2.0)
+    """
+    shape = parameters(None, alpha=alpha) | shape
+    own = {cls_name: _shape_of(cls) for cls_name, cls in named_kernels().items()}
+    for parameter in shape:
+        if parameter not in own[name]:
+            owners = [other for other, known in own.items() if parameter in known]
+            if not owners:
+                listed = ", ".join(own[name]) or "none"
+                raise InvalidInputError(f"no kernel has a parameter {parameter!r}; those of {name}: {listed}.")
+            raise InvalidInputError(
+                f"{parameter} belongs to the kernel{'s' * (len(owners) > 1)} {', '.join(owners)}; {name} has none."
+            )
+    make: Any = named_kernels()[name]
+    if active_dims is not None:
+        shape["active_dims"] = active_dims
+    kernel: Kernel = make(lengthscale=lengthscale, variance=variance, **shape)
+    return kernel
+
+
+def _shape_of(cls: type) -> list[str]:
+    """The parameters of a kernel but for those that all have."""
+    return [f.name for f in fields(cls) if f.name not in ("lengthscale", "variance", *OPTIONAL)]

@@ -22,7 +22,7 @@ from covertreex.settings import resolve_settings, settings_from_env
 INDUCING = 300
 
 #: Lengthscale for places on Earth, in Earth radii: about 320 km.
-SPHERE_LENGTHSCALE = "0.05"
+SPHERE_LENGTHSCALE = 0.05
 
 
 class Metric(str, enum.Enum):
@@ -60,12 +60,28 @@ def neighbors(
     lat: Annotated[
         str | None,
         typer.Option(
-            help="Column with the latitude in degrees. With --lon: places on Earth, as unit vectors.",
+            help="Column with the latitude in degrees. With --lon: places on Earth, and no other columns.",
             rich_help_panel="Reading",
         ),
     ] = None,
     lon: Annotated[
         str | None, typer.Option(help="Column with the longitude in degrees.", rich_help_panel="Reading")
+    ] = None,
+    lonlat: Annotated[
+        bool,
+        typer.Option(
+            "--lonlat",
+            help="The first two columns are longitude and latitude in degrees; others are axes.",
+            rich_help_panel="Reading",
+        ),
+    ] = False,
+    radius: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the sphere, with --lonlat or --lat and --lon: the unit of lengthscales and distances. Default: 1, "
+            "an Earth radius; 6371 for kilometres.",
+            rich_help_panel="Reading",
+        ),
     ] = None,
     array: Annotated[
         str | None, typer.Option(help="Which array of an .npz file with several.", rich_help_panel="Reading")
@@ -88,14 +104,42 @@ def neighbors(
     lengthscale: Annotated[
         str | None,
         typer.Option(
-            help="In the units of the data; one number, or one per column between commas. With --lat and --lon in "
-            f"Earth radii, by default {SPHERE_LENGTHSCALE} (320 km).",
+            help="In the units of the data; one number, one per column between commas, or a matrix of rows between "
+            f"semicolons. On the sphere in those of --radius, by default {SPHERE_LENGTHSCALE} of it (320 km); "
+            "longitude and latitude have one between them.",
             rich_help_panel="Metric",
         ),
     ] = None,
     variance: Annotated[float | None, typer.Option(help="Of the kernel. Default: 1.", rich_help_panel="Metric")] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Of the kernel rationalquadratic. Default: 1.", rich_help_panel="Metric")
+    ] = None,
+    nu: Annotated[
+        float | None, typer.Option(help="Of a kernel with a smoothness nu.", rich_help_panel="Metric")
+    ] = None,
+    power: Annotated[float | None, typer.Option(help="Of a kernel with a power.", rich_help_panel="Metric")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Any other parameter of the kernel, such as nu=0.8; may be repeated.",
+            rich_help_panel="Metric",
+        ),
+    ] = None,
+    active_dims: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns that the kernel compares, between commas: names, or numbers from 0 among those used. "
+            "Default: all.",
+            rich_help_panel="Metric",
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Variance of the noise (nugget) of every point, in the units of the kernel's variance. Default: none.",
+            rich_help_panel="Metric",
+        ),
     ] = None,
     inducing: Annotated[
         int | None,
@@ -113,6 +157,12 @@ def neighbors(
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", help="Neighbours per point.", rich_help_panel="Question")] = 30,
+    max_per_site: Annotated[
+        int | None,
+        typer.Option(
+            help="At most so many neighbours of a point at one place. Default: any number.", rich_help_panel="Question"
+        ),
+    ] = None,
     predecessors: Annotated[
         bool,
         typer.Option(
@@ -175,24 +225,44 @@ def neighbors(
         raise InvalidInputError(f"audit must be a number of points, 0 or more, got {audit}.")
     if seed < 0:
         raise InvalidInputError(f"seed must be 0 or more, got {seed}.")
-    _check_options(metric, kernel, lengthscale, variance, alpha, inducing, jitter)
+    sphere = lonlat or lat is not None or lon is not None
+    shape = display.parameters(param, alpha=alpha, nu=nu, power=power)
+    of_kernel: dict[str, object] = {"kernel": kernel, "lengthscale": lengthscale, "variance": variance}
+    of_kernel |= shape | {"active-dims": active_dims, "noise": noise}
+    _check_options(metric, of_kernel, inducing, jitter)
+    if lonlat and lat is not None:
+        raise InvalidInputError("--lonlat is of the first two columns; leave it out beside --lat and --lon.")
+    if radius is not None and not sphere:
+        raise InvalidInputError("--radius has no meaning without --lonlat, or --lat and --lon.")
     output = tables.check_output(f"{file.stem}.neighbors.npz" if output is None else output, tables.OUTPUT_SUFFIXES)
     chosen = resolve_settings(None if settings is None else settings.value, settings_from_env())
 
     steps = display.Steps()
     with steps.timed("reading", f"reading {file}"):
         table = tables.read_points(
-            file, columns=display.names(columns), latitude=lat, longitude=lon, array=array, header=header
+            file,
+            columns=display.names(columns),
+            latitude=lat,
+            longitude=lon,
+            lonlat=lonlat,
+            array=array,
+            header=header,
         )
     _report_rows(table, steps)
     n = len(table.rows)
     arguments: dict[str, Any] = {}
     if metric is not Metric.euclidean:
-        if lengthscale is None and lat is None:
+        dims = _dims(active_dims, table)
+        places = sorted(range(len(table.columns)) if dims is None else dims) == [0, 1]
+        if lengthscale is None and not (sphere and places):
             raise InvalidInputError(_lengthscale_wanted(table))
         name = "matern32" if kernel is None else kernel.value
-        scale = display.numbers(SPHERE_LENGTHSCALE if lengthscale is None else lengthscale, "lengthscale")
-        arguments = {"kernel": display.make_kernel(name, scale, 1.0 if variance is None else variance, alpha)}
+        default = SPHERE_LENGTHSCALE * (1.0 if radius is None else radius)
+        scale = default if lengthscale is None else display.numbers(lengthscale, "lengthscale")
+        made = display.make_kernel(name, scale, 1.0 if variance is None else variance, active_dims=dims, **shape)
+        arguments = {"kernel": made, "noise": noise}
+    if sphere:
+        arguments.update(lonlat=True, radius=radius)
     if metric is Metric.residual:
         m = min(INDUCING, n // 4) if inducing is None else inducing
         arguments.update(inducing=m or None, seed=seed, jitter=jitter)
@@ -204,12 +274,24 @@ def neighbors(
         with steps.timed("tree", "building the cover tree"):
             _ = tree.tree
     with steps.timed("search", f"searching {k} neighbours of {n:,} points"):
-        result = tree.search(k, predecessor_mode=predecessors, settings=chosen, backend=backend, n_threads=threads)
+        result = tree.search(
+            k,
+            predecessor_mode=predecessors,
+            max_per_site=max_per_site,
+            settings=chosen,
+            backend=backend,
+            n_threads=threads,
+        )
     checked = 0
     if audit:
         with steps.timed("audit", f"checking {min(audit, n):,} points against the dense oracle"):
             recall, interval, checked = audit_answers(
-                tree, result.indices, np.arange(n), predecessor_mode=predecessors, sample=audit
+                tree,
+                result.indices,
+                np.arange(n),
+                predecessor_mode=predecessors,
+                max_per_site=max_per_site,
+                sample=audit,
             )
 
     with steps.timed("writing", f"writing {output}"):
@@ -219,10 +301,10 @@ def neighbors(
     found = [
         ("rows", _rows_line(table)),
         *([("header", table.header)] if table.header else []),
-        ("columns", _columns_line(table) + (", as unit vectors" if lat is not None else "")),
+        ("columns", _columns_line(table) + (f", on a sphere of radius {tree.lonlat:g}" if sphere else "")),
         *([("left out", table.index)] if table.index else []),
         ("metric", _metric_line(tree, arguments)),
-        ("question", _question_line(k, predecessors, order, seed)),
+        ("question", _question_line(k, predecessors, order, seed, max_per_site)),
         ("search", f"{result.settings.profile} settings, backend {result.backend} ({result.plan.verb}), "
                    f"{result.telemetry.n_threads} threads, {n / steps.took['search']:,.0f} points/s"),
     ]  # fmt: skip
@@ -231,6 +313,11 @@ def neighbors(
         found.append(
             ("recall", f"{display.share(recall)} of {checked:,} points against the dense oracle "
                        f"(95 % interval {display.share(low)} to {display.share(high)})")
+        )  # fmt: skip
+    if result.tied_rows or result.single_site_rows:
+        found.append(
+            ("ties", f"{result.tied_rows:,} points with neighbours at one distance; {result.single_site_rows:,} whose "
+                     "neighbours are all at one place")
         )  # fmt: skip
     found.append(("seconds", ", ".join(f"{name} {display.duration(took)}" for name, took in steps.took.items())))
     found.append(("written", f"{output}: rows, position, indices and distances ({n:,} x {k})"))
@@ -262,7 +349,13 @@ def _recall_is_low(tree: CoverTree) -> str:
 
 
 def audit_answers(
-    tree: CoverTree, indices: IntArray, rows: IntArray, *, predecessor_mode: bool = False, sample: int = 1000
+    tree: CoverTree,
+    indices: IntArray,
+    rows: IntArray,
+    *,
+    predecessor_mode: bool = False,
+    max_per_site: int | None = None,
+    sample: int = 1000,
 ) -> tuple[float, tuple[float, float], int]:
     """Recall of a random sample of answered rows against the dense oracle.
 
@@ -273,6 +366,7 @@ def audit_answers(
     rows : ndarray, shape (q,), int64
         The rows of X that were asked about.
     predecessor_mode : bool
+    max_per_site : int, optional
     sample : int
         How many are checked; drawn by ``default_rng(0)``.
 
@@ -285,21 +379,27 @@ def audit_answers(
         Rows in the sample.
     """
     draw = np.random.default_rng(0).permutation(len(rows))[:sample]
-    hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode)
+    hits = tree.oracle().hits(indices[draw], rows[draw], predecessor_mode=predecessor_mode, max_per_site=max_per_site)
     return *recall_interval(*hits), len(draw)
 
 
-def _check_options(
-    metric: Metric,
-    kernel: KernelName | None,
-    lengthscale: str | None,
-    variance: float | None,
-    alpha: float | None,
-    inducing: int | None,
-    jitter: float | None,
-) -> None:
+def _dims(text: str | None, table: tables.PointTable) -> list[int] | None:
+    """The numbers of the columns named by an option, None for all."""
+    listed = display.names(text)
+    if listed is None:
+        return None
+    found = []
+    for part in listed:
+        if part not in table.columns and not (part.isdecimal() and int(part) < len(table.columns)):
+            raise InvalidInputError(
+                f"--active-dims has {part!r}, but the columns that are used are {', '.join(table.columns)}."
+            )
+        found.append(table.columns.index(part) if part in table.columns else int(part))
+    return found
+
+
+def _check_options(metric: Metric, of_kernel: dict[str, object], inducing: int | None, jitter: float | None) -> None:
     """Options that have no meaning under the metric asked for are errors, rather than ignored."""
-    of_kernel: dict[str, object] = {"kernel": kernel, "lengthscale": lengthscale, "variance": variance, "alpha": alpha}
     of_inducing: dict[str, object] = {"inducing": inducing or None, "jitter": jitter}
     excluded = {
         Metric.euclidean: of_kernel | of_inducing,
@@ -347,21 +447,23 @@ def _lengthscale_wanted(table: tables.PointTable) -> str:
 
 
 def _metric_line(tree: CoverTree, arguments: dict[str, Any]) -> str:
-    if not arguments:
-        return "Euclidean distance"
+    if "kernel" not in arguments:
+        return "Euclidean distance" if tree.lonlat is None else "great circle, distances as chords"
     m = arguments.get("inducing")
+    kernel = f"{arguments['kernel']}" + (f", noise {arguments['noise']:g}" if arguments["noise"] else "")
     if m is None or not isinstance(tree.metric, ResidualCorrelation):
-        return f"correlation, {arguments['kernel']}, no inducing points"
+        return f"correlation, {kernel}, no inducing points"
     floored = tree.payload.floored
     return (
-        f"residual correlation, {arguments['kernel']}, m = {m:,} inducing points, "
+        f"residual correlation, {kernel}, m = {m:,} inducing points, "
         f"jitter {tree.metric.jitter_share * tree.metric.unit:g}"
         + (f"; {floored:,} points with a residual variance at its floor" if floored else "")
     )
 
 
-def _question_line(k: int, predecessors: bool, order: Order, seed: int) -> str:
+def _question_line(k: int, predecessors: bool, order: Order, seed: int, most: int | None) -> str:
+    few = "" if most is None else f", at most {most} at one place"
     if not predecessors:
-        return f"the {k} nearest of all points"
+        return f"the {k} nearest of all points{few}"
     where = "in the order of the file" if order is Order.given else f"in a random order (seed {seed})"
-    return f"the {k} nearest of the points that come before, {where}"
+    return f"the {k} nearest of the points that come before, {where}{few}"

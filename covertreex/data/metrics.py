@@ -46,6 +46,7 @@ from covertreex.data.payload import (
 )
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Columns, Kernel, names_of_kernels
+from covertreex.kernels.columns import check_lonlat
 from covertreex.kernels.kernel import LARGEST, radius_of_sphere
 
 #: Jitter by default, as a share of k(x, x).
@@ -121,8 +122,8 @@ class Correlation:
     kernel : Kernel
     noise : float, or array_like of shape (n,)
         Variance of the noise (nugget) of all points or of each, in the units of the kernel's variance, 0 or above. Then
-        the metric is the correlation of noisy observations: ``k(x, y) / sqrt((k(x, x) + noise_x) (k(y, y) + noise_y))``,
-        1 of a point with itself alone.
+        the metric is the correlation of noisy observations, ``k(x, y) / sqrt((k(x, x) + noise_x) (k(y, y) +
+        noise_y))``, which is 1 of a point with itself alone.
 
     Examples
     --------
@@ -420,7 +421,9 @@ class ResidualCorrelation:
             if len(np.unique(rows)) != len(rows):
                 raise InvalidInputError("inducing names a row twice; each may be given once.")
             return X[rows]
-        return check_points(inducing, "inducing", columns=X.shape[1])
+        points = check_points(inducing, "inducing", columns=X.shape[1])
+        check_lonlat(points, "inducing", lonlat_of(self))
+        return points
 
     def _supplied(self, coords: FloatArray, order: IntArray) -> tuple[FloatArray, FloatArray, float]:
         """Padded factors and p in row order, and how far p falls short of the residual variance, relatively."""

@@ -91,6 +91,7 @@ def read_points(
     columns: Sequence[str] | None = None,
     latitude: str | None = None,
     longitude: str | None = None,
+    lonlat: bool = False,
     array: str | None = None,
     header: bool | None = None,
 ) -> PointTable:
@@ -103,7 +104,9 @@ def read_points(
     columns : sequence of str, optional
         Columns to use, by name, or counted from 0 where there are no names; all by default.
     latitude, longitude : str, optional
-        Two columns in degrees instead of `columns`; the points become unit vectors.
+        Two columns in degrees instead of `columns`; the points are longitude and latitude, in this order.
+    lonlat : bool
+        Whether the first two columns are longitude and latitude in degrees.
     array : str, optional
         Which array of an ``.npz`` file; needed if there are several.
     header : bool, optional
@@ -131,7 +134,7 @@ def read_points(
         raise InvalidInputError(f"an array can be named in an .npz file only, not in {path}.")
     if header is not None and suffix not in TEXT_SUFFIXES:
         raise InvalidInputError(f"only a text file ({', '.join(TEXT_SUFFIXES)}) may have a header, and {path} is none.")
-    wanted = columns if latitude is None else (latitude, longitude)
+    wanted = columns if latitude is None or longitude is None else (longitude, latitude)
     said: dict[str, Any] = {}
     if suffix in TEXT_SUFFIXES:
         values, reason, cell, names, said = _read_text(path, wanted, header)
@@ -140,7 +143,10 @@ def read_points(
         reason, cell = np.zeros(len(values), dtype=np.int64), {}
     else:
         raise InvalidInputError(f"{path} must end in one of {', '.join(INPUT_SUFFIXES)}; convert it to CSV.")
-    return replace(_accepted(path, values, reason, cell, names, on_sphere=latitude is not None), **said)
+    lonlat = lonlat or latitude is not None
+    if lonlat and len(names) < 2:
+        raise InvalidInputError(f"with lonlat, {path} needs two columns, longitude and latitude; it has one.")
+    return replace(_accepted(path, values, reason, cell, names, on_sphere=lonlat), **said)
 
 
 _REASONS = ("", MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE)
@@ -180,10 +186,10 @@ def _accepted(
     tests = [(NAN, np.isnan(values)), (INFINITE, np.isinf(values)), (TOO_LARGE, np.abs(values) > LARGEST_COORDINATE)]
     if on_sphere:
         outside = np.zeros(values.shape, dtype=bool)
-        outside[:, 0] = np.abs(values[:, 0]) > 90.0
+        outside[:, 1] = np.abs(values[:, 1]) > 90.0
         tests.append((BAD_LATITUDE, outside))
         outside = np.zeros(values.shape, dtype=bool)
-        outside[:, 1] = (values[:, 1] < -180.0) | (values[:, 1] > 360.0)
+        outside[:, 0] = (values[:, 0] < -180.0) | (values[:, 0] > 360.0)
         tests.append((BAD_LONGITUDE, outside))
     for name, bad in tests:
         for row in np.flatnonzero(bad.any(axis=1) & (reason == 0)):
@@ -202,10 +208,7 @@ def _accepted(
             f"none of the {len(values):,} rows of {path} can be used"
             + (f". {why}. Name the columns that hold the coordinates." if why else ": it holds no data.")
         )
-    points = values[rows]
-    if on_sphere:
-        points = unit_vectors(points[:, 0], points[:, 1])
-    return PointTable(np.ascontiguousarray(points), rows, len(values), rejections, tuple(names))
+    return PointTable(np.ascontiguousarray(values[rows]), rows, len(values), rejections, tuple(names))
 
 
 def _is_number(text: str) -> bool:

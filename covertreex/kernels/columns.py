@@ -110,8 +110,8 @@ class Columns:
         axes = [dim for dim in dims if dim != 1] if dims.index(0) < dims.index(1) else [d for d in dims if d != 0]
         if lengthscale.ndim and len(lengthscale) != len(axes):
             raise InvalidInputError(
-                f"the kernel has {len(lengthscale)} lengthscales, but with lonlat {len(axes)} are needed: longitude and "
-                "latitude share one, in the place of the first of them, for a place has no axes. "
+                f"the kernel has {len(lengthscale)} lengthscales, but with lonlat {len(axes)} are needed: longitude "
+                "and latitude share one, in the place of the first of them, for a place has no axes. "
                 "Give one number, or one for places and one for each other column."
             )
         parts, scales = [], []
@@ -188,7 +188,8 @@ def check_lonlat(points: FloatArray, name: str, lonlat: float | None) -> None:
 def _vanished(scaled: FloatArray, X: FloatArray, mixed: bool) -> NDArray[np.bool_]:
     """Where something became 0 that was not; coordinates that a matrix has mixed may cancel, but not all of a point."""
     if mixed:
-        return ~scaled.any(axis=1) & X.any(axis=1)
+        gone: NDArray[np.bool_] = ~np.any(scaled, axis=1) & np.any(X, axis=1)
+        return gone
     vanished: NDArray[np.bool_] = (scaled == 0.0) & (X != 0.0)
     return vanished
 
@@ -278,6 +279,6 @@ def check_matrix(matrix: Matrix) -> None:
             f"nearly singular (condition {condition:.3g}" if np.isfinite(condition) else "singular (condition infinite"
         )
         raise InvalidInputError(
-            f"lengthscale is a matrix that is {what}, at most {WORST_CONDITION:g} can be used): it makes distances along "
-            "some direction infinite. Give L with r^2 = (x - y)^T (L L^T)^-1 (x - y), such as a Cholesky factor."
+            f"lengthscale is a matrix that is {what}, at most {WORST_CONDITION:g} can be used): it makes distances "
+            "along some direction infinite. Give L with r^2 = (x - y)^T (L L^T)^-1 (x - y), such as a Cholesky factor."
         )

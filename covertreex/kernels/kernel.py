@@ -140,6 +140,9 @@ class Kernel(Params):
     #: Fields that say which columns are compared, None for all; names in them become numbers (`on_columns`).
     dims_fields: ClassVar[tuple[str, ...]] = ("active_dims",)
 
+    #: Whether it has a field `lonlat`, and its columns make places on a sphere of longitude and latitude.
+    takes_lonlat: ClassVar[bool] = False
+
     #: What some closed form needs besides distances.
     alpha: float = 1.0
 
@@ -258,15 +261,14 @@ variance=1.0, active_dims=(0,))))
         """
         changes: dict[str, Any] = {}
         dims: list[tuple[int | str, ...] | None] = []
-        for one in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, one.name)
-            if one.name in self.dims_fields:
+        for name, value in self._values():
+            if name in self.dims_fields:
                 dims.append(_numbered(value, names))
-                changes[one.name] = dims[-1]
+                changes[name] = dims[-1]
             elif isinstance(value, Kernel):
-                changes[one.name] = value.on_columns(names, lonlat)
+                changes[name] = value.on_columns(names, lonlat)
             elif isinstance(value, tuple) and any(isinstance(part, Kernel) for part in value):
-                changes[one.name] = tuple(
+                changes[name] = tuple(
                     part.on_columns(names, lonlat) if isinstance(part, Kernel) else part for part in value
                 )
         if lonlat is not None and any(one is None or 0 in one or 1 in one for one in dims):
@@ -279,17 +281,22 @@ variance=1.0, active_dims=(0,))))
     def parts_within(self) -> Iterator["Kernel"]:
         """This kernel and all that it is made of."""
         yield self
-        for one in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, one.name)
+        for _, value in self._values():
             for part in value if isinstance(value, tuple) else (value,):
                 if isinstance(part, Kernel):
                     yield from part.parts_within()
 
+    def _values(self) -> list[tuple[str, Any]]:
+        """Names and values of its fields."""
+        return [(name, getattr(self, name)) for name in getattr(self, "__dataclass_fields__", {}) if name in vars(self)]
+
     def _agreed(self, lonlat: float) -> float:
         """The radius of the sphere, which this kernel must know of, and know no other."""
-        own = getattr(self, "lonlat", "nothing")
-        if own == "nothing":
-            raise InvalidInputError(f"{type(self).__name__} cannot compare longitudes and latitudes (lonlat).")
+        if not self.takes_lonlat:
+            raise InvalidInputError(
+                f"{type(self).__name__} cannot compare longitudes and latitudes (lonlat); give it other columns."
+            )
+        own: float | None = getattr(self, "lonlat", None)
         if own is not None and own != lonlat:
             raise InvalidInputError(
                 f"the data is on a sphere of radius {lonlat:g} (lonlat, radius), but {self!r} on one of {own:g}."
@@ -395,6 +402,8 @@ class Stationary(Kernel):
     active_dims: tuple[int | str, ...] | None = field(default=None, kw_only=True)
     lonlat: float | None = field(default=None, kw_only=True)
 
+    takes_lonlat: ClassVar[bool] = True
+
     #: What parameters besides these may be, by name: all between positive numbers.
     ranges: ClassVar[dict[str, tuple[float, float]]] = {}
 
@@ -416,6 +425,8 @@ class Stationary(Kernel):
         object.__setattr__(self, "lengthscale", _lengthscale(self.lengthscale))
         object.__setattr__(self, "active_dims", _active_dims(self.active_dims))
         object.__setattr__(self, "lonlat", radius_of_sphere(self.lonlat))
+        if self.lonlat is not None:
+            self._agreed(self.lonlat)
         for name in self.shape_names:
             low, high = self.ranges.get(name, (SMALLEST, LARGEST))
             object.__setattr__(self, name, positive(name, getattr(self, name), low, high))

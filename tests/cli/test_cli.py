@@ -152,6 +152,80 @@ def test_neighbors_metrics_and_searches(here, points, arguments, says):
     assert "1.0 of 80 points" in output
 
 
+@pytest.fixture
+def visits(here, rng):
+    """A file of visits of villages: latitude, longitude and day, some at one place."""
+    lines = ["lat,lon,day"]
+    for i in range(120):
+        at = rng.integers(0, 40) / 2
+        lines.append(f"{10 + at},{20 - 3 * at},{i % 9}")
+    (here / "visits.csv").write_text("\n".join(lines))
+    return np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
+
+
+def test_neighbors_of_places(here, visits):
+    """Longitude and latitude, by option or as the first two columns, are one."""
+    X = visits[:, [1, 0]]
+    for arguments in (["--lat", "lat", "--lon", "lon"], ["--lonlat", "--columns", "lon,lat"]):
+        output = run("neighbors", "visits.csv", *arguments, "-k", "4", "-o", "out.npz")
+        assert "lon, lat, on a sphere of radius 1" in output
+        assert "recall    1.0 of 120 points" in output
+        tree = cx.cover_tree(X, kernel=cx.Matern32(0.05), inducing=30, lonlat=True)
+        with np.load("out.npz") as found:
+            assert np.array_equal(found["indices"], tree.knn(4))
+    output = run("neighbors", "visits.csv", "--lat", "lat", "--lon", "lon", "--metric", "euclidean", "--radius", "6371",
+                 "-k", "4", "--max-per-site", "1", "-o", "out.npz")  # fmt: skip
+    assert "great circle, distances as chords" in output
+    assert "the 4 nearest of all points, at most 1 at one place" in output
+    assert "1.0 of 120 points" in output
+    with np.load("out.npz") as found:
+        tree = cx.cover_tree(X, lonlat=True, radius=6371.0)
+        assert np.array_equal(found["distances"], tree.search(4, max_per_site=1).distances)
+
+
+def test_neighbors_under_any_kernel(here, visits):
+    output = run("neighbors", "visits.csv", "--columns", "lon,lat,day", "--lonlat", "--radius", "6371", "--kernel",
+                 "rationalquadratic", "--param", "alpha=2", "--lengthscale", "300,3", "--noise", "0.2", "-k", "4", "-o",
+                 "out.npz")  # fmt: skip
+    assert "alpha=2.0, lonlat=6371.0), noise 0.2" in output.replace("\n", " ") or "noise 0.2" in output
+    assert "1.0 of 120 points" in output
+    kernel = cx.RationalQuadratic((300.0, 3.0), alpha=2.0)
+    tree = cx.cover_tree(visits[:, [1, 0, 2]], kernel=kernel, inducing=30, noise=0.2, lonlat=True, radius=6371.0)
+    with np.load("out.npz") as found:
+        assert np.array_equal(found["indices"], tree.knn(4))
+    output = run("neighbors", "visits.csv", "--active-dims", "day,0", "--lengthscale", "1,0.5;0,2", "--metric",
+                 "correlation", "-k", "4", "-o", "out.npz")  # fmt: skip
+    tree = cx.cover_tree(visits, kernel=cx.Matern32(((1.0, 0.5), (0.0, 2.0)), active_dims=[2, 0]))
+    with np.load("out.npz") as found:
+        assert np.array_equal(found["indices"], tree.knn(4))
+    assert "points with neighbours at one distance" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lengthscale", "1", "--param", "nu"], "--param takes name=value, such as nu=0.8; got 'nu'."),
+        (["--lengthscale", "1", "--param", "variance=2"], "variance has an option of its own"),
+        (["--lengthscale", "1", "--param", "alpha=2", "--alpha", "2"], "alpha is given twice"),
+        (["--lengthscale", "1", "--param", "zeal=2"], "no kernel has a parameter 'zeal'; those of matern32: none."),
+        (
+            ["--lengthscale", "1", "--active-dims", "z"],
+            "--active-dims has 'z', but the columns that are used are lat, lon",
+        ),
+        (["--lengthscale", "1", "--noise", "-1"], "noise must be a variance, 0 or above"),
+        (["--metric", "euclidean", "--noise", "1"], "--noise has no meaning with --metric euclidean"),
+        (["--metric", "euclidean", "--radius", "1"], "--radius has no meaning without --lonlat"),
+        (["--metric", "euclidean", "--max-per-site", "0"], "max_per_site must be an integer, 1 or above"),
+        (["--lonlat"], "a kernel needs a lengthscale"),
+        (["--lonlat", "--lat", "lat", "--lon", "lon"], "leave it out beside --lat and --lon"),
+        (["--lonlat", "--columns", "lat"], "needs two columns, longitude and latitude"),
+    ],
+)
+def test_mistakes_about_places_and_kernels(here, visits, arguments, message):
+    output = run("neighbors", "visits.csv", *arguments, "-k", "3", code=2)
+    assert message in output.splitlines()[-1]
+
+
 def test_neighbors_without_an_audit(here, points):
     np.save("points.npy", points)
     assert "recall" not in run("neighbors", "points.npy", "--metric", "euclidean", "-k", "3", "--audit", "0")
@@ -229,11 +303,11 @@ n,-90,360
         tables.BAD_LONGITUDE: 1,
     }
     assert table.rows.tolist() == [0, 13, 14]
-    assert (table.read, table.rejected, table.columns) == (15, 12, ("lat", "lon"))
+    assert (table.read, table.rejected, table.columns) == (15, 12, ("lon", "lat"))
     first = {r.reason: (r.first_row, r.example) for r in table.rejections}
     assert first[tables.NOT_A_NUMBER] == (3, "lat = 'x1'")
     assert first[tables.BAD_LONGITUDE] == (9, "lon = 361")
-    np.testing.assert_allclose(table.X, tables.unit_vectors([1, 7, -90], [2, 8, 360]))
+    assert table.X.tolist() == [[2.0, 1.0], [8.0, 7.0], [360.0, -90.0]]
 
 
 @pytest.mark.parametrize(

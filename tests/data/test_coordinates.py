@@ -1,6 +1,8 @@
 """Which coordinates are compared: matrices of lengthscales, columns by name, places on the sphere."""
 
 import pickle
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 
 import covertreex as cx
 from covertreex import oracle
+from covertreex.io.description import assemble, describe
+from covertreex.kernels import Stationary
 from covertreex.kernels.columns import solved
 
 TRIANGULAR = ((2.0, 0.0, 0.0), (0.5, 0.3, 0.0), (-0.7, 0.1, 1.5))
@@ -163,14 +167,20 @@ def test_a_tree_of_some_columns_is_saved(X, dims, inducing, tmp_path):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda f: cx.cover_tree(f, kernel=cx.RBF(active_dims=["x", "z"])), "has 'z', but the data has the columns 'x', 't', 'y'"),
-        (lambda f: cx.cover_tree(f.to_numpy(), kernel=cx.RBF(active_dims="x")), "the data has no names for its columns"),
+        (
+            lambda f: cx.cover_tree(f, kernel=cx.RBF(active_dims=["x", "z"])),
+            "has 'z', but the data has the columns 'x', 't', 'y'",
+        ),
+        (
+            lambda f: cx.cover_tree(f.to_numpy(), kernel=cx.RBF(active_dims="x")),
+            "the data has no names for its columns",
+        ),
         (lambda f: cx.cover_tree(f, kernel=cx.RBF(active_dims=["x", 0])), "names a column twice"),
         (lambda f: cx.cover_tree(f).with_metric(cx.RBF(active_dims="q")), "has 'q', but the data"),
         (lambda f: cx.RBF(active_dims="x")(f, f), "the data has no names"),
         (lambda f: cx.RBF(active_dims=[0, 3]).scale(f.to_numpy()), "column 3, but the data has 3 columns"),
     ],
-)  # fmt: skip
+)
 def test_columns_that_are_not_there(frame, ask, message):
     with pytest.raises(cx.InvalidInputError, match=message):
         ask(frame)
@@ -224,7 +234,7 @@ def test_longitudes_wrap_to_the_bit():
 def test_euclidean_neighbours_go_by_great_circle(places, backend, threads, tmp_path):
     tree = cx.cover_tree(places[:, :2], lonlat=True, radius=6371.0, n_threads=threads)
     assert tree.metric == cx.Euclidean(lonlat=6371.0)
-    queries = places[:50, :2] + [0.3, 0.0]
+    queries = places[:50, :2] + np.array([0.3, 0.0])
     for asked, points in ((None, places[:, :2]), (queries, queries)):
         result = audited(tree, queries=asked, backend=backend)
         truth = chords(points, places[:, :2], 6371.0)
@@ -258,7 +268,7 @@ KERNELS = {
 def test_kernels_on_a_sphere(places, name, backend, tmp_path):
     kernel, inducing = KERNELS[name]
     tree = cx.cover_tree(places, kernel=kernel, inducing=inducing, lonlat=True)
-    queries = places[:30] + [0.1, 0.0, 0.1]
+    queries = places[:30] + np.array([0.1, 0.0, 0.1])
     for profile in ("exact", "parity"):
         audited(tree, settings=profile, backend=backend)
     audited(tree, queries=queries, backend=backend)
@@ -289,20 +299,29 @@ def test_inducing_points_are_longitudes_and_latitudes(places):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda X: cx.cover_tree(X[:, ::-1], lonlat=True), r"X must have latitudes from -90 to 90 .* at row \d+; \d+ such rows"),
+        (
+            lambda X: cx.cover_tree(X[:, ::-1], lonlat=True),
+            r"X must have latitudes from -90 to 90 .* at row \d+; \d+ such rows",
+        ),
         (lambda X: cx.cover_tree(X[:, :1], lonlat=True), "X needs two columns, longitude and latitude"),
         (lambda X: cx.cover_tree(X, radius=6371.0), "give lonlat=True beside it"),
         (lambda X: cx.cover_tree(X, lonlat=6371.0), "lonlat must be True or False"),
         (lambda X: cx.cover_tree(X, lonlat=True, radius=-1.0), "radius of the sphere, must be positive"),
         (lambda X: cx.cover_tree(X, lonlat=True).insert([[0.0, -90.1]]), "X_new must have latitudes .* -90.1 at row 0"),
-        (lambda X: cx.cover_tree(X, kernel=cx.RBF(), lonlat=True, inducing=[[0.0, 200.0]]), "latitudes .* 200.0 at row 0"),
+        (
+            lambda X: cx.cover_tree(X, kernel=cx.RBF(), lonlat=True, inducing=[[0.0, 200.0]]),
+            "inducing must have latitudes .* 200.0 at row 0",
+        ),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(active_dims=[1]), lonlat=True), "but one of them. Compare both"),
-        (lambda X: cx.cover_tree(X, kernel=cx.RBF((1.0, 1.0)), lonlat=True), "2 lengthscales, but with lonlat 1 are needed"),
+        (
+            lambda X: cx.cover_tree(X, kernel=cx.RBF((1.0, 1.0)), lonlat=True),
+            "2 lengthscales, but with lonlat 1 are needed",
+        ),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(np.eye(2)), lonlat=True), "a matrix of lengthscales needs axes"),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(lonlat=2.0), lonlat=True), "sphere of radius 1 .* on one of 2"),
         (lambda X: cx.cover_tree(X, metric=cx.Euclidean(2.0), lonlat=True), "sphere of radius 1, but the metric"),
     ],
-)  # fmt: skip
+)
 def test_places_that_cannot_be(places, ask, message):
     X = places[:, :2].copy()
     X[3, 0] = 130.0
@@ -317,3 +336,42 @@ def test_any_places_and_radius(points, radius):
     indices, distances = tree.knn(1, return_distances=True)
     truth = chords(X, X, radius)
     np.testing.assert_allclose(distances[:, 0], truth[np.arange(len(X)), indices[:, 0]], atol=1e-7 * radius, rtol=1e-9)
+
+
+@dataclass(frozen=True)
+class Flat(Stationary):
+    """A kernel of axes alone."""
+
+    takes_lonlat: ClassVar[bool] = False
+    correlation = cx.RBF.correlation
+
+
+def test_a_kernel_that_knows_no_sphere(places):
+    for ask in (lambda: Flat(lonlat=True), lambda: cx.cover_tree(places, kernel=Flat() + cx.RBF(), lonlat=True)):
+        with pytest.raises(cx.InvalidInputError, match="Flat cannot compare longitudes and latitudes"):
+            ask()
+    tree = cx.cover_tree(places, kernel=Flat(active_dims=[2]) * cx.RBF(0.5, active_dims=[0, 1]), lonlat=True)
+    assert [part.lonlat for part in tree.metric.kernel.parts] == [None, 1.0]
+
+
+@pytest.mark.parametrize("kernel", [None, cx.RBF(0.5)])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, a: d.update(lonlat="wide"), "lonlat must be a number"),
+        (lambda d, a: d.update(lonlat=0.0), "lonlat must be a number"),
+        (lambda d, a: a.update(x=a["x"] + np.array([0.0, 90.0])), "longitude and latitude|latitudes"),
+        (lambda d, a: a.update(x=np.ascontiguousarray(a["x"][:, :1])), "longitude and latitude|columns wide"),
+        (lambda d, a: d["metric"].get("kernel", d["metric"]).update(lonlat=2.0), "'coords' is not"),
+        (
+            lambda d, a: d["metric"].get("kernel", d["metric"]).pop("lonlat"),
+            "'coords' must be 2 columns wide, but is 3",
+        ),
+    ],
+)
+def test_files_of_other_places(places, kernel, change, message):
+    document, arrays = describe(cx.cover_tree(places[:, :2], kernel=kernel, lonlat=True)._state)
+    assert assemble(document, dict(arrays), 1, verify=True).lonlat == 1.0
+    change(document, arrays)
+    with pytest.raises(cx.FileFormatError, match=message):
+        assemble(document, arrays, 1, verify=True)

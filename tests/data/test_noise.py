@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import covertreex as cx
 from covertreex import oracle
+from covertreex.io.description import assemble, describe
 
 N = 240
 
@@ -200,14 +201,40 @@ def test_any_noise(noise, inducing):
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=-0.1), "0 or above and finite .* got -0.1"),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=np.nan), "got nan"),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise="a"), "noise must be"),
-        (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=[0.1, 0.2]), r"one entry per point, shape \(240,\), got \(2,\)"),
+        (
+            lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=[0.1, 0.2]),
+            r"one entry per point, shape \(240,\), got \(2,\)",
+        ),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=np.r_[np.zeros(239), np.inf]), "got inf at row 239"),
         (lambda X: cx.cover_tree(X, kernel=cx.RBF(), noise=np.zeros((240, 1))), r"got shape \(240, 1\)"),
-        (lambda X: cx.ResidualCorrelation(cx.RBF(), v_matrix=X, p_diag=X[:, 0], noise=0.1), "p_diag has what noise would add"),
+        (
+            lambda X: cx.ResidualCorrelation(cx.RBF(), v_matrix=X, p_diag=X[:, 0], noise=0.1),
+            "p_diag has what noise would add",
+        ),
         (lambda X: cx.cover_tree(X).insert(X[:2], noise=0.1), "the Euclidean metric has none"),
         (lambda X: cx.cover_tree(X).with_metric(cx.Euclidean(), noise=0.1), "a metric has its own"),
     ],
-)  # fmt: skip
+)
 def test_noise_that_cannot_be(X, ask, message):
     with pytest.raises(cx.InvalidInputError, match=message):
         ask(X)
+
+
+@pytest.mark.parametrize("name", ["correlation", "residual", "supplied"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, a: a.update(noise=a["noise"] + 0.1), "'p' is not the variance"),
+        (lambda d, a: d["metric"].update(noise=0.1), "do not belong here: noise"),
+        (lambda d, a: a.update(noise=a["noise"][:-1]), "'noise' must be"),
+        (lambda d, a: a.update(noise=-a["noise"]), "'noise' has values"),
+        (lambda d, a: (d["metric"].pop("noise"), a.pop("noise")), "'p' is not the variance"),
+        (lambda d, a: (d["metric"].update(noise="all"), a.pop("noise")), "noise must be a number"),
+    ],
+)
+def test_files_with_another_noise(X, rng, name, change, message):
+    document, arrays = describe(cx.cover_tree(X, metric=metrics(X, noises(rng)["rows"])[name])._state)
+    assert len(assemble(document, dict(arrays), 1, verify=True).X) == N
+    change(document, arrays)
+    with pytest.raises(cx.FileFormatError, match=message):
+        assemble(document, arrays, 1, verify=True)
