@@ -260,15 +260,16 @@ def assemble(document: Any, stored: dict[str, AnyArray], n_threads: int | None, 
     check_keys(document, "the description", "metric", "slack_abs", "slack_rel", "floored", "tree")
     arrays = Arrays(stored)
     coords = arrays.numbers("coords", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
-    n, d = coords.shape
-    if names is not None:
-        good = isinstance(names, list) and len(names) == d and all(isinstance(name, str) for name in names)
-        require(good, f"feature_names must be {d} strings, one per column, but is {names!r}")
-        names = tuple(names)
+    n = len(coords)
     index = arrays.places("index", (n,), n)
     row = arrays.places("row", (n,), n)
     require(np.array_equal(row[index], np.arange(n)), "the arrays 'index' and 'row' are not each other's inverse")
     X, held = _assemble_points(arrays, coords, row)
+    if names is not None:
+        d = X.shape[1]
+        good = isinstance(names, list) and len(names) == d and all(isinstance(name, str) for name in names)
+        require(good, f"feature_names must be {d} strings, one per column, but is {names!r}")
+        names = tuple(names)
     metric, projection, payload = _assemble_payload(
         document, arrays, coords, index, row, X if held is None else X[held]
     )
@@ -282,14 +283,13 @@ def assemble(document: Any, stored: dict[str, AnyArray], n_threads: int | None, 
 
 def _assemble_points(arrays: Arrays, coords: FloatArray, row: IntArray) -> tuple[FloatArray, IntArray | None]:
     """All points, in the caller's order, and which of them the payload holds, None for all."""
-    n, d = coords.shape
-    held = None
+    n, held = len(coords), None
     if "ids" in arrays.left:
-        X = arrays.numbers("x", (None, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+        X = arrays.numbers("x", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
         held = read_only(arrays.places("ids", (n,), len(X)))
         require(np.all(np.diff(held) > 0), "the array 'ids' does not ascend")
     elif "x" in arrays.left:
-        X = arrays.numbers("x", (n, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+        X = arrays.numbers("x", (n, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     else:
         X = coords[row]
     return read_only(X), held

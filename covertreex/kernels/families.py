@@ -181,7 +181,7 @@ class Cauchy(Stationary):
     lengthscale, variance, active_dims
         See `Stationary`.
     alpha : float
-        From 0.01 to 2. With 2 the process is differentiable, below that rough.
+        From 0.1 to 2. With 2 the process is differentiable, below that rough.
     beta : float
         From 0.01 to 1000.
 
@@ -195,7 +195,7 @@ class Cauchy(Stationary):
     alpha: float = 1.0
     beta: float = 1.0
 
-    ranges: ClassVar[dict[str, tuple[float, float]]] = {"alpha": (0.01, 2.0), "beta": (0.01, 1000.0)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"alpha": (0.1, 2.0), "beta": (0.01, 1000.0)}
 
     def correlation(self, r2: FloatArray, by: Functions = Plain) -> FloatArray:
         power = r2 if self.alpha == 2.0 else by.power(r2, 0.5 * self.alpha)

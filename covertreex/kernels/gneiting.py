@@ -15,7 +15,7 @@ from covertreex.kernels.table import Table, make_table
 
 __all__ = ["Gneiting"]
 
-_RANGES = {"nu": (0.01, 1000.0), "alpha": (0.01, 1.0), "beta": (0.0, 1.0), "delta": (0.0, 100.0), "dimension": (1.0, 9.0)}
+_RANGES = {"nu": (0.01, 1000.0), "alpha": (0.05, 1.0), "beta": (0.0, 1.0), "delta": (0.0, 100.0), "dimension": (1.0, 9.0)}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Gneiting(Kernel):
     nu : float
         Smoothness in space, from 0.01 to 1000.
     alpha : float
-        Smoothness in time, from 0.01 to 1.
+        Smoothness in time, from 0.05 to 1.
     beta : float
         Interaction of space and time, from 0 to 1.
     delta : float
