@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.arithmetic import exp_neg, log
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.data.canonical import (
     canonical,
     canonical_cholesky,

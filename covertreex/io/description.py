@@ -323,7 +323,7 @@ def _assemble_payload(
 
 def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray) -> Parts:
     """Metric, projection, and the factors and p of the payload."""
-    n, d = X.shape
+    n = len(X)
     name = document.get("name") if isinstance(document, dict) else None
     if name == "euclidean":
         check_keys(document, "the metric", "name")
@@ -367,7 +367,7 @@ def _assemble_inducing(
 ) -> Parts:
     """As `_assemble_metric`, of factors that were computed from inducing points."""
     n, d = X.shape
-    inducing = arrays.numbers("inducing", (None, d), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+    inducing = arrays.numbers("inducing", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     m = len(inducing)
     cholesky = arrays.numbers("cholesky", (m, padded(m)))
     require(np.all(np.diagonal(cholesky) > 0.0), "the array 'cholesky' has a diagonal that is not positive")

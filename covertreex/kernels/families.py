@@ -77,7 +77,7 @@ class Matern(_Family):
     >>> Matern(0.2, nu=0.8)
     Matern(lengthscale=0.2, variance=1.0, nu=0.8)
     >>> float(Matern(nu=1.0)([[0.0]], [[0.5]])[0, 0].round(6))
-    0.743987
+    0.731914
     """
 
     nu: float = 1.5
@@ -320,9 +320,9 @@ class Spherical(Stationary):
 class DampedCosine(Stationary):
     """``variance * exp(-r) * cos(frequency * r)``: a hole effect, of processes that swing and forget.
 
-    Positive definite in d dimensions if and only if ``frequency <= tan(pi / (2 d))``: always in one, up to 1 in two, and
-    up to ``1 / sqrt(3)`` in three. Source: Yaglom, *Correlation Theory of Stationary and Related Random Functions I*
-    (1987), section 22; Zastavnyi, *Journal of Multivariate Analysis* 73 (2000).
+    Positive definite in d dimensions if and only if ``frequency <= tan(pi / (2 d))``: always in one, up to 1 in two,
+    and up to ``1 / sqrt(3)`` in three. Source: Yaglom, *Correlation Theory of Stationary and Related Random Functions
+    I* (1987), section 22; Zastavnyi, *Journal of Multivariate Analysis* 73 (2000).
 
     Parameters
     ----------

@@ -153,7 +153,7 @@ class Columns:
         for column in self.active_dims:
             if isinstance(column, str):
                 raise InvalidInputError(
-                    f"active_dims has the name {column!r}, but the data has no names for its columns. Give a DataFrame, "
+                    f"active_dims has the name {column!r}, but the data has no names of columns. Give a DataFrame, "
                     "or numbers of columns from 0."
                 )
             if column >= X.shape[1]:
@@ -464,7 +464,9 @@ def _active_dims(given: Any) -> tuple[int | str, ...] | None:
         elif isinstance(column, Integral) and not isinstance(column, bool) and column >= 0:
             out.append(int(column))
         else:
-            raise InvalidInputError(f"active_dims must be numbers of columns from 0, or names of columns, got {given!r}.")
+            raise InvalidInputError(
+                f"active_dims must be numbers of columns from 0, or names of columns, got {given!r}."
+            )
     if not out or len(set(out)) != len(out):
         raise InvalidInputError(f"active_dims must name at least one column, and none twice; got {given!r}.")
     return tuple(out)
@@ -633,8 +635,8 @@ def make_expression(terms: Sequence[tuple[float, list[Factor]]]) -> Expression:
         stops.append(len(rows))
     if len(groups) > MOST_GROUPS or len(rows) > MOST_FACTORS:
         raise InvalidInputError(
-            f"a kernel may be a sum of products of at most {MOST_FACTORS} kernels over {MOST_GROUPS} different groups of "
-            f"columns or lengthscales; multiplied out, this one has {len(rows)} over {len(groups)}."
+            f"a kernel may be a sum of products of at most {MOST_FACTORS} kernels over {MOST_GROUPS} different groups "
+            f"of columns or lengthscales; multiplied out, this one has {len(rows)} over {len(groups)}."
         )
     weights = [weight for weight, _ in terms]
     total, shares, so_far = math.fsum(weights), [], 0.0

@@ -20,25 +20,43 @@ def whittle(r):
 SETTINGS = {
     cx.RationalQuadratic: [{"alpha": 0.3}, {"lengthscale": (0.3, 0.5, 2.0), "alpha": 5.0}],
     cx.Matern: [
-        {"nu": 0.05}, {"nu": 0.3, "variance": 2.0}, {"nu": 1.5}, {"nu": 1.1, "lengthscale": (0.3, 0.5, 2.0)}, {"nu": 100.0},
+        {"nu": 0.05},
+        {"nu": 0.3, "variance": 2.0},
+        {"nu": 1.5},
+        {"nu": 1.1, "lengthscale": (0.3, 0.5, 2.0)},
+        {"nu": 100.0},
     ],
     cx.PoweredExponential: [{"power": 0.1}, {"power": 1.0}, {"power": 1.7, "lengthscale": 0.4}, {"power": 2.0}],
-    cx.Cauchy: [{"alpha": 0.2, "beta": 0.1}, {"alpha": 2.0, "beta": 3.0}, {"lengthscale": 0.3, "alpha": 1.3, "beta": 20.0}],
-    cx.Wendland: [{"smoothness": 0, "lengthscale": 0.5}, {"smoothness": 1}, {"smoothness": 2, "dimension": 5}, {"smoothness": 3}],
+    cx.Cauchy: [
+        {"alpha": 0.2, "beta": 0.1},
+        {"alpha": 2.0, "beta": 3.0},
+        {"lengthscale": 0.3, "alpha": 1.3, "beta": 20.0},
+    ],
+    cx.Wendland: [
+        {"smoothness": 0, "lengthscale": 0.5},
+        {"smoothness": 1},
+        {"smoothness": 2, "dimension": 5},
+        {"smoothness": 3},
+    ],
     cx.DampedCosine: [{"frequency": 0.577, "lengthscale": 0.2}, {"frequency": 2.0, "dimension": 1, "active_dims": [1]}],
     cx.Periodic: [
-        {"period": 0.4}, {"period": (0.4, 1.0, 3.0), "lengthscale": (0.5, 1.0, 2.0)}, {"period": 0.3, "active_dims": [0, 2]},
+        {"period": 0.4},
+        {"period": (0.4, 1.0, 3.0), "lengthscale": (0.5, 1.0, 2.0)},
+        {"period": 0.3, "active_dims": [0, 2]},
     ],
     cx.Cosine: [{"period": 0.7, "active_dims": [1]}, {"lengthscale": 0.1, "period": 3.0, "active_dims": [2]}],
     cx.Isotropic: [
-        {"function": whittle, "lengthscale": 0.3}, {"function": lambda r: np.maximum(1 - r / 3, 0.0) ** 2, "breakpoints": 3.0},
+        {"function": whittle, "lengthscale": 0.3},
+        {"function": lambda r: np.maximum(1 - r / 3, 0.0) ** 2, "breakpoints": 3.0},
     ],
     cx.Gneiting: [
-        {}, {"beta": 0.0, "nu": 1.5}, {"beta": 1.0, "alpha": 1.0, "delta": 0.0, "lengthscale_space": (0.2, 0.5)},
+        {},
+        {"beta": 0.0, "nu": 1.5},
+        {"beta": 1.0, "alpha": 1.0, "delta": 0.0, "lengthscale_space": (0.2, 0.5)},
         {"nu": 1.1, "alpha": 0.3, "beta": 0.4, "time_dims": [0], "lengthscale_time": 0.2},
         {"nu": 2.5, "space_dims": [2], "time_dims": [0], "lengthscale_space": 0.4},
     ],
-}  # fmt: skip
+}
 
 USUAL = [{}, {"lengthscale": (0.3, 0.5, 2.0), "variance": 2.5}, {"lengthscale": 0.2, "active_dims": [2, 0]}]
 
@@ -54,8 +72,8 @@ def classes():
     put_together = (Scaled, cx.Sum, cx.Product)
     found = [
         cls for cls in below(Kernel)
-        if cls.__module__.startswith("covertreex.") and not cls.__name__.startswith("_") and dataclasses.is_dataclass(cls)
-        and cls not in (Stationary, Closed) and not issubclass(cls, put_together)
+        if cls.__module__.startswith("covertreex.") and dataclasses.is_dataclass(cls)
+        and not cls.__name__.startswith("_") and cls not in (Stationary, Closed) and not issubclass(cls, put_together)
     ]  # fmt: skip
     return list(dict.fromkeys(found))
 
@@ -81,7 +99,7 @@ def matern(nu, r):
 
 
 def wendland(kernel, r):
-    """By the integrals that define them: Wendland (1995), or Fasshauer, Meshfree Approximation Methods, section 11.2."""
+    """By the integrals that define them: Wendland (1995); Fasshauer, Meshfree Approximation Methods, section 11.2."""
     power = kernel.dimension // 2 + kernel.smoothness + 1
     if r >= 1:
         return mp.mpf(0)
