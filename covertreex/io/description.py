@@ -303,6 +303,9 @@ def _assemble_payload(
         metric, projection, factors, p = _assemble_metric(document["metric"], arrays, points, row)
     except InvalidInputError as error:
         raise FileFormatError(f"the metric makes no sense: {error} {REPAIR}") from None
+    width = points.shape[1] if isinstance(metric, Euclidean) else _width(metric.kernel, points.shape[1])
+    have, want = coords.shape, (len(coords), width)
+    require(have == want, f"the array 'coords' must be float64 of shape {want}, but is float64 of shape {have}")
     unit = 1.0 if isinstance(metric, Euclidean) else metric.unit
     kernel = None if isinstance(metric, Euclidean) else unitless(metric.kernel, unit)
     payload = PayloadStore(
@@ -319,6 +322,11 @@ def _assemble_payload(
         unit=unit,
     )
     return metric, projection, payload
+
+
+def _width(kernel: Kernel, d: int) -> int:
+    """How many scaled coordinates there are of points with `d` columns."""
+    return sum(columns.width(d) for columns in kernel.groups)
 
 
 def _assemble_metric(document: Any, arrays: Arrays, X: FloatArray, row: IntArray) -> Parts:
@@ -367,7 +375,7 @@ def _assemble_inducing(
 ) -> Parts:
     """As `_assemble_metric`, of factors that were computed from inducing points."""
     n, d = X.shape
-    inducing = arrays.numbers("inducing", (None, None), -LARGEST_COORDINATE, LARGEST_COORDINATE)
+    inducing = arrays.numbers("inducing", (None, _width(kernel, d)), -LARGEST_COORDINATE, LARGEST_COORDINATE)
     m = len(inducing)
     cholesky = arrays.numbers("cholesky", (m, padded(m)))
     require(np.all(np.diagonal(cholesky) > 0.0), "the array 'cholesky' has a diagonal that is not positive")
