@@ -1,4 +1,4 @@
-"""Canonical functions in NumPy (docs/mathematics.md, A2 and A3): the same bits on every processor, unlike NumPy's own."""
+"""Canonical functions in NumPy (docs/mathematics.md, A2 and A3): the same bits everywhere, unlike NumPy's own."""
 
 from typing import Any
 

@@ -203,7 +203,7 @@ def check_arithmetic(seed: int = 0) -> list[Check]:
     checks.append(check("C Euclidean", canonical.distances(payload, a, b), oracle.canonical_distances(payload, a, b)))
     for name, kernel in kernels.named_kernels().items():
         one = getattr(kernel, "most_columns", None) == 1
-        made = kernel(1.3, 1.7, active_dims=[1]) if one else kernel((0.8, 1.0, 1.3), 1.7)
+        made = kernel(1.3, 1.7, active_dims=(1,)) if one else kernel((0.8, 1.0, 1.3), 1.7)
         metric = metrics.ResidualCorrelation(made, inducing=40)
         payload, projection = metric.prepare(X)
         pairs = canonical.distances(payload, a, b), oracle.canonical_distances(payload, a, b)

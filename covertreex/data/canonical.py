@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from covertreex._core import canonical as core
-from covertreex.base.arithmetic import CanonicalArithmetic, exp_neg, log
+from covertreex.base.arithmetic import CanonicalArithmetic
 from covertreex.base.contract import CALLED, EUCLIDEAN, LANES, check_codes, check_kernel
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.payload import PayloadStore

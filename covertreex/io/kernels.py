@@ -31,6 +31,9 @@ LARGEST_COEFFICIENT = 1e6
 #: How far tables that are made anew may be from those of a file.
 ALIKE = 1e-10
 
+#: What fields are called in a document whose own name has another meaning there.
+KEYS = {"name": "called"}
+
 _STORED = tuple(name for name in ARRAYS if name != "group_stop")
 
 
@@ -85,10 +88,11 @@ def _document(kernel: Kernel, tables: list[Table]) -> dict[str, Any]:
         value = getattr(kernel, field.name)
         if field.name in OPTIONAL and value is None:
             continue
+        key = KEYS.get(field.name, field.name)
         if callable(value) and not isinstance(value, Kernel):
-            document[field.name] = {"table": _place(kernel, tables)}
+            document[key] = {"table": _place(kernel, tables)}
         else:
-            document[field.name] = _value(value, tables)
+            document[key] = _value(value, tables)
     return document
 
 
@@ -139,8 +143,9 @@ def _kernel(document: Any, tables: list[Table], depth: int) -> Kernel:
     cls = _class(document)
     require(depth < DEEPEST, "kernels are nested too deeply")
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    check_keys(document, "the kernel", "name", *(n for n in names if n not in OPTIONAL or n in document))
-    given = {key: _read(document[key], tables, depth, key in NAMED) for key in document if key != "name"}
+    keys = {KEYS.get(name, name): name for name in names}
+    check_keys(document, "the kernel", "name", *(key for key in keys if key not in OPTIONAL or key in document))
+    given = {keys[key]: _read(document[key], tables, depth, keys[key] in NAMED) for key in document if key != "name"}
     try:
         return cls(**given)
     except InvalidInputError as error:

@@ -77,7 +77,7 @@ class Matern(_Family):
     >>> Matern(0.2, nu=0.8)
     Matern(lengthscale=0.2, variance=1.0, nu=0.8)
     >>> float(Matern(nu=1.0)([[0.0]], [[0.5]])[0, 0].round(6))
-    0.743987
+    0.731914
     """
 
     nu: float = 1.5
@@ -181,7 +181,7 @@ class Cauchy(Stationary):
     lengthscale, variance, active_dims
         See `Stationary`.
     alpha : float
-        From 0.01 to 2. With 2 the process is differentiable, below that rough.
+        From 0.1 to 2. With 2 the process is differentiable, below that rough.
     beta : float
         From 0.01 to 1000.
 
@@ -195,7 +195,7 @@ class Cauchy(Stationary):
     alpha: float = 1.0
     beta: float = 1.0
 
-    ranges: ClassVar[dict[str, tuple[float, float]]] = {"alpha": (0.01, 2.0), "beta": (0.01, 1000.0)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"alpha": (0.1, 2.0), "beta": (0.01, 1000.0)}
 
     def correlation(self, r2: FloatArray, by: Functions = Plain) -> FloatArray:
         power = r2 if self.alpha == 2.0 else by.power(r2, 0.5 * self.alpha)
@@ -320,9 +320,9 @@ class Spherical(Stationary):
 class DampedCosine(Stationary):
     """``variance * exp(-r) * cos(frequency * r)``: a hole effect, of processes that swing and forget.
 
-    Positive definite in d dimensions if and only if ``frequency <= tan(pi / (2 d))``: always in one, up to 1 in two, and
-    up to ``1 / sqrt(3)`` in three. Source: Yaglom, *Correlation Theory of Stationary and Related Random Functions I*
-    (1987), section 22; Zastavnyi, *Journal of Multivariate Analysis* 73 (2000).
+    Positive definite in d dimensions if and only if ``frequency <= tan(pi / (2 d))``: always in one, up to 1 in two,
+    and up to ``1 / sqrt(3)`` in three. Source: Yaglom, *Correlation Theory of Stationary and Related Random Functions
+    I* (1987), section 22; Zastavnyi, *Journal of Multivariate Analysis* 73 (2000).
 
     Parameters
     ----------

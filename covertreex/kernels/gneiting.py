@@ -15,7 +15,13 @@ from covertreex.kernels.table import Table, make_table
 
 __all__ = ["Gneiting"]
 
-_RANGES = {"nu": (0.01, 1000.0), "alpha": (0.01, 1.0), "beta": (0.0, 1.0), "delta": (0.0, 100.0), "dimension": (1.0, 9.0)}
+_RANGES = {
+    "nu": (0.01, 1000.0),
+    "alpha": (0.05, 1.0),
+    "beta": (0.0, 1.0),
+    "delta": (0.0, 100.0),
+    "dimension": (1.0, 9.0),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Gneiting(Kernel):
     nu : float
         Smoothness in space, from 0.01 to 1000.
     alpha : float
-        Smoothness in time, from 0.01 to 1.
+        Smoothness in time, from 0.05 to 1.
     beta : float
         Interaction of space and time, from 0 to 1.
     delta : float
@@ -98,7 +104,7 @@ class Gneiting(Kernel):
     >>> from covertreex import Gneiting
     >>> kernel = Gneiting(lengthscale_space=100.0, lengthscale_time=7.0, beta=0.5)
     >>> float(kernel([[0.0, 0.0, 0.0]], [[60.0, 80.0, 7.0]])[0, 0].round(6))
-    0.152505
+    0.215662
     """
 
     lengthscale_space: float | tuple[float, ...] = 1.0
@@ -118,7 +124,9 @@ class Gneiting(Kernel):
     def __post_init__(self) -> None:
         given: Any = self.lengthscale_space
         if np.ndim(given) > 1 or np.size(given) == 0:
-            raise InvalidInputError(f"lengthscale_space must be a number or a sequence of one per column, got {given!r}.")
+            raise InvalidInputError(
+                f"lengthscale_space must be a number or a sequence of one per column, got {given!r}."
+            )
         space: Any
         if np.ndim(given) == 0:
             space = positive("lengthscale_space", given)

@@ -1,7 +1,7 @@
 """Any function of distance as a kernel."""
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
-from covertreex.kernels.kernel import Columns, Functions, Plain, Stationary, positive
+from covertreex.kernels.kernel import Functions, Plain, Stationary, positive
 from covertreex.kernels.table import HIGHEST, LOWEST, TOLERANCE, Table, make_table
 
 __all__ = ["Isotropic"]
@@ -25,8 +25,8 @@ NEARS = (2.0**-50, 2.0**-46, 2.0**-43, 2.0**-41)
 class Isotropic(Stationary):
     """``variance * function(r)``, of any function of the scaled distance that is a correlation.
 
-    The function is evaluated once, to make a table of it, which answers from then on, at the speed of all other kernels;
-    a kernel with a function that no table follows to within 1e-12 is refused. Whether it is positive definite nobody
+    The function is evaluated once, to make a table of it, which answers from then on, at the speed of other kernels; a
+    function that no table follows to within 1e-12 is refused. Whether it is positive definite nobody
     checks: where it is not, factorisations fail, or correlations above 1 are cut. A pickled or stored kernel has its
     table and not the function.
 
@@ -61,9 +61,9 @@ class Isotropic(Stationary):
     [[0.5, 0.0]]
     """
 
-    function: Callable[[FloatArray], Any] | Table
-    name: str | None
-    breakpoints: tuple[float, ...] | None
+    function: Callable[[FloatArray], Any] | Table = None  # type: ignore[assignment]  # which `__init__` asks for
+    name: str | None = None
+    breakpoints: tuple[float, ...] | None = None
 
     def __init__(
         self,
@@ -79,8 +79,7 @@ class Isotropic(Stationary):
             "breakpoints": breakpoints, **others,
         }  # fmt: skip
         for field in fields(self):
-            default = None if field.default is MISSING else field.default
-            object.__setattr__(self, field.name, given.pop(field.name, default))
+            object.__setattr__(self, field.name, given.pop(field.name, field.default))
         if given:
             raise TypeError(f"Isotropic() got an unexpected keyword argument {next(iter(given))!r}")
         self.__post_init__()
@@ -141,7 +140,7 @@ class Isotropic(Stationary):
                 raise
             head = str(error).partition(" If it has")[0]
             raise InvalidInputError(
-                f"{head} It is cut at {self.breakpoints[0]:g} exactly, and at the other breakpoints only if their squares "
+                f"{head} It is cut at {self.breakpoints[0]:g} exactly, and at other breakpoints only if their squares "
                 "are 2**i * (1 + j / 32) times that one's, for integers i and j."
             ) from None
 
@@ -166,10 +165,12 @@ class Isotropic(Stationary):
         return np.where(np.isfinite(values) & (np.abs(tabled) > NOTHING), values, tabled)
 
     def __repr__(self) -> str:
-        word = Stationary.__repr__(self)
-        return word.replace(f"function={self.function!r}", f"function=<{_called(self).strip('<>')}>").replace(
-            f", name={self.name!r}", ""
-        ).replace(", breakpoints=None", "")
+        called = _called(self).strip("<>")
+        shown = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("function", "name")
+        }
+        words = [f"{name}={value!r}" for name, value in shown.items() if value is not None]
+        return f"Isotropic({', '.join([f'function=<{called}>', *words])})"
 
     def _key(self) -> tuple[Any, ...]:
         """What is compared: functions by what they say."""
@@ -202,7 +203,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _called(kernel: Isotropic) -> str:
-    return kernel.name or getattr(kernel.function, "__name__", type(kernel.function).__name__)
+    return kernel.name or str(getattr(kernel.function, "__name__", type(kernel.function).__name__))
 
 
 #: Tables of functions, by their breakpoints, as long as there are the functions.
@@ -235,7 +236,8 @@ class Tame:
 
     def __init__(self, function: Callable[[FloatArray], Any], unit: float, name: str) -> None:
         self.function, self.unit, self.name = function, unit, name
-        self.end, self.above = np.inf, None
+        self.end = np.inf
+        self.above: float | None = None
         exponents = np.arange(LOWEST, HIGHEST)
         t = np.ldexp(1.0 + np.arange(4) / 4.0, exponents[:, None])
         values = self(t.ravel()).reshape(t.shape)
@@ -269,9 +271,10 @@ class Tame:
             large = (np.abs(values) > 1.0 + TOLERANCE) & np.isfinite(values)
         if large.any():
             where = np.argmax(large.ravel())
+            value, distance = values.ravel()[where], t.ravel()[where] ** 0.5 * self.unit
             raise InvalidInputError(
-                f"{self.name} is {values.ravel()[where]:.6g} at the scaled distance {t.ravel()[where] ** 0.5 * self.unit:.6g}; "
-                "a correlation is from -1 to 1. A variance is given by variance=."
+                f"{self.name} is {value:.6g} at the scaled distance {distance:.6g}; a correlation is from -1 to "
+                "1. A variance is given by variance=."
             )
 
     def _find_end(self, t: FloatArray, values: FloatArray) -> None:

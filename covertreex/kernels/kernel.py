@@ -751,8 +751,8 @@ def make_expression(terms: Sequence[tuple[float, list[Factor]]]) -> Expression:
         stops.append(len(rows))
     if len(groups) > MOST_GROUPS or len(rows) > MOST_FACTORS:
         raise InvalidInputError(
-            f"a kernel may be a sum of products of at most {MOST_FACTORS} kernels over {MOST_GROUPS} different groups of "
-            f"columns or lengthscales; multiplied out, this one has {len(rows)} over {len(groups)}."
+            f"a kernel may be a sum of products of at most {MOST_FACTORS} kernels over {MOST_GROUPS} different groups "
+            f"of columns or lengthscales; multiplied out, this one has {len(rows)} over {len(groups)}."
         )
     weights = [weight for weight, _ in terms]
     total, shares, so_far = math.fsum(weights), [], 0.0

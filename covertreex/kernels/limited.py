@@ -1,4 +1,4 @@
-"""Columns of which there may be only so many: a function of distance may be a covariance in the plane and not beyond."""
+"""Columns of which there may be only so many: a function of distance may be a covariance in the plane only."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -143,8 +143,8 @@ def _periods(given: Any) -> tuple[float, ...]:
 class Cosine(Stationary):
     """``variance * cos(2 pi r / period)`` of one column: a wave that never forgets; for products with kernels that do.
 
-    Positive definite, but not strictly: its covariance matrices have rank 2. In more columns a cosine of the distance is
-    no covariance; there a product of such kernels, each of its column, is. Source: Yaglom, *Correlation Theory of
+    Positive definite, but not strictly: its covariance matrices have rank 2. In more columns a cosine of the distance
+    is no covariance; there a product of such kernels, each of its column, is. Source: Yaglom, *Correlation Theory of
     Stationary and Related Random Functions I* (1987), section 8; a component of the spectral mixture of Wilson and
     Adams, *ICML* (2013), equation 12, is ``RBF(...) * Cosine(...)``.
 
@@ -172,7 +172,9 @@ class Cosine(Stationary):
     def __post_init__(self) -> None:
         super().__post_init__()
         if np.size(self.lengthscale) != 1:
-            raise InvalidInputError(f"Cosine compares one column: lengthscale must be one number, got {self.lengthscale}.")
+            raise InvalidInputError(
+                f"Cosine compares one column: lengthscale must be one number, got {self.lengthscale}."
+            )
 
     @property
     def columns(self) -> Any:
@@ -190,4 +192,5 @@ class Cosine(Stationary):
 
     def _of_points(self, A: FloatArray, B: FloatArray) -> FloatArray:
         A, B = self.columns.checked(A), self.columns.checked(B)
-        return self.variance * np.cos(2.0 * math.pi / self.columns.period * (A - B.T))
+        covariances: FloatArray = self.variance * np.cos(2.0 * math.pi / self.columns.period * (A - B.T))
+        return covariances

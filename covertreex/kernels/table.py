@@ -120,7 +120,8 @@ class Table:
         value = (a[..., 4] + a[..., 5] * u) + u2 * value
         value = (a[..., 2] + a[..., 3] * u) + u2 * value
         value = a[..., 0] + (a[..., 1] * u + u2 * value)
-        return value.reshape(np.shape(t))
+        values: FloatArray = value.reshape(np.shape(t))
+        return values
 
     # Bounds over the pieces, for screens (C1) and for what is far away.
 
@@ -363,7 +364,8 @@ class Expression:
     def single(self) -> tuple[NDArray[np.float32], list[float]]:
         """`Table.single` of all tables together: coefficients (pieces, 4), and the error of each table."""
         parts = [table.single for table in self.tables]
-        return _aligned(np.concatenate([pieces for pieces, _ in parts])), [error for _, error in parts]
+        pieces: NDArray[np.float32] = _aligned(np.concatenate([part for part, _ in parts]))  # type: ignore[assignment]
+        return pieces, [error for _, error in parts]
 
     @property
     def value_error(self) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 import covertreex as cx
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import KERNELS, Kernel
+from covertreex.kernels import CLOSED, Stationary
 from covertreex.oracle import kernel_values, squared_distances
 
 TEXTBOOK = {
@@ -89,8 +89,8 @@ def test_parameters_become_plain_floats():
 
 
 def test_codes_and_names():
-    assert list(KERNELS) == ["rbf", "matern12", "matern32", "matern52", "rationalquadratic"]
-    assert [cls.code for cls in KERNELS.values()] == [0, 1, 2, 3, 4]
+    assert list(CLOSED) == ["rbf", "matern12", "matern32", "matern52", "rationalquadratic"]
+    assert [cls.code for cls in CLOSED.values()] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_codes_and_names():
         (lambda: cx.Matern52(1.0, variance="x"), "variance must be a number, got 'x'"),
         (lambda: cx.RationalQuadratic(alpha=-1.0), r"alpha must be positive and finite.*got -1\.0"),
         (lambda: cx.RBF((1.0, 2.0)).scale(np.zeros((4, 3))), "2 lengthscales, but the data has 3 columns"),
-        (lambda: Kernel(), "Kernel is abstract; use RBF"),
+        (lambda: Stationary(), "Stationary is abstract; use RBF"),
     ],
 )
 def test_wrong_parameters(make, message):
