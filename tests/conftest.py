@@ -84,7 +84,7 @@ def install(monkeypatch):
 class Liar:
     """The cython backend under another name, but for what `spoil(out)` does to its answers."""
 
-    protocol_version = 2
+    protocol_version = 3
 
     def __init__(self, name, spoil):
         self.name, self.spoil, self.honest = name, spoil, cx.get_backend("cython")

@@ -49,7 +49,7 @@ def caught_by(check):
 class Wrapper:
     """The cython backend, with a place to go wrong before and after each call."""
 
-    protocol_version = 2
+    protocol_version = 3
     capabilities = Capabilities()
 
     def __init__(self):
@@ -420,6 +420,34 @@ class OldProtocol(Wrapper):
     """Was written for another protocol version."""
 
     protocol_version = 0
+
+
+@caught_by("check_tables")
+class NeverRescales(Broken):
+    """Evaluates every table at the distance of its own columns."""
+
+    def search(self, tree, payload, *others):
+        super().search(tree, never_rescaled(payload), *others)
+
+    def scan(self, payload, *others):
+        super().scan(never_rescaled(payload), *others)
+
+
+class _Rescaled:
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def __getattr__(self, name):
+        return getattr(self.kernel, name)
+
+    def expression_for(self, columns):
+        expression = self.kernel.expression_for(columns)
+        return replace(expression, rescale_table=np.full(len(expression.rescale_table), -1))
+
+
+def never_rescaled(payload):
+    """A payload whose kernel, if it is one by tables, has lost its rescaling."""
+    return payload if payload.expression is None else replace(payload, kernel=_Rescaled(payload.kernel))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

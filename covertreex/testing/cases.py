@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from covertreex.data import metrics
 from covertreex.data.build import build_tree
 from covertreex.data.payload import PayloadStore
 from covertreex.data.tree import Tree
+from covertreex.kernels.kernel import Factor
+from covertreex.kernels.table import make_table
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput
 from covertreex.settings import PARITY
 from covertreex.testing.reference import ReferenceBackend, make_queries, sealed
@@ -96,6 +98,77 @@ def spaces(n=120, seed=0):
         Space.of("correlation", X, metrics.Correlation(kernels.Matern32(lengthscale=1.5, variance=1.7))),
         Space.of("residual", X, metrics.ResidualCorrelation(kernels.RBF(lengthscale=1.0), inducing=min(n, 24))),
     ]
+
+
+@dataclass(frozen=True)
+class Rough(kernels.Stationary):
+    """``variance * exp(-r**power)``: without a slope at 0 where the power is small."""
+
+    power: float = 0.4
+
+    def correlation(self, r2, by=kernels.Plain):
+        """See `covertreex.kernels.Stationary.correlation`."""
+        return np.exp(-np.power(r2, 0.5 * self.power))
+
+
+@dataclass(frozen=True)
+class Compact(kernels.Stationary):
+    """``variance * (1 - r)**4 (1 + 4 r)``, and 0 where r is above 1."""
+
+    def correlation(self, r2, by=kernels.Plain):
+        """See `covertreex.kernels.Stationary.correlation`."""
+        r = np.minimum(np.sqrt(r2), 1.0)
+        return (1.0 - r) ** 4 * (1.0 + 4.0 * r)
+
+
+@dataclass(frozen=True)
+class Wave(kernels.Stationary):
+    """``variance * exp(-r / 4) cos(r)``, of one column: above 0 and below, in turns."""
+
+    def correlation(self, r2, by=kernels.Plain):
+        """See `covertreex.kernels.Stationary.correlation`."""
+        r = np.sqrt(r2)
+        return np.exp(-0.25 * r) * np.cos(r)
+
+
+@dataclass(frozen=True)
+class SpaceTime(kernels.Kernel):
+    """``psi(u) exp(-psi(u) h**2 / 2)``, with ``psi(u) = 1 / (1 + u**2)``, of distances h in two columns and u in another.
+
+    Source: Gneiting, *Nonseparable, Stationary Covariance Functions for Space-Time Data* (2002).
+    """
+
+    variance: float = 1.0
+
+    _smooth: ClassVar[Any] = make_table(lambda t: np.exp(-0.5 * t))
+    _slow: ClassVar[Any] = make_table(lambda t: 1.0 / (1.0 + t), above=None)
+
+    def terms(self):
+        """See `covertreex.kernels.Kernel`."""
+        space, time = kernels.Columns(0.6, (0, 1)), kernels.Columns(0.4, (2,))
+        slow = Factor(time, self._slow)
+        return [(self.variance, [slow, Factor(space, self._smooth, rescale=slow)])]
+
+
+def kernels_by_tables():
+    """Kernels of three columns that have no closed form (A10): functions of several shapes, their sums and products.
+
+    Returns
+    -------
+    dict of str to Kernel
+    """
+    rough, compact, wave = Rough(0.8, variance=1.7), Compact(1.5), Wave(0.5, active_dims=[0])
+    return {
+        "smooth": Rough(0.9, power=2.0),
+        "rough": rough,
+        "compact support": compact,
+        "oscillating": Wave(0.3, active_dims=[1]),
+        "a lengthscale per axis": Rough((0.7, 1.9, 0.4), power=1.3),
+        "sum": kernels.RBF(1.0) + kernels.Matern12(0.2, variance=0.5),
+        "product over two groups": kernels.RBF(0.5, active_dims=[0, 1]) * kernels.Matern12(0.3, active_dims=[2]),
+        "rescaled": SpaceTime(2.0),
+        "sums of products": 2.5 * ((compact + wave) * rough + SpaceTime(0.3)),
+    }
 
 
 def lattice(side=4, seed=0):

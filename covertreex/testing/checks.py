@@ -35,6 +35,7 @@ from covertreex.testing.cases import (
     expect_same,
     fail,
     hand_made_tree,
+    kernels_by_tables,
     lattice,
     make_plan,
     nearest_runs_first,
@@ -128,6 +129,23 @@ def check_kernels(backend):
         for metric in (metrics.Correlation(kernel), metrics.ResidualCorrelation(kernel, inducing=9)):
             space = Space.of(label, X, metric)
             expect_right(backend, "kernel", space, space.queries(range(0, 60, 5)), 6)
+
+
+@_check
+def check_tables(backend):
+    """Kernels by tables (A10): functions of several shapes, sums and products, a distance that another one rescales."""
+    rng = np.random.default_rng(11)
+    X = rng.normal(size=(60, 3))
+    X[rng.permutation(60)[:12]] = X[rng.integers(0, 60, 12)]
+    # On points, beside them, and so far away that tables end.
+    points = np.concatenate([X[:4], X[4:8] + 1e-7, X[8:12] + 0.01, np.full((1, 3), 40.0), np.full((1, 3), 1e9)])
+    for label, kernel in kernels_by_tables().items():
+        for metric in (metrics.Correlation(kernel), metrics.ResidualCorrelation(kernel, inducing=9)):
+            space = Space.of(label, X, metric)
+            for block in (space.queries(range(0, 60, 3)), space.external(points)):
+                expect_right(backend, "kernel by tables", space, block, 6)
+                expect_reference_search(backend, "kernel by tables", space, block, 6)
+            expect_reference_scan(backend, "kernel by tables", space, whole_range(space.queries(range(0, 60, 3))), 6)
 
 
 @_check

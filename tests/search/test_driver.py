@@ -162,7 +162,7 @@ class Stub:
     """A backend that answers nothing; tests give it something to do."""
 
     name = "stub"
-    protocol_version = 2
+    protocol_version = 3
     capabilities = Capabilities()
 
     def __init__(self, action):

@@ -8,17 +8,32 @@ from typing import NamedTuple
 
 import numpy as np
 
-from covertreex.base.contract import KERNEL_CODES, NO_KERNEL, check_codes
+from covertreex.base.contract import EXPRESSION, KERNEL_CODES, NO_KERNEL, check_codes
 from covertreex.data.tree import DUPLICATE_LEVEL
 
 WIDEST_TILE = 64
 
-#: Numbers of the kernels that `covertreex_numba.kernels.kernel_value` has a branch for, and of none.
-KNOWN = {NO_KERNEL, *(KERNEL_CODES[name] for name in ("rbf", "matern12", "matern32", "matern52", "rationalquadratic"))}
+#: Numbers of the kernels that `covertreex_numba.kernels.kernel_value` has a branch for, of those by tables, and of none.
+KNOWN = {NO_KERNEL, EXPRESSION, *(KERNEL_CODES[name] for name in ("rbf", "matern12", "matern32", "matern52", "rationalquadratic"))}
+
+
+class Expression(NamedTuple):
+    """See `covertreex.kernels.Expression`."""
+
+    group_stop: np.ndarray
+    term_stop: np.ndarray
+    weight: np.ndarray
+    factor_group: np.ndarray
+    factor_table: np.ndarray
+    rescale_group: np.ndarray
+    rescale_table: np.ndarray
+    table_first: np.ndarray
+    table_stop: np.ndarray
+    pieces: np.ndarray
 
 
 class Payload(NamedTuple):
-    """See `covertreex.data.payload.PayloadStore`."""
+    """See `covertreex.data.payload.PayloadStore`; `expression` has no terms if the kernel has a closed form."""
 
     metric: int
     kernel_code: int
@@ -29,6 +44,7 @@ class Payload(NamedTuple):
     factors: np.ndarray
     p: np.ndarray
     index: np.ndarray
+    expression: Expression
 
 
 class TreeArrays(NamedTuple):
@@ -101,17 +117,27 @@ class Scratch(NamedTuple):
 
 def _pack(kind, source):
     """The fields of `kind`, taken from `source`; a number where an array is declared becomes an array of one."""
-    values = []
-    for name, declared in kind.__annotations__.items():
-        value = getattr(source, name)
-        values.append(_read_only(np.atleast_1d(value)) if declared is np.ndarray else declared(value))
-    return kind(*values)
+    return kind(*(_converted(declared, getattr(source, name)) for name, declared in kind.__annotations__.items()))
+
+
+def _converted(declared, value):
+    if declared is np.ndarray:
+        return _read_only(np.atleast_1d(value))
+    if declared is Expression:
+        return _NO_TABLES if value is None else _pack(Expression, value)
+    return declared(value)
 
 
 def _read_only(array):
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+_NO_TABLES = Expression(
+    **{name: _read_only(np.empty(0, dtype=np.int64)) for name in Expression._fields}
+    | {"weight": _read_only(np.empty(0)), "pieces": _read_only(np.empty((0, 8)))}
+)
 
 
 def payload(store):

@@ -1,4 +1,4 @@
-"""Canonical arithmetic (docs/mathematics.md, A1 to A5) and bounds (B1, B2) in Numba, and the k best offers.
+"""Canonical arithmetic (docs/mathematics.md, A1 to A5, A10) and bounds (B1, B2) in Numba, and the k best offers.
 
 Numba keeps the order of operations as written and contracts nothing unless told to (`fastmath`), so these agree to the
 bit with `covertreex.oracle` and `covertreex/_core/canonical.h`. `math.exp` and `math.log` are not used: Numba takes
@@ -17,7 +17,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from covertreex.base.contract import CONTRACT, EUCLIDEAN, KERNEL_CODES, LANES
+from covertreex.base.contract import CONTRACT, EUCLIDEAN, EXPRESSION, KERNEL_CODES, LANES
 from covertreex.data.tree import DUPLICATE_LEVEL
 from covertreex.errors import BackendError
 
@@ -101,26 +101,24 @@ def jit_entry(function):
 
 @intrinsic
 def borrow(typingctx, arrays):
-    """A named tuple (or an array) whose arrays have no owner, so that no kernel counts references to them.
+    """A named tuple (or an array) whose arrays have no owner, so that no kernel counts references to them; tuples in it too.
 
     Counting costs more than the rest of a tile of one node. The arguments of an entry outlive it; nothing else may be
     borrowed.
     """
 
     def codegen(context, builder, signature, arguments):
-        def without_owner(array_type, value):
-            array = context.make_array(array_type)(context, builder, value)
-            array.meminfo = ir.Constant(array.meminfo.type, None)
-            return array._getvalue()
-
-        (kind,), (value,) = signature.args, arguments
-        if isinstance(kind, types.Array):
-            return without_owner(kind, value)
-        for place, field in enumerate(kind.types):
-            if isinstance(field, types.Array):
+        def without_owner(kind, value):
+            if isinstance(kind, types.Array):
+                array = context.make_array(kind)(context, builder, value)
+                array.meminfo = ir.Constant(array.meminfo.type, None)
+                return array._getvalue()
+            for place, field in enumerate(kind.types if isinstance(kind, types.BaseTuple) else ()):
                 owned = builder.extract_value(value, place)
                 value = builder.insert_value(value, without_owner(field, owned), place)
-        return value
+            return value
+
+        return without_owner(signature.args[0], arguments[0])
 
     return arrays(arrays), codegen
 
@@ -181,7 +179,7 @@ def dot16(typingctx, a, i, b, j):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A2 to A4: kernel values
+# A2 to A4, A10: kernel values
 
 
 @intrinsic
@@ -270,6 +268,52 @@ def kernel_value(code, variance, alpha, r2):
     return math.nan
 
 
+@jit
+def table_value(expression, table, t):
+    """A10: a table's value at ``t >= 0``."""
+    start = expression.table_stop[table - 1] if table > 0 else 0
+    bits = bits_of(t)
+    number = start + max(0, (bits >> 47) - expression.table_first[table])
+    piece = min(number, expression.table_stop[table] - 1)
+    a = expression.pieces
+    u = (float_of((bits & 0x00007FFFFFFFFFFF) | 0x3FF0000000000000) - 1.015625) * 64.0
+    u2 = u * u
+    e = a[piece, 6] + a[piece, 7] * u
+    e = (a[piece, 4] + a[piece, 5] * u) + u2 * e
+    e = (a[piece, 2] + a[piece, 3] * u) + u2 * e
+    return a[piece, 0] + (a[piece, 1] * u + u2 * e)
+
+
+@jit
+def group_square(expression, group, x, i, y, j):
+    """A10: the squared distance of ``x[i]`` and ``y[j]`` in a group of columns."""
+    s = 0.0
+    for axis in range(expression.group_stop[group - 1] if group > 0 else 0, expression.group_stop[group]):
+        t = x[i, axis] - y[j, axis]
+        s = s + t * t
+    return s
+
+
+@jit
+def expression_value(expression, x, i, y, j):
+    """A10: the correlation of ``x[i]`` and ``y[j]``, rows of scaled coordinates.
+
+    Distances are computed again for every factor, rather than kept: there is no place for them but the heap.
+    """
+    total, f = 0.0, 0
+    for term in range(len(expression.term_stop)):
+        product = expression.weight[term]
+        while f < expression.term_stop[term]:
+            t = group_square(expression, expression.factor_group[f], x, i, y, j)
+            if expression.rescale_table[f] >= 0:
+                s = group_square(expression, expression.rescale_group[f], x, i, y, j)
+                t = t * table_value(expression, expression.rescale_table[f], s)
+            product = product * table_value(expression, expression.factor_table[f], t)
+            f += 1
+        total = total + product
+    return total
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # A5: distances
 
@@ -295,7 +339,10 @@ def nearness(payload, queries, q, row):
         r2 = r2 + t * t
     if payload.metric == EUCLIDEAN:
         return math.sqrt(r2), 1.0, 0.0
-    k = kernel_value(payload.kernel_code, payload.variance, payload.alpha, r2)
+    if payload.kernel_code == EXPRESSION:
+        k = payload.variance * expression_value(payload.expression, coords, i, payload.coords, row)
+    else:
+        k = kernel_value(payload.kernel_code, payload.variance, payload.alpha, r2)
     rho = abs((k - dot16(factors, i, payload.factors, row)) / math.sqrt(p[i] * payload.p[row]))
     rho = 1.0 if rho > 1.0 else rho
     return math.sqrt(1.0 - rho), rho, r2

@@ -38,7 +38,7 @@ class TemplateBackend:
     """`covertreex.protocols.Traversal`."""
 
     name = "template"
-    protocol_version = 2
+    protocol_version = 3
     capabilities = Capabilities(summary="plain NumPy, to be copied: right, and slow")
 
     def search(self, tree, payload, queries, k, settings, out):

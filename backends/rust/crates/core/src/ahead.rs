@@ -153,13 +153,13 @@ impl<'a> Ahead<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Kernel;
+    use crate::kernel::{Covariance, Kernel};
     use crate::metric::Metric;
     use crate::simd::Simd;
 
     fn payload<'a>(factors: &'a [f64], index: &'a [i64]) -> Payload<'a> {
         Payload {
-            metric: Metric::Residual { kernel: Kernel::Rbf, variance: 1.0 },
+            metric: Metric::Residual { covariance: Covariance::Closed(Kernel::Rbf), variance: 1.0 },
             dim: 0,
             coords: &[],
             width: 16,

@@ -2,7 +2,7 @@
 //! in Rust. Python compares them with those of the covertreex that is installed, and refuses a backend that differs.
 
 /// Version of the verbs and arrays of `covertreex/protocols.py`.
-pub const PROTOCOL_VERSION: i64 = 2;
+pub const PROTOCOL_VERSION: i64 = 3;
 
 /// Lanes of the canonical dot product; factor rows are padded with zeros to a multiple of it.
 pub const LANES: usize = 16;
@@ -24,7 +24,10 @@ pub(crate) const MATERN32: i64 = 2;
 pub(crate) const MATERN52: i64 = 3;
 pub(crate) const RATIONAL_QUADRATIC: i64 = 4;
 
-/// The number of each kernel in canonical arithmetic.
+/// A kernel that is evaluated by tables.
+pub const EXPRESSION: i64 = 16;
+
+/// The number of each kernel with a closed form in canonical arithmetic.
 pub const KERNELS: [(&str, i64); 5] = [
     ("rbf", RBF),
     ("matern12", MATERN12),

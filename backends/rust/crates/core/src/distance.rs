@@ -1,7 +1,6 @@
 //! Distance of a query from a row (A5), and bounds on it (B1, B2).
 
 use crate::arith::squared_distance;
-use crate::kernel::kernel_value;
 use crate::metric::{Metric, rho};
 use crate::views::{Payload, Queries};
 
@@ -74,8 +73,9 @@ pub(crate) fn nearness_given_dot(payload: &Payload, point: &Point, row: usize, d
     let r2 = squared_distance(point.coords, payload.coords_of(row));
     match payload.metric {
         Metric::Euclidean => Nearness { distance: r2.sqrt(), rho: 1.0, r2: 0.0 },
-        Metric::Residual { kernel, variance } => {
-            let rho = rho(kernel_value(kernel, variance, r2), dot, point.p, payload.p[row]);
+        Metric::Residual { covariance, variance } => {
+            let k = covariance.value(variance, point.coords, payload.coords_of(row), r2);
+            let rho = rho(k, dot, point.p, payload.p[row]);
             Nearness { distance: (1.0 - rho).sqrt(), rho, r2 }
         }
     }

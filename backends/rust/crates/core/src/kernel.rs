@@ -1,9 +1,10 @@
-//! Covariance functions: which there are, and their values (A4).
+//! Covariance functions: which there are, and their values (A4, A10).
 
 use crate::arith::{exp_neg, log};
 use crate::contract::{MATERN12, MATERN32, MATERN52, RATIONAL_QUADRATIC, RBF};
+use crate::expression::Expression;
 
-/// A covariance function, A4.
+/// A covariance function with a closed form, A4.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kernel {
     /// Squared exponential.
@@ -32,6 +33,26 @@ impl Kernel {
             RATIONAL_QUADRATIC => Kernel::RationalQuadratic { alpha },
             _ => return None,
         })
+    }
+}
+
+/// A covariance function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Covariance<'a> {
+    /// A4.
+    Closed(Kernel),
+    /// A10.
+    Tables(&'a Expression<'a>),
+}
+
+impl Covariance<'_> {
+    /// A4, A10: the covariance of two points, of scaled coordinates; `r2` is their squared distance.
+    #[inline(always)]
+    pub(crate) fn value(self, variance: f64, a: &[f64], b: &[f64], r2: f64) -> f64 {
+        match self {
+            Covariance::Closed(kernel) => kernel_value(kernel, variance, r2),
+            Covariance::Tables(expression) => variance * expression.value(a, b),
+        }
     }
 }
 

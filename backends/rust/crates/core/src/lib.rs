@@ -1,13 +1,14 @@
 //! The search and the scan of covertreex, over borrowed slices.
 //!
 //! `docs/architecture.md` of covertreex says, to the counter, what [`search_block`] and [`scan_block`] do;
-//! `docs/mathematics.md` has the arithmetic (A1 to A5) and the bounds (B1, B2) that the code cites by number.
+//! `docs/mathematics.md` has the arithmetic (A1 to A5, A10) and the bounds (B1, B2) that the code cites by number.
 //!
 //! | module | what belongs there |
 //! |---|---|
 //! | [`contract`] | what Python and Rust agree on: versions, numbers of kernels, columns of counters |
 //! | `pack` | registers, for the dot product |
 //! | `arith` | canonical arithmetic, one generic body for every processor |
+//! | [`expression`] | covariance functions by tables |
 //! | [`kernel`], [`metric`] | covariance functions; distances made of them |
 //! | [`simd`] | which instructions those bodies are compiled to, chosen at run time |
 //! | [`views`] | borrowed inputs and outputs, and the checks of their shapes |
@@ -23,6 +24,7 @@ mod ahead;
 mod arith;
 pub mod contract;
 mod distance;
+pub mod expression;
 mod frontier;
 mod kbest;
 pub mod kernel;

@@ -2,6 +2,7 @@
 //! throughout: what makes many distances at once cheaper than the same one by one.
 
 use crate::distance::{Nearness, Point};
+use crate::kernel::Covariance;
 use crate::metric::Metric;
 use crate::views::Payload;
 
@@ -76,6 +77,9 @@ impl Panel {
             let distances = &mut self.distances[which][..n];
             let (r2, rhos) = (&mut self.r2[which][..n], &mut self.rhos[which][..n]);
             payload.simd.squared_distances(point.coords, &self.coords, PANEL, r2);
+            if let Metric::Residual { covariance: Covariance::Tables(expression), variance } = payload.metric {
+                payload.simd.covariances(expression, variance, point.coords, &self.coords, PANEL, rhos);
+            }
             payload.simd.distances(
                 payload.metric,
                 r2,

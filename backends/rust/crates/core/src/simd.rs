@@ -1,10 +1,11 @@
 //! Which instructions canonical arithmetic is compiled to, chosen at run time.
 //!
-//! Each function here has one generic body, in `arith` or `metric`, compiled several times. The bits are the same at every level.
+//! Each function here has one generic body, in `arith`, `expression` or `metric`, compiled several times. The bits are the same at every level.
 
 use std::fmt;
 
 use crate::arith::{dots_body, squared_distances_body};
+use crate::expression::{Expression, covariances_body};
 use crate::metric::{Metric, distances_body};
 
 /// Proof that this processor has certain vector instructions.
@@ -163,11 +164,20 @@ dispatch! {
 }
 
 dispatch! {
-    /// A5: distances of one query from several rows, and `|rho|`, from squared scaled distances, dot products and variances.
+    /// A5: distances of one query from several rows, and `|rho|`, from squared scaled distances, dot products and variances;
+    /// of a kernel by tables from covariances, which `|rho|` replaces.
     pub(crate) fn distances(
         metric: Metric, r2: &[f64], dots: &[f64], p_query: f64, p: &[f64], out: [&mut [f64]; 2]
     );
     distances_body, distances_body, distances_body
+}
+
+dispatch! {
+    /// A10: covariances of a point and the first `out.len()` points of a panel: axis after axis, `stride` to an axis.
+    pub(crate) fn covariances(
+        expression: &Expression, variance: f64, point: &[f64], panel: &[f64], stride: usize, out: &mut [f64]
+    );
+    covariances_body, covariances_body, covariances_body
 }
 
 dispatch! {

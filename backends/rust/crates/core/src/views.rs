@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::contract::{COUNTERS, LANES};
+use crate::kernel::Covariance;
 use crate::metric::Metric;
 use crate::simd::Simd;
 
@@ -10,7 +11,7 @@ use crate::simd::Simd;
 #[derive(Clone, Copy, Debug)]
 pub struct Payload<'a> {
     /// What a distance is.
-    pub metric: Metric,
+    pub metric: Metric<'a>,
     /// Axes of `coords`.
     pub dim: usize,
     /// Scaled coordinates, (n, dim).
@@ -48,6 +49,9 @@ impl<'a> Payload<'a> {
     fn check(&self) -> Result<(), InputError> {
         let n = self.n();
         let residual = self.metric != Metric::Euclidean;
+        if let Metric::Residual { covariance: Covariance::Tables(expression), .. } = self.metric {
+            check(expression.dim() == self.dim, "payload.expression.group_stop", "must end at the columns of coords")?;
+        }
         check(self.width.is_multiple_of(LANES), "payload.factors", "must have a multiple of 16 columns")?;
         check(self.coords.len() == n * self.dim, "payload.coords", "must have one row per row of the payload")?;
         check(self.factors.len() == n * self.width, "payload.factors", "must have one row per row of the payload")?;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicI32;
 
+use covertreex_core::expression::{Expression, ExpressionArrays};
 use covertreex_core::metric::Metric;
 use covertreex_core::simd::Simd;
 use covertreex_core::views::{Output, Payload, Plan, Queries, Settings, TreeView};
@@ -48,12 +49,55 @@ pub struct PayloadArrays<'py> {
     p: PyReadonlyArray1<'py, f64>,
     index: PyReadonlyArray1<'py, i64>,
     slack_rel: f64,
+    expression: Option<Tables<'py>>,
+}
+
+/// A `covertreex.kernels.Expression`.
+#[derive(FromPyObject)]
+struct Tables<'py> {
+    group_stop: PyReadonlyArray1<'py, i64>,
+    term_stop: PyReadonlyArray1<'py, i64>,
+    weight: PyReadonlyArray1<'py, f64>,
+    factor_group: PyReadonlyArray1<'py, i64>,
+    factor_table: PyReadonlyArray1<'py, i64>,
+    rescale_group: PyReadonlyArray1<'py, i64>,
+    rescale_table: PyReadonlyArray1<'py, i64>,
+    table_first: PyReadonlyArray1<'py, i64>,
+    table_stop: PyReadonlyArray1<'py, i64>,
+    pieces: PyReadonlyArray2<'py, f64>,
+}
+
+impl Tables<'_> {
+    fn view(&self) -> PyResult<Expression<'_>> {
+        if self.pieces.shape()[1] != 8 {
+            return Err(refused("payload.expression.pieces must have 8 columns."));
+        }
+        Expression::new(ExpressionArrays {
+            group_stop: flat(&self.group_stop, "payload.expression.group_stop")?,
+            term_stop: flat(&self.term_stop, "payload.expression.term_stop")?,
+            weight: flat(&self.weight, "payload.expression.weight")?,
+            factor_group: flat(&self.factor_group, "payload.expression.factor_group")?,
+            factor_table: flat(&self.factor_table, "payload.expression.factor_table")?,
+            rescale_group: flat(&self.rescale_group, "payload.expression.rescale_group")?,
+            rescale_table: flat(&self.rescale_table, "payload.expression.rescale_table")?,
+            table_first: flat(&self.table_first, "payload.expression.table_first")?,
+            table_stop: flat(&self.table_stop, "payload.expression.table_stop")?,
+            pieces: table(&self.pieces, "payload.expression.pieces")?,
+        })
+        .map_err(refused)
+    }
 }
 
 impl PayloadArrays<'_> {
-    pub fn view(&self) -> PyResult<Payload<'_>> {
+    /// The correlation by tables, if that is the kernel: what `view` borrows.
+    pub fn expression(&self) -> PyResult<Option<Expression<'_>>> {
+        self.expression.as_ref().map(Tables::view).transpose()
+    }
+
+    pub fn view<'a>(&'a self, expression: Option<&'a Expression<'a>>) -> PyResult<Payload<'a>> {
+        let metric = Metric::from_codes(self.metric, self.kernel_code, self.variance, self.alpha, expression);
         Ok(Payload {
-            metric: Metric::from_codes(self.metric, self.kernel_code, self.variance, self.alpha).map_err(refused)?,
+            metric: metric.map_err(refused)?,
             dim: self.coords.shape()[1],
             coords: table(&self.coords, "payload.coords")?,
             width: self.factors.shape()[1],

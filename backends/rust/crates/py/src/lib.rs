@@ -36,7 +36,8 @@ fn search(
     settings: SettingsValues,
     mut out: OutArrays<'_>,
 ) -> PyResult<()> {
-    let (tree, payload, queries) = (tree.view()?, payload.view()?, queries.view()?);
+    let expression = payload.expression()?;
+    let (tree, payload, queries) = (tree.view()?, payload.view(expression.as_ref())?, queries.view()?);
     let settings = settings.into();
     let (mut output, cancel) = out.view(k)?;
     answer(py, cancel, |cancel| search_block(&tree, &payload, &queries, &settings, cancel, &mut output))
@@ -52,7 +53,8 @@ fn scan(
     settings: SettingsValues,
     mut out: OutArrays<'_>,
 ) -> PyResult<()> {
-    let (payload, plan) = (payload.view()?, plan.view()?);
+    let expression = payload.expression()?;
+    let (payload, plan) = (payload.view(expression.as_ref())?, plan.view()?);
     let settings = settings.into();
     let (mut output, cancel) = out.view(k)?;
     answer(py, cancel, |cancel| scan_block(&payload, &plan, &settings, cancel, &mut output))
@@ -73,6 +75,7 @@ fn contract(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     facts.set_item("metrics", built::METRICS.into_py_dict(py)?)?;
     facts.set_item("no_kernel", built::NO_KERNEL)?;
     facts.set_item("kernels", built::KERNELS.into_py_dict(py)?)?;
+    facts.set_item("expression", built::EXPRESSION)?;
     facts.set_item("kernel_counters", built::KERNEL_COUNTERS.to_vec())?;
     facts.set_item("driver_counters", built::DRIVER_COUNTERS.to_vec())?;
     Ok(facts)

@@ -1,8 +1,11 @@
 //! Random data, a random tree over it, and the answer by brute force in simple loops.
 #![allow(dead_code)]
 
+use std::sync::OnceLock;
+
 use covertreex_core::contract::COUNTERS;
-use covertreex_core::kernel::Kernel;
+use covertreex_core::expression::{Expression, ExpressionArrays};
+use covertreex_core::kernel::{Covariance, Kernel};
 use covertreex_core::metric::Metric;
 use covertreex_core::simd::Simd;
 use covertreex_core::views::{Output, Payload, Queries, TreeView};
@@ -44,7 +47,7 @@ pub struct Shape {
     pub n: usize,
     pub dim: usize,
     pub width: usize,
-    pub kernel: Option<Kernel>,
+    pub kernel: Option<Covariance<'static>>,
     /// Coordinates are whole numbers: duplicates and ties.
     pub coarse: bool,
     pub externals: usize,
@@ -52,26 +55,67 @@ pub struct Shape {
 }
 
 pub fn shapes() -> impl Strategy<Value = Shape> {
-    let kernels = prop::sample::select(vec![
-        None,
-        Some(Kernel::Rbf),
-        Some(Kernel::Matern12),
-        Some(Kernel::Matern32),
-        Some(Kernel::Matern52),
-        Some(Kernel::RationalQuadratic { alpha: 0.7 }),
-    ]);
-    (1..90usize, 1..4usize, 0..4usize, kernels, any::<bool>(), 0..4usize, any::<u64>()).prop_map(
-        |(n, dim, blocks, kernel, coarse, externals, seed)| {
+    let closed =
+        [Kernel::Rbf, Kernel::Matern12, Kernel::Matern32, Kernel::Matern52, Kernel::RationalQuadratic { alpha: 0.7 }];
+    (1..90usize, 1..4usize, 0..4usize, 0..7usize, any::<bool>(), 0..4usize, any::<u64>()).prop_map(
+        move |(n, dim, blocks, kernel, coarse, externals, seed)| {
+            let kernel = match kernel {
+                0 => None,
+                6 => Some(Covariance::Tables(tables(dim))),
+                _ => Some(Covariance::Closed(closed[kernel - 1])),
+            };
             let width = if kernel.is_some() { 16 * blocks } else { 0 };
             Shape { n, dim, width, kernel, coarse, externals, seed }
         },
     )
 }
 
+/// Squared exponentials by tables, over so many columns, the last a group of its own: a sum of products.
+fn tables(dim: usize) -> &'static Expression<'static> {
+    static MADE: [OnceLock<Expression<'static>>; 4] = [const { OnceLock::new() }; 4];
+    MADE[dim].get_or_init(|| {
+        let (lowest, highest) = (-60, 12);
+        let mut pieces = Vec::new();
+        for rate in [0.5, 0.01f64] {
+            pieces.push([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+            for binade in lowest..highest {
+                for part in 0..32 {
+                    let width = 2f64.powi(binade) / 32.0;
+                    let centre = 2f64.powi(binade) + (f64::from(part) + 0.5) * width;
+                    let mut coefficient = (-rate * centre).exp();
+                    pieces.push(std::array::from_fn(|power| {
+                        if power > 0 {
+                            coefficient *= -rate * width / 2.0 / power as f64;
+                        }
+                        coefficient
+                    }));
+                }
+            }
+            pieces.push([0.0; 8]);
+        }
+        let count = pieces.len() as i64;
+        let first = (2f64.powi(lowest).to_bits() >> 47) as i64 - 1;
+        let last = i64::from(dim > 1);
+        Expression::new(ExpressionArrays {
+            group_stop: if dim > 1 { vec![dim as i64 - 1, dim as i64].leak() } else { &[1] },
+            term_stop: &[2, 3],
+            weight: &[0.75, 0.25],
+            factor_group: vec![0, last, 0].leak(),
+            factor_table: &[0, 1, 1],
+            rescale_group: &[-1; 3],
+            rescale_table: &[-1; 3],
+            table_first: vec![first; 2].leak(),
+            table_stop: vec![count / 2, count].leak(),
+            pieces: pieces.leak().as_flattened(),
+        })
+        .unwrap()
+    })
+}
+
 /// Payload rows, and after them external queries.
 pub struct Data {
     pub shape: Shape,
-    metric: Metric,
+    metric: Metric<'static>,
     coords: Vec<f64>,
     factors: Vec<f64>,
     p: Vec<f64>,
@@ -116,7 +160,8 @@ impl Data {
             .collect();
         let limit =
             rows.iter().map(|_| if random.below(2) == 0 { n as i64 } else { random.below(n + 2) as i64 }).collect();
-        let metric = shape.kernel.map_or(Metric::Euclidean, |kernel| Metric::Residual { kernel, variance: VARIANCE });
+        let metric =
+            shape.kernel.map_or(Metric::Euclidean, |covariance| Metric::Residual { covariance, variance: VARIANCE });
         Data { shape, metric, coords, factors, p, index, rank, rows, exclude, limit, prefix }
     }
 
@@ -166,14 +211,19 @@ impl Data {
             return (0.0, 1.0, 0.0);
         }
         let (a, b, dim, width) = (self.place(a), self.place(b), self.shape.dim, self.shape.width);
+        let [x, y] = [a, b].map(|at| &self.coords[at * dim..][..dim]);
         let mut r2 = 0.0;
-        for axis in 0..dim {
-            let t = self.coords[a * dim + axis] - self.coords[b * dim + axis];
+        for (x, y) in x.iter().zip(y) {
+            let t = x - y;
             r2 += t * t;
         }
         let Some(kernel) = self.shape.kernel else { return (r2.sqrt(), 1.0, 0.0) };
         let dot = naive_dot(&self.factors[a * width..][..width], &self.factors[b * width..][..width]);
-        let rho = ((naive_kernel(kernel, r2) - dot) / (self.p[a] * self.p[b]).sqrt()).abs().min(1.0);
+        let k = match kernel {
+            Covariance::Closed(kernel) => naive_kernel(kernel, r2),
+            Covariance::Tables(expression) => VARIANCE * expression.value(x, y),
+        };
+        let rho = ((k - dot) / (self.p[a] * self.p[b]).sqrt()).abs().min(1.0);
         ((1.0 - rho).sqrt(), rho, r2)
     }
 
