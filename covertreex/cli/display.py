@@ -140,7 +140,7 @@ def make_kernel(
     InvalidInputError
         If `alpha` is given to a kernel without one, or a parameter is out of range.
     """
-    extra: dict[str, float] = {}
+    extra: dict[str, Any] = {}
     if alpha is not None:
         if name != "rationalquadratic":
             raise InvalidInputError(f"alpha belongs to the kernel rationalquadratic; {name} has none.")
