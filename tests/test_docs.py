@@ -16,6 +16,7 @@ import covertreex as cx
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
+KERNELS = ROOT / "docs" / "api-kernels.md"
 
 #: Words of calls that need an extra, and its module.
 NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
@@ -84,7 +85,7 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, GUIDE, KERNELS], ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
     if "sklearn" in path.read_text(encoding="utf-8"):
         pytest.importorskip("sklearn")
