@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
+KERNELS = ROOT / "docs" / "api-kernels.md"
 
 #: Words of calls that need an extra, and its module.
 NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
@@ -85,7 +86,7 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE, COORDINATES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES], ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
     if path == COORDINATES:
         pytest.importorskip("pandas")

@@ -37,6 +37,8 @@ def positive(name: str, value: Any, low: float = SMALLEST, high: float = LARGEST
     if isinstance(value, np.complexfloating):  # of which float() drops the imaginary part
         raise InvalidInputError(f"{name} must be a real number, got {value!r}.")
     try:
+        if isinstance(value, (str, bytes, bool, np.bool_)):  # float() would take some of them
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise InvalidInputError(f"{name} must be a number, got {value!r}.") from None
