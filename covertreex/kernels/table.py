@@ -5,10 +5,11 @@ piece it is in, and each piece is a polynomial of degree 7 (docs/mathematics.md,
 arithmetic: the same bits on every machine. What is made of them, an `Expression`, travels with the payload.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -53,9 +54,8 @@ def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
     return [row[n:] for row in rows]
 
 
-#: Chebyshev points, cut to 20 bits so that t is exact there, and the matrix from values there to coefficients.
-_NODES = [Fraction(round(2**20 * float(np.cos(np.pi * (2 * j + 1) / (2 * TERMS)))), 2**20) for j in range(TERMS)]
-_TO_POWERS = _rows(_inverse([[u**j for j in range(TERMS)] for u in _NODES]))
+#: Chebyshev points, cut to 20 bits so that t is exact there.
+_NODES = [Fraction(round(2**20 * math.cos(math.pi * (2 * j + 1) / (2 * TERMS))), 2**20) for j in range(TERMS)]
 _CENTRAL = TERMS // 2
 
 
@@ -68,8 +68,20 @@ def _chebyshev_to_powers() -> list[list[Fraction]]:
     return [[column[i] for column in columns] for i in range(TERMS)]
 
 
-_OF_CHEBYSHEV = _rows(_chebyshev_to_powers())
-_TO_CHEBYSHEV = _rows(_inverse(_chebyshev_to_powers()))
+@cache
+def _to_powers() -> list[list[float]]:
+    """From values at the nodes to coefficients of powers."""
+    return _rows(_inverse([[u**j for j in range(TERMS)] for u in _NODES]))
+
+
+@cache
+def _of_chebyshev() -> list[list[float]]:
+    return _rows(_chebyshev_to_powers())
+
+
+@cache
+def _to_chebyshev() -> list[list[float]]:
+    return _rows(_inverse(_chebyshev_to_powers()))
 
 
 def _transform(matrix: list[list[float]], columns: Sequence[FloatArray]) -> list[FloatArray]:
@@ -170,8 +182,8 @@ class Table:
     @cached_property
     def single(self) -> tuple[NDArray[np.float32], float]:
         """The pieces with degree 3 in float32, shape (n, 4), and how far these are off, without rounding."""
-        chebyshev = _transform(_TO_CHEBYSHEV, list(self.pieces.T))
-        cut = _transform([row[:4] for row in _OF_CHEBYSHEV[:4]], chebyshev[:4])
+        chebyshev = _transform(_to_chebyshev(), list(self.pieces.T))
+        cut = _transform([row[:4] for row in _of_chebyshev()[:4]], chebyshev[:4])
         off = np.sum(np.abs(np.asarray(chebyshev[4:])), axis=0)
         return np.ascontiguousarray(np.stack(cut, axis=1), dtype=np.float32), float(np.max(off))
 
@@ -213,7 +225,7 @@ def make_table(
     at = [start + width * float((1 + u) / 2) for u in _NODES]
     values = [_finite(function, t, name, unit) for t in at]
     centre = values[_CENTRAL]
-    coefficients = _transform(_TO_POWERS, [value - centre for value in values])
+    coefficients = _transform(_to_powers(), [value - centre for value in values])
     coefficients[0] = centre + coefficients[0]
     pieces = np.zeros((len(start) + 2, TERMS))
     pieces[1:-1] = np.stack(coefficients, axis=1)

@@ -69,11 +69,11 @@ def classes():
             yield sub
             yield from below(sub)
 
-    put_together = (Scaled, cx.Sum, cx.Product)
+    others = (Scaled, cx.Sum, cx.Product, cx.Covariance)
     found = [
         cls for cls in below(Kernel)
         if cls.__module__.startswith("covertreex.") and dataclasses.is_dataclass(cls)
-        and not cls.__name__.startswith("_") and cls not in (Stationary, Closed) and not issubclass(cls, put_together)
+        and not cls.__name__.startswith("_") and cls not in (Stationary, Closed) and not issubclass(cls, others)
     ]  # fmt: skip
     return list(dict.fromkeys(found))
 
