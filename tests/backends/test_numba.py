@@ -46,6 +46,8 @@ KERNELS = {
     "matern32": Matern32(lengthscale=(0.5, 1.0, 2.0, 0.9, 1.1)),
     "matern52": Matern52(lengthscale=1.3),
     "rational quadratic": RationalQuadratic(lengthscale=0.8, alpha=1.7),
+    "sum": RBF(lengthscale=1.1, variance=0.7) + Matern12(lengthscale=0.4),
+    "product": RBF(lengthscale=0.9, active_dims=[0, 1, 3]) * Matern32(lengthscale=1.2, active_dims=[2, 4]),
 }
 
 
@@ -389,6 +391,9 @@ def test_one_compilation_serves_all(residual):
             assert_same_search(payload, tree, queries.slice(1, 4), 2, settings.replace(radius_floor=0))
             assert_same_scan(payload, make_plan(queries, [(5, [(0, 30, 0.0)])]), 2)
     assert_same_search(external[0], naive_tree(external[0]), external[1], 2, GOLD)
+    by_tables = make_payload(points(60, 3), RBF() + Matern12(), range(3))
+    assert_same_search(by_tables, naive_tree(by_tables), make_queries(by_tables, range(5)), 2, PARITY)
+    assert_same_scan(by_tables, make_plan(make_queries(by_tables, range(5)), [(5, [(0, 60, 0.0)])]), 2)
     assert len(search_block.signatures) == len(scan_block.signatures) == 1
 
 

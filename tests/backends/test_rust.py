@@ -24,6 +24,8 @@ KERNELS = {
     "matern32": kernels.Matern32(variance=0.4, lengthscale=(0.5, 1.0, 2.0)),
     "matern52": kernels.Matern52(lengthscale=0.9),
     "rational_quadratic": kernels.RationalQuadratic(lengthscale=0.7, alpha=0.6),
+    "sum": kernels.RBF(lengthscale=0.8, variance=0.7) + kernels.Matern12(lengthscale=0.4),
+    "product": kernels.RBF(active_dims=[0, 2]) * kernels.Matern32(lengthscale=1.2, active_dims=[1]),
 }
 METRICS = ("euclidean", "correlation", *KERNELS)
 
@@ -344,6 +346,30 @@ def test_a_row_that_does_not_exist_is_an_exception():
         backend.search(
             replace(tree, children=children), payload, make_queries(payload, [3]), 2, PARITY, SearchOutput.empty(1, 2)
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pieces": np.zeros((4, 7))}, r"pieces must have 8 columns"),
+        ({"pieces": np.zeros((4, 8))}, r"table_stop must ascend to the number of pieces"),
+        ({"factor_table": np.array([0, 7])}, r"factor_table must be numbers of tables"),
+        ({"factor_group": np.array([0, -1])}, r"factor_group must be numbers of groups"),
+        ({"group_stop": np.array([1, 2])}, r"group_stop must end at the columns of coords"),
+        ({"weight": np.ones(4)[::2]}, r"weight must be a C-contiguous"),
+    ],
+)
+def test_tables_that_do_not_fit_are_named(changes, said):
+    payload, tree = build("sum")
+
+    class Altered:
+        expression = replace(payload.expression, **changes)
+
+        def __getattr__(self, name):
+            return getattr(payload, name)
+
+    with pytest.raises(ValueError, match=r"payload\.expression\." + said):
+        backend.search(tree, Altered(), make_queries(payload, [3]), 2, PARITY, SearchOutput.empty(1, 2))
 
 
 def test_arrays_that_do_not_fit_are_named():

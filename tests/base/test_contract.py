@@ -17,14 +17,15 @@ import covertreex as cx
 from covertreex import kernels, protocols
 from covertreex.backends import telemetry
 from covertreex.base import contract
-from covertreex.base.contract import CONTRACT, KERNEL_CODES, NO_KERNEL, difference
+from covertreex.base.contract import CONTRACT, EXPRESSION, KERNEL_CODES, NO_KERNEL, difference
 from covertreex.data import payload as payloads
 from covertreex.data import questions
-from covertreex.data.canonical import CanonicalArithmetic, squared_distances
+from covertreex.data.canonical import CanonicalArithmetic, covariance_matrix, covariances, squared_distances
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import SearchOutput
 from covertreex.search import scan_plans as plans
 from covertreex.search.screens.cache import sharp
+from covertreex.testing.cases import kernels_by_tables
 
 PACKAGE = Path(cx.__file__).parent
 
@@ -37,7 +38,8 @@ def test_names_are_where_they_always_were():
     assert telemetry.COUNTERS is contract.COUNTERS
     assert protocols.PROTOCOL_VERSION is contract.PROTOCOL_VERSION
     assert (payloads.LANES, payloads.EUCLIDEAN, payloads.RESIDUAL) == (contract.LANES, 0, 1)
-    assert {name: cls.code for name, cls in kernels.KERNELS.items()} == KERNEL_CODES
+    assert {name: cls.code for name, cls in kernels.CLOSED.items()} == KERNEL_CODES
+    assert kernels.Kernel.code == EXPRESSION not in KERNEL_CODES.values()
 
 
 def test_the_contract_loads_before_covertreex_is_built():
@@ -57,8 +59,8 @@ def test_backends_that_say_so_were_built_with_it(backend):
 @pytest.mark.parametrize(
     ("theirs", "words"),
     [
-        ({}, "protocol_version is absent there and 2 here"),
-        (None, "protocol_version is absent there and 2 here"),
+        ({}, "protocol_version is absent there and 3 here"),
+        (None, "protocol_version is absent there and 3 here"),
         ({**CONTRACT, "lanes": 8}, "lanes is 8 there and 16 here"),
         ({**CONTRACT, "new": 1}, "new is 1 there and absent here"),
         ({**CONTRACT, "kernels": {**KERNEL_CODES, "cauchy": 5}}, "kernels['cauchy'] is 5 there and absent here"),
@@ -129,7 +131,9 @@ class Altered:
         return len(self.store)
 
 
-KNOWN_KERNELS = r"known are 0 \(rbf\), 1 \(matern12\), 2 \(matern32\), 3 \(matern52\), 4 \(rationalquadratic\)"
+KNOWN_KERNELS = (
+    r"known are 0 \(rbf\), 1 \(matern12\), 2 \(matern32\), 3 \(matern52\), 4 \(rationalquadratic\), 16 \(expression\)"
+)
 UNKNOWN = [
     ({"kernel_code": 9}, f"no kernel has code 9; {KNOWN_KERNELS}"),
     ({"kernel_code": -1}, f"no kernel has code -1; {KNOWN_KERNELS}"),
@@ -152,33 +156,54 @@ def test_unknown_numbers_are_refused(backend, verb, changes, message, rng):
         getattr(cx.get_backend(backend), verb)(*arguments[verb])
 
 
-def test_factors_and_screens_refuse_unknown_kernels(rng):
-    from covertreex._core import factors, screen
+class Unknown(cx.RBF):
+    """A kernel whose number is nobody's."""
 
-    store = make_payload(rng.normal(size=(40, 2)), cx.Matern32(), range(4))
-    empty = np.zeros((0, 16))
+    code = 9
+
+
+def test_factors_and_screens_refuse_unknown_kernels(rng):
+    from covertreex._core import screen
+    from covertreex._core.canonical import CovarianceView
+
     with pytest.raises(ValueError, match="no kernel has code 9"):
-        factors.solve(empty, store.coords[:0], store.coords[:0], 9, 1.0, 1.0, empty, np.zeros(0))
-    wrong = Altered(sharp(store), kernel_code=9)
+        CovarianceView(Unknown(), 2)
+    store = make_payload(rng.normal(size=(40, 2)), cx.Matern32(), range(4))
+    wrong = Altered(sharp(store), payload=Altered(store, kernel=Unknown()))
     with pytest.raises(ValueError, match="no kernel has code 9"):
         screen.Lens(wrong, sharp(store).of_queries(make_queries(store, [0])), 1)
 
 
 def test_a_payload_of_an_unknown_kernel_is_not_made():
-    class Cauchy(kernels.Kernel):
-        @staticmethod
-        def correlation(r2, alpha, by=kernels.Plain):
-            return 1.0 / (1.0 + r2)
+    with pytest.raises(InvalidInputError, match=f"payload: no kernel has code 9; {KNOWN_KERNELS}"):
+        make_payload(np.zeros((3, 1)), Unknown())
 
-    with pytest.raises(InvalidInputError, match=f"payload: no kernel has code -1; {KNOWN_KERNELS}"):
-        make_payload(np.zeros((3, 1)), Cauchy())
+
+@pytest.mark.parametrize("verb", ["search", "scan"])
+def test_a_kernel_by_tables_without_its_tables_is_refused(verb, rng):
+    """Backends that are not compiled ask the kernel itself, as C does."""
+    store = make_payload(rng.normal(size=(40, 2)), cx.Matern32(), range(4))
+    queries, out = make_queries(store, range(5)), SearchOutput.empty(5, 3)
+    wrong = Altered(store, kernel_code=EXPRESSION)
+    arguments = {
+        "search": (naive_tree(store), wrong, queries, 3, cx.PARITY, out),
+        "scan": (wrong, plans.whole_range(store, queries), 3, cx.EXACT, out),
+    }
+    for backend in {"numba", "rust"} & {info.name for info in cx.list_backends() if info.status == "ok"}:
+        with pytest.raises(ValueError, match=r"payload\.expression must be there for a kernel of code 16"):
+            getattr(cx.get_backend(backend), verb)(*arguments[verb])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # A kernel has the same values in every language
 
-#: Every kernel there is: one that is added to covertreex.kernels is looked at here without further ado.
-CLASSES = [cls for cls in vars(kernels).values() if isinstance(cls, type) and cls.__base__ is kernels.Kernel]
+#: Every closed form: one that is added to covertreex.kernels is looked at here without further ado.
+CLASSES = list(kernels.CLOSED.values())
+
+
+def of_shape(cls, alpha):
+    """A kernel of a class, with this alpha if it has one."""
+    return cls(alpha=alpha) if "alpha" in cls.__dataclass_fields__ else cls()
 
 
 def in_c(code, variance, alpha, r2):
@@ -228,7 +253,7 @@ def squares():
 @pytest.mark.parametrize("cls", CLASSES)
 def test_values_are_the_class_s_own(cls, language, alpha):
     r2 = squares()
-    own = 1.7 * cls.correlation(r2, alpha, CanonicalArithmetic)
+    own = 1.7 * of_shape(cls, alpha).correlation(r2, CanonicalArithmetic)
     try:
         found = LANGUAGES[language](cls.code, 1.7, alpha, r2)
     except ValueError as error:
@@ -249,7 +274,7 @@ def test_distances_are_made_of_the_class_s_own_values(cls, backend, rng):
     queries, out = make_queries(store, range(200), include_self=True), SearchOutput.empty(200, 200)
     cx.get_backend(backend).scan(store, plans.whole_range(store, queries), 200, cx.EXACT, out)
     r2 = squared_distances(store.coords[:, None], store.coords[None])
-    own = np.sqrt(1.0 - cls.correlation(r2, 1.0, CanonicalArithmetic))
+    own = np.sqrt(1.0 - cls().correlation(r2, CanonicalArithmetic))
     np.fill_diagonal(own, 0.0)
     np.testing.assert_array_equal(out.distances, np.take_along_axis(own, out.indices, axis=1))
 
@@ -263,7 +288,7 @@ def test_screens_are_within_their_bound_of_the_class_s_own_values(cls, alpha, dt
 
     r2 = squares()
     r2 = r2[r2 < 1e30].astype(dtype)
-    own = cls.correlation(r2.astype(np.float64), alpha)
+    own = of_shape(cls, alpha).correlation(r2.astype(np.float64))
     screen.kernel_values(cls.code, alpha, r2)
     assert np.abs(r2 - own).max() <= 40 * np.finfo(dtype).eps / 2
 
@@ -273,6 +298,27 @@ def test_screens_refuse_unknown_kernels():
 
     with pytest.raises(ValueError, match=f"no kernel has code 9; {KNOWN_KERNELS}"):
         screen.kernel_values(9, 1.0, np.zeros(3))
+
+
+@pytest.mark.parametrize("name", kernels_by_tables())
+def test_tables_have_the_same_values_in_numpy_and_in_c(name, rng):
+    kernel = kernels_by_tables()[name]
+    coords = kernel.scale(np.concatenate([rng.normal(size=(60, 3)), 10 ** rng.uniform(-9, 9, size=(60, 3))]))
+    own = covariances(kernel, coords[:, None], coords[None])
+    np.testing.assert_array_equal(covariance_matrix(kernel, coords, coords), own)
+    assert (np.diagonal(own) == kernel.variance).all()
+
+
+@pytest.mark.parametrize("name", kernels_by_tables())
+def test_distances_are_made_of_tables(name, backend, rng):
+    """Without factors ``|rho|`` is the kernel's value, in every language."""
+    kernel = kernels_by_tables()[name]
+    store = make_payload(rng.normal(size=(90, 3)), kernel.unitless())
+    queries, out = make_queries(store, range(90), include_self=True), SearchOutput.empty(90, 90)
+    cx.get_backend(backend).scan(store, plans.whole_range(store, queries), 90, cx.EXACT, out)
+    own = np.sqrt(1.0 - np.abs(covariances(store.kernel, store.coords[:, None], store.coords[None])))
+    np.fill_diagonal(own, 0.0)
+    np.testing.assert_array_equal(out.distances, np.take_along_axis(own, out.indices, axis=1))
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -298,7 +344,7 @@ def test_a_query_is_moved_nearer_only_where_correlations_are_gone(kind):
 def test_numba_refuses_a_kernel_that_it_lacks_by_name(monkeypatch):
     from covertreex_numba import arguments
 
-    assert arguments.KNOWN == {NO_KERNEL, *KERNEL_CODES.values()}
+    assert arguments.KNOWN == {NO_KERNEL, EXPRESSION, *KERNEL_CODES.values()}
     monkeypatch.setattr(arguments, "KNOWN", arguments.KNOWN - {KERNEL_CODES["matern32"]})
     tree = cx.cover_tree([[0.0], [1.0], [3.0]], kernel=cx.Matern32())
     with pytest.raises(ValueError, match="numba backend does not have the kernel matern32"):

@@ -13,8 +13,9 @@ from covertreex.data.tree import DUPLICATE_LEVEL
 
 WIDEST_TILE = 64
 
-#: Numbers of the kernels that `covertreex_numba.kernels.kernel_value` has a branch for, of those by tables, and of none.
-KNOWN = {NO_KERNEL, EXPRESSION, *(KERNEL_CODES[name] for name in ("rbf", "matern12", "matern32", "matern52", "rationalquadratic"))}
+#: Kernels that `covertreex_numba.kernels.kernel_value` has a branch for, and all numbers that are known.
+CLOSED = ("rbf", "matern12", "matern32", "matern52", "rationalquadratic")
+KNOWN = {NO_KERNEL, EXPRESSION, *(KERNEL_CODES[name] for name in CLOSED)}
 
 
 class Expression(NamedTuple):
@@ -134,9 +135,9 @@ def _read_only(array):
     return view
 
 
-_NO_TABLES = Expression(
-    **{name: _read_only(np.empty(0, dtype=np.int64)) for name in Expression._fields}
-    | {"weight": _read_only(np.empty(0)), "pieces": _read_only(np.empty((0, 8)))}
+_INTEGERS = _read_only(np.empty(0, dtype=np.int64))
+_NO_TABLES = Expression(*[_INTEGERS] * len(Expression._fields))._replace(
+    weight=_read_only(np.empty(0)), pieces=_read_only(np.empty((0, 8)))
 )
 
 
@@ -146,6 +147,8 @@ def payload(store):
     if store.kernel_code not in KNOWN:
         name = next(name for name, code in KERNEL_CODES.items() if code == store.kernel_code)
         raise ValueError(f"the numba backend does not have the kernel {name}; `kernel_value` in kernels.py needs it.")
+    if store.kernel_code == EXPRESSION and store.expression is None:
+        raise ValueError(f"payload.expression must be there for a kernel of code {EXPRESSION}.")
     return _pack(Payload, store)
 
 

@@ -101,7 +101,7 @@ def jit_entry(function):
 
 @intrinsic
 def borrow(typingctx, arrays):
-    """A named tuple (or an array) whose arrays have no owner, so that no kernel counts references to them; tuples in it too.
+    """A named tuple (or an array) whose arrays, and those of tuples in it, have no owner: no kernel counts references.
 
     Counting costs more than the rest of a tile of one node. The arguments of an entry outlive it; nothing else may be
     borrowed.
@@ -319,8 +319,11 @@ def expression_value(expression, x, i, y, j):
 
 
 @jit
-def nearness(payload, queries, q, row):
+def nearness(payload, queries, q, row, by_tables):
     """A5, A7: how near a payload row is to query `q`: distance, ``|rho|``, squared scaled distance.
+
+    `by_tables` says whether the kernel's code is `EXPRESSION`; a loop in which it is a constant is compiled without what
+    it does not need.
 
     Rows are sorted by distance; those at one distance by ``|rho|``, the largest first, then by the third, then by
     dataset index. Euclidean distance is the scaled distance itself, so the others are
@@ -339,7 +342,7 @@ def nearness(payload, queries, q, row):
         r2 = r2 + t * t
     if payload.metric == EUCLIDEAN:
         return math.sqrt(r2), 1.0, 0.0
-    if payload.kernel_code == EXPRESSION:
+    if by_tables:
         k = payload.variance * expression_value(payload.expression, coords, i, payload.coords, row)
     else:
         k = kernel_value(payload.kernel_code, payload.variance, payload.alpha, r2)

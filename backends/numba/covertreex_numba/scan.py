@@ -4,7 +4,7 @@ Runs are cut into tiles of rows that fit in the nearest caches, and all queries 
 is read. Each query still meets its rows in order, so answers and counters are those of the plain loop.
 """
 
-from covertreex.base.contract import COUNTERS
+from covertreex.base.contract import COUNTERS, EXPRESSION
 from covertreex_numba.kernels import borrow, clear_best, jit, jit_entry, nearness, offer, sort_best
 
 DISTANCE_EVALS = COUNTERS.index("distance_evals")
@@ -40,19 +40,22 @@ def scan_block(payload, plan, queries, kth_frontier_stop, active, ties, distance
                 for q in range(first, last):
                     if active[q]:
                         best = distances[q], indices[q], ties[q]
-                        _scan_tile(payload, plan, queries, q, start, stop, *best, counters[q])
+                        if payload.kernel_code == EXPRESSION:
+                            _scan_tile(payload, plan, queries, q, start, stop, True, *best, counters[q])
+                        else:
+                            _scan_tile(payload, plan, queries, q, start, stop, False, *best, counters[q])
         for q in range(first, last):
             counters[q, STOP_EXHAUSTED if active[q] else STOP_KTH_FRONTIER] = 1
             sort_best(distances[q], indices[q], ties[q])
 
 
 @jit
-def _scan_tile(payload, plan, queries, q, start, stop, best_distances, best_indices, ties, count):
+def _scan_tile(payload, plan, queries, q, start, stop, by_tables, best_distances, best_indices, ties, count):
     limit, exclude = queries.limit[q], queries.exclude[q]
     for row in range(start, stop):
         if queries.rank[row] >= limit or row == exclude:
             continue
-        d, rho, r2 = nearness(payload, queries, q, row)
+        d, rho, r2 = nearness(payload, queries, q, row, by_tables)
         count[DISTANCE_EVALS] += 1
         count[NODES_VISITED] += 1
         if d <= plan.kth_upper[q] and offer(best_distances, best_indices, ties, d, rho, r2, payload.index[row]):

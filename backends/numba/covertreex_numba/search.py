@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from covertreex.base.contract import COUNTERS
+from covertreex.base.contract import COUNTERS, EXPRESSION
 from covertreex.data.tree import DUPLICATE_LEVEL
 from covertreex_numba.kernels import (
     borrow,
@@ -137,8 +137,9 @@ def _take(payload, tree, queries, q, options, nodes, start, stop, dq, best_dista
         scratch.fresh[size] = c
         size += 1
 
+    by_tables = payload.kernel_code == EXPRESSION
     for place in range(size):
-        d, rho, r2 = nearness(payload, queries, q, scratch.fresh[place])
+        d, rho, r2 = nearness(payload, queries, q, scratch.fresh[place], by_tables)
         scratch.fresh_distance[place], scratch.fresh_ties[place, 0], scratch.fresh_ties[place, 1] = d, rho, r2
     count[DISTANCE_EVALS] += size
 
