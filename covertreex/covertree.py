@@ -740,7 +740,7 @@ def cover_tree(
     X : array_like, shape (n, d)
         Points; finite numbers.
     kernel : Kernel, optional
-        RBF, Matern12, Matern32, Matern52 or RationalQuadratic.
+        Matern, Gneiting or another of `covertreex.kernels`, or a sum or product of such.
     inducing : int, array of int, or ndarray of shape (m, d), optional
         A count (rows drawn by ``default_rng(seed).choice(n, m, replace=False)``, sorted), rows of X, or coordinates.
     seed : int
