@@ -112,10 +112,16 @@ CX_UNUSED static void cx_matern_prepare(cx_matern *m, double nu)
 /* 1 - phi, relative to 1. */
 CX_CLONES CX_UNUSED static double cx_matern_gap(const cx_matern *m, double z)
 {
-    double lane[CX_MATERN_LANES] = {0.0};
-    for (ptrdiff_t i = 0; i < m->points; i += CX_MATERN_LANES)
+    double term[CX_MATERN_POINTS], lane[CX_MATERN_LANES] = {0.0};
+    /* Points where e^-w is so small that 1 - 1 would be added: e^-w falls. */
+    ptrdiff_t points = m->points;
+    while (points > 0 && z * m->inverse[points - CX_MATERN_LANES] < 0x1p-55)
+        points -= CX_MATERN_LANES;
+    for (ptrdiff_t i = 0; i < points; ++i)
+        term[i] = m->weight[i] * (1.0 - cx_exp_neg(-z * m->inverse[i]));
+    for (ptrdiff_t i = 0; i < points; i += CX_MATERN_LANES)
         for (ptrdiff_t l = 0; l < CX_MATERN_LANES; ++l)
-            lane[l] = lane[l] + m->weight[i + l] * (1.0 - cx_exp_neg(-z * m->inverse[i + l]));
+            lane[l] = lane[l] + term[i + l];
     return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 

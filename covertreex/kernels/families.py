@@ -321,8 +321,8 @@ class DampedCosine(Stationary):
     """``variance * exp(-r) * cos(frequency * r)``: a hole effect, of processes that swing and forget.
 
     Positive definite in d dimensions if and only if ``frequency <= tan(pi / (2 d))``: always in one, up to 1 in two,
-    and up to ``1 / sqrt(3)`` in three. Source: Yaglom, *Correlation Theory of Stationary and Related Random Functions
-    I* (1987), section 22; Zastavnyi, *Journal of Multivariate Analysis* 73 (2000).
+    and up to ``1 / sqrt(3)`` in three. Source: Chiles and Delfiner, *Geostatistics* (1999),
+    page 92; the bound is Yaglom's, and Zastavnyi, *Journal of Multivariate Analysis* 73 (2000), has the proof.
 
     Parameters
     ----------

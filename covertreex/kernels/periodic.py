@@ -144,9 +144,9 @@ class Cosine(Stationary):
     """``variance * cos(2 pi r / period)`` of one column: a wave that never forgets; for products with kernels that do.
 
     Positive definite, but not strictly: its covariance matrices have rank 2. In more columns a cosine of the distance
-    is no covariance; there a product of such kernels, each of its column, is. Source: Yaglom, *Correlation Theory of
-    Stationary and Related Random Functions I* (1987), section 8; a component of the spectral mixture of Wilson and
-    Adams, *ICML* (2013), equation 12, is ``RBF(...) * Cosine(...)``.
+    is no covariance; there a product of such kernels, each of its column, is. Source: Yaglom,
+    *Correlation Theory of Stationary and Related Random Functions I* (1987), chapter 2. A component of the spectral
+    mixture of Wilson and Adams, *ICML* (2013), equation 12, is ``RBF(...) * Cosine(...)``.
 
     Parameters
     ----------
