@@ -65,11 +65,11 @@ def predict(kernel, tree, points, values, new, neighbors, noise):
     return mean, variance
 
 
-def report(k=5, noise=0.02, seed=0):
-    """Predict held-out winds from three kinds of neighbours; print, and return what the picture needs."""
+def report(k=5, noise=0.02, share=0.2, seed=0):
+    """Predict held-out winds from three kinds of neighbours; print, and return the errors, and what the picture needs."""
     table, wind, names = load()
     rng = np.random.default_rng(seed)
-    held = rng.random(len(wind)) < 0.2
+    held = rng.random(len(wind)) < share
     seen, asked = table[~held].reset_index(drop=True), table[held].reset_index(drop=True)
     centre = wind[~held].mean()
     y = wind[~held] - centre
@@ -90,15 +90,16 @@ def report(k=5, noise=0.02, seed=0):
     print(f"{'neighbours':>16}  {'RMSE, knots':>11}  {'bits a datum':>12}  {'same storm':>10}")
     storms_seen, storms_asked = names[~held], names[held]
     print(f"{'none (the mean)':>16}  {np.std(truth - centre):11.2f}")
-    scale = y.std()
+    scale, errors = y.std(), {}
     for name, found in kinds.items():
         rows = found[:, :k]
         mean, variance = predict(kernel, tree, points, y, new, rows, noise)
         error, spread = truth - centre - mean, scale * np.sqrt(variance)
         bits = np.mean(0.5 * (error / spread) ** 2 + np.log(spread) + 0.5 * np.log(2 * np.pi)) / np.log(2)
+        errors[name] = np.sqrt(np.mean(error**2))
         same = np.mean(storms_seen[rows] == storms_asked[:, None])
-        print(f"{name:>16}  {np.sqrt(np.mean(error**2)):11.2f}  {bits:12.3f}  {same:10.0%}")
-    return table, wind, seen, asked, kinds, storms_asked, kernel
+        print(f"{name:>16}  {errors[name]:11.2f}  {bits:12.3f}  {same:10.0%}")
+    return errors, (table, wind, seen, asked, kinds, storms_asked, kernel)
 
 
 def picture(path, table, wind, seen, asked, kinds, storms_asked, kernel, storm="Katrina 2005"):
@@ -138,7 +139,7 @@ def main():
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--picture", metavar="PATH")
     options = parser.parse_args()
-    found = report(k=options.k)
+    _, found = report(k=options.k)
     if options.picture:
         picture(options.picture, *found)
 

