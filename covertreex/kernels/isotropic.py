@@ -35,7 +35,8 @@ class Isotropic(Stationary):
     function : callable or covertreex.kernels.Table
         Takes an array of distances above 0, in lengthscales, and returns as many correlations: tending to 1 as the
         distance tends to 0. It is called at distances from 1e-126 to 1e153; what it says far away is no matter once it
-        has been below 1e-30, and it may say nan there.
+        has been below 1e-30, and it may say nan there. Near 0 rounding must not spoil it: `numpy.expm1` and
+        `numpy.log1p` help.
     lengthscale, variance, active_dims
         See `Stationary`.
     name : str, optional

@@ -342,7 +342,9 @@ variance=1.0, active_dims=(0,))))
     def __mul__(self, other: "Kernel | float") -> "Kernel":
         if isinstance(other, Kernel):
             return Product(_parts(self, Product) + _parts(other, Product))
-        return self.times(other) if isinstance(other, Real) and not isinstance(other, bool) else NotImplemented
+        if isinstance(other, Real) and not isinstance(other, bool):
+            return self.times(other)
+        return NotImplemented
 
     __rmul__ = __mul__
 
@@ -370,7 +372,7 @@ variance=1.0, active_dims=(0,))))
 
 
 def _parts(kernel: Kernel, kind: type) -> tuple[Kernel, ...]:
-    return kernel.parts if isinstance(kernel, kind) else (kernel,)  # type: ignore[attr-defined, no-any-return]
+    return kernel.parts if isinstance(kernel, kind) else (kernel,)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -445,7 +447,7 @@ class Stationary(Kernel):
         return Columns(self.lengthscale, self.active_dims, self.lonlat)
 
     @property
-    def groups(self) -> list[Any]:  # type: ignore[override]
+    def groups(self) -> list[Any]:
         return [self.columns]
 
     def terms(self) -> list[tuple[float, list[Factor]]]:
@@ -575,7 +577,7 @@ def _active_dims(given: Any) -> tuple[int | str, ...] | None:
     for column in listed:
         if isinstance(column, str):
             out.append(column)
-        elif isinstance(column, Integral) and not isinstance(column, bool) and column >= 0:
+        elif isinstance(column, Integral) and not isinstance(column, bool) and int(column) >= 0:
             out.append(int(column))
         else:
             raise InvalidInputError(
@@ -625,7 +627,7 @@ class Sum(_Composed):
     """
 
     @property
-    def variance(self) -> float:  # type: ignore[override]
+    def variance(self) -> float:
         """float: the sum of the parts' variances."""
         return math.fsum(part.variance for part in self.parts)
 
@@ -653,9 +655,10 @@ class Product(_Composed):
     """
 
     @property
-    def variance(self) -> float:  # type: ignore[override]
+    def variance(self) -> float:
         """float: the product of the parts' variances."""
-        return math.prod(part.variance for part in self.parts)
+        variance: float = math.prod(part.variance for part in self.parts)
+        return variance
 
     def terms(self) -> list[tuple[float, list[Factor]]]:
         terms: list[tuple[float, list[Factor]]] = [(1.0, [])]
@@ -664,7 +667,7 @@ class Product(_Composed):
         return terms
 
     def _of_points(self, A: FloatArray, B: FloatArray) -> FloatArray:
-        return cast("FloatArray", math.prod(part._of_points(A, B) for part in self.parts))  # type: ignore[arg-type]
+        return cast("FloatArray", math.prod(part._of_points(A, B) for part in self.parts))
 
 
 @dataclass(frozen=True)
@@ -697,7 +700,7 @@ class Scaled(Kernel):
         return self.kernel.expression
 
     @property
-    def groups(self) -> list[Any]:  # type: ignore[override]
+    def groups(self) -> list[Any]:
         return self.kernel.groups
 
     def terms(self) -> list[tuple[float, list[Factor]]]:
@@ -708,7 +711,8 @@ class Scaled(Kernel):
         return Scaled(self.kernel, self.variance * positive("a factor of a kernel", factor))
 
     def _of_points(self, A: FloatArray, B: FloatArray) -> FloatArray:
-        return self.kernel._of_points(A, B) * (self.variance / self.kernel.variance)
+        covariances: FloatArray = self.kernel._of_points(A, B) * (self.variance / self.kernel.variance)
+        return covariances
 
 
 _TABLES: dict[tuple[type, tuple[Any, ...]], Table] = {}

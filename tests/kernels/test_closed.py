@@ -102,6 +102,8 @@ def test_codes_and_names():
         (lambda: cx.RBF(float("inf")), "lengthscale must be positive and finite.*got inf"),
         (lambda: cx.RBF(1e-101), "Rescale the data"),
         (lambda: cx.RBF("wide"), "lengthscale must be a number, got 'wide'"),
+        (lambda: cx.RBF("1.0"), "lengthscale must be a number, got '1.0'"),
+        (lambda: cx.RBF(variance=True), "variance must be a number, got True"),
         (lambda: cx.RBF(None), "lengthscale must be a number, got None"),
         (lambda: cx.RBF([1.0, -2.0]), r"lengthscale\[1\] must be positive and finite.*got -2\.0"),
         (lambda: cx.RBF([]), r"a sequence of one per axis, got shape \(0,\)"),
