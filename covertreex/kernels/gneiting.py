@@ -1,6 +1,6 @@
 """Covariances of space and time that are no product of one of each."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +9,16 @@ from covertreex.base.arithmetic import CanonicalArithmetic
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
 from covertreex.kernels.families import Matern, _whole
-from covertreex.kernels.kernel import Columns, Factor, Kernel, _active_dims, _table_of, _with_expression, positive
+from covertreex.kernels.kernel import (
+    Columns,
+    Factor,
+    Kernel,
+    _active_dims,
+    _table_of,
+    _with_expression,
+    positive,
+    radius_of_sphere,
+)
 from covertreex.kernels.limited import Limited
 from covertreex.kernels.table import Table, make_table
 
@@ -58,7 +67,9 @@ class Share:
         """How many scaled coordinates there are of points with `d` columns."""
         if self.columns.active_dims is not None:
             return self.columns.width(d)
-        return (1 if self.time else d - 1) if self.other is None else d - len(self.other)
+        columns = (1 if self.time else d - 1) if self.other is None else d - len(self.other)
+        width: int = self.columns.width(columns)
+        return width
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,9 @@ class Gneiting(Kernel):
         Of space; more columns are refused. From 1 to 9.
     space_dims, time_dims : sequence of int or str, optional
         Columns by number or by name. By default time is the last column, and space all the others.
+    lonlat : float, optional
+        Radius of a sphere on which columns 0 and 1 are longitude and latitude, as of other kernels: three dimensions, so
+        `dimension` must be at least 3.
 
     Raises
     ------
@@ -117,6 +131,9 @@ class Gneiting(Kernel):
     dimension: int = 2
     space_dims: tuple[int | str, ...] | None = None
     time_dims: tuple[int | str, ...] | None = None
+    lonlat: float | None = field(default=None, kw_only=True)
+
+    takes_lonlat: ClassVar[bool] = True
 
     #: The fields that name columns.
     dims_fields: ClassVar[tuple[str, ...]] = ("space_dims", "time_dims")
@@ -140,6 +157,9 @@ class Gneiting(Kernel):
         _whole(self, "dimension")
         for name in self.dims_fields:
             object.__setattr__(self, name, _active_dims(getattr(self, name)))
+        object.__setattr__(self, "lonlat", radius_of_sphere(self.lonlat))
+        if self.lonlat is not None and {0, 1} & set(self.time_dims or ()):
+            raise InvalidInputError("with lonlat, columns 0 and 1 are longitude and latitude; time_dims names one of them.")
         both = set(self.space_dims or ()) & set(self.time_dims or ())
         if both:
             raise InvalidInputError(f"column {both.pop()!r} is in both space_dims and time_dims.")
@@ -152,7 +172,7 @@ class Gneiting(Kernel):
 
     @property
     def _space(self) -> Any:
-        share = Share(Columns(self.lengthscale_space, self.space_dims), False, self.time_dims)
+        share = Share(Columns(self.lengthscale_space, self.space_dims, self.lonlat), False, self.time_dims)
         return Limited(share, self.dimension, "Gneiting in space", "Choose some by space_dims=, or raise dimension=.")
 
     @property

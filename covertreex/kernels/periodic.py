@@ -95,9 +95,12 @@ class Periodic(Stationary):
     period: float | tuple[float, ...] = 1.0
 
     code: ClassVar[int] = KERNEL_CODES["rbf"]
+    takes_lonlat: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if np.ndim(self.lengthscale) == 2:
+            raise InvalidInputError("Periodic has a lengthscale for each column; a matrix of them means nothing here.")
         given: Any = self.period
         if np.ndim(given) > 1 or np.size(given) == 0:
             raise InvalidInputError(f"period must be a number or a sequence of one per column, got {given!r}.")
@@ -166,8 +169,7 @@ class Cosine(Stationary):
 
     above: ClassVar[float | None] = -1.0
 
-    #: Of how many columns it is a covariance.
-    most_columns: ClassVar[int] = 1
+    takes_lonlat: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
