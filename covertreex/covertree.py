@@ -784,8 +784,8 @@ def cover_tree(
     X : array_like, shape (n, d)
         Points; finite numbers.
     kernel : Kernel, optional
-        Matern, Gneiting or another of `covertreex.kernels`, or a sum or product of such; or a `Covariance` of your own. Names
-        of columns in `active_dims` are those of `X`.
+        Matern, Gneiting or another of `covertreex.kernels`, or a sum or product of such; or a `Covariance` of your own.
+        Names of columns in `active_dims` are those of `X`.
     inducing : int, array of int, or ndarray of shape (m, d), optional
         A count (rows drawn by ``default_rng(seed).choice(n, m, replace=False)``, sorted), rows of X, or coordinates.
     seed : int

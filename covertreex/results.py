@@ -91,8 +91,8 @@ class Plan:
             lines += [self._rows(), *self._samples(), *self._expected()]
         if self.candidates is not None:
             lines.append(
-                f"rows looked at: each query's {self.candidates:,} nearest in other coordinates; of a sample these held "
-                f"{self.sampled_recall:.5f} of the neighbours"
+                f"rows looked at: each query's {self.candidates:,} nearest in other coordinates; of a sample these "
+                f"held {self.sampled_recall:.5f} of the neighbours"
             )
         lines += [
             f"again: {queries:,} queries for {k:,} neighbours, of which few may share a site"

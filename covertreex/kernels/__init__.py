@@ -13,10 +13,10 @@ from covertreex.kernels.periodic import Cosine, Periodic
 from covertreex.kernels.table import Expression, Table
 
 __all__ = [
-    "CLOSED", "RBF", "Cauchy", "Columns", "Cosine", "Covariance", "DampedCosine", "Expression", "Functions", "Gneiting", "Isotropic",
-    "Kernel", "Matern", "Matern12", "Matern32", "Matern52", "Periodic", "Plain", "PoweredExponential", "Product",
-    "RationalQuadratic", "Scaled", "Spherical", "Stationary", "Sum", "Table", "Wendland", "named_kernels",
-    "names_of_kernels",
+    "CLOSED", "RBF", "Cauchy", "Columns", "Cosine", "Covariance", "DampedCosine", "Expression", "Functions",
+    "Gneiting", "Isotropic", "Kernel", "Matern", "Matern12", "Matern32", "Matern52", "Periodic", "Plain",
+    "PoweredExponential", "Product", "RationalQuadratic", "Scaled", "Spherical", "Stationary", "Sum", "Table",
+    "Wendland", "named_kernels", "names_of_kernels",
 ]  # fmt: skip
 
 

@@ -24,20 +24,20 @@ class Covariance(Kernel):
     """Any covariance: a function of two sets of points, such as a non-stationary one, or one on a graph.
 
     The function is asked for every pair that is compared, so searches take its time. ``exact`` compares all pairs.
-    ``fast`` compares each point with those nearest in `coordinates`, as many as meet its recall target in a sample. Cover
-    trees, and so the profiles ``parity`` and ``gold``, need a covariance that compiled code knows.
+    ``fast`` compares each point with those nearest in `coordinates`, as many as meet its recall target in a sample.
+    Cover trees, and so the profiles ``parity`` and ``gold``, need a covariance that compiled code knows.
 
     Only correlation matters to a search. So the covariance is divided by the standard deviations of both points, and
-    `variance` is 1: calling the kernel gives correlations. Results are the same bits on every run if the function's value
-    for a pair does not depend on what else it is asked in the same call.
+    `variance` is 1: calling the kernel gives correlations. Results are the same bits on every run if the function's
+    value for a pair does not depend on what else it is asked in the same call.
 
     Parameters
     ----------
     function : callable
         ``f(A, B)`` with points (a, d) and (b, d), float64, returns covariances (a, b).
     coordinates : callable, optional
-        ``c(X)`` with points (n, d) returns (n, c): points that are near each other there are likely to be correlated. By
-        default the first eight factors, if there are inducing points, and the points themselves if not.
+        ``c(X)`` with points (n, d) returns (n, c): points that are near each other there are likely to be correlated.
+        By default the first eight factors, if there are inducing points, and the points themselves if not.
 
     Raises
     ------
@@ -47,8 +47,8 @@ class Covariance(Kernel):
 
     Examples
     --------
-    A lengthscale that grows with the first coordinate (Paciorek and Schervish 2006, "Spatial modelling using a new class
-    of nonstationary covariance functions", equation 1):
+    A lengthscale that grows with the first coordinate (Paciorek and Schervish 2006, "Spatial modelling using a new
+    class of nonstationary covariance functions", equation 1):
 
     >>> import numpy as np, covertreex as cx
     >>> def wider_to_the_right(A, B):
@@ -73,12 +73,12 @@ class Covariance(Kernel):
                 raise InvalidInputError(f"{name} of a Covariance must be a function, got {value!r}.")
 
     @property
-    def expression(self) -> None:  # type: ignore[override]
+    def expression(self) -> None:
         """None: it is no function of distances."""
         return None
 
     @property
-    def groups(self) -> list[Any]:  # type: ignore[override]
+    def groups(self) -> list[Any]:
         return [Columns()]
 
     def scale(self, X: FloatArray) -> FloatArray:
@@ -94,7 +94,9 @@ class Covariance(Kernel):
         return self
 
     def times(self, factor: Any) -> Kernel:
-        raise InvalidInputError("a Covariance is divided by its own variance, so a factor changes nothing; multiply inside its function.")
+        raise InvalidInputError(
+            "a Covariance is divided by its own variance, so a factor changes nothing; multiply inside its function."
+        )
 
     def _of_points(self, A: FloatArray, B: FloatArray) -> FloatArray:
         return self.of_deviations(A, B, self.deviations(A), self.deviations(B))
@@ -119,7 +121,8 @@ class Covariance(Kernel):
                 f"the covariance function gives the point {points[at].tolist()} the variance {variances[at]:g}; "
                 "variances must be positive."
             )
-        return np.sqrt(variances)
+        deviations: FloatArray = np.sqrt(variances)
+        return deviations
 
     def _ask(self, A: FloatArray, B: FloatArray) -> FloatArray:
         values = np.array(self.function(A, B), dtype=np.float64)

@@ -56,10 +56,10 @@ class Share:
         if d < 2:
             raise InvalidInputError(f"Gneiting compares columns of space and of time, but the data has {d} column.")
         if self.columns.active_dims is None:
-            # Names are numbers by now, or `chosen` says what is wrong with them.
+            # Names are numbers by now, or `Columns` says what is wrong with them.
             if self.other is None:
                 return self.columns(X[:, d - 1 :] if self.time else X[:, : d - 1])
-            Columns(1.0, self.other).chosen(X)
+            Columns(1.0, self.other)(X)
             return self.columns(X[:, [j for j in range(d) if j not in self.other]])
         return self.columns(X)
 
@@ -105,8 +105,8 @@ class Gneiting(Kernel):
     space_dims, time_dims : sequence of int or str, optional
         Columns by number or by name. By default time is the last column, and space all the others.
     lonlat : float, optional
-        Radius of a sphere on which columns 0 and 1 are longitude and latitude, as of other kernels: three dimensions, so
-        `dimension` must be at least 3.
+        Radius of a sphere on which columns 0 and 1 are longitude and latitude, as of other kernels: three dimensions,
+        so `dimension` must be at least 3.
 
     Raises
     ------
@@ -159,7 +159,9 @@ class Gneiting(Kernel):
             object.__setattr__(self, name, _active_dims(getattr(self, name)))
         object.__setattr__(self, "lonlat", radius_of_sphere(self.lonlat))
         if self.lonlat is not None and {0, 1} & set(self.time_dims or ()):
-            raise InvalidInputError("with lonlat, columns 0 and 1 are longitude and latitude; time_dims names one of them.")
+            raise InvalidInputError(
+                "with lonlat, columns 0 and 1 are longitude and latitude; time_dims names one of them."
+            )
         both = set(self.space_dims or ()) & set(self.time_dims or ())
         if both:
             raise InvalidInputError(f"column {both.pop()!r} is in both space_dims and time_dims.")

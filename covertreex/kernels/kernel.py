@@ -209,8 +209,8 @@ class Kernel(Params):
         return np.ascontiguousarray(np.concatenate([columns(X) for columns in self.groups], axis=1))
 
     def stretch(self, columns: int) -> FloatArray | None:
-        """What this many scaled coordinates are multiplied by so that correlation falls alike along each group of columns:
-        where rows that are near each other are looked for. None for 1.
+        """What this many scaled coordinates are multiplied by so that correlation falls alike along each group of
+        columns: where rows that are near each other are looked for. None for 1.
 
         Returns
         -------
@@ -600,7 +600,8 @@ class _Composed(Kernel):
                 raise InvalidInputError(f"a {type(self).__name__.lower()} is of kernels, got {part!r}.")
             if part.code == CALLED:
                 raise InvalidInputError(
-                    "a Covariance is neither added nor multiplied, for nothing else knows it; do that inside its function."
+                    "a Covariance is neither added nor multiplied, for nothing else knows it; do that inside its "
+                    "function."
                 )
         if len(self.parts) < 2:
             raise InvalidInputError(f"a {type(self).__name__.lower()} has at least two kernels, got {self.parts!r}.")

@@ -41,7 +41,7 @@ class Circles:
 
     columns: Any
     period: float | tuple[float, ...] = 1.0
-    lengthscale: float | tuple[float, ...] = 1.0
+    lengthscale: Any = 1.0
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """Scaled coordinates, shape (n, 2 D), of points (n, d)."""

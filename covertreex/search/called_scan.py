@@ -1,4 +1,4 @@
-"""A scan under a covariance that only a function of the caller's knows: what a backend does for all others, in NumPy."""
+"""A scan under a covariance that only a function of the caller's knows: what backends do for others, in NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,12 @@ def scan_called(payload: PayloadStore, plan: ScanPlan, k: int, out: SearchOutput
 
 
 def _compare(
-    payload: PayloadStore, plan: ScanPlan, queries: NDArray[np.int64], rows: NDArray[np.int64], k: int, out: SearchOutput
+    payload: PayloadStore,
+    plan: ScanPlan,
+    queries: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    k: int,
+    out: SearchOutput,
 ) -> None:
     block = plan.queries
     own = block.rows[queries]
@@ -42,7 +47,7 @@ def _compare(
     assert isinstance(kernel, Covariance)
     of_rows = payload.kept.get("deviations", lambda: kernel.deviations(payload.coords))
     outside = kernel.deviations(coords[own < 0])
-    of_queries = _sides(np.where(own < 0, -np.cumsum(own < 0), own), of_rows, outside)
+    of_queries = _sides(np.where(own < 0, -np.cumsum(own < 0, dtype=np.int64), own), of_rows, outside)
     numerator = kernel.of_deviations(coords, payload.coords[rows], of_queries, of_rows[rows])
     if payload.factors.shape[1]:
         numerator -= dots(factors, np.ascontiguousarray(payload.factors[rows]))
@@ -63,9 +68,7 @@ def _compare(
         out.counters[q, _STOP] = 1
 
 
-def _sides(
-    rows: NDArray[np.int64], data: NDArray[np.float64], external: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _sides(rows: NDArray[np.int64], data: NDArray[np.float64], external: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of each query, from the data or, where its row is negative, from what is no row of it."""
     found = np.empty((len(rows), *data.shape[1:]))
     found[rows >= 0], found[rows < 0] = data[rows[rows >= 0]], external[-1 - rows[rows < 0]]

@@ -12,7 +12,6 @@ from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.results import Plan
 from covertreex.search.boxes import Boxes
-from covertreex.search.called import choose_called, is_called
 from covertreex.search.calibration import (
     Rule,
     Sample,
@@ -23,6 +22,7 @@ from covertreex.search.calibration import (
     rule_alone,
     rule_of_groups,
 )
+from covertreex.search.called import choose_called, is_called
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import permuted
 from covertreex.search.halos import GivenUp, Halos, HaloWalk

@@ -133,7 +133,7 @@ class Wave(kernels.Stationary):
 
 @dataclass(frozen=True)
 class SpaceTime(kernels.Kernel):
-    """``psi(u) exp(-psi(u) h**2 / 2)``, with ``psi(u) = 1 / (1 + u**2)``, of distances h in two columns and u in another.
+    """``psi exp(-psi h**2 / 2)``, with ``psi = 1 / (1 + u**2)``, of distances h in two columns and u in another.
 
     Source: Gneiting, *Nonseparable, Stationary Covariance Functions for Space-Time Data* (2002).
     """

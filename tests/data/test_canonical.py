@@ -1,6 +1,5 @@
 """A1 to A6 of docs/mathematics.md: C and NumPy agree to the bit, and both with extended precision."""
 
-import dataclasses
 import decimal
 import math
 

@@ -127,11 +127,17 @@ def test_what_it_cannot_do(X, tmp_path):
         _ = tree.tree
     with pytest.raises(cx.InvalidInputError, match="a file cannot hold"):
         tree.save(tmp_path / "tree")
-    for combine in (lambda: kernel + cx.RBF(), lambda: cx.RBF() + kernel, lambda: 2.0 * kernel, lambda: kernel * kernel):
+    for combine in (
+        lambda: kernel + cx.RBF(),
+        lambda: cx.RBF() + kernel,
+        lambda: 2.0 * kernel,
+        lambda: kernel * kernel,
+    ):
         with pytest.raises(cx.InvalidInputError, match="inside its function"):
             combine()
     with pytest.raises(cx.InvalidInputError, match="must be a function"):
         cx.Covariance("rbf")
+    wrong = cx.Covariance(widening, coordinates=lambda x: x[:3])
+    tree = cx.cover_tree(np.random.default_rng(0).uniform(size=(5000, 2)), kernel=wrong)
     with pytest.raises(cx.InvalidInputError, match="coordinates= must return"):
-        cx.cover_tree(np.random.default_rng(0).uniform(size=(5000, 2)),
-                      kernel=cx.Covariance(widening, coordinates=lambda x: x[:3])).knn(k=2, settings="fast")  # fmt: skip
+        tree.knn(k=2, settings="fast")
