@@ -7,7 +7,7 @@ import numpy as np
 
 from covertreex.base.contract import check_codes, check_kernel
 
-from covertreex._core.contract cimport CX_CONTRACT, CX_NO_KERNEL
+from covertreex._core.contract cimport CX_CONTRACT, CX_EXPRESSION, CX_NO_KERNEL
 
 cdef extern from "fenv.h" nogil:
     ctypedef struct fenv_t:
@@ -131,7 +131,8 @@ def kernel_values(int code, double variance, double alpha, const double[::1] r2)
     """A4 for each element of `r2`, float64; a ValueError if no kernel has this code."""
     cdef Py_ssize_t i
     cdef double[::1] out = np.empty(r2.shape[0])
-    check_kernel(code)
+    if check_kernel(code) == CX_EXPRESSION:
+        raise ValueError("a kernel by tables needs points, not distances; see `covariances`.")
     for i in range(r2.shape[0]):
         out[i] = cx_kernel(code, variance, alpha, r2[i])
     return np.asarray(out)

@@ -101,7 +101,7 @@ def spaces(n=120, seed=0):
 
 
 @dataclass(frozen=True)
-class Rough(kernels.Stationary):
+class RoughExample(kernels.Stationary):
     """``variance * exp(-r**power)``: without a slope at 0 where the power is small."""
 
     power: float = 0.4
@@ -112,7 +112,7 @@ class Rough(kernels.Stationary):
 
 
 @dataclass(frozen=True)
-class Compact(kernels.Stationary):
+class CompactExample(kernels.Stationary):
     """``variance * (1 - r)**4 (1 + 4 r)``, and 0 where r is above 1."""
 
     def correlation(self, r2, by=kernels.Plain):
@@ -122,7 +122,7 @@ class Compact(kernels.Stationary):
 
 
 @dataclass(frozen=True)
-class Wave(kernels.Stationary):
+class WaveExample(kernels.Stationary):
     """``variance * exp(-r / 4) cos(r)``, of one column: above 0 and below, in turns."""
 
     def correlation(self, r2, by=kernels.Plain):
@@ -132,8 +132,8 @@ class Wave(kernels.Stationary):
 
 
 @dataclass(frozen=True)
-class SpaceTime(kernels.Kernel):
-    """``psi exp(-psi h**2 / 2)``, with ``psi = 1 / (1 + u**2)``, of distances h in two columns and u in another.
+class SpaceTimeExample(kernels.Kernel):
+    """``psi(u) exp(-psi(u) h**2 / 2)``, ``psi(u) = 1 / (1 + u**2)``, of distances h in two columns and u in another.
 
     Source: Gneiting, *Nonseparable, Stationary Covariance Functions for Space-Time Data* (2002).
     """
@@ -157,17 +157,17 @@ def kernels_by_tables():
     -------
     dict of str to Kernel
     """
-    rough, compact, wave = Rough(0.8, variance=1.7), Compact(1.5), Wave(0.5, active_dims=[0])
+    rough, compact, wave = RoughExample(0.8, variance=1.7), CompactExample(1.5), WaveExample(0.5, active_dims=[0])
     return {
-        "smooth": Rough(0.9, power=2.0),
+        "smooth": RoughExample(0.9, power=2.0),
         "rough": rough,
         "compact support": compact,
-        "oscillating": Wave(0.3, active_dims=[1]),
-        "a lengthscale per axis": Rough((0.7, 1.9, 0.4), power=1.3),
+        "oscillating": WaveExample(0.3, active_dims=[1]),
+        "a lengthscale per axis": RoughExample((0.7, 1.9, 0.4), power=1.3),
         "sum": kernels.RBF(1.0) + kernels.Matern12(0.2, variance=0.5),
         "product over two groups": kernels.RBF(0.5, active_dims=[0, 1]) * kernels.Matern12(0.3, active_dims=[2]),
-        "rescaled": SpaceTime(2.0),
-        "sums of products": 2.5 * ((compact + wave) * rough + SpaceTime(0.3)),
+        "rescaled": SpaceTimeExample(2.0),
+        "sums of products": 2.5 * ((compact + wave) * rough + SpaceTimeExample(0.3)),
     }
 
 

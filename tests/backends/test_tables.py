@@ -48,7 +48,7 @@ def test_predecessors_and_coordinates(points, name, backend):
 
 
 @dataclass(frozen=True)
-class Cauchy(Stationary):
+class Unheard(Stationary):
     """A kernel that nobody has heard of: all it takes."""
 
     def correlation(self, r2, by=Plain):
@@ -57,6 +57,6 @@ class Cauchy(Stationary):
 
 
 def test_one_class_is_a_kernel_in_every_language(points, backend):
-    tree = cx.cover_tree(points, kernel=Cauchy(0.7), inducing=20)
+    tree = cx.cover_tree(points, kernel=Unheard(0.7), inducing=20)
     for settings in ("parity", "exact"):
         assert tree.search(5, settings=settings, backend=backend, audit=300).recall == 1.0

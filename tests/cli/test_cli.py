@@ -240,7 +240,7 @@ def test_neighbors_without_an_audit(here, points):
         (["--lengthscale", "1", "--inducing", "-3"], "inducing must be a number of points, 0 or more, got -3."),
         (["--lengthscale", "1", "--inducing", "81"], "inducing must be from 1 to n = 80 points, got 81."),
         (["--lengthscale", "-1"], "lengthscale must be positive"),
-        (["--lengthscale", "1", "--alpha", "2"], "alpha belongs to the kernel rationalquadratic"),
+        (["--lengthscale", "1", "--alpha", "2"], "alpha belongs to the kernels rationalquadratic"),
         (["--lengthscale", "1", "--jitter", "-1"], "jitter must be a finite number"),
         (["--metric", "euclidean", "-k", "81"], "k must be from 1 to 80"),
         (["--metric", "euclidean", "--backend", "nobody"], "unknown backend 'nobody'"),

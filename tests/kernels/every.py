@@ -72,7 +72,7 @@ def classes():
     others = (Scaled, cx.Sum, cx.Product, cx.Covariance)
     found = [
         cls for cls in below(Kernel)
-        if cls.__module__.startswith("covertreex.") and dataclasses.is_dataclass(cls)
+        if cls.__module__.startswith("covertreex.kernels") and dataclasses.is_dataclass(cls)
         and not cls.__name__.startswith("_") and cls not in (Stationary, Closed) and not issubclass(cls, others)
     ]  # fmt: skip
     return list(dict.fromkeys(found))

@@ -322,8 +322,8 @@ def expression_value(expression, x, i, y, j):
 def nearness(payload, queries, q, row, by_tables):
     """A5, A7: how near a payload row is to query `q`: distance, ``|rho|``, squared scaled distance.
 
-    `by_tables` says whether the kernel's code is `EXPRESSION`; a loop in which it is a constant is compiled without
-    what it does not need.
+    `by_tables` says whether the kernel's code is `EXPRESSION`: where it is a constant, what is not needed is not
+    compiled, and loops are faster.
 
     Rows are sorted by distance; those at one distance by ``|rho|``, the largest first, then by the third, then by
     dataset index. Euclidean distance is the scaled distance itself, so the others are
