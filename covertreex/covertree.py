@@ -22,8 +22,8 @@ from covertreex.data.tree import Tree
 from covertreex.errors import InvalidInputError
 from covertreex.io import transport
 from covertreex.kernels import Kernel
+from covertreex.kernels.checks import radius_of_sphere
 from covertreex.kernels.columns import check_lonlat
-from covertreex.kernels.kernel import radius_of_sphere
 from covertreex.oracle import DenseOracle
 from covertreex.protocols import QueryBlock
 from covertreex.results import RadiusResult, SearchResult, recall_interval

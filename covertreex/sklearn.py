@@ -11,7 +11,7 @@ from covertreex.base.validation import check_exact, check_names, feature_names
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
-from covertreex.kernels.kernel import radius_of_sphere
+from covertreex.kernels.checks import radius_of_sphere
 from covertreex.outputs import MODES, to_csr
 from covertreex.results import SearchResult
 from covertreex.settings import TraversalSettings

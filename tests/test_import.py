@@ -62,14 +62,14 @@ def import_seconds(module, cwd):
 
 
 def test_import_is_quick(tmp_path):
-    """Under 0.3 s, or on a machine so busy that NumPy alone takes long, under three times that."""
+    """Under 0.3 s, or on a machine so busy that NumPy alone takes long, under 4.5 times that."""
     ours = numpys = float("inf")
     for _ in range(10):
         numpys = min(numpys, import_seconds("numpy", tmp_path))
         ours = min(ours, import_seconds("covertreex", tmp_path))
         if ours < 0.3:
             break
-    assert ours < max(0.3, 3.0 * numpys)
+    assert ours < max(0.3, 4.5 * numpys)
 
 
 def test_public_names(tmp_path):

@@ -11,7 +11,7 @@ import typer
 
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel, named_kernels
-from covertreex.kernels.kernel import OPTIONAL
+from covertreex.kernels.checks import OPTIONAL
 from covertreex.settings import PROFILES
 
 if TYPE_CHECKING:

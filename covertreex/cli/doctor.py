@@ -204,7 +204,7 @@ def check_arithmetic(seed: int = 0) -> list[Check]:
     compared: dict[str, kernels.Kernel] = {
         name: kernel((0.8, 1.0, 1.3), 1.7) for name, kernel in kernels.CLOSED.items()
     }
-    by_tables = kernels.Matern((0.8, 1.0), 1.7, nu=0.8, active_dims=[0, 1]) * kernels.Spherical(3.0, active_dims=[2])
+    by_tables = kernels.Matern((0.8, 1.0), 1.7, nu=0.8, active_dims=(0, 1)) * kernels.Spherical(3.0, active_dims=(2,))
     for name, kernel in {**compared, "tables": by_tables + kernels.Gneiting(0.7, 1.2)}.items():
         metric = metrics.ResidualCorrelation(kernel, inducing=40)
         payload, projection = metric.prepare(X)

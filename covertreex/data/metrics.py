@@ -46,8 +46,8 @@ from covertreex.data.payload import (
 )
 from covertreex.errors import FactorizationError, InvalidInputError
 from covertreex.kernels import Columns, Kernel, names_of_kernels
+from covertreex.kernels.checks import LARGEST, radius_of_sphere
 from covertreex.kernels.columns import check_lonlat
-from covertreex.kernels.kernel import LARGEST, radius_of_sphere
 
 #: Jitter by default, as a share of k(x, x).
 JITTER = 1e-6

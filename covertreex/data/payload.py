@@ -171,7 +171,11 @@ class PayloadStore:
 
     def spread(self, coords: FloatArray) -> FloatArray:
         """Scaled coordinates as they are where rows near each other are looked for (`Kernel.stretch`)."""
-        return coords if self.kernel is None else self.kernel.spread(coords)
+        return coords if self._stretch is None else np.ascontiguousarray(coords * self._stretch)
+
+    @cached_property
+    def _stretch(self) -> FloatArray | None:
+        return None if self.kernel is None else self.kernel.stretch(self.coords.shape[1])
 
     @property
     def variance(self) -> float:

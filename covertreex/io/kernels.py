@@ -16,8 +16,9 @@ from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.errors import FileFormatError, InvalidInputError
 from covertreex.io.container import REPAIR, check_keys, require
 from covertreex.kernels import Expression, Kernel, Table
-from covertreex.kernels.kernel import OPTIONAL
-from covertreex.kernels.table import ARRAYS, HIGHEST, LOWEST, PIECES, TERMS
+from covertreex.kernels.checks import OPTIONAL
+from covertreex.kernels.expression import ARRAYS
+from covertreex.kernels.table import HIGHEST, LOWEST, PIECES, TERMS
 
 #: Kernels in kernels, and what lists may hold.
 DEEPEST, LONGEST = 32, 4096

@@ -5,12 +5,15 @@ from dataclasses import fields
 from covertreex.kernels.called import Covariance
 from covertreex.kernels.closed import CLOSED, RBF, Matern12, Matern32, Matern52, RationalQuadratic
 from covertreex.kernels.columns import Columns
+from covertreex.kernels.expression import Expression
 from covertreex.kernels.families import Cauchy, DampedCosine, Matern, PoweredExponential, Spherical, Wendland
+from covertreex.kernels.functions import Functions, Plain
 from covertreex.kernels.gneiting import Gneiting
 from covertreex.kernels.isotropic import Isotropic
-from covertreex.kernels.kernel import Functions, Kernel, Plain, Product, Scaled, Stationary, Sum
+from covertreex.kernels.kernel import Kernel, Product, Scaled, Sum
 from covertreex.kernels.periodic import Cosine, Periodic
-from covertreex.kernels.table import Expression, Table
+from covertreex.kernels.stationary import Stationary
+from covertreex.kernels.table import Table
 
 __all__ = [
     "CLOSED", "RBF", "Cauchy", "Columns", "Cosine", "Covariance", "DampedCosine", "Expression", "Functions",

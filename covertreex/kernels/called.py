@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from covertreex.base.contract import CALLED
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
-from covertreex.kernels.kernel import Columns, Kernel
+from covertreex.kernels.columns import Columns
+from covertreex.kernels.kernel import Kernel
 
 #: Rows whose variances are asked for at once: of a block of covariances only the diagonal is used.
 DIAGONAL = 16

@@ -23,7 +23,8 @@ import numpy as np
 
 from covertreex.base.contract import KERNEL_CODES
 from covertreex.base.types import FloatArray
-from covertreex.kernels.kernel import Functions, Plain, Stationary
+from covertreex.kernels.functions import Functions, Plain
+from covertreex.kernels.stationary import Stationary
 
 
 @dataclass(frozen=True)

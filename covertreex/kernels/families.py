@@ -16,8 +16,9 @@ from covertreex.base.contract import EXPRESSION
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
 from covertreex.kernels.closed import Closed, Matern12, Matern32, Matern52
-from covertreex.kernels.kernel import Functions, Plain, Stationary
+from covertreex.kernels.functions import Functions, Plain
 from covertreex.kernels.limited import Limited
+from covertreex.kernels.stationary import Stationary
 from covertreex.kernels.table import Table
 
 __all__ = ["Cauchy", "DampedCosine", "Matern", "PoweredExponential", "Spherical", "Wendland"]

@@ -8,17 +8,11 @@ import numpy as np
 from covertreex.base.arithmetic import CanonicalArithmetic
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
+from covertreex.kernels.checks import active_dims_of, positive, radius_of_sphere
+from covertreex.kernels.columns import Columns
+from covertreex.kernels.expression import Factor, table_of
 from covertreex.kernels.families import Matern, _whole
-from covertreex.kernels.kernel import (
-    Columns,
-    Factor,
-    Kernel,
-    _active_dims,
-    _table_of,
-    _with_expression,
-    positive,
-    radius_of_sphere,
-)
+from covertreex.kernels.kernel import Kernel, with_expression
 from covertreex.kernels.limited import Limited
 from covertreex.kernels.table import Table, make_table
 
@@ -156,7 +150,7 @@ class Gneiting(Kernel):
             object.__setattr__(self, name, positive(name, getattr(self, name), *limits))
         _whole(self, "dimension")
         for name in self.dims_fields:
-            object.__setattr__(self, name, _active_dims(getattr(self, name)))
+            object.__setattr__(self, name, active_dims_of(getattr(self, name)))
         object.__setattr__(self, "lonlat", radius_of_sphere(self.lonlat))
         if self.lonlat is not None and {0, 1} & set(self.time_dims or ()):
             raise InvalidInputError(
@@ -188,7 +182,7 @@ class Gneiting(Kernel):
             by = CanonicalArithmetic
             return by.exp(-exponent * by.log1p(t if self.alpha == 1.0 else by.power(t, self.alpha)))
 
-        return _table_of(Gneiting, (self.alpha, exponent), lambda: make_table(function, name="Gneiting"))
+        return table_of(Gneiting, (self.alpha, exponent), lambda: make_table(function, name="Gneiting"))
 
     def terms(self) -> list[tuple[float, list[Factor]]]:
         time, rescale = self._time, None
@@ -202,10 +196,10 @@ class Gneiting(Kernel):
         ]
 
     def unitless(self, unit: float | None = None) -> Kernel:
-        return _with_expression(replace(self, variance=1.0 if unit is None else self.variance / unit), self)
+        return with_expression(replace(self, variance=1.0 if unit is None else self.variance / unit), self)
 
     def times(self, factor: Any) -> Kernel:
-        return _with_expression(replace(self, variance=self.variance * positive("a factor of a kernel", factor)), self)
+        return with_expression(replace(self, variance=self.variance * positive("a factor of a kernel", factor)), self)
 
     def _of_points(self, A: FloatArray, B: FloatArray) -> FloatArray:
         from scipy.spatial.distance import cdist

@@ -9,7 +9,9 @@ import numpy as np
 
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
-from covertreex.kernels.kernel import Functions, Plain, Stationary, positive
+from covertreex.kernels.checks import positive
+from covertreex.kernels.functions import Functions, Plain
+from covertreex.kernels.stationary import Stationary
 from covertreex.kernels.table import HIGHEST, LOWEST, TOLERANCE, Table, make_table
 
 __all__ = ["Isotropic"]

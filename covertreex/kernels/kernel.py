@@ -1,133 +1,24 @@
-"""What every kernel is, how kernels are added and multiplied, and where the coordinates that they compare come from."""
+"""What every kernel is, and how kernels are added and multiplied."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral, Real
-from typing import Any, ClassVar, Protocol, cast
+from numbers import Real
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from covertreex.base.arithmetic import CanonicalArithmetic
 from covertreex.base.contract import CALLED, EXPRESSION
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
-from covertreex.kernels.columns import Columns, Matrix, check_matrix
+from covertreex.kernels.checks import numbered, positive
+from covertreex.kernels.expression import Expression, Factor, make_expression
 from covertreex.kernels.params import Params
-from covertreex.kernels.table import Expression, Table, make_table
-
-__all__ = ["Columns", "Factor", "Functions", "Kernel", "Plain", "Product", "Scaled", "Stationary", "Sum", "positive"]
-
-SMALLEST, LARGEST = 1e-100, 1e100
 
 #: Groups of columns are stretched so that correlation falls to this at the same distance along each.
 ALIKE = 0.65
-
-#: Fields of a kernel that are mostly None, and then neither shown nor stored.
-OPTIONAL = ("active_dims", "lonlat")
-
-#: A sum of products may have so many groups of columns and so many factors: kernels keep their state on the stack.
-MOST_GROUPS, MOST_FACTORS = 16, 64
-
-
-def positive(name: str, value: Any, low: float = SMALLEST, high: float = LARGEST) -> float:
-    """`value` as a float, if it is a number from `low` to `high`."""
-    if isinstance(value, np.complexfloating):  # of which float() drops the imaginary part
-        raise InvalidInputError(f"{name} must be a real number, got {value!r}.")
-    try:
-        if isinstance(value, (str, bytes, bool, np.bool_)):  # float() would take some of them
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidInputError(f"{name} must be a number, got {value!r}.") from None
-    # float() drops digits without a word.
-    if (isinstance(value, Integral) and int(value) != number) or (isinstance(value, np.floating) and value != number):
-        raise InvalidInputError(
-            f"{name} = {value} has digits that float64, which is used here, would round. Give float({name}) if the "
-            "rounded number will do."
-        )
-    if (low, high) == (SMALLEST, LARGEST):
-        if not low <= number <= high:
-            raise InvalidInputError(
-                f"{name} must be positive and finite (between {low:g} and {high:g}), got {number!r}. "
-                "Rescale the data if its units are extreme."
-            )
-    elif not low <= number <= high:
-        raise InvalidInputError(f"{name} must be from {low:g} to {high:g}, got {number!r}.")
-    return number
-
-
-class Functions(Protocol):
-    """What formulas are made of: `Plain`, or others of the same names, such as those of canonical arithmetic."""
-
-    def exp(self, x: FloatArray, /) -> FloatArray:
-        """``e ** x``."""
-        ...
-
-    def root(self, factor: float, r2: FloatArray, /) -> FloatArray:
-        """``sqrt(factor * r2)``."""
-        ...
-
-    def power(self, base: FloatArray, exponent: float, /) -> FloatArray:
-        """``base ** exponent``."""
-        ...
-
-    def log1p(self, x: FloatArray, /) -> FloatArray:
-        """``log(1 + x)``."""
-        ...
-
-    def cos_turns(self, turns: FloatArray, /) -> FloatArray:
-        """``cos(2 pi turns)``."""
-        ...
-
-
-class Plain:
-    """What formulas are made of, by NumPy's own functions."""
-
-    @staticmethod
-    def exp(x: FloatArray) -> FloatArray:
-        """``e ** x``."""
-        return np.exp(x)
-
-    @staticmethod
-    def root(factor: float, r2: FloatArray) -> FloatArray:
-        """``sqrt(factor * r2)``."""
-        return np.sqrt(factor * r2)
-
-    @staticmethod
-    def power(base: FloatArray, exponent: float) -> FloatArray:
-        """``base ** exponent``."""
-        return base**exponent
-
-    @staticmethod
-    def log1p(x: FloatArray) -> FloatArray:
-        """``log(1 + x)``."""
-        return np.log1p(x)
-
-    @staticmethod
-    def cos_turns(turns: FloatArray) -> FloatArray:
-        """``cos(2 pi turns)``."""
-        return np.cos(2.0 * np.pi * turns)
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One factor of a product: a function of the distance in some columns.
-
-    Attributes
-    ----------
-    columns : Columns
-    table : Table
-        Of two equal shapes the same object.
-    rescale : Factor, optional
-        By whose value t is multiplied first.
-    """
-
-    columns: Any
-    table: Table
-    rescale: "Factor | None" = None
 
 
 class Kernel(Params):
@@ -265,7 +156,7 @@ variance=1.0, active_dims=(0,))))
         dims: list[tuple[int | str, ...] | None] = []
         for name, value in self._values():
             if name in self.dims_fields:
-                dims.append(_numbered(value, names))
+                dims.append(numbered(value, names))
                 changes[name] = dims[-1]
             elif isinstance(value, Kernel):
                 changes[name] = value.on_columns(names, lonlat)
@@ -278,7 +169,7 @@ variance=1.0, active_dims=(0,))))
         if all(getattr(self, name) == value for name, value in changes.items()):
             return self
         changed: Kernel = replace(self, **changes)  # type: ignore[type-var]
-        return _with_expression(changed, self) if len(changed.groups) == len(self.groups) else changed
+        return with_expression(changed, self) if len(changed.groups) == len(self.groups) else changed
 
     def parts_within(self) -> Iterator["Kernel"]:
         """This kernel and all that it is made of."""
@@ -375,217 +266,11 @@ def _parts(kernel: Kernel, kind: type) -> tuple[Kernel, ...]:
     return kernel.parts if isinstance(kernel, kind) else (kernel,)  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
-class Stationary(Kernel):
-    """A kernel that is one function of a scaled distance; use one of its subclasses.
-
-    Parameters
-    ----------
-    lengthscale : float, sequence of float, shape (d,), or matrix, shape (d, d)
-        In the units of the data; a sequence gives one lengthscale per axis (ARD). A matrix L makes the distance
-        ``r**2 = (x - y)^T (L L^T)^-1 (x - y)``: any directions may be long and short (full anisotropy, of which a
-        diagonal matrix is ARD). L may be a Cholesky factor, or a rotation times a diagonal matrix.
-    variance : float
-        The kernel's value at distance zero.
-    active_dims : sequence of int or str, optional
-        Columns of the data that are compared, by number or by name; by default all of them. Names are those of the
-        columns of the table that a tree is made of (`Kernel.on_columns`).
-    lonlat : float or bool, optional
-        Radius of the sphere on which columns 0 and 1 are longitude and latitude in degrees, compared by the chord
-        between places; True for 1. By default they are columns as others are. Of the lengthscales, longitude and
-        latitude have one between them. `covertreex.cover_tree` sets it: ``cover_tree(X, kernel=..., lonlat=True)``.
-
-    Raises
-    ------
-    InvalidInputError
-        If a parameter is not positive and finite.
-    """
-
-    lengthscale: float | tuple[float, ...] | Matrix = 1.0
-    variance: float = 1.0
-    active_dims: tuple[int | str, ...] | None = field(default=None, kw_only=True)
-    lonlat: float | None = field(default=None, kw_only=True)
-
-    takes_lonlat: ClassVar[bool] = True
-
-    #: What parameters besides these may be, by name: all between positive numbers.
-    ranges: ClassVar[dict[str, tuple[float, float]]] = {}
-
-    #: The value far away, which the table ends with; None if the function does not come to rest.
-    above: ClassVar[float | None] = 0.0
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "__repr__" not in vars(cls):
-            cls.__repr__ = Stationary.__repr__  # type: ignore[method-assign]
-
-    def __repr__(self) -> str:
-        shown = [f.name for f in fields(self) if f.name not in OPTIONAL or getattr(self, f.name) is not None]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
-
-    def __post_init__(self) -> None:
-        if type(self) is Stationary:
-            raise InvalidInputError("Stationary is abstract; use RBF, Matern or another kernel.")
-        object.__setattr__(self, "lengthscale", _lengthscale(self.lengthscale))
-        object.__setattr__(self, "active_dims", _active_dims(self.active_dims))
-        object.__setattr__(self, "lonlat", radius_of_sphere(self.lonlat))
-        if self.lonlat is not None:
-            self._agreed(self.lonlat)
-        for name in self.shape_names:
-            low, high = self.ranges.get(name, (SMALLEST, LARGEST))
-            object.__setattr__(self, name, positive(name, getattr(self, name), low, high))
-        object.__setattr__(self, "variance", positive("variance", self.variance))
-
-    @property
-    def shape_names(self) -> list[str]:
-        """list of str: its parameters besides lengthscale, variance and those of its columns."""
-        return [f.name for f in fields(self) if f.name not in ("lengthscale", "variance", *OPTIONAL)]
-
-    @property
-    def columns(self) -> Columns:
-        """Columns: where its coordinates come from."""
-        return Columns(self.lengthscale, self.active_dims, self.lonlat)
-
-    @property
-    def groups(self) -> list[Any]:
-        return [self.columns]
-
-    def terms(self) -> list[tuple[float, list[Factor]]]:
-        return [(self.variance, [Factor(self.columns, self.table)])]
-
-    @property
-    def table(self) -> Table:
-        """Table: its correlation; of kernels with the same shape the same object."""
-        return _table_of(type(self), tuple(getattr(self, name) for name in self.shape_names), self._make_table)
-
-    def _make_table(self) -> Table:
-        return make_table(self.tabulated, self.above, name=type(self).__name__)
-
-    def tabulated(self, r2: FloatArray) -> FloatArray:
-        """What the table holds, in arithmetic that gives the same bits on every machine."""
-        return self.correlation(r2, CanonicalArithmetic)
-
-    def unitless(self, unit: float | None = None) -> "Kernel":
-        changed = replace(self, variance=1.0 if unit is None else self.variance / unit)
-        return _with_expression(changed, self)
-
-    def times(self, factor: Any) -> "Kernel":
-        changed = replace(self, variance=self.variance * positive("a factor of a kernel", factor))
-        return _with_expression(changed, self)
-
-    def _of_points(self, A: FloatArray, B: FloatArray) -> FloatArray:
-        return self.of_scaled(self.scale(A), self.scale(B))
-
-    def of_scaled(self, A: FloatArray, B: FloatArray) -> FloatArray:
-        from scipy.spatial.distance import cdist
-
-        return self.variance * self.correlation(cdist(A, B, "sqeuclidean"))
-
-    def correlation(self, r2: FloatArray, by: Functions = Plain) -> FloatArray:
-        """The kernel for a variance of 1 at squared scaled distances.
-
-        Parameters
-        ----------
-        r2 : ndarray, float64
-        by : Plain or type
-            Functions to compute with: another class with those of `Plain`.
-
-        Returns
-        -------
-        ndarray, float64, of the shape of `r2`
-
-        Examples
-        --------
-        >>> from covertreex import RBF
-        >>> float(RBF().correlation(np.float64(0.0)))
-        1.0
-        """
-        raise NotImplementedError("a kernel needs a formula of its own")
-
-
-def _numbered(dims: tuple[int | str, ...] | None, names: tuple[str, ...] | None) -> tuple[int | str, ...] | None:
-    """Columns by number."""
-    if dims is None or not any(isinstance(column, str) for column in dims):
-        return dims
-    if names is None:
-        name = next(column for column in dims if isinstance(column, str))
-        raise InvalidInputError(
-            f"active_dims has the name {name!r}, but the data has no names for its columns. Give a DataFrame, or "
-            "numbers of columns from 0."
-        )
-    missing = [column for column in dims if isinstance(column, str) and column not in names]
-    if missing:
-        raise InvalidInputError(
-            f"active_dims has {', '.join(map(repr, missing))}, but the data has the columns "
-            f"{', '.join(map(repr, names))}."
-        )
-    numbers = tuple(names.index(column) if isinstance(column, str) else column for column in dims)
-    if len(set(numbers)) != len(numbers):
-        raise InvalidInputError(f"active_dims {dims!r} names a column twice, by its name and its number.")
-    return numbers
-
-
-def radius_of_sphere(given: Any) -> float | None:
-    """The radius that a `lonlat` stands for: True is 1, None and False are no sphere."""
-    if given is None or given is False:
-        return None
-    return positive("lonlat, the radius of the sphere,", 1.0 if given is True else given)
-
-
-def _lengthscale(given: Any) -> float | tuple[float, ...] | Matrix:
-    """A number, one per axis, or the rows of a matrix; checked."""
-    try:
-        shape = np.shape(given)
-    except ValueError:
-        raise InvalidInputError(f"lengthscale must be a matrix with rows of one length, got {given!r}.") from None
-    if shape == ():
-        return positive("lengthscale", given)
-    if not isinstance(given, (list, tuple)):
-        given = np.asarray(given)
-    if len(shape) == 1 and shape[0]:
-        return tuple(positive(f"lengthscale[{i}]", v) for i, v in enumerate(given))
-    if len(shape) == 2 and shape[0] == shape[1]:
-        matrix = tuple(
-            tuple(_signed(f"lengthscale[{i}][{j}]", v) for j, v in enumerate(row)) for i, row in enumerate(given)
-        )
-        check_matrix(matrix)
-        return matrix
-    raise InvalidInputError(
-        f"lengthscale must be a number, a square matrix, or a sequence of one per axis, got shape {shape}."
-    )
-
-
-def _signed(name: str, value: Any) -> float:
-    """`value` as a float, if it is 0, or `positive` but for its sign."""
-    if not isinstance(value, (Real, np.number)) or isinstance(value, np.complexfloating) or not value < 0:
-        return 0.0 if isinstance(value, Real) and value == 0 else positive(name, value)
-    return -positive(name, -value)
-
-
-def _with_expression(changed: Kernel, kernel: Kernel) -> Kernel:
+def with_expression(changed: Kernel, kernel: Kernel) -> Kernel:
     """`changed`, with what `kernel` has made already and no variance changes."""
     if "expression" in vars(kernel):
         vars(changed)["expression"] = vars(kernel)["expression"]
     return changed
-
-
-def _active_dims(given: Any) -> tuple[int | str, ...] | None:
-    if given is None:
-        return None
-    listed = [given] if isinstance(given, (str, Integral)) else list(given)
-    out: list[int | str] = []
-    for column in listed:
-        if isinstance(column, str):
-            out.append(column)
-        elif isinstance(column, Integral) and not isinstance(column, bool) and int(column) >= 0:
-            out.append(int(column))
-        else:
-            raise InvalidInputError(
-                f"active_dims must be numbers of columns from 0, or names of columns, got {given!r}."
-            )
-    if not out or len(set(out)) != len(out):
-        raise InvalidInputError(f"active_dims must name at least one column, and none twice; got {given!r}.")
-    return tuple(out)
 
 
 @dataclass(frozen=True)
@@ -714,70 +399,3 @@ class Scaled(Kernel):
     def _of_points(self, A: FloatArray, B: FloatArray) -> FloatArray:
         covariances: FloatArray = self.kernel._of_points(A, B) * (self.variance / self.kernel.variance)
         return covariances
-
-
-_TABLES: dict[tuple[type, tuple[Any, ...]], Table] = {}
-
-
-def _table_of(cls: type, shape: tuple[Any, ...], make: Callable[[], Table]) -> Table:
-    """Tables that were made already; the latest ones, for an optimiser goes on to others."""
-    key = cls, shape
-    try:
-        return _TABLES[key]
-    except KeyError:
-        while len(_TABLES) >= 64:
-            _TABLES.pop(next(iter(_TABLES)), None)
-        return _TABLES.setdefault(key, make())
-
-
-def make_expression(terms: Sequence[tuple[float, list[Factor]]]) -> Expression:
-    """The `Expression` of a sum of products.
-
-    Raises
-    ------
-    InvalidInputError
-        If there are too many groups of columns, or factors.
-    """
-    groups: list[Any] = []
-    tables: list[Table] = []
-
-    def place(listed: list[Any], one: Any) -> int:
-        for i, other in enumerate(listed):
-            if other is one or (not isinstance(one, Table) and other == one):
-                return i
-        listed.append(one)
-        return len(listed) - 1
-
-    stops, rows = [], []
-    for _, factors in terms:
-        for factor in factors:
-            row = [place(groups, factor.columns), place(tables, factor.table), -1, -1]
-            if factor.rescale is not None:
-                row[2:] = [place(groups, factor.rescale.columns), place(tables, factor.rescale.table)]
-            rows.append(row)
-        stops.append(len(rows))
-    if len(groups) > MOST_GROUPS or len(rows) > MOST_FACTORS:
-        raise InvalidInputError(
-            f"a kernel may be a sum of products of at most {MOST_FACTORS} kernels over {MOST_GROUPS} different groups "
-            f"of columns or lengthscales; multiplied out, this one has {len(rows)} over {len(groups)}."
-        )
-    weights = [weight for weight, _ in terms]
-    total, shares, so_far = math.fsum(weights), [], 0.0
-    for weight in weights[:-1]:
-        shares.append(weight / total)
-        so_far = so_far + shares[-1]
-    shares.append(1.0 - so_far)  # so that the sum, in order, is 1: duplicates have distance 0
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 4)
-    return Expression(
-        group_stop=np.zeros(0, dtype=np.int64),
-        term_stop=np.array(stops, dtype=np.int64),
-        weight=np.array(shares),
-        factor_group=np.ascontiguousarray(columns[:, 0]),
-        factor_table=np.ascontiguousarray(columns[:, 1]),
-        rescale_group=np.ascontiguousarray(columns[:, 2]),
-        rescale_table=np.ascontiguousarray(columns[:, 3]),
-        table_first=np.array([table.first for table in tables], dtype=np.int64),
-        table_stop=np.cumsum([len(table.pieces) for table in tables]).astype(np.int64),
-        pieces=np.concatenate([table.pieces for table in tables]),
-        error=np.array([table.error for table in tables]),
-    )

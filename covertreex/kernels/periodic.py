@@ -10,9 +10,11 @@ from covertreex.base.arithmetic import sin_cos_turns
 from covertreex.base.contract import KERNEL_CODES
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
+from covertreex.kernels.checks import positive
 from covertreex.kernels.closed import RBF
-from covertreex.kernels.kernel import Functions, Plain, Stationary, positive
+from covertreex.kernels.functions import Functions, Plain
 from covertreex.kernels.limited import Limited
+from covertreex.kernels.stationary import Stationary
 from covertreex.kernels.table import Table
 
 __all__ = ["Circles", "Cosine", "Periodic"]

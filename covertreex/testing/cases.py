@@ -12,7 +12,7 @@ from covertreex.data import metrics
 from covertreex.data.build import build_tree
 from covertreex.data.payload import PayloadStore
 from covertreex.data.tree import Tree
-from covertreex.kernels.kernel import Factor
+from covertreex.kernels.expression import Factor
 from covertreex.kernels.table import make_table
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput
 from covertreex.settings import PARITY

@@ -76,8 +76,8 @@ def test_what_is_loaded_keeps_its_tables(kernel, rng, tmp_path, monkeypatch):
         pieces[1:-1, 0] = np.nextafter(pieces[1:-1, 0], 0.0)
         return dataclasses.replace(made, pieces=pieces)
 
-    monkeypatch.setattr("covertreex.kernels.kernel.make_table", other)
-    monkeypatch.setattr("covertreex.kernels.kernel._TABLES", {})
+    monkeypatch.setattr("covertreex.kernels.stationary.make_table", other)
+    monkeypatch.setattr("covertreex.kernels.expression._TABLES", {})
     loaded = cx.load(tmp_path / "tree")
     assert answers(loaded) == answers(tree)
     assert answers(loaded.insert(X[:3] + 0.1)) == answers(tree.insert(X[:3] + 0.1))

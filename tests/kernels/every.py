@@ -9,7 +9,8 @@ import numpy as np
 import covertreex as cx
 from covertreex.kernels import Kernel
 from covertreex.kernels.closed import Closed
-from covertreex.kernels.kernel import Scaled, Stationary
+from covertreex.kernels.kernel import Scaled
+from covertreex.kernels.stationary import Stationary
 
 
 def whittle(r):

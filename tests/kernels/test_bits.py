@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 import covertreex as cx
-from covertreex.kernels.kernel import make_expression
+from covertreex.kernels.expression import make_expression
 
 #: The beginning of a digest of all coefficients.
 BITS = {

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import covertreex as cx
-from covertreex.kernels.kernel import make_expression
+from covertreex.kernels.expression import make_expression
 
 EXPRESSIONS = {words(kernel): make_expression(kernel.terms()) for kernel in [*EVERY, *COMPOSED]}
 # A distance that another one rescales, alone; what swings most within a piece.
