@@ -226,3 +226,4 @@ def _attach(kernel: Kernel, expression: Expression) -> None:
     """The kernel answers by these tables from now on."""
     for part in (kernel, getattr(kernel, "kernel", kernel)):
         vars(part)["expression"] = expression
+        vars(part).pop("_expressions", None)

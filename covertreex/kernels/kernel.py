@@ -64,10 +64,13 @@ class Kernel(Params):
         whole = self.expression
         if whole is None:
             return None
+        known: dict[int, Expression] = vars(self).setdefault("_expressions", {})
+        if columns in known:
+            return known[columns]
         for d in range(1, columns + 1):
             stops = np.cumsum([group.width(d) for group in self.groups])
             if stops[-1] == columns:
-                return replace(whole, group_stop=stops.astype(np.int64))
+                return known.setdefault(columns, replace(whole, group_stop=stops.astype(np.int64)))
         raise InvalidInputError(f"{self!r} does not compare {columns} scaled coordinates.")
 
     @cached_property
