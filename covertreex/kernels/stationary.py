@@ -143,6 +143,7 @@ class Stationary(Kernel):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from covertreex import RBF
         >>> float(RBF().correlation(np.float64(0.0)))
         1.0
