@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from every import COMPOSED, EVERY, words
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import covertreex as cx
@@ -20,6 +20,7 @@ simple = st.sampled_from(range(len(SIMPLE))).map(lambda i: SIMPLE[i])
 X = np.random.default_rng(3).uniform(size=(12, 3))
 
 
+@settings(max_examples=30)
 @given(simple, simple, simple)
 def test_algebra(a, b, c):
     K = [k(X, X) for k in (a, b, c)]
