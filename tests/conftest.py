@@ -1,6 +1,7 @@
 """What all tests share: the choice of backends, and a clean environment."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,49 @@ from covertreex.backends import registry
 from covertreex.protocols import Capabilities
 from covertreex.testing.plugin import add_backend_option
 
+ROOT = Path(__file__).parents[1]
+
 settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if "CI" in os.environ else "local")
+
+#: What ``-m quick`` runs: some of every room, together under two minutes on two cores; of these, nothing that is slow.
+QUICK = (
+    "tests/backends/test_registry.py",
+    "tests/backends/test_scan.py",
+    "tests/backends/test_tables.py",
+    "tests/backends/test_telemetry.py",
+    "tests/base/test_contract.py",
+    "tests/base/test_inputs.py",
+    "tests/bench/test_compare.py",
+    "tests/bench/test_package.py",
+    "tests/bench/test_workloads.py",
+    "tests/cli/test_commands.py",
+    "tests/data/test_canonical.py",
+    "tests/data/test_metrics.py",
+    "tests/data/test_payload.py",
+    "tests/io/test_kernels.py",
+    "tests/kernels/test_bits.py",
+    "tests/kernels/test_composition.py",
+    "tests/kernels/test_isotropic.py",
+    "tests/search/test_boxes.py",
+    "tests/test_docs.py",
+    "tests/test_errors.py",
+    "tests/test_house.py",
+    "tests/test_oracle.py",
+    "tests/test_outputs.py",
+    "tests/test_results.py",
+    "tests/test_settings.py",
+    "tests/test_stubs.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as quick what `QUICK` names."""
+    for item in items:
+        place = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else ""
+        if place.startswith(QUICK) and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
 
 
 def pytest_addoption(parser):
