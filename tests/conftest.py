@@ -1,7 +1,6 @@
 """What all tests share: the choice of backends, and a clean environment."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +12,13 @@ from covertreex.backends import registry
 from covertreex.protocols import Capabilities
 from covertreex.testing.plugin import add_backend_option
 
-ROOT = Path(__file__).parents[1]
-
 settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if "CI" in os.environ else "local")
 
 #: What ``-m quick`` runs: some of every room, together under two minutes on two cores; of these, nothing that is slow.
 QUICK = (
+    "covertreex/",
     "tests/backends/test_registry.py",
     "tests/backends/test_scan.py",
     "tests/backends/test_tables.py",
@@ -39,6 +37,7 @@ QUICK = (
     "tests/kernels/test_composition.py",
     "tests/kernels/test_isotropic.py",
     "tests/search/test_boxes.py",
+    "tests/search/test_driver.py",
     "tests/test_docs.py",
     "tests/test_errors.py",
     "tests/test_house.py",
@@ -50,11 +49,22 @@ QUICK = (
 )
 
 
+#: But not these, which take seconds each, or compile all that Numba has.
+NOT_QUICK = (
+    "covertreex/testing/test_backend.py::test_conformance[numba",
+    "tests/cli/test_commands.py::test_the_library_works_without_the_measuring_package",
+    "tests/search/test_boxes.py::test_answers_are_those_of_brute_force",
+)
+
+
 def pytest_collection_modifyitems(items):
     """Mark as quick what `QUICK` names."""
     for item in items:
-        place = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else ""
-        if place.startswith(QUICK) and item.get_closest_marker("slow") is None:
+        if (
+            item.nodeid.startswith(QUICK)
+            and not item.nodeid.startswith(NOT_QUICK)
+            and not item.get_closest_marker("slow")
+        ):
             item.add_marker("quick")
 
 
