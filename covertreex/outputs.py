@@ -264,7 +264,7 @@ def _index_dtype(columns: int, stored: int) -> type[np.int32] | type[np.int64]:
 
 
 def to_frame(result: Answer, *, queries: ArrayLike | None = None) -> Any:
-    """Neighbours as a pandas data frame, one row per pair. Needs the extra ``covertreex[pandas]``.
+    """Neighbours as a pandas data frame, one row per pair. Needs the extra ``pandas``.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def to_frame(result: Answer, *, queries: ArrayLike | None = None) -> Any:
 
 
 def to_arrow(result: Answer, *, queries: ArrayLike | None = None) -> Any:
-    """Neighbours as an Arrow table, one row per pair. Needs the extra ``covertreex[arrow]``.
+    """Neighbours as an Arrow table, one row per pair. Needs the extra ``arrow``.
 
     Parameters
     ----------
@@ -330,7 +330,7 @@ def _extra(module: str, caller: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(f"{caller} needs {module}, which cannot be imported ({error}): "
-                          f"pip install 'covertreex[{extra}]'.") from error  # fmt: skip
+                          f"python -m pip install '.[{extra}]' in the source folder.") from error  # fmt: skip
 
 
 def _columns(result: Any, queries: ArrayLike | None, caller: str) -> dict[str, AnyArray]:

@@ -1,4 +1,4 @@
-"""A scikit-learn estimator. Needs the extra ``covertreex[sklearn]``."""
+"""A scikit-learn estimator. Needs the extra ``sklearn``."""
 
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, overload
@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"covertreex.sklearn needs scikit-learn 1.6 or later, which cannot be imported ({error}): "
-        "pip install 'covertreex[sklearn]'."
+        "python -m pip install '.[sklearn]' in the source folder."
     ) from error
 
 #: An array of arrays, one per query.

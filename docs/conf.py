@@ -1,4 +1,4 @@
-"""The site: ``python -m sphinx -W -b html docs docs/_build`` (``pip install 'covertreex[docs]'``)."""
+"""The site: ``python -m sphinx -W -b html docs docs/_build`` (``python -m pip install '.[docs]'``)."""
 
 import re
 

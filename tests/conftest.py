@@ -16,6 +16,57 @@ settings.register_profile("local", deadline=None, suppress_health_check=list(Hea
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if "CI" in os.environ else "local")
 
+#: What ``-m quick`` runs: some of every room, together under two minutes on two cores; of these, nothing that is slow.
+QUICK = (
+    "covertreex/",
+    "tests/backends/test_registry.py",
+    "tests/backends/test_scan.py",
+    "tests/backends/test_tables.py",
+    "tests/backends/test_telemetry.py",
+    "tests/base/test_contract.py",
+    "tests/base/test_inputs.py",
+    "tests/bench/test_compare.py",
+    "tests/bench/test_package.py",
+    "tests/bench/test_workloads.py",
+    "tests/cli/test_commands.py",
+    "tests/data/test_canonical.py",
+    "tests/data/test_metrics.py",
+    "tests/data/test_payload.py",
+    "tests/io/test_kernels.py",
+    "tests/kernels/test_bits.py",
+    "tests/kernels/test_composition.py",
+    "tests/kernels/test_isotropic.py",
+    "tests/search/test_boxes.py",
+    "tests/search/test_driver.py",
+    "tests/test_docs.py",
+    "tests/test_errors.py",
+    "tests/test_house.py",
+    "tests/test_oracle.py",
+    "tests/test_outputs.py",
+    "tests/test_results.py",
+    "tests/test_settings.py",
+    "tests/test_stubs.py",
+)
+
+
+#: But not these, which take seconds each, or compile all that Numba has.
+NOT_QUICK = (
+    "covertreex/testing/test_backend.py::test_conformance[numba",
+    "tests/cli/test_commands.py::test_the_library_works_without_the_measuring_package",
+    "tests/search/test_boxes.py::test_answers_are_those_of_brute_force",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as quick what `QUICK` names."""
+    for item in items:
+        if (
+            item.nodeid.startswith(QUICK)
+            and not item.nodeid.startswith(NOT_QUICK)
+            and not item.get_closest_marker("slow")
+        ):
+            item.add_marker("quick")
+
 
 def pytest_addoption(parser):
     add_backend_option(parser)

