@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
         "it before the installed package: run Python elsewhere, or install in place (python -m pip install -e .)."
     ) from error
 
-from covertreex import oracle, ordering, outputs
+from covertreex import oracle, ordering, outputs, vecchia
 from covertreex._version import __version__ as __version__
 from covertreex.backends.registry import get_backend, list_backends, refresh
 from covertreex.covertree import CoverTree, cover_tree, load
@@ -98,4 +98,5 @@ __all__ = [
     "outputs",
     "refresh",
     "settings_from_env",
+    "vecchia",
 ]

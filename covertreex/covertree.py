@@ -14,6 +14,7 @@ from covertreex.base import parallel
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_flag, check_k, check_max_per_site, check_points, feature_names, read_only
 from covertreex.data import changes, questions
+from covertreex.data.factors import Projection
 from covertreex.data.metrics import Correlation, Euclidean, Metric, ResidualCorrelation, lonlat_of
 from covertreex.data.payload import PayloadStore
 from covertreex.data.sites import Sites, SitesOfRows
@@ -64,6 +65,13 @@ class CoverTree:
     def payload(self) -> PayloadStore:
         """PayloadStore: what distances are computed from; shared by all backends."""
         return self._state.payload
+
+    @property
+    def projection(self) -> Projection | None:
+        """Projection or None: how points that are no rows are compared with these. Called with points and a number of
+        threads, it gives their scaled coordinates, factors and residual variances, in the units of `payload`. None
+        where factors were supplied."""
+        return self._state.projection
 
     @property
     def n_threads(self) -> int:

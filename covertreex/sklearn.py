@@ -1,4 +1,4 @@
-"""A scikit-learn estimator. Needs the extra ``sklearn``."""
+"""scikit-learn estimators. Need the extra ``sklearn``."""
 
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, overload
@@ -10,15 +10,17 @@ from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.base.validation import check_exact, check_names, feature_names
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.errors import InvalidInputError
-from covertreex.kernels import Kernel
+from covertreex.kernels import Kernel, Matern32
 from covertreex.kernels.checks import radius_of_sphere
+from covertreex.ordering import maximin
 from covertreex.outputs import MODES, to_csr
 from covertreex.results import SearchResult
 from covertreex.settings import TraversalSettings
+from covertreex.vecchia import Vecchia, fit
 
 try:
     from joblib import effective_n_jobs
-    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
@@ -394,6 +396,165 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     @property
     def _n_features_out(self) -> int:
         return self.n_samples_fit_
+
+
+class VecchiaGPRegressor(RegressorMixin, BaseEstimator):
+    """Gaussian process regression for many points: `covertreex.vecchia` as a scikit-learn estimator.
+
+    The mean is a constant, found with the rest. The order of the approximation is maximin. The interface is that
+    of ``sklearn.gaussian_process.GaussianProcessRegressor``.
+
+    Parameters
+    ----------
+    kernel : Kernel, optional
+        To begin with; by default a `Matern32` as wide as a quarter of the data, with the variance of y.
+    inducing : int, array of int, or ndarray of shape (m, d), optional
+        As for `covertreex.cover_tree`; a count is at most that of the points. None: a Vecchia approximation without.
+    n_neighbors : int
+        Of each point, at most that of the points.
+    noise : float, optional
+        Variance of the noise to begin with, in the units of y squared; by default a tenth of the kernel's variance.
+    optimize : bool
+        Whether kernel and noise are estimated by maximum likelihood (`covertreex.vecchia.fit`), or stay as they are.
+    settings
+        As for `covertreex.CoverTree.knn`.
+    random_state : int, RandomState or None
+        Of the draw of inducing rows.
+    n_jobs : int or None
+        Threads: None is 1 (unless joblib's context says otherwise), -1 all cores. Has no influence on the answer.
+
+    Attributes
+    ----------
+    kernel_ : Kernel
+    noise_ : float
+    mean_ : float
+        The constant.
+    log_marginal_likelihood_value_ : float
+    model_ : covertreex.vecchia.Vecchia
+
+    Examples
+    --------
+    >>> import numpy as np, covertreex as cx
+    >>> X = np.random.default_rng(0).uniform(size=(300, 1))
+    >>> model = VecchiaGPRegressor(n_neighbors=10).fit(X, np.sin(9 * X[:, 0]))
+    >>> mean, std = model.predict([[0.5]], return_std=True)
+    >>> bool(abs(mean[0] - np.sin(4.5)) < 0.01)
+    True
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel | None = None,
+        *,
+        inducing: Any = None,
+        n_neighbors: int = 30,
+        noise: float | None = None,
+        optimize: bool = True,
+        settings: str | TraversalSettings | None = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.inducing = inducing
+        self.n_neighbors = n_neighbors
+        self.noise = noise
+        self.optimize = optimize
+        self.settings = settings
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "VecchiaGPRegressor":
+        """Estimate kernel, noise and mean, and keep the data.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, d)
+        y : array_like, shape (n,)
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidInputError
+            If a parameter is out of range or the data cannot be used.
+        FactorizationError
+            As `covertreex.vecchia.fit`.
+        """
+        points, values = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True)
+        self.y_: FloatArray = np.asarray(values, dtype=np.float64)
+        seed = self.random_state
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        kernel, inducing = self.kernel, self.inducing
+        if kernel is None:
+            extent, variance = float(np.ptp(points, axis=0).mean()) / 4.0, float(np.var(self.y_))
+            kernel = Matern32(max(extent, 1e-10) if extent else 1.0, variance=max(variance, 1e-10))
+        elif isinstance(kernel, Kernel):
+            kernel = kernel.on_columns(feature_names(X))
+        if isinstance(inducing, (int, np.integer)) and not isinstance(inducing, bool):
+            inducing = min(inducing, len(points))
+        threads = effective_n_jobs(self.n_jobs)
+        tree = cover_tree(points, kernel=kernel, inducing=inducing, seed=seed, n_threads=threads)
+        order, ones = maximin(tree.X), np.ones((len(points), 1))
+        noise = 0.1 * float(kernel.variance) if self.noise is None else self.noise
+        count = self.n_neighbors
+        if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
+            count = min(count, len(points))
+        if self.optimize:
+            found = fit(
+                tree,
+                self.y_,
+                k=count,
+                noise=noise,
+                X_mean=ones,
+                order=order,
+                settings=self.settings,
+                fit_noise=noise > 0,
+            )
+            self.model_ = found.model
+        else:
+            self.model_ = Vecchia(tree, count, noise, order=order, settings=self.settings)
+        self.kernel_, self.noise_ = self.model_.kernel, float(self.model_.noise)
+        self.mean_ = float(self.model_.coefficients(self.y_, ones)[0][0])
+        self.log_marginal_likelihood_value_ = self.model_.log_likelihood(self.y_, ones)
+        return self
+
+    @overload
+    def predict(self, X: ArrayLike, return_std: Literal[False] = False) -> FloatArray: ...
+
+    @overload
+    def predict(self, X: ArrayLike, return_std: Literal[True]) -> tuple[FloatArray, FloatArray]: ...
+
+    def predict(self, X: ArrayLike, return_std: bool = False) -> FloatArray | tuple[FloatArray, FloatArray]:
+        """Predict the process, without noise.
+
+        Parameters
+        ----------
+        X : array_like, shape (q, d)
+        return_std : bool
+
+        Returns
+        -------
+        mean : ndarray, shape (q,)
+        std : ndarray, shape (q,)
+            Only if `return_std`.
+
+        Raises
+        ------
+        InvalidInputError
+            If the points cannot be used.
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        points: FloatArray = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        ones = np.ones((len(self.y_), 1))
+        mean, variance = self.model_.predict(
+            points, self.y_, self.n_neighbors, X_mean=ones, X_mean_new=np.ones((len(points), 1)), settings=self.settings
+        )
+        return (mean, np.sqrt(variance)) if return_std else mean
 
 
 def _rows(values: AnyArray, indptr: IntArray) -> ObjectArray:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
+VECCHIA = ROOT / "docs" / "vecchia.md"
 KERNELS = ROOT / "docs" / "api-kernels.md"
 
 #: Words of calls that need an extra, and its module.
@@ -55,6 +56,7 @@ def names():
         "X_new": rng.uniform(size=(20, 2)),
         "kernel": kernel,
         "new_kernel": cx.Matern32(lengthscale=0.21),
+        "y": rng.normal(size=800),
         "V": V,
         "p": np.maximum(kernel.variance - np.sum(V**2, axis=1), 1e-9),
         "tree": tree,
@@ -86,7 +88,7 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES, VECCHIA], ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
     if path == COORDINATES:
         pytest.importorskip("pandas")
@@ -116,7 +118,7 @@ def test_site_builds_without_warnings(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     pages = "\n".join(page.read_text(encoding="utf-8") for page in (tmp_path / "site").glob("*.html"))
     missing = [name for name in cx.__all__ if f'id="covertreex.{name}"' not in pages]
-    assert set(missing) <= {"oracle", "ordering", "outputs"}  # modules, whose ids have another form
+    assert set(missing) <= {"oracle", "ordering", "outputs", "vecchia"}  # modules, whose ids have another form
     assert not [name for name in missing if f'id="module-covertreex.{name}"' not in pages]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import covertreex as cx
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "vif_gaussian_process.py"
 
 
@@ -32,6 +34,15 @@ def test_all_predecessors_give_the_dense_likelihood(vif, data):
     dense = vif.dense_log_likelihood(X, y, **vif.TRUTH)
     assert vif.vif_log_likelihood(X, y, Z, 149, **vif.TRUTH) == pytest.approx(dense, rel=1e-9)
     assert vif.vif_log_likelihood(X, y, Z, 15, **vif.TRUTH) == pytest.approx(dense, rel=1e-2)
+
+
+@pytest.mark.parametrize("k", [5, 15, 149])
+def test_the_library_has_the_same_likelihood(vif, data, k):
+    X, y, Z = data
+    variance, lengthscale, noise = (vif.TRUTH[name] for name in ("variance", "lengthscale", "noise"))
+    tree = cx.cover_tree(X, kernel=cx.Matern32(lengthscale, variance), inducing=Z)
+    value = cx.vecchia.Vecchia(tree, k=k, noise=noise).log_likelihood(y)
+    assert value == pytest.approx(vif.vif_log_likelihood(X, y, Z, k, **vif.TRUTH), rel=1e-9)
 
 
 def test_likelihood_is_that_of_the_matrix_it_stands_for(vif, data):
