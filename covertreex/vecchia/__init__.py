@@ -1,7 +1,7 @@
 """From neighbours to a likelihood: Gaussian processes by Vecchia and VIF approximations.
 
-`Vecchia` is the model under one kernel and noise: its log-likelihood, its sparse factor, predictions and draws. `fit`
-finds kernel and noise by maximum likelihood, with neighbours that follow the kernel. Formulas and sources:
+`Vecchia` is the model under one kernel and noise: its log-likelihood with gradient, its sparse factor, predictions and
+draws, and its fit: kernel and noise by maximum likelihood, with neighbours that follow the kernel. Formulas and sources:
 docs/vecchia.md.
 
 >>> import numpy as np, covertreex as cx
@@ -14,7 +14,7 @@ docs/vecchia.md.
 ((1,), True)
 """
 
-from covertreex.vecchia.fitting import Fit, fit
-from covertreex.vecchia.model import Vecchia
+from covertreex.vecchia.model import Fit, Vecchia
+from covertreex.vecchia.parameters import free_parameters
 
-__all__ = ["Fit", "Vecchia", "fit"]
+__all__ = ["Fit", "Vecchia", "free_parameters"]

@@ -9,33 +9,13 @@ from covertreex._core import vecchia as core
 from covertreex._core.canonical import CovarianceView
 from covertreex.base import parallel, tuning
 from covertreex.base.progress import Progress
-from covertreex.base.types import AnyArray, FloatArray, IntArray
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.payload import PayloadStore
 from covertreex.errors import FactorizationError
 from covertreex.vecchia.conditioning import Conditioning
 
-
-def regressions(
-    payload: PayloadStore,
-    noise: FloatArray,
-    neighbors: IntArray,
-    points: tuple[FloatArray, FloatArray, FloatArray],
-    span: tuple[int, int],
-    latent: bool,
-    out: tuple[FloatArray, FloatArray, FloatArray],
-    cancel: AnyArray,
-) -> int:
-    """Fill weights, D and jitter of points ``span[0]`` to ``span[1]``, given by coordinates, factors and noise; the
-    first of them that cannot be regressed, or -1. In payload rows and units."""
-    start, stop = span
-    coords, factors, own_noise = points
-    weights, D, jitter = out
-    failed = core.regress(
-        CovarianceView(payload.kernel, payload.coords.shape[1]), payload.coords, payload.factors, noise,
-        neighbors[start:stop], coords[start:stop], factors[start:stop], own_noise[start:stop], latent,
-        weights[start:stop], D[start:stop], jitter[start:stop], cancel,
-    )  # fmt: skip
-    return failed if failed < 0 else start + failed
+#: Sums over all rows go in so many parts, whatever the threads: their number is in the bits of the sums.
+PARTS = 16
 
 
 def refuse(what: str) -> FactorizationError:
@@ -46,6 +26,11 @@ def refuse(what: str) -> FactorizationError:
     )
 
 
+def covariance_of(payload: PayloadStore) -> CovarianceView:
+    """The payload's kernel, for compiled code."""
+    return CovarianceView(payload.kernel, payload.coords.shape[1])
+
+
 class Factorization:
     """Regressions of all points of a payload, and the m x m matrix ``M = I + V' R^-1 V`` of Woodbury's formula.
 
@@ -54,7 +39,7 @@ class Factorization:
     Parameters
     ----------
     payload : PayloadStore
-    sets : Conditioning
+    conditioning : Conditioning
     noise : ndarray, shape (n,)
         Variances of the noise of payload rows.
     n_threads : int
@@ -65,53 +50,56 @@ class Factorization:
         If a conditioning set is singular beyond the largest jitter; it names the row.
     """
 
-    #: Sums over all rows go in so many parts, whatever the threads: their number is in the bits of M.
-    PARTS = 16
-
-    def __init__(self, payload: PayloadStore, sets: Conditioning, noise: FloatArray, n_threads: int) -> None:
-        n, m = len(payload), payload.factors.shape[1]
-        self.payload, self.sets, self.noise, self.n_threads = payload, sets, noise, n_threads
-        self.weights, self.D, self.jitter = np.empty(sets.rows.shape), np.empty(n), np.empty(n)
+    def __init__(self, payload: PayloadStore, conditioning: Conditioning, noise: FloatArray, n_threads: int) -> None:
+        n, m, k = len(payload), payload.factors.shape[1], conditioning.rows.shape[1]
+        self.payload, self.conditioning, self.noise, self.n_threads = payload, conditioning, noise, n_threads
+        self.weights, self.D, self.jitter = np.empty((n, k)), np.empty(n), np.empty(n)
         cancel = np.zeros(1, dtype=np.int32)
-        points = payload.coords, payload.factors, noise
 
         def part(start: int, stop: int) -> FloatArray:
             total = np.zeros((m, m))
-            for block in ((start + a, start + b) for a, b in parallel.spans(stop - start, tuning.FACTOR_BLOCK)):
-                out = self.weights, self.D, self.jitter
-                failed = regressions(payload, noise, sets.rows, points, block, False, out, cancel)
+            left = np.empty((tuning.FACTOR_BLOCK, m))
+            for at in range(start, stop, tuning.FACTOR_BLOCK):
+                block = slice(at, min(at + tuning.FACTOR_BLOCK, stop))
+                W = left[: block.stop - at]
+                failed = core.regress(
+                    self.sets(block), covariance_of(payload), False, self.weights[block], self.D[block],
+                    self.jitter[block], W, cancel,
+                )  # fmt: skip
                 if failed >= 0:
-                    raise refuse(f"row {payload.index[failed]}")
+                    raise refuse(f"row {payload.index[at + failed]}")
                 if cancel[0]:
                     break
-                if m:
-                    W = self._whitened(*block)
-                    total += W.T @ W
-                progress.advance(block[1] - block[0])
+                W /= np.sqrt(self.D[block])[:, None]
+                total += W.T @ W
+                progress.advance(len(W))
             return total
 
         with Progress("regressions", n) as progress, parallel.one_blas_thread():
-            spans = parallel.spans(n, -(-n // self.PARTS))
-            parts = parallel.run([partial(part, *span) for span in spans], n_threads, cancel)
+            parts = parallel.run([partial(part, *span) for span in self.spans()], n_threads, cancel)
         M = np.eye(m)
         for one in parts:
             M += one
         #: The lower factor of M.
         self.L = np.linalg.cholesky(M)
 
-    def _whitened(self, start: int, stop: int) -> FloatArray:
-        """Rows of ``D^-1/2 B V``."""
-        W: FloatArray = self.payload.factors[start:stop].copy()
-        core.subtract(
-            self.payload.factors, self.sets.rows[start:stop], self.weights[start:stop],
-            1.0 / np.sqrt(self.D[start:stop]), W,
+    def spans(self) -> list[tuple[int, int]]:
+        """Rows, in the parts whose sums are added up in order."""
+        n = len(self.payload)
+        return parallel.spans(n, -(-n // PARTS))
+
+    def sets(self, rows: slice) -> core.Sets:
+        """Conditioning sets of some payload rows, for compiled code on one thread."""
+        payload = self.payload
+        return core.Sets(
+            payload.kernel.variance, payload.coords, payload.factors, self.noise, self.conditioning.rows[rows],  # type: ignore[union-attr]
+            payload.coords[rows], payload.factors[rows], self.noise[rows],
         )  # fmt: skip
-        return W
 
     @cached_property
     def B(self) -> Any:
         """csr_matrix, shape (n, n): in payload rows, so not triangular."""
-        return sparse_factor(self.weights, self.sets.rows)
+        return sparse_factor(self.weights, self.conditioning.rows)
 
     @property
     def log_det(self) -> float:
@@ -130,6 +118,17 @@ class Factorization:
         with parallel.one_blas_thread():
             G = self.payload.factors.T @ np.asarray(self.B.T @ (E / root))
             return E, solve_triangular(self.L, G, lower=True)
+
+    def transposed(self, outer: FloatArray) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """In which sets each row is: the first of its places and the first behind them, the sets, and there the numbers
+        of B and of `outer`, which has a row for each set, as B has: neighbours in order, and the point itself last."""
+        from scipy.sparse import csr_matrix
+
+        B = self.B
+        places = csr_matrix((np.arange(B.nnz), B.indices, B.indptr), shape=B.shape).tocsc()
+        q = outer[held(self.conditioning.rows)]
+        start, sets = (array.astype(np.int64) for array in (places.indptr, places.indices))
+        return start, sets, B.data[places.data], q[places.data]
 
     def gram(self, values: FloatArray) -> FloatArray:
         """``values' Sigma^-1 values``."""
@@ -151,7 +150,7 @@ class Factorization:
         cancel = np.zeros(1, dtype=np.int32)
 
         def task() -> None:
-            core.unroll(self.sets.row_order, self.sets.rows, self.weights, values, cancel)
+            core.unroll(self.conditioning.row_order, self.conditioning.rows, self.weights, values, cancel)
 
         parallel.run([task], 1, cancel)
         with parallel.one_blas_thread():
@@ -159,13 +158,17 @@ class Factorization:
         return values
 
 
+def held(neighbors: IntArray) -> Any:
+    """Which numbers of a row a sparse matrix holds: of each neighbour, and of the point itself, last."""
+    return np.column_stack([neighbors >= 0, np.ones(len(neighbors), dtype=bool)])
+
+
 def sparse_factor(weights: FloatArray, neighbors: IntArray) -> Any:
-    """``I - weights`` as a SciPy CSR matrix: row i has 1 at i, and minus its weights at its neighbours."""
+    """``I - weights`` as a SciPy CSR matrix: row i has minus its weights at its neighbours, and 1 at i."""
     from scipy.sparse import csr_matrix
 
-    n, there = len(neighbors), neighbors >= 0
-    held = np.column_stack([there, np.ones(n, dtype=bool)])
-    columns = np.column_stack([neighbors, np.arange(n)])[held]
-    values = np.column_stack([-weights, np.ones(n)])[held]
-    indptr = np.concatenate([[0], np.cumsum(held.sum(axis=1))])
+    n, there = len(neighbors), held(neighbors)
+    columns = np.column_stack([neighbors, np.arange(n)])[there]
+    values = np.column_stack([-weights, np.ones(n)])[there]
+    indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
     return csr_matrix((values, columns, indptr), shape=(n, n))

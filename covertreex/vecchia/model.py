@@ -1,8 +1,11 @@
 """`Vecchia`: a Gaussian process under one kernel and noise."""
 
 import math
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +19,14 @@ from covertreex.covertree import CoverTree
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.settings import TraversalSettings
-from covertreex.vecchia.conditioning import check_neighbors, check_order, check_tree, condition
-from covertreex.vecchia.factorization import Factorization, refuse, regressions, sparse_factor
+from covertreex.vecchia.conditioning import Conditioning, check_neighbors, check_order, check_tree, condition
+from covertreex.vecchia.factorization import Factorization, covariance_of, refuse, sparse_factor
+from covertreex.vecchia.fitting import climb
+from covertreex.vecchia.gradient import powers, slopes, telling_rows
+from covertreex.vecchia.parameters import Parameters, free_parameters
+
+#: Step of central differences, in the logarithm of a parameter.
+STEP = 1e-5
 
 
 class Vecchia:
@@ -96,6 +105,7 @@ class Vecchia:
             found = tree.knn(k, predecessor_mode=True, order=order, settings=settings, n_threads=self._threads)
         else:
             found = check_neighbors(neighbors, checked)
+        self._settings, self._own = settings, neighbors is not None
         self._sets = condition(tree, found, checked)
         self._factorization = self._factorize()
 
@@ -104,11 +114,10 @@ class Vecchia:
         noise = np.broadcast_to(self.noise, len(payload))[payload.index] / payload.unit
         return Factorization(payload, self._sets, noise, self._threads)
 
-    @classmethod
-    def _of_sets(cls, tree: CoverTree, noise: float, like: "Vecchia") -> "Vecchia":
-        """The model with the conditioning sets of another, whose tree has the same points in the same rows."""
-        model = cls.__new__(cls)
-        model.tree, model.noise, model._threads, model._sets = tree, noise, like._threads, like._sets
+    def _with(self, tree: CoverTree, noise: float, sets: Conditioning | None = None) -> "Vecchia":
+        """The model under the kernel of another tree of the same points in the same rows, and perhaps other sets."""
+        model = copy(self)
+        model.tree, model.noise, model._sets = tree, noise, self._sets if sets is None else sets
         model._factorization = standard_arithmetic(model._factorize)()
         return model
 
@@ -179,9 +188,31 @@ class Vecchia:
         B.sort_indices()
         return B, found.D[sets.row_order] * payload.unit
 
+    @overload
+    def log_likelihood(
+        self, y: ArrayLike, X_mean: ArrayLike | None = None, *, grad: Literal[False] = False
+    ) -> float: ...
+
+    @overload
+    def log_likelihood(
+        self,
+        y: ArrayLike,
+        X_mean: ArrayLike | None = None,
+        *,
+        grad: Literal[True],
+        free: Sequence[str] | None = None,
+    ) -> tuple[float, dict[str, Any]]: ...
+
     @standard_arithmetic
-    def log_likelihood(self, y: ArrayLike, X_mean: ArrayLike | None = None) -> float:
-        """The Gaussian log-likelihood of observations.
+    def log_likelihood(
+        self,
+        y: ArrayLike,
+        X_mean: ArrayLike | None = None,
+        *,
+        grad: bool = False,
+        free: Sequence[str] | None = None,
+    ) -> float | tuple[float, dict[str, Any]]:
+        """The Gaussian log-likelihood of observations, and perhaps its gradient.
 
         ``-(n log(2 pi) + log |Sigma| + r' Sigma^-1 r) / 2``. With inducing points ``log |Sigma| = sum(log D) + log
         |M|`` and ``Sigma^-1 = R^-1 - R^-1 U M^-1 U' R^-1``, where ``R^-1 = B' D^-1 B`` and ``M = I + U' R^-1 U``: the
@@ -193,10 +224,24 @@ class Vecchia:
         X_mean : array_like, shape (n, c), optional
             Columns of a linear mean, such as ones. Its coefficients are the best ones (`coefficients`). By default the
             mean is zero.
+        grad : bool
+            Whether to return the gradient too: inducing points, neighbours and their order stay as they are.
+        free : sequence of str, optional
+            Names of the kernel's parameters in the gradient, as `Kernel.get_params` has them; by default lengthscales
+            and variances (`free_parameters`). Derivatives by these are analytic; by others, such as a smoothness, they
+            are central differences, each of which costs two likelihoods.
 
         Returns
         -------
-        float
+        log_likelihood : float
+        gradient : dict of str to float or tuple of float
+            Only if `grad`: the derivative with each parameter, by name, as many numbers as that has; ``'noise'`` beside
+            them, if all observations have one.
+
+        Raises
+        ------
+        InvalidInputError
+            If an argument cannot be used, or the tree was given factors, whose derivatives nobody knows.
 
         Examples
         --------
@@ -204,14 +249,165 @@ class Vecchia:
         >>> model = cx.vecchia.Vecchia(cx.cover_tree([[0.0], [1.0]], kernel=cx.Matern12()), k=1, noise=1.0)
         >>> round(model.log_likelihood([0.0, 0.0]), 6)  # -(2 log(2 pi) + log(4 - exp(-2))) / 2
         -2.513815
+        >>> value, gradient = model.log_likelihood([0.0, 0.0], grad=True)
+        >>> {name: round(number, 6) for name, number in gradient.items()}
+        {'lengthscale': 0.035024, 'variance': -0.482488, 'noise': -0.517512}
         """
+        r = self._unexplained(y, X_mean)
+        value = self._log_density(r)
+        if not check_flag(grad, "grad"):
+            return value
+        parameters = self._parameters(free, np.ndim(self.noise) == 0)
+        numbers = self._slopes(r, parameters) / np.exp(parameters.start)
+        return value, parameters.named(numbers)
+
+    def _unexplained(self, y: ArrayLike, X_mean: ArrayLike | None) -> FloatArray:
+        """Observations less their mean."""
         r = check_values(y, "y", len(self))
-        if X_mean is not None:
-            r = r - self._mean_matrix(X_mean) @ self.coefficients(y, X_mean)[0]
-        index, unit = self.tree.payload.index, self.tree.payload.unit
+        return r if X_mean is None else r - self._mean_matrix(X_mean) @ self.coefficients(y, X_mean)[0]
+
+    def _log_density(self, r: FloatArray) -> float:
+        index, unit, n = self.tree.payload.index, self.tree.payload.unit, len(self)
         quadratic = float(self._factorization.gram(r[index, None])[0, 0]) / unit
-        n = len(self)
         return -0.5 * (n * math.log(2.0 * math.pi) + n * math.log(unit) + self._factorization.log_det + quadratic)
+
+    def _parameters(self, free: Sequence[str] | None, noise: bool) -> Parameters:
+        if self.tree.projection is None:
+            raise InvalidInputError(
+                "this tree was given factors, which belong to one kernel; make it with inducing points for a gradient "
+                "or a fit."
+            )
+        names = free_parameters(self.kernel) if free is None else free
+        return Parameters(self.kernel, names, float(self.noise) if noise else None)
+
+    def _slopes(self, r: FloatArray, parameters: Parameters) -> FloatArray:
+        """Derivatives of `_log_density` with the logarithms of parameters."""
+        payload, metric = self.tree.payload, self.tree.metric
+        share = getattr(metric, "jitter", None) is None
+        by_kernel, by_noise = slopes(
+            self._factorization, r[payload.index] / math.sqrt(payload.unit), self.tree.projection, share
+        )
+        rows, found = telling_rows(self.tree.X), np.empty(len(parameters.start))
+        for i, (name, place) in enumerate(parameters.places()):
+            power = powers(self.kernel, name, place, rows)
+            found[i] = self._difference(r, parameters, i) if power is None else -0.5 * float(by_kernel @ power)
+        if parameters.noise is not None:
+            found[-1] = -0.5 * by_noise * parameters.noise / payload.unit
+        return found
+
+    def _difference(self, r: FloatArray, parameters: Parameters, place: int) -> float:
+        """One of `_slopes`, by a central difference."""
+        ends = []
+        for side in (-STEP, STEP):
+            theta = parameters.start.copy()
+            theta[place] += side
+            kernel, noise = parameters.at(theta)
+            ends.append(
+                self._with(self.tree.with_metric(kernel), self.noise if noise is None else noise)._log_density(r)
+            )
+        return (ends[1] - ends[0]) / (2.0 * STEP)
+
+    def fit(
+        self,
+        y: ArrayLike,
+        X_mean: ArrayLike | None = None,
+        *,
+        free: Sequence[str] | None = None,
+        fit_noise: bool = True,
+        searches: int = 12,
+    ) -> "Fit":
+        """Estimate the kernel's parameters and the noise by maximum likelihood, beginning with those of the model.
+
+        L-BFGS on logarithms of the parameters. The likelihood depends on neighbours, and these on the kernel: so they
+        are found anew (`CoverTree.with_metric`) after a few steps, which get more each time, until the estimates come
+        to rest. Coefficients of a linear mean are profiled out. Where the tree knows of noise, neighbours are found
+        under the current estimate of it. Neighbours that the model was given stay as they are.
+
+        Parameters
+        ----------
+        y : array_like, shape (n,)
+        X_mean : array_like, shape (n, c), optional
+            Columns of a linear mean.
+        free : sequence of str, optional
+            Names of the parameters to estimate, as `Kernel.get_params` has them; by default lengthscales and variances.
+        fit_noise : bool
+            Whether to estimate the noise, beginning with the model's, or a tenth of the kernel's variance if that is 0.
+            False leaves it as it is.
+        searches : int
+            Searches for neighbours, at most.
+
+        Returns
+        -------
+        Fit
+
+        Raises
+        ------
+        InvalidInputError
+            If an argument cannot be used, or factors were supplied to the tree: these belong to one kernel.
+        FactorizationError
+            If a conditioning set, or the covariance of inducing points, is singular.
+
+        Examples
+        --------
+        >>> import numpy as np, covertreex as cx
+        >>> X = np.random.default_rng(0).uniform(size=(400, 1))
+        >>> truth = cx.vecchia.Vecchia(cx.cover_tree(X, kernel=cx.Matern32(0.1)), k=20, noise=0.05)
+        >>> start = cx.vecchia.Vecchia(cx.cover_tree(X, kernel=cx.Matern32(0.3)), k=10)
+        >>> fitted = start.fit(truth.sample(0)[0])
+        >>> fitted.converged, fitted.changed[0], 0.05 < fitted.kernel.lengthscale < 0.2
+        (True, 0, True)
+        """
+        if isinstance(searches, bool) or not isinstance(searches, (int, np.integer)) or searches < 1:
+            raise InvalidInputError(f"searches must be an integer, 1 or more, got {searches!r}.")
+        values, A = check_values(y, "y", len(self)), None if X_mean is None else self._mean_matrix(X_mean)
+        if np.ndim(self.noise) and check_flag(fit_noise, "fit_noise"):
+            raise InvalidInputError(
+                "each observation of this model has a noise of its own, and a fit finds one for all; fit_noise=False "
+                "leaves them as they are."
+            )
+        first = self
+        if check_flag(fit_noise, "fit_noise") and self.noise == 0.0:
+            first = self._with(self.tree, 0.1 * float(self.kernel.variance))
+        parameters = first._parameters(free, fit_noise)
+        heard = bool(np.any(tree_noise(self.tree)))  # whether neighbours are those of observations
+        latest = first
+
+        def tree_at(theta: FloatArray, search: bool) -> tuple[CoverTree, Any]:
+            kernel, noise = parameters.at(theta)
+            noise = first.noise if noise is None else noise
+            return self.tree.with_metric(kernel, noise=noise if heard and search else None), noise
+
+        def search(theta: FloatArray) -> tuple[Vecchia, int]:
+            nonlocal latest
+            if self._own or np.array_equal(theta, parameters.start):
+                return latest, 0
+            tree, noise = tree_at(theta, True)
+            k, order = self.neighbors.shape[1], self.order
+            found = tree.knn(k, predecessor_mode=True, order=order, settings=self._settings, n_threads=self._threads)
+            others = int(np.sum(np.any(np.sort(found, axis=1) != np.sort(latest.neighbors, axis=1), axis=1)))
+            latest = latest._with(tree, noise, condition(tree, found, order))
+            return latest, others
+
+        def value(theta: FloatArray, model: Vecchia) -> tuple[float, FloatArray]:
+            here = model._with(*tree_at(theta, False))
+            r = here._unexplained(values, A)
+            n = len(values)
+            return here._log_density(r) / n, here._slopes(r, parameters.moved(theta)) / n
+
+        with parallel.one_blas_thread():  # to set and restore that takes longer than a small likelihood
+            summit = climb(parameters.start, search, value, searches)
+            model = summit.model._with(*tree_at(summit.theta, False))
+        return Fit(
+            model=model,
+            y=values,
+            X_mean=A,
+            log_likelihood=model.log_likelihood(values, A),
+            coefficients=None if A is None else model.coefficients(values, A)[0],
+            parameters=parameters.named(np.exp(summit.theta)) | {"noise": model.noise},
+            changed=summit.changed,
+            converged=summit.converged,
+            evaluations=summit.evaluations,
+        )
 
     @standard_arithmetic
     def coefficients(self, y: ArrayLike, X_mean: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -359,19 +555,21 @@ class Vecchia:
         cancel = np.zeros(1, dtype=np.int32)
 
         def task(start: int, stop: int) -> None:
-            points = coords, factors, np.zeros(q)
-            out = weights, D, jitter
-            failed = regressions(payload, found.noise, neighbors, points, (start, stop), True, out, cancel)
+            part, left = slice(start, stop), np.empty((stop - start, factors.shape[1]))
+            sets = core.Sets(
+                payload.kernel.variance, payload.coords, payload.factors, found.noise, neighbors[part],  # type: ignore[union-attr]
+                coords[part], factors[part], np.zeros(stop - start),
+            )  # fmt: skip
+            failed = core.regress(
+                sets, covariance_of(payload), True, weights[part], D[part], jitter[part], left, cancel
+            )
             if failed >= 0:
-                raise refuse(f"point {failed} of X_new")
-            part, ones = slice(start, stop), -np.ones(stop - start)
-            core.subtract(values, neighbors[part], weights[part], ones, mean[part])
+                raise refuse(f"point {start + failed} of X_new")
+            core.subtract(values, neighbors[part], -weights[part], mean[part])
             mean[part] += factors[part] @ explained
             variance[part] = D[part]
             if factors.shape[1]:
-                u = factors[part].copy()
-                core.subtract(payload.factors, neighbors[part], weights[part], -ones, u)
-                variance[part] += np.sum(solve_triangular(found.L, u.T, lower=True) ** 2, axis=0)
+                variance[part] += np.sum(solve_triangular(found.L, left.T, lower=True) ** 2, axis=0)
 
         with parallel.one_blas_thread():
             spans = parallel.spans(q, tuning.FACTOR_BLOCK)
@@ -413,6 +611,71 @@ class Vecchia:
 
     def _mean_matrix(self, X_mean: ArrayLike) -> FloatArray:
         return mean_matrix(X_mean, len(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What `Vecchia.fit` found.
+
+    Attributes
+    ----------
+    model : Vecchia
+        At the estimates, with the neighbours of the last search.
+    y : ndarray, shape (n,)
+    X_mean : ndarray, shape (n, c), or None
+    log_likelihood : float
+    coefficients : ndarray, shape (c,), or None
+        Of the mean.
+    parameters : dict of str to float or tuple
+        The estimates, by the names that `Kernel.get_params` has; 'noise' beside them.
+    changed : tuple of int
+        How many rows had other neighbours than before, at each search; 0 at the first, which is the
+        model's.
+    converged : bool
+        Whether the estimates came to rest, and the neighbours with them.
+    evaluations : int
+        Of the likelihood.
+    """
+
+    model: Vecchia
+    y: FloatArray
+    X_mean: FloatArray | None
+    log_likelihood: float
+    coefficients: FloatArray | None
+    parameters: dict[str, Any]
+    changed: tuple[int, ...]
+    converged: bool
+    evaluations: int
+
+    @property
+    def kernel(self) -> Kernel:
+        """Kernel: with the estimates."""
+        return self.model.kernel
+
+    @property
+    def noise(self) -> float:
+        """float: the estimated variance of the noise."""
+        return float(self.model.noise)
+
+    def predict(
+        self, X_new: ArrayLike, k: int = 30, *, X_mean_new: ArrayLike | None = None, observed: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance at other points, given the data of the fit; as `Vecchia.predict`.
+
+        Parameters
+        ----------
+        X_new : array_like, shape (q, d)
+        k : int
+        X_mean_new : array_like, shape (q, c), optional
+            Where the fit had `X_mean`.
+        observed : bool
+            Whether the noise is in the variance.
+
+        Returns
+        -------
+        mean, variance : ndarray, shape (q,)
+        """
+        return self.model.predict(X_new, self.y, k, X_mean=self.X_mean, X_mean_new=X_mean_new, observed=observed)
 
 
 def mean_matrix(X_mean: ArrayLike, n: int) -> FloatArray:
