@@ -16,7 +16,7 @@ from covertreex.ordering import maximin
 from covertreex.outputs import MODES, to_csr
 from covertreex.results import SearchResult
 from covertreex.settings import TraversalSettings
-from covertreex.vecchia import Vecchia, fit
+from covertreex.vecchia import Vecchia
 
 try:
     from joblib import effective_n_jobs
@@ -415,7 +415,7 @@ class VecchiaGPRegressor(RegressorMixin, BaseEstimator):
     noise : float, optional
         Variance of the noise to begin with, in the units of y squared; by default a tenth of the kernel's variance.
     optimize : bool
-        Whether kernel and noise are estimated by maximum likelihood (`covertreex.vecchia.fit`), or stay as they are.
+        Whether kernel and noise are estimated by maximum likelihood (`covertreex.vecchia.Vecchia.fit`), or stay.
     settings
         As for `covertreex.CoverTree.knn`.
     random_state : int, RandomState or None
@@ -480,7 +480,7 @@ class VecchiaGPRegressor(RegressorMixin, BaseEstimator):
         InvalidInputError
             If a parameter is out of range or the data cannot be used.
         FactorizationError
-            As `covertreex.vecchia.fit`.
+            As `covertreex.vecchia.Vecchia.fit`.
         """
         points, values = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True)
         self.y_: FloatArray = np.asarray(values, dtype=np.float64)
@@ -502,20 +502,9 @@ class VecchiaGPRegressor(RegressorMixin, BaseEstimator):
         count = self.n_neighbors
         if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
             count = min(count, len(points))
+        self.model_ = Vecchia(tree, count, noise, order=order, settings=self.settings)
         if self.optimize:
-            found = fit(
-                tree,
-                self.y_,
-                k=count,
-                noise=noise,
-                X_mean=ones,
-                order=order,
-                settings=self.settings,
-                fit_noise=noise > 0,
-            )
-            self.model_ = found.model
-        else:
-            self.model_ = Vecchia(tree, count, noise, order=order, settings=self.settings)
+            self.model_ = self.model_.fit(self.y_, ones, fit_noise=noise > 0).model
         self.kernel_, self.noise_ = self.model_.kernel, float(self.model_.noise)
         self.mean_ = float(self.model_.coefficients(self.y_, ones)[0][0])
         self.log_marginal_likelihood_value_ = self.model_.log_likelihood(self.y_, ones)

@@ -388,7 +388,26 @@ CX_CLONES CX_UNUSED static void cx_expression_many(const cx_covariance *c, const
     }
 }
 
-/* A4, A10 for one point against many: as cx_covariance_of, one loop per kernel, so that each can be vectorised. */
+/* A4 of squared distances, in their place. One loop per kernel, so that each can be vectorised. */
+CX_INLINE void cx_closed_loop(const cx_covariance *c, ptrdiff_t count, double *restrict values)
+{
+    switch (c->kernel) {
+#define CX_COVARIANCE_LOOP(CODE, NAME)                                                                                 \
+    case CODE:                                                                                                         \
+        for (ptrdiff_t i = 0; i < count; ++i)                                                                          \
+            values[i] = cx_kernel(CODE, c->variance, c->alpha, values[i]);                                             \
+        break;
+        CX_EACH_KERNEL(CX_COVARIANCE_LOOP)
+#undef CX_COVARIANCE_LOOP
+    }
+}
+
+CX_CLONES CX_UNUSED static void cx_closed_many(const cx_covariance *c, ptrdiff_t count, double *values)
+{
+    cx_closed_loop(c, count, values);
+}
+
+/* A4, A10 for one point against many: as cx_covariance_of. */
 CX_CLONES CX_UNUSED static void cx_covariance_many(const cx_covariance *c, const double *x, const double *coords,
                                                    ptrdiff_t d, ptrdiff_t stride, ptrdiff_t count, double *out)
 {
@@ -397,15 +416,7 @@ CX_CLONES CX_UNUSED static void cx_covariance_many(const cx_covariance *c, const
         return;
     }
     cx_sqdist_many(x, coords, d, stride, count, out);
-    switch (c->kernel) {
-#define CX_COVARIANCE_LOOP(CODE, NAME)                                                                                 \
-    case CODE:                                                                                                         \
-        for (ptrdiff_t i = 0; i < count; ++i)                                                                          \
-            out[i] = cx_kernel(CODE, c->variance, c->alpha, out[i]);                                                   \
-        break;
-        CX_EACH_KERNEL(CX_COVARIANCE_LOOP)
-#undef CX_COVARIANCE_LOOP
-    }
+    cx_closed_loop(c, count, out);
 }
 
 /* A5 for one point, of coordinates x and residual variance p_x, against many: coords is (d, stride), out[i] from dots[i]

@@ -19,7 +19,7 @@
 #define CX_LAST_JITTER 1e-4
 
 /* Some points and the one that is regressed on them, which comes last. Rows of matrices have `width` numbers, a multiple
- * of 4 and at least six more than there are points; arrays of as many end in what may be read and means nothing. */
+ * of 4 and at least four more than there are points; arrays of as many end in what may be read and means nothing. */
 typedef struct {
     ptrdiff_t count; /* of all of them */
     ptrdiff_t d, m, width;
@@ -30,29 +30,90 @@ typedef struct {
     double *noise;          /* (width,) */
     double *K;              /* (count, width): their residual covariances, the lower triangle */
     double *L;              /* (count, width) */
-    double *pair;           /* (2, width) */
     double *column;         /* (width,) */
 } cx_set;
 
-/* Rows of a block that stay in the first cache while two others go past. */
+/* Rows of a block that stay in the first cache while four others go past. */
 enum { CX_SET_BLOCK = 9 };
+
+/* Sums of the four numbers of each of four vectors. */
+CX_INLINE cx_v4 cx_sums4(cx_v4 a, cx_v4 b, cx_v4 c, cx_v4 d)
+{
+    cx_v4 ab = CX_SHUFFLE4(cx_i4, a, b, 0, 4, 2, 6) + CX_SHUFFLE4(cx_i4, a, b, 1, 5, 3, 7);
+    cx_v4 cd = CX_SHUFFLE4(cx_i4, c, d, 0, 4, 2, 6) + CX_SHUFFLE4(cx_i4, c, d, 1, 5, 3, 7);
+    return CX_SHUFFLE4(cx_i4, ab, cd, 0, 1, 4, 5) + CX_SHUFFLE4(cx_i4, ab, cd, 2, 3, 6, 7);
+}
+
+/* Dots of four rows and three others, twelve registers of sums: out[j] has those of all rows with the j-th. */
+CX_INLINE void cx_set_tile(const double *const *rows, const double *const *others, ptrdiff_t m, cx_v4 out[3])
+{
+    const double *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
+    const double *q0 = others[0], *q1 = others[1], *q2 = others[2];
+    cx_v4 a0 = {0.0}, a1 = {0.0}, a2 = {0.0}, b0 = {0.0}, b1 = {0.0}, b2 = {0.0};
+    cx_v4 c0 = {0.0}, c1 = {0.0}, c2 = {0.0}, d0 = {0.0}, d1 = {0.0}, d2 = {0.0};
+    for (ptrdiff_t i = 0; i < m; i += 4) {
+        cx_v4 x = cx_load4(q0 + i), y = cx_load4(q1 + i), z = cx_load4(q2 + i), r;
+        r = cx_load4(r0 + i);
+        a0 = a0 + r * x;
+        a1 = a1 + r * y;
+        a2 = a2 + r * z;
+        r = cx_load4(r1 + i);
+        b0 = b0 + r * x;
+        b1 = b1 + r * y;
+        b2 = b2 + r * z;
+        r = cx_load4(r2 + i);
+        c0 = c0 + r * x;
+        c1 = c1 + r * y;
+        c2 = c2 + r * z;
+        r = cx_load4(r3 + i);
+        d0 = d0 + r * x;
+        d1 = d1 + r * y;
+        d2 = d2 + r * z;
+    }
+    out[0] = cx_sums4(a0, b0, c0, d0);
+    out[1] = cx_sums4(a1, b1, c1, d1);
+    out[2] = cx_sums4(a2, b2, c2, d2);
+}
+
+/* K less the dots of factors. */
+CX_CLONES CX_UNUSED static void cx_set_dots(cx_set *s)
+{
+    ptrdiff_t n = s->count, width = s->width;
+    for (ptrdiff_t b = 0; b < n; b += CX_SET_BLOCK)
+        for (ptrdiff_t i = b; i < n; i += 4)
+            for (ptrdiff_t j = b; j < b + CX_SET_BLOCK && j < i + 4 && j < n; j += 3) {
+                cx_v4 dots[3];
+                cx_set_tile(s->factors + i, s->factors + j, s->m, dots);
+                for (int a = 0; a < 4 && i + a < n; ++a)
+                    for (int q = 0; q < 3; ++q)
+                        s->K[(i + a) * width + j + q] -= dots[q][a];
+            }
+}
 
 /* K from coordinates, factors and noise. */
 CX_UNUSED static void cx_set_covariances(cx_set *s, const cx_covariance *c)
 {
-    for (ptrdiff_t j = 0; j < s->count; ++j)
-        cx_covariance_many(c, s->coords[j], s->columns, s->d, s->width, (j + 4) & ~(ptrdiff_t)3, s->K + j * s->width);
+    ptrdiff_t d = s->d, width = s->width, at = 0;
+    double *packed = s->L; /* which is not made yet */
+    for (ptrdiff_t j = 0; j < s->count; ++j) {
+        ptrdiff_t whole = (j + 4) & ~(ptrdiff_t)3;
+        if (c->kernel == CX_EXPRESSION)
+            cx_covariance_many(c, s->coords[j], s->columns, d, width, whole, packed + at);
+        else
+            cx_sqdist_many(s->coords[j], s->columns, d, width, whole, packed + at);
+        at += whole;
+    }
+    if (c->kernel != CX_EXPRESSION)
+        cx_closed_many(c, at, packed);
+    at = 0;
+    for (ptrdiff_t j = 0; j < s->count; ++j) {
+        ptrdiff_t whole = (j + 4) & ~(ptrdiff_t)3;
+        memcpy(s->K + j * width, packed + at, sizeof(double) * whole);
+        s->K[j * width + j] += s->noise[j];
+        at += whole;
+    }
     if (s->m > 0)
-        for (ptrdiff_t b = 0; b < s->count; b += CX_SET_BLOCK)
-            for (ptrdiff_t i = b & ~(ptrdiff_t)1; i < s->count; i += 2) {
-                ptrdiff_t most = i + 2 - b < CX_SET_BLOCK ? (i + 4 - b) / 3 * 3 : CX_SET_BLOCK;
-                cx_dot16_block(s->factors + i, 2, s->factors + b, most, s->m, s->pair, s->width);
-                for (ptrdiff_t j = i; j < i + 2 && j < s->count; ++j)
-                    for (ptrdiff_t a = b; a < b + most && a <= j; ++a)
-                        s->K[j * s->width + a] -= s->pair[(j - i) * s->width + a - b];
-            }
-    for (ptrdiff_t j = 0; j < s->count; ++j)
-        s->K[j * s->width + j] += s->noise[j];
+        cx_set_dots(s);
 }
 
 /* L, the lower factor of K with `jitter` on its diagonal, whose last pivot stays the square that it is; whether all

@@ -9,7 +9,6 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from covertreex._core.canonical cimport CovarianceView, cx_covariance, cx_dot16
-from covertreex._core.contract cimport CX_LANES
 
 
 cdef extern from "vecchia.h" nogil:
@@ -22,7 +21,6 @@ cdef extern from "vecchia.h" nogil:
         double *noise
         double *K
         double *L
-        double *pair
         double *column
     void cx_set_covariances(cx_set *s, const cx_covariance *c)
     double cx_set_factorize(cx_set *s, bint latent)
@@ -50,17 +48,16 @@ cdef class Sets:
     def __init__(self, double variance, const double[:, ::1] coords, const double[:, ::1] factors,
                  const double[::1] noise, const int64_t[:, ::1] neighbors, const double[:, ::1] points,
                  const double[:, ::1] point_factors, const double[::1] point_noise):
-        cdef Py_ssize_t most = neighbors.shape[1] + 1, d = coords.shape[1], width = (most + 9) // 4 * 4
+        cdef Py_ssize_t most = neighbors.shape[1] + 1, d = coords.shape[1], width = (most + 7) // 4 * 4
         self.coords, self.factors, self.noise, self.neighbors = coords, factors, noise, neighbors
         self.points, self.point_factors, self.point_noise = points, point_factors, point_noise
-        self.numbers = np.zeros((d + 2 * most + 4) * width)
+        self.numbers = np.zeros((d + 2 * most + 2) * width)
         self.pointers = np.zeros(2 * width, dtype=np.int64)
         self.s.d, self.s.m, self.s.width, self.s.variance = d, factors.shape[1], width, variance
         self.s.columns = &self.numbers[0]
         self.s.K = self.s.columns + d * width
         self.s.L = self.s.K + most * width
-        self.s.pair = self.s.L + most * width
-        self.s.column = self.s.pair + 2 * width
+        self.s.column = self.s.L + most * width
         self.s.noise = self.s.column + width
         self.s.coords = <const double **>&self.pointers[0]
         self.s.factors = self.s.coords + width
@@ -78,7 +75,7 @@ cdef class Sets:
         self.s.coords[count] = &self.points[t, 0]
         self.s.noise[count] = self.point_noise[t]
         if self.s.m > 0:
-            for i in range(count, count + 6):
+            for i in range(count, count + 5):
                 self.s.factors[i] = &self.point_factors[t, 0]
         self.s.count = count + 1
         for i in range(count + 1):
@@ -97,8 +94,8 @@ def regress(Sets sets, CovarianceView covariance, bint latent, double[:, ::1] we
     """Regress each point on its neighbours, under residual covariance ``k(x, y) - v_x . v_y`` plus noise.
 
     Fills `weights` (q, k), residual variances `D` (q,), `jitter` (q,), that was added to a diagonal which would not
-    factorize, and `left` (q, m), what is left of a point's factors when its neighbours' are regressed away. If `latent`,
-    points get no jitter, and `D` may be 0.
+    factorize, and `left` (q, m), what is left of a point's factors when its neighbours' are regressed away. If
+    `latent`, points get no jitter, and `D` may be 0.
 
     Returns the first point that no jitter helps, or -1. One thread's work; the caller owns all arrays and may give
     disjoint points to other threads.
@@ -158,12 +155,12 @@ def adjoint(Sets sets, CovarianceView covariance, CovarianceView tables, const d
     rows' `values`, `by_value` (q,), and of their factors, `by_left` (q, m). With w the weights of a set, 1 at the point
     itself and minus `weights` at its neighbours, it changes by ``q' dC w`` with the set's covariances C; q goes to
     `outer` (q, k + 1), in the order of the neighbours, the point itself last. `by_noise` (q,) gets ``q . w``: how it
-    changes with a noise that all have. `by_left` is replaced by what is to be multiplied by w, when `left` is by -q, for
-    how it changes with factors. To `slopes` (numbers, 4) what `cx_slopes` says of `tables` is added.
+    changes with a noise that all have. `by_left` is replaced by what is to be multiplied by w, when `left` is by -q,
+    for how it changes with factors. To `slopes` (numbers, 4) what `cx_slopes` says of `tables` is added.
 
     One thread's work, as `regress`.
     """
-    cdef Py_ssize_t k = weights.shape[1], m = sets.s.m, t, i, j, a, count
+    cdef Py_ssize_t k = weights.shape[1], m = sets.s.m, t, j, a, count
     cdef cx_set *s = &sets.s
     cdef double[::1] buffer = np.zeros(2 * s.width)
     cdef double *w = &buffer[0]

@@ -1,8 +1,8 @@
 """From neighbours to a likelihood: Gaussian processes by Vecchia and VIF approximations.
 
 `Vecchia` is the model under one kernel and noise: its log-likelihood with gradient, its sparse factor, predictions and
-draws, and its fit: kernel and noise by maximum likelihood, with neighbours that follow the kernel. Formulas and sources:
-docs/vecchia.md.
+draws, and its fit: kernel and noise by maximum likelihood, with neighbours that follow the kernel. docs/vecchia.md has
+the formulas and their sources.
 
 >>> import numpy as np, covertreex as cx
 >>> X = np.random.default_rng(0).uniform(size=(500, 2))

@@ -1,4 +1,4 @@
-"""The covariance of all observations, factorized: ``V V' + (B' D^-1 B)^-1``, in the units and order of a payload."""
+"""The covariance of all observations, factorized: ``Sigma = V V' + R``, in the units and order of a payload."""
 
 from functools import cached_property, partial
 from typing import Any
@@ -34,6 +34,8 @@ def covariance_of(payload: PayloadStore) -> CovarianceView:
 class Factorization:
     """Regressions of all points of a payload, and the m x m matrix ``M = I + V' R^-1 V`` of Woodbury's formula.
 
+    Observations are regressed on each other, and the noise is among what is approximated: ``R = (B' D^-1 B)^-1``.
+
     Everything is in payload rows and units: variances divided by `payload.unit`.
 
     Parameters
@@ -42,6 +44,8 @@ class Factorization:
     conditioning : Conditioning
     noise : ndarray, shape (n,)
         Variances of the noise of payload rows.
+    explaining : int
+        Inducing points, or columns of factors that are no padding.
     n_threads : int
 
     Raises
@@ -50,9 +54,12 @@ class Factorization:
         If a conditioning set is singular beyond the largest jitter; it names the row.
     """
 
-    def __init__(self, payload: PayloadStore, conditioning: Conditioning, noise: FloatArray, n_threads: int) -> None:
+    def __init__(
+        self, payload: PayloadStore, conditioning: Conditioning, noise: FloatArray, explaining: int, n_threads: int
+    ) -> None:
         n, m, k = len(payload), payload.factors.shape[1], conditioning.rows.shape[1]
         self.payload, self.conditioning, self.noise, self.n_threads = payload, conditioning, noise, n_threads
+        self.explaining = explaining
         self.weights, self.D, self.jitter = np.empty((n, k)), np.empty(n), np.empty(n)
         cancel = np.zeros(1, dtype=np.int32)
 
@@ -106,19 +113,6 @@ class Factorization:
         """float: of the covariance, by the matrix determinant lemma."""
         return float(np.sum(np.log(self.D)) + 2.0 * np.sum(np.log(np.diag(self.L))))
 
-    def whiten(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """``R^-1/2 values`` and ``L^-1 V' R^-1 values``, of values (n, c): the inner products of values under the
-        inverse covariance are those of the first, less those of the second (Woodbury)."""
-        from scipy.linalg import solve_triangular
-
-        root = np.sqrt(self.D)[:, None]
-        E = np.asarray(self.B @ values) / root
-        if not len(self.L):
-            return E, np.zeros((0, E.shape[1]))
-        with parallel.one_blas_thread():
-            G = self.payload.factors.T @ np.asarray(self.B.T @ (E / root))
-            return E, solve_triangular(self.L, G, lower=True)
-
     def transposed(self, outer: FloatArray) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
         """In which sets each row is: the first of its places and the first behind them, the sets, and there the numbers
         of B and of `outer`, which has a row for each set, as B has: neighbours in order, and the point itself last."""
@@ -130,23 +124,59 @@ class Factorization:
         start, sets = (array.astype(np.int64) for array in (places.indptr, places.indices))
         return start, sets, B.data[places.data], q[places.data]
 
+    def precision(self, values: FloatArray) -> FloatArray:
+        """``R^-1 values``, of values (n, c)."""
+        E = np.asarray(self.B @ values) / self.D[:, None]
+        solved: FloatArray = self.B.T @ E
+        return solved
+
+    def inner(self, values: FloatArray) -> FloatArray:
+        """``values' R^-1 values``."""
+        E = np.asarray(self.B @ values) / np.sqrt(self.D)[:, None]
+        inner: FloatArray = E.T @ E
+        return inner
+
     def gram(self, values: FloatArray) -> FloatArray:
-        """``values' Sigma^-1 values``."""
-        E, G = self.whiten(values)
-        gram: FloatArray = E.T @ E - G.T @ G
+        """``values' Sigma^-1 values`` by Woodbury's formula."""
+        from scipy.linalg import solve_triangular
+
+        with parallel.one_blas_thread():
+            gram = self.inner(values)
+            if len(self.L):
+                G = solve_triangular(self.L, self.payload.factors.T @ self.precision(values), lower=True)
+                gram -= G.T @ G
         return gram
 
     def explained(self, values: FloatArray) -> FloatArray:
         """``E[w | values]``, shape (m, c), of the weights of V."""
-        from scipy.linalg import solve_triangular
+        from scipy.linalg import cho_solve
 
-        G = self.whiten(values)[1]
-        explained: FloatArray = solve_triangular(self.L, G, lower=True, trans="T") if len(G) else G
+        with parallel.one_blas_thread():
+            G = self.payload.factors.T @ self.precision(values)
+            explained: FloatArray = cho_solve((self.L, True), G) if len(G) else G
         return explained
 
-    def colour(self, white: FloatArray, weights: FloatArray) -> FloatArray:
-        """``V weights + B^-1 D^1/2 white``, of (n, c) and (m, c): draws, where both are independent normal numbers."""
-        values = np.sqrt(self.D)[:, None] * white
+    def rest(self, values: FloatArray, explained: FloatArray) -> FloatArray:
+        """Of what predictions at other points are weighed sums, beside ``v . explained``: their neighbours' part of
+        this (n, c)."""
+        with parallel.one_blas_thread():
+            rest: FloatArray = values - self.payload.factors @ explained
+        return rest
+
+    @property
+    def carried(self) -> FloatArray:
+        """ndarray, shape (n, m): how `rest` falls as the weights of V grow."""
+        return self.payload.factors
+
+    def spread(self, weights: FloatArray, neighbors: IntArray) -> FloatArray | float:
+        """Variances of what is weighed, if the weights of V are known."""
+        return 0.0
+
+    def colour(self, draw: np.random.Generator, size: int) -> FloatArray:
+        """``V w + B^-1 D^1/2 z``, shape (n, size), where w and z are independent normal numbers."""
+        weights = np.zeros((self.payload.factors.shape[1], size))
+        weights[: self.explaining] = draw.standard_normal((size, self.explaining)).T
+        values = np.sqrt(self.D)[:, None] * draw.standard_normal((size, len(self.D))).T[self.payload.index]
         cancel = np.zeros(1, dtype=np.int32)
 
         def task() -> None:
@@ -155,6 +185,72 @@ class Factorization:
         parallel.run([task], 1, cancel)
         with parallel.one_blas_thread():
             values += self.payload.factors @ weights
+        return values
+
+
+class LatentFactorization(Factorization):
+    """The same where values of the process are regressed on each other, and noise is added to the approximation:
+    ``R = (B' D^-1 B)^-1 + N``.
+
+    By the sparse matrix ``A = B' D^-1 B + N^-1``: its inverse is the covariance of what V leaves, given the
+    observations and the weights of V. (SuperLU factorizes it; its fill-in is what limits n.)
+    """
+
+    def __init__(
+        self, payload: PayloadStore, conditioning: Conditioning, noise: FloatArray, explaining: int, n_threads: int
+    ) -> None:
+        from scipy.sparse import diags
+        from scipy.sparse.linalg import splu
+
+        super().__init__(payload, conditioning, np.zeros(len(payload)), explaining, n_threads)
+        self.observed = noise
+        A = (self.B.T @ diags(1.0 / self.D) @ self.B + diags(1.0 / noise)).tocsc()
+        self.A = splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        V = payload.factors
+        self._carried = np.ascontiguousarray(self.A.solve(V / noise[:, None])) if V.shape[1] else V
+        with parallel.one_blas_thread():
+            M = np.eye(V.shape[1]) + V.T @ ((V - self._carried) / noise[:, None])
+        lower: FloatArray = np.linalg.cholesky(0.5 * (M + M.T))
+        self.L = lower
+
+    @property
+    def log_det(self) -> float:
+        log_A = float(np.sum(np.log(np.abs(self.A.U.diagonal()))))
+        return super().log_det + log_A + float(np.sum(np.log(self.observed)))
+
+    def precision(self, values: FloatArray) -> FloatArray:
+        scaled = values / self.observed[:, None]
+        solved: FloatArray = scaled - self.A.solve(scaled) / self.observed[:, None]
+        return solved
+
+    def inner(self, values: FloatArray) -> FloatArray:
+        inner: FloatArray = values.T @ self.precision(values)
+        inner += inner.T.copy()
+        return inner / 2.0
+
+    def rest(self, values: FloatArray, explained: FloatArray) -> FloatArray:
+        return np.ascontiguousarray(self.A.solve(super().rest(values, explained) / self.observed[:, None]))
+
+    @property
+    def carried(self) -> FloatArray:
+        return self._carried
+
+    def spread(self, weights: FloatArray, neighbors: IntArray) -> FloatArray:
+        from scipy.sparse import csr_matrix
+
+        there = neighbors >= 0
+        indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+        rows = csr_matrix((weights[there], neighbors[there], indptr), shape=(len(neighbors), len(self.D)))
+        found = np.empty(len(neighbors))
+        for start, stop in parallel.spans(len(neighbors), 64):
+            some = rows[start:stop]
+            found[start:stop] = np.sum(some.toarray() * self.A.solve(some.toarray().T).T, axis=1)
+        return found
+
+    def colour(self, draw: np.random.Generator, size: int) -> FloatArray:
+        values = super().colour(draw, size)
+        noise = draw.standard_normal((size, len(self.D))).T[self.payload.index]
+        values += np.sqrt(self.observed)[:, None] * noise
         return values
 
 

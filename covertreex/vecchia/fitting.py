@@ -47,6 +47,7 @@ class Summit(Generic[T]):
 
 def climb(
     start: FloatArray,
+    ends: tuple[FloatArray, FloatArray],
     search: Callable[[FloatArray], tuple[T, int]],
     value: Callable[[FloatArray, T], tuple[float, FloatArray]],
     searches: int,
@@ -57,6 +58,8 @@ def climb(
     ----------
     start : ndarray
         Logarithms to begin with.
+    ends : tuple of ndarray
+        The smallest and the largest that may be.
     search : callable
         A model with neighbours found at these logarithms, and how many rows have others than before.
     value : callable
@@ -70,7 +73,8 @@ def climb(
     """
     from scipy.optimize import minimize
 
-    theta, ends, converged, count = start, (start - REACH, start + REACH), False, 0
+    theta, converged, count = start, False, 0
+    low, high = np.maximum(start - REACH, ends[0]), np.minimum(start + REACH, ends[1])
     changed: list[int] = []
 
     def falling(theta: FloatArray, model: T) -> tuple[float, FloatArray]:
@@ -84,7 +88,7 @@ def climb(
         changed.append(others)
         if converged:  # at the estimates; and these are the neighbours that go with them
             break
-        bounds = list(zip(np.maximum(theta - LEASH, ends[0]), np.minimum(theta + LEASH, ends[1]), strict=True))
+        bounds = list(zip(np.maximum(theta - LEASH, low), np.minimum(theta + LEASH, high), strict=True))
         found = minimize(
             falling, theta, args=(model,), jac=True, method="L-BFGS-B", bounds=bounds,
             options={"maxiter": min(4 * 2**i, 100), "ftol": 1e-11, "gtol": 1e-7},

@@ -1,11 +1,11 @@
 """How a log-likelihood changes with its kernel's parameters and the noise: the way back through the factorization.
 
 ``F = log |Sigma| + r' Sigma^-1 r`` is a function of regressions, these are functions of covariances within conditioning
-sets, and covariances are sums of products of tables (docs/mathematics.md, A10). `slopes` is how F changes with what each
-column of each table is multiplied by, and with the weight of each product; `powers` is how these depend on parameters.
+sets, and covariances are sums of products of tables (docs/mathematics.md, A10). `slopes` is how F changes with what
+each column of each table is multiplied by, and with the weight of each product; `powers` is how these depend on
+parameters.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -19,9 +19,13 @@ from covertreex.base.contract import EXPRESSION
 from covertreex.base.progress import Progress
 from covertreex.base.types import FloatArray
 from covertreex.data.metrics import JITTER
+from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.kernels.expression import Expression, Factor, make_expression
 from covertreex.vecchia.factorization import Factorization, covariance_of
+
+#: Step by which weights of terms are differentiated, relatively.
+STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def slopes(found: Factorization, values: FloatArray, projection: Any, share: boo
     W, P = np.empty((n, m)), np.empty((n, m))
     outer, by_noise = np.empty((n, found.weights.shape[1] + 1)), np.empty(n)
     cancel = np.zeros(1, dtype=np.int32)
+
     def back(start: int, stop: int) -> FloatArray:
         total = np.zeros((tabled.numbers(), 4))
         for at in range(start, stop, tuning.FACTOR_BLOCK):
@@ -146,7 +151,7 @@ def slopes(found: Factorization, values: FloatArray, projection: Any, share: boo
 
 
 def _sum(parts: list[FloatArray]) -> FloatArray:
-    total = parts[0].copy()
+    total: FloatArray = parts[0].copy()
     for part in parts[1:]:
         total += part
     return total
@@ -166,10 +171,11 @@ def powers(kernel: Kernel, name: str, place: int | None, X: FloatArray) -> Float
     X : ndarray, shape (rows, d)
         Points; in each column that is not zero everywhere one of them is not.
     """
-    value = kernel.get_params()[name]
-    doubled = 2.0 * value if place is None else (*value[:place], 2.0 * value[place], *value[place + 1 :])
     found: list[FloatArray] = []
-    before, after = kernel.terms(), kernel.set_params(**{name: doubled}).terms()
+    try:
+        before, after = kernel.terms(), changed(kernel, name, place, 2.0).terms()
+    except InvalidInputError:  # a range ends: no lengthscale and no variance
+        return None
     if [len(factors) for _, factors in before] != [len(factors) for _, factors in after]:
         return None
     for (_, factors), (_, others) in zip(before, after, strict=True):
@@ -181,11 +187,23 @@ def powers(kernel: Kernel, name: str, place: int | None, X: FloatArray) -> Float
                 if power is None:
                     return None
                 found.append(power)
-    weights = np.array([[one, two] for (one, _), (two, _) in zip(before, after, strict=True)])
-    power = np.log2(weights[:, 1] / weights[:, 0])
-    if not np.allclose(power, np.round(power), rtol=0.0, atol=1e-12):
-        return None
-    return np.concatenate([*found, np.round(power)])
+    first, second = (np.array([weight for weight, _ in terms]) for terms in (before, after))
+    power = np.log2(second / first)
+    if not np.allclose(power, np.round(power), rtol=0.0, atol=1e-12):  # a share of a variance that stays
+        lower, upper = (
+            np.log([weight for weight, _ in changed(kernel, name, place, factor).terms()])
+            for factor in (1.0 - STEP, 1.0 + STEP)
+        )
+        power = (upper - lower) / (2.0 * STEP)
+    return np.concatenate([*found, power])
+
+
+def changed(kernel: Kernel, name: str, place: int | None, factor: float) -> Kernel:
+    """The kernel with one number of a parameter multiplied by `factor`."""
+    value = kernel.get_params()[name]
+    if place is None:
+        return kernel.set_params(**{name: factor * value})
+    return kernel.set_params(**{name: (*value[:place], factor * value[place], *value[place + 1 :])})
 
 
 def _of_columns(one: Factor, two: Factor, X: FloatArray) -> FloatArray | None:
@@ -199,14 +217,12 @@ def _of_columns(one: Factor, two: Factor, X: FloatArray) -> FloatArray | None:
         return None
     seen = before != 0.0
     power = np.where(seen, np.log2(np.abs(after) / np.where(seen, np.abs(before), 1.0)), np.nan)
-    whole = np.round(np.nanmean(np.where(seen.any(axis=0), power, 0.0), axis=0))
-    close = np.isclose(power, whole, rtol=0.0, atol=1e-9) | ~seen
-    return whole if close.all() else None
+    whole: FloatArray = np.round(np.max(np.where(seen, power, -np.inf), axis=0))
+    whole = np.where(seen.any(axis=0), whole, 0.0)
+    return whole if np.all(np.isclose(power, whole, rtol=0.0, atol=1e-9) | ~seen) else None
 
 
 def telling_rows(X: FloatArray) -> FloatArray:
     """A few points that have a number other than zero in each column that has any, and are not all alike."""
     rows = np.unique(np.concatenate([np.argmax(np.abs(X), axis=0), [0, len(X) - 1, len(X) // 2]]))
     return np.ascontiguousarray(X[rows])
-
-

@@ -20,7 +20,7 @@ from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.settings import TraversalSettings
 from covertreex.vecchia.conditioning import Conditioning, check_neighbors, check_order, check_tree, condition
-from covertreex.vecchia.factorization import Factorization, covariance_of, refuse, sparse_factor
+from covertreex.vecchia.factorization import Factorization, LatentFactorization, covariance_of, refuse, sparse_factor
 from covertreex.vecchia.fitting import climb
 from covertreex.vecchia.gradient import powers, slopes, telling_rows
 from covertreex.vecchia.parameters import Parameters, free_parameters
@@ -59,6 +59,10 @@ class Vecchia:
         Anyone's neighbours, in place of `k`: rows of X before each point, -1 past the last.
     order : array_like of int, shape (n,), optional
         A permutation of the rows (`covertreex.ordering`), that of the approximation; by default that of the data.
+    latent : bool
+        Whether the noise is outside the approximation: values of the process are regressed on each other, and
+        ``Sigma = U U' + (B' D^-1 B)^-1 + noise``. Nearer to the dense model where there is much noise, and dearer: a
+        sparse matrix of n rows is factorized, which takes memory beyond n k, so that some 10^4 observations are many.
     settings : str or TraversalSettings, optional
         Of the search, as for `CoverTree.knn`.
     n_threads : int, optional
@@ -94,11 +98,18 @@ class Vecchia:
         *,
         neighbors: ArrayLike | None = None,
         order: ArrayLike | None = None,
+        latent: bool = False,
         settings: str | TraversalSettings | None = None,
         n_threads: int | None = None,
     ) -> None:
         self.tree = check_tree(tree)
         self.noise = check_noise(tree_noise(tree) if noise is None else noise, len(tree))
+        self.latent = check_flag(latent, "latent")
+        if self.latent and not np.all(np.asarray(self.noise) > 0.0):
+            raise InvalidInputError(
+                "latent=True approximates the process and adds the noise to that, so there must be some: give a noise "
+                "above 0. Without noise both forms are one."
+            )
         self._threads = tree.n_threads if n_threads is None else parallel.thread_count(n_threads)
         checked = check_order(order, len(tree))
         if neighbors is None:
@@ -112,7 +123,8 @@ class Vecchia:
     def _factorize(self) -> Factorization:
         payload = self.tree.payload
         noise = np.broadcast_to(self.noise, len(payload))[payload.index] / payload.unit
-        return Factorization(payload, self._sets, noise, self._threads)
+        kind = LatentFactorization if self.latent else Factorization
+        return kind(payload, self._sets, noise, self._m, self._threads)
 
     def _with(self, tree: CoverTree, noise: float, sets: Conditioning | None = None) -> "Vecchia":
         """The model under the kernel of another tree of the same points in the same rows, and perhaps other sets."""
@@ -124,7 +136,8 @@ class Vecchia:
     def __repr__(self) -> str:
         noise = self.noise if np.ndim(self.noise) == 0 else f"<{len(self)} variances>"
         k = self.neighbors.shape[1]
-        return f"Vecchia(n={len(self)}, k={k}, m={self._m}, kernel={self.kernel!r}, noise={noise})"
+        latent = ", latent=True" if self.latent else ""
+        return f"Vecchia(n={len(self)}, k={k}, m={self._m}, kernel={self.kernel!r}, noise={noise}{latent})"
 
     def __len__(self) -> int:
         return len(self.tree)
@@ -160,7 +173,9 @@ class Vecchia:
         return np.shape(metric.v_matrix)[1] if projection is None else len(projection.factorized[1])
 
     def factor(self) -> tuple[Any, FloatArray]:
-        """The sparse factor of the precision of what inducing points leave, plus noise: ``B' D^-1 B``.
+        """The sparse factor of the precision of what inducing points leave: ``B' D^-1 B``.
+
+        The noise is in it, unless the model is latent.
 
         Returns
         -------
@@ -258,8 +273,7 @@ class Vecchia:
         if not check_flag(grad, "grad"):
             return value
         parameters = self._parameters(free, np.ndim(self.noise) == 0)
-        numbers = self._slopes(r, parameters) / np.exp(parameters.start)
-        return value, parameters.named(numbers)
+        return value, parameters.named(self._slopes(r, parameters))
 
     def _unexplained(self, y: ArrayLike, X_mean: ArrayLike | None) -> FloatArray:
         """Observations less their mean."""
@@ -281,31 +295,59 @@ class Vecchia:
         return Parameters(self.kernel, names, float(self.noise) if noise else None)
 
     def _slopes(self, r: FloatArray, parameters: Parameters) -> FloatArray:
-        """Derivatives of `_log_density` with the logarithms of parameters."""
+        """Derivatives of `_log_density` with the numbers of the parameters."""
+        if self.latent:
+            steps = [self._difference(r, parameters, i) for i in range(len(parameters.numbers))]
+            return np.array(steps) / parameters.numbers
         payload, metric = self.tree.payload, self.tree.metric
         share = getattr(metric, "jitter", None) is None
         by_kernel, by_noise = slopes(
             self._factorization, r[payload.index] / math.sqrt(payload.unit), self.tree.projection, share
         )
-        rows, found = telling_rows(self.tree.X), np.empty(len(parameters.start))
+        rows, found = telling_rows(self.tree.X), np.full(len(parameters.numbers), -0.5 * by_noise / payload.unit)
         for i, (name, place) in enumerate(parameters.places()):
             power = powers(self.kernel, name, place, rows)
             found[i] = self._difference(r, parameters, i) if power is None else -0.5 * float(by_kernel @ power)
-        if parameters.noise is not None:
-            found[-1] = -0.5 * by_noise * parameters.noise / payload.unit
+            found[i] /= parameters.numbers[i]
         return found
 
     def _difference(self, r: FloatArray, parameters: Parameters, place: int) -> float:
-        """One of `_slopes`, by a central difference."""
-        ends = []
+        """The derivative with the logarithm of a parameter, by a central difference."""
+        at, values = [], []
         for side in (-STEP, STEP):
-            theta = parameters.start.copy()
+            theta = parameters.logarithms
             theta[place] += side
+            theta = np.clip(theta, *parameters.ends)  # from one side at the end of a range
+            at.append(theta[place])
             kernel, noise = parameters.at(theta)
-            ends.append(
-                self._with(self.tree.with_metric(kernel), self.noise if noise is None else noise)._log_density(r)
-            )
-        return (ends[1] - ends[0]) / (2.0 * STEP)
+            other = self._with(self.tree.with_metric(kernel), self.noise if noise is None else noise)
+            values.append(other._log_density(r))
+        return (values[1] - values[0]) / float(at[1] - at[0])
+
+    @standard_arithmetic
+    def scale(self, y: ArrayLike, X_mean: ArrayLike | None = None) -> float:
+        """What all variances together, the kernel's and the noise, are best multiplied by: ``s = r' Sigma^-1 r / n``.
+
+        With it the likelihood is largest: ``-(n log(2 pi s) + log |Sigma| + n) / 2``, the profile likelihood of the
+        variance.
+
+        Parameters
+        ----------
+        y : array_like, shape (n,)
+        X_mean : array_like, shape (n, c), optional
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> cx.vecchia.Vecchia(cx.cover_tree([[0.0], [9.0]], kernel=cx.Wendland()), k=1).scale([3.0, 5.0])
+        17.0
+        """
+        r, payload = self._unexplained(y, X_mean), self.tree.payload
+        return float(self._factorization.gram(r[payload.index, None])[0, 0]) / payload.unit / len(self)
 
     def fit(
         self,
@@ -379,7 +421,7 @@ class Vecchia:
 
         def search(theta: FloatArray) -> tuple[Vecchia, int]:
             nonlocal latest
-            if self._own or np.array_equal(theta, parameters.start):
+            if self._own or np.array_equal(theta, parameters.logarithms):
                 return latest, 0
             tree, noise = tree_at(theta, True)
             k, order = self.neighbors.shape[1], self.order
@@ -392,10 +434,10 @@ class Vecchia:
             here = model._with(*tree_at(theta, False))
             r = here._unexplained(values, A)
             n = len(values)
-            return here._log_density(r) / n, here._slopes(r, parameters.moved(theta)) / n
+            return here._log_density(r) / n, here._slopes(r, parameters.moved(theta)) * np.exp(theta) / n
 
         with parallel.one_blas_thread():  # to set and restore that takes longer than a small likelihood
-            summit = climb(parameters.start, search, value, searches)
+            summit = climb(parameters.logarithms, parameters.ends, search, value, searches)
             model = summit.model._with(*tree_at(summit.theta, False))
         return Fit(
             model=model,
@@ -549,8 +591,7 @@ class Vecchia:
         values = np.ascontiguousarray(values[payload.index])
         weights, D, jitter = np.empty(neighbors.shape), np.empty(q), np.empty(q)
         explained = found.explained(values)
-        with parallel.one_blas_thread():
-            values = values - payload.factors @ explained
+        values = found.rest(values, explained)
         mean, variance = np.zeros((q, values.shape[1])), np.empty(q)
         cancel = np.zeros(1, dtype=np.int32)
 
@@ -567,8 +608,10 @@ class Vecchia:
                 raise refuse(f"point {start + failed} of X_new")
             core.subtract(values, neighbors[part], -weights[part], mean[part])
             mean[part] += factors[part] @ explained
-            variance[part] = D[part]
+            variance[part] = D[part] + found.spread(weights[part], neighbors[part])
             if factors.shape[1]:
+                left[...] = factors[part]
+                core.subtract(found.carried, neighbors[part], weights[part], left)
                 variance[part] += np.sum(solve_triangular(found.L, left.T, lower=True) ** 2, axis=0)
 
         with parallel.one_blas_thread():
@@ -601,12 +644,8 @@ class Vecchia:
         """
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
             raise InvalidInputError(f"size must be a number of draws, 1 or more, got {size!r}.")
-        draw = np.random.default_rng(rng)
-        payload, m = self.tree.payload, self._m
-        weights = np.zeros((payload.factors.shape[1], size))
-        weights[:m] = draw.standard_normal((size, m)).T
-        white = draw.standard_normal((size, len(self))).T[payload.index]
-        values = self._factorization.colour(white, weights)
+        values = self._factorization.colour(np.random.default_rng(rng), size)
+        payload = self.tree.payload
         return np.ascontiguousarray((values[payload.row] * math.sqrt(payload.unit)).T)
 
     def _mean_matrix(self, X_mean: ArrayLike) -> FloatArray:

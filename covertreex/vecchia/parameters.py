@@ -1,4 +1,4 @@
-"""A kernel's parameters, and perhaps the noise, as a vector of logarithms."""
+"""A kernel's parameters, and perhaps the noise, as a vector of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from covertreex.base.types import FloatArray
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel, Product, Sum
+from covertreex.kernels.checks import LARGEST, SMALLEST
 
 
 def free_parameters(kernel: Kernel) -> list[str]:
@@ -43,7 +44,7 @@ def _free(kernel: Kernel, prefix: str, scaled: bool) -> list[str]:
 
 
 class Parameters:
-    """Some parameters of a kernel, and perhaps the noise, as a vector of logarithms."""
+    """Some parameters of a kernel, and perhaps the noise, as a vector of numbers."""
 
     def __init__(self, kernel: Kernel, names: Sequence[str], noise: float | None) -> None:
         self.kernel, self.names, self.noise = kernel, list(names), noise
@@ -64,10 +65,34 @@ class Parameters:
         start = [np.ravel(value) for value in values] + ([] if noise is None else [np.array([noise])])
         if not start:
             raise InvalidInputError("nothing is free: give names of parameters in free, or fit_noise=True.")
-        self.start = np.log(np.concatenate(start))
+        lengths = [value.size for value in values]
+        ranges = [self._range(name) for name, size in zip(self.names, lengths, strict=True) for _ in range(size)]
+        #: From where to where they may be.
+        self.low, self.high = np.array(ranges + ([] if noise is None else [(0.0, np.inf)])).T
+        #: The numbers that parameters and noise have.
+        self.numbers: FloatArray = np.concatenate(start)
+
+    def _range(self, name: str) -> tuple[float, float]:
+        """From where to where a parameter may be."""
+        owner, _, own = name.rpartition("__")
+        kernel: Any = self.kernel.get_params()[owner] if owner else self.kernel
+        low, high = getattr(kernel, "ranges", {}).get(own, (SMALLEST, LARGEST))
+        return float(low), float(high)
+
+    @property
+    def logarithms(self) -> FloatArray:
+        """ndarray: of the numbers; of a noise of 0, -inf."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.numbers)
+
+    @property
+    def ends(self) -> tuple[FloatArray, FloatArray]:
+        """ndarray, ndarray: the logarithms of `low` and of `high`."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.low), np.log(self.high)
 
     def moved(self, theta: FloatArray) -> "Parameters":
-        """The same parameters of a kernel that has these logarithms."""
+        """The same parameters, with these logarithms."""
         kernel, noise = self.at(theta)
         return Parameters(kernel, self.names, noise)
 
@@ -90,6 +115,6 @@ class Parameters:
 
     def at(self, theta: FloatArray) -> tuple[Kernel, float | None]:
         """The kernel, and the noise if that is free, of a vector of logarithms."""
-        found = self.named(np.exp(theta))
+        found = self.named(np.clip(np.exp(theta), self.low, self.high))
         noise = found.pop("noise", None)
         return (self.kernel.set_params(**found) if found else self.kernel), noise

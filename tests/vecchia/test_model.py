@@ -6,50 +6,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from dense import KERNELS, dense_log_likelihood, factors_of, plain, points, tree_of
 
 import covertreex as cx
 from covertreex.vecchia import Vecchia
-
-KERNELS = {
-    "matern32": cx.Matern32(0.3, variance=1.7),
-    "rbf": cx.RBF(0.2, variance=0.4),
-    "matern 0.8": cx.Matern(0.25, nu=0.8, variance=2.5),
-    "ard": cx.Matern52((0.2, 0.5), variance=30.0),
-    "product": cx.RBF(0.4, active_dims=[0]) * cx.Matern12(0.3, variance=2.0, active_dims=[1]),
-    "sum": cx.RBF(0.5) + cx.Matern12(0.1, variance=0.3),
-    "multiple": 3.0 * (cx.RBF(0.5) + cx.Matern32(0.1)),
-}
-
-
-def points(n, seed=0):
-    return np.random.default_rng(seed).uniform(size=(n, 2))
-
-
-def dense_log_likelihood(covariance, y):
-    factor = cho_factor(covariance, lower=True)
-    return -0.5 * (len(y) * np.log(2 * np.pi) + 2 * np.sum(np.log(np.diag(factor[0]))) + y @ cho_solve(factor, y))
-
-
-def tree_of(X, kernel, inducing, **more):
-    return cx.cover_tree(X, kernel=kernel, inducing=inducing, **more)
-
-
-def factors_of(X, Z, kernel):
-    """Factors in the units of the kernel's variance, by SciPy."""
-    L = cholesky(kernel(Z, Z) + 1e-6 * kernel.variance * np.eye(len(Z)), lower=True)
-    return solve_triangular(L, kernel(Z, X), lower=True).T
-
-
-def plain(C, neighbors):
-    """B and D row by row, of a covariance with its noise; in the order of the rows."""
-    n = len(C)
-    B, D = np.eye(n), np.empty(n)
-    for i, row in enumerate(neighbors):
-        N = row[row >= 0]
-        weights = np.linalg.solve(C[np.ix_(N, N)], C[N, i])
-        B[i, N], D[i] = -weights, C[i, i] - weights @ C[N, i]
-    return B, D
 
 
 @pytest.mark.parametrize("inducing", [None, 25], ids=["plain", "inducing"])
@@ -106,6 +66,23 @@ def test_few_neighbours_row_by_row(name, inducing, k):
         assert mean[i] == pytest.approx(V[i] @ w + A @ (y[N] - U[N] @ w), rel=1e-7, abs=1e-8)
         left = kernel.variance - V[i] @ V[i] - A @ c
         assert variance[i] == pytest.approx(left + u @ np.linalg.solve(M, u), rel=1e-7)
+
+
+@pytest.mark.parametrize("latent", [False, True], ids=["response", "latent"])
+def test_the_scale_of_all_variances(latent):
+    """Times it, no other multiple has a larger likelihood; and the profile likelihood is what its formula says."""
+    X, A = points(120), np.ones((120, 1))
+    y = np.random.default_rng(0).normal(3.0, 2.0, size=120)
+    model = Vecchia(tree_of(X, cx.Matern32(0.2, variance=1.5), 10), k=8, noise=0.2, latent=latent)
+    s = model.scale(y, A)
+    best, less, more = (
+        Vecchia(tree_of(X, cx.Matern32(0.2, variance=1.5 * m), 10), neighbors=model.neighbors, noise=0.2 * m,
+                latent=latent).log_likelihood(y, A) for m in (s, 0.98 * s, 1.02 * s)
+    )  # fmt: skip
+    assert best > max(less, more)
+    quadratic = 120 * s
+    log_det = -2.0 * model.log_likelihood(y, A) - 120 * np.log(2.0 * np.pi) - quadratic
+    assert best == pytest.approx(-0.5 * (120 * np.log(2.0 * np.pi * s) + log_det + 120), rel=1e-10)
 
 
 @pytest.mark.parametrize("inducing", [None, 15], ids=["plain", "inducing"])
