@@ -184,15 +184,15 @@ class Factorization:
 
         parallel.run([task], 1, cancel)
         with parallel.one_blas_thread():
-            values += self.payload.factors @ weights
-        return values
+            drawn: FloatArray = values + self.payload.factors @ weights
+        return drawn
 
 
 class LatentFactorization(Factorization):
     """The same where values of the process are regressed on each other, and noise is added to the approximation:
     ``R = (B' D^-1 B)^-1 + N``.
 
-    By the sparse matrix ``A = B' D^-1 B + N^-1``: its inverse is the covariance of what V leaves, given the
+    By the sparse matrix ``P = B' D^-1 B + N^-1``: its inverse is the covariance of what V leaves, given the
     observations and the weights of V. (SuperLU factorizes it; its fill-in is what limits n.)
     """
 
@@ -204,10 +204,10 @@ class LatentFactorization(Factorization):
 
         super().__init__(payload, conditioning, np.zeros(len(payload)), explaining, n_threads)
         self.observed = noise
-        A = (self.B.T @ diags(1.0 / self.D) @ self.B + diags(1.0 / noise)).tocsc()
-        self.A = splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        P = (self.B.T @ diags(1.0 / self.D) @ self.B + diags(1.0 / noise)).tocsc()
+        self.P = splu(P, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         V = payload.factors
-        self._carried = np.ascontiguousarray(self.A.solve(V / noise[:, None])) if V.shape[1] else V
+        self._carried = np.ascontiguousarray(self.P.solve(V / noise[:, None])) if V.shape[1] else V
         with parallel.one_blas_thread():
             M = np.eye(V.shape[1]) + V.T @ ((V - self._carried) / noise[:, None])
         lower: FloatArray = np.linalg.cholesky(0.5 * (M + M.T))
@@ -215,12 +215,12 @@ class LatentFactorization(Factorization):
 
     @property
     def log_det(self) -> float:
-        log_A = float(np.sum(np.log(np.abs(self.A.U.diagonal()))))
-        return super().log_det + log_A + float(np.sum(np.log(self.observed)))
+        log_P = float(np.sum(np.log(np.abs(self.P.U.diagonal()))))
+        return super().log_det + log_P + float(np.sum(np.log(self.observed)))
 
     def precision(self, values: FloatArray) -> FloatArray:
         scaled = values / self.observed[:, None]
-        solved: FloatArray = scaled - self.A.solve(scaled) / self.observed[:, None]
+        solved: FloatArray = scaled - self.P.solve(scaled) / self.observed[:, None]
         return solved
 
     def inner(self, values: FloatArray) -> FloatArray:
@@ -229,7 +229,7 @@ class LatentFactorization(Factorization):
         return inner / 2.0
 
     def rest(self, values: FloatArray, explained: FloatArray) -> FloatArray:
-        return np.ascontiguousarray(self.A.solve(super().rest(values, explained) / self.observed[:, None]))
+        return np.ascontiguousarray(self.P.solve(super().rest(values, explained) / self.observed[:, None]))
 
     @property
     def carried(self) -> FloatArray:
@@ -244,7 +244,7 @@ class LatentFactorization(Factorization):
         found = np.empty(len(neighbors))
         for start, stop in parallel.spans(len(neighbors), 64):
             some = rows[start:stop]
-            found[start:stop] = np.sum(some.toarray() * self.A.solve(some.toarray().T).T, axis=1)
+            found[start:stop] = np.sum(some.toarray() * self.P.solve(some.toarray().T).T, axis=1)
         return found
 
     def colour(self, draw: np.random.Generator, size: int) -> FloatArray:

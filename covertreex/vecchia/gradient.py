@@ -216,7 +216,7 @@ def _of_columns(one: Factor, two: Factor, X: FloatArray) -> FloatArray | None:
     if before.shape != after.shape:
         return None
     seen = before != 0.0
-    power = np.where(seen, np.log2(np.abs(after) / np.where(seen, np.abs(before), 1.0)), np.nan)
+    power = np.log2(np.where(seen, np.abs(after), 1.0) / np.where(seen, np.abs(before), 1.0))
     whole: FloatArray = np.round(np.max(np.where(seen, power, -np.inf), axis=0))
     whole = np.where(seen.any(axis=0), whole, 0.0)
     return whole if np.all(np.isclose(power, whole, rtol=0.0, atol=1e-9) | ~seen) else None

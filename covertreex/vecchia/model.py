@@ -266,7 +266,7 @@ class Vecchia:
         -2.513815
         >>> value, gradient = model.log_likelihood([0.0, 0.0], grad=True)
         >>> {name: round(number, 6) for name, number in gradient.items()}
-        {'lengthscale': 0.035024, 'variance': -0.482488, 'noise': -0.517512}
+        {'lengthscale': 0.035019, 'variance': -0.482491, 'noise': -0.517509}
         """
         r = self._unexplained(y, X_mean)
         value = self._log_density(r)
