@@ -5,7 +5,7 @@ There is one, for every backend, profile and question. Results do not depend on 
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -153,7 +153,7 @@ def run(context: SearchContext, strategy: Strategy, results: Results, begin: flo
         n_threads=context.n_threads,
         blocks=tuple(records) if context.settings.telemetry else (),
     )
-    return Answer(indices, distances, telemetry, strategy.plan, indptr)
+    return Answer(indices, distances, telemetry, replace(strategy.plan, decided_by=context.decided_by), indptr)
 
 
 def _run_pass(
