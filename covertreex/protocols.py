@@ -35,6 +35,7 @@ __all__ = [
     "ShortlistOutput",
     "Traversal",
     "TreeTraversal",
+    "decide",
     "margin",
 ]
 
@@ -444,14 +445,37 @@ class Screening(Traversal, Protocol):
         """
 
 
-def margin(payload: Any, length: float, extent: float, roundoff: float, inputs: float = 0.0) -> float:
+def decide(payload: Any, plan: ScanPlan, k: int, settings: TraversalSettings, out: SearchOutput) -> None:
+    """`Traversal.scan` by covertreex's compiled canonical arithmetic, for a backend that has none of its own.
+
+    A device whose compiler fuses or reorders operations cannot have the bits; its `scan` may be this.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> from covertreex.testing.cases import whole_range
+    >>> from covertreex.testing.reference import make_queries
+    >>> payload, out = cx.cover_tree([[0.0], [1.0], [3.0]]).payload, SearchOutput.empty(1, 1)
+    >>> decide(payload, whole_range(make_queries(payload, [0])), 1, cx.EXACT, out)
+    >>> out.indices.tolist()
+    [[1]]
+    """
+    from covertreex._core.scan import scan
+
+    scan(payload, plan, k, settings, out)
+
+
+def margin(kernel: Any, m: int, d: int, length: float, extent: float, roundoff: float, inputs: float = 0.0) -> float:
     """C1, C6: how far ``k - v . v`` may be off that is computed in floating point, against canonical arithmetic.
 
     Any order of the sums is covered, with and without fused multiply-add: so are BLAS, and products on a device.
 
     Parameters
     ----------
-    payload : covertreex.data.payload.PayloadStore
+    kernel : covertreex.kernels.Kernel
+        That of a payload.
+    m, d : int
+        Components of factors and of coordinates.
     length : float
         The largest ``|v|**2`` of rows and queries.
     extent : float
@@ -468,19 +492,19 @@ def margin(payload: Any, length: float, extent: float, roundoff: float, inputs: 
     Examples
     --------
     >>> import covertreex as cx
-    >>> payload = cx.cover_tree([[0.0], [1.0]], kernel=cx.RBF(lengthscale=1.0), inducing=1).payload
-    >>> margin(payload, 1.0, 1.0, 2.0**-24) < 1e-5 < margin(payload, 1.0, 1.0, 2.0**-24, inputs=2.0**-11)
+    >>> 1e-6 < margin(cx.RBF(), 16, 2, 1.0, 1.0, 2.0**-24) < 1e-5
+    True
+    >>> 1e-4 < margin(cx.RBF(), 16, 2, 1.0, 1.0, 2.0**-24, inputs=2.0**-11) < 1e-2
     True
     """
-    m, d = payload.factors.shape[1], payload.coords.shape[1]
     dot = (m + 16) * length
-    moved = payload.covariance.modulus(4.0 * roundoff * extent * np.sqrt(d)) / (2.0 * roundoff)
-    expression = payload.covariance.expression
+    moved = kernel.modulus(4.0 * roundoff * extent * np.sqrt(d)) / (2.0 * roundoff)
+    expression = kernel.expression
     if expression is None:
-        kernel = payload.variance * (moved + d + 40.0)
+        values = kernel.variance * (moved + d + 40.0)
     else:
         rounding = (d + 8.0) * max(1.0, expression.steepness) + 40.0 * len(expression.factor_table)
-        kernel = payload.variance * (moved + rounding)
+        values = kernel.variance * (moved + rounding)
         if roundoff > ROUNDOFF:
-            kernel += payload.variance * expression.single_error() / (2.0 * roundoff)
-    return float(2.0 * roundoff * (dot + kernel) + inputs * (2.0 + inputs) * length)
+            values += kernel.variance * expression.single_error() / (2.0 * roundoff)
+    return float(2.0 * roundoff * (dot + values) + inputs * (2.0 + inputs) * length)

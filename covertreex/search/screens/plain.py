@@ -315,4 +315,5 @@ def least_rho(kth_upper: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _margin(payload: PayloadStore, dtype: type, length: float, extent: float) -> float:
     """C1, of a screen in `dtype`."""
-    return margin(payload, length, extent, float(np.finfo(dtype).eps) / 2)
+    m, d = payload.factors.shape[1], payload.coords.shape[1]
+    return margin(payload.covariance, m, d, length, extent, float(np.finfo(dtype).eps) / 2)
