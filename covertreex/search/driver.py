@@ -162,7 +162,7 @@ def _run_pass(
     """One pass, the `number`-th: how many queries the backend gave no stop reason or more than one, and the records of
     blocks, which are numbered from `before`.
     """
-    groups, queries, verb = strategy.groups, strategy.queries, strategy.plan.verb
+    groups, queries, plan = strategy.groups, strategy.queries, strategy.plan
 
     def answer(block: int, first: int, last: int) -> tuple[int, BlockRecord]:
         clock, (start, stop) = time.perf_counter(), groups.span(first, last)
@@ -177,13 +177,14 @@ def _run_pass(
         return unfit, BlockRecord(
             backend=context.backend.name,
             profile=context.settings.profile,
-            verb=verb,
+            verb=plan.verb,
             block=block,
             queries=stop - start,
             k=context.k,
             seconds=time.perf_counter() - clock,
             counters=counters,
             pass_number=number,
+            screened_by=plan.screened_by,
         )
 
     tasks = [partial(answer, before + i, *span) for i, span in enumerate(groups.blocks)]

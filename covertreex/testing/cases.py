@@ -111,10 +111,10 @@ def spaces(n=120, seed=0):
 def hard_spaces():
     """Spaces on which an error bound of a screen that is too small shows (docs/mathematics.md, V2)."""
     rng = np.random.default_rng(5)
-    base = rng.normal(size=(15, 2))
+    base = rng.normal(size=(12, 2))
     near = rng.permutation(np.concatenate([base, base + 1e-9 * rng.normal(size=base.shape), base + 1e-5]))
-    angle = rng.permutation(np.linspace(0.0, 2.0 * np.pi, 40))
-    circle = (1.0 + 1e-8 * rng.normal(size=40))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    angle = rng.permutation(np.linspace(0.0, 2.0 * np.pi, 28))
+    circle = (1.0 + 1e-8 * rng.normal(size=28))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     places = rng.permutation(np.repeat(rng.normal(size=(10, 2)), 4, axis=0))
     wide = rng.normal(size=(40, 2)) * np.logspace(-5, 5, 40)[:, None]
     rbf, rough = kernels.RBF(1.0), kernels.Matern12(1.0, variance=1.7)

@@ -22,8 +22,8 @@ BLUR = 1e-2
 TILES, LEAST = {"cpu": 4096}, 1024
 TILE = 32768
 
-#: Queries are filled up to one of these numbers, so that few programs are compiled.
-WIDTHS = (32, 128, 512, 2048)
+#: Queries, and neighbours, are filled up to one of these numbers, so that few programs are compiled.
+WIDTHS = (32, 128, 512, 1024, 2048)
 
 #: Queries farther than this from all data, in lengthscales, are moved nearer, if correlations there are no more.
 FAR, GONE = 100.0, 1e-43
@@ -179,8 +179,8 @@ def _pairs(correlation, variance, factors, coords, scale, row_factors, row_coord
     return jnp.abs(variance * correlation(coords, row_coords) - products) * scale[:, None] * row_scale
 
 
-@partial(jax.jit, static_argnames=("correlation", "variance", "floor"))
-def _look(arrays, asked, rows, rank, threshold, best, *, correlation, variance, floor):
+@partial(jax.jit, static_argnames=("correlation",))
+def _look(arrays, asked, rows, rank, threshold, best, k, variance, floor, *, correlation):
     """Which pairs of a tile may reach their threshold, as bits, and the thresholds and the best lows after it (V2)."""
     factors, coords, scale, own, own_rows, limit, exclude = asked
     all_factors, all_coords, all_scale = arrays
@@ -197,7 +197,7 @@ def _look(arrays, asked, rows, rank, threshold, best, *, correlation, variance, 
         parts = min(len(rows), max(128, 1 << (8 * best.shape[1] - 1).bit_length()))
         tops = jnp.max(low.reshape(len(low), -1, parts), axis=1)
         best = jax.lax.top_k(jnp.concatenate([best, tops], axis=1), best.shape[1])[0]
-        threshold = jnp.maximum(threshold, best[:, -1])
+        threshold = jnp.maximum(threshold, jnp.take(best, k - 1, axis=1))
     hits = allowed & (itself | ~(rho + slack < threshold[:, None]))
     bits = hits.reshape(len(hits), -1, 32).astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)
     return jnp.sum(bits, axis=2, dtype=jnp.uint32), threshold, best
@@ -262,7 +262,8 @@ def _look_at_all(handle, queries, rows, thresholds, k, out, tile):
     # Rounded down: no threshold may rise.
     start = np.full(width, -np.inf, dtype=handle.dtype)
     start[:q] = np.nextafter(np.maximum(thresholds, -2.0).astype(handle.dtype), handle.dtype(-np.inf))
-    threshold, best = handle.put(start), handle.put(np.full((width, min(k, len(rows))), -np.inf, dtype=handle.dtype))
+    places = 0 if k == 0 or k > len(rows) else next((w for w in WIDTHS if w >= k), k)
+    threshold, best = handle.put(start), handle.put(np.full((width, places), -np.inf, dtype=handle.dtype))
     found, waiting = [], None
     for begin in range(0, len(rows), tile):
         if out.cancel[0]:  # V8
@@ -270,8 +271,8 @@ def _look_at_all(handle, queries, rows, thresholds, k, out, tile):
         part = rows[begin : begin + tile]
         words, threshold, best = _look(
             handle.arrays, asked, handle.put(_filled(part, tile, 0)),
-            handle.put(_filled(queries.rank[part], tile, np.iinfo(np.int32).max)), threshold, best,
-            correlation=handle.correlation, variance=handle.kernel.variance, floor=handle.floor,
+            handle.put(_filled(queries.rank[part], tile, np.iinfo(np.int32).max)), threshold, best, k,
+            handle.dtype(handle.kernel.variance), handle.dtype(handle.floor), correlation=handle.correlation,
         )  # fmt: skip
         out.pairs[0] += q * len(part)
         if waiting is not None:  # the device goes on meanwhile
