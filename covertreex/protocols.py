@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from covertreex._core.scan import scan
 from covertreex.base.contract import COUNTERS, PROTOCOL_VERSION, ROUNDOFF
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.settings import TraversalSettings
@@ -460,8 +461,6 @@ def decide(payload: Any, plan: ScanPlan, k: int, settings: TraversalSettings, ou
     >>> out.indices.tolist()
     [[1]]
     """
-    from covertreex._core.scan import scan
-
     scan(payload, plan, k, settings, out)
 
 
