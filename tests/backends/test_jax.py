@@ -49,6 +49,16 @@ def test_bits_are_those_of_cython_on_what_is_measured(name, n, inducing):
         assert {block.screened_by for block in theirs.telemetry.blocks} == {"jax"}
 
 
+def test_rings_are_cythons_so_that_they_end_where_they_ever_did():
+    X = np.random.default_rng(3).uniform(size=(6000, 2))
+    tree = cx.cover_tree(X, kernel=cx.Matern32(0.3), inducing=64, jitter=1e-4)
+    settings = FAST.replace(recall_target=0.95)
+    found, expected = ask(tree, 8, covertreex_jax.JaxBackend(), settings), tree.search(8, settings=settings)
+    assert found.plan.least is not None
+    assert found.plan.phases == {"screen": "cython", "decision": "jax"}
+    np.testing.assert_array_equal(found.indices, expected.indices)
+
+
 def test_a_payload_that_takes_too_much_memory_is_declined(tree):
     found = ask(tree, 5, covertreex_jax.JaxBackend(memory=1000))
     assert found.plan.phases == {"screen": "cython", "decision": "jax"}
