@@ -582,10 +582,11 @@ class BoundOfAnotherPrecision(Screened):
     class handle_type(screens.Handle):
         def __init__(self, payload):
             super().__init__(payload)
-            self.rows.factors = _eleven_bits(self.rows.factors)
+            self.rows.factors = eleven_bits(self.rows.factors)
 
 
-def _eleven_bits(values):
+def eleven_bits(values):
+    """float32 numbers rounded to 11 bits, as TF32 has them."""
     return ((values.view(np.uint32) + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 

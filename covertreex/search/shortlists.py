@@ -81,7 +81,7 @@ def prepared(backend: Traversal, payload: PayloadStore) -> Prepared:
             handle = backend.prepare(payload)
         except Declined as declined:
             return Prepared(declined=str(declined))
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             raise BackendError(
                 f"backend {backend.name!r} could not prepare its screens: {error}. Choose another backend, or "
                 "report it to its authors."
