@@ -847,8 +847,8 @@ def _expect_complete(backend, what, space, plan, k, thresholds=None, handle=None
             if len(lost):
                 fail(
                     f"{what}: query {q} loses {len(lost)} rows that it wants (V1). Row {allowed[lost[0]]} has |rho| "
-                    f"{float(rho[lost[0]])!r}, and the least that is wanted is {float(least)!r}: the error bound is too "
-                    "small (V2), or equality is not kept."
+                    f"{float(rho[lost[0]])!r}, and the least that is wanted is {float(least)!r}: its error bound is "
+                    "too small (V2), or equality is not kept."
                 )
     return sum(map(len, lists))
 
