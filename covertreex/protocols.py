@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from covertreex._core.scan import scan
 from covertreex.base.contract import COUNTERS, PROTOCOL_VERSION, ROUNDOFF
 from covertreex.base.types import FloatArray, IntArray
+from covertreex.errors import BackendError
 from covertreex.settings import TraversalSettings
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LEVELS",
     "MECHANISMS",
     "PROTOCOL_VERSION",
+    "BackendError",
     "Capabilities",
     "Declined",
     "QueryBlock",

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from covertreex.errors import BackendError
-from covertreex.protocols import Declined, margin
+from covertreex.protocols import BackendError, Declined, margin
 from covertreex_jax.kernels import Correlation
 
 #: float32 serves if what it adds to the ``|rho|`` of a typical pair is no more; else float64 does.
@@ -132,7 +131,9 @@ class Handle:
             found = _pairs(self.correlation, self.kernel.variance, *(array[rows] for array in self.arrays),
                            *(array[rows] for array in self.arrays))  # fmt: skip
             off = np.abs(np.asarray(found, dtype=np.float64) - np.abs(value) * np.outer(scale, scale))
-        allowed = self.margin * np.outer(scale, scale) + self.floor
+        # `of_scaled` may be the function that a table was made of, and not the table.
+        numerator = self.margin + self.kernel.variance * self.kernel.value_error
+        allowed = numerator * np.outer(scale, scale) + self.floor
         if not np.all(off <= allowed):
             raise Declined(
                 f"{self.device} computes |rho| with errors up to {np.max(off):.2g}, beyond the bound of "

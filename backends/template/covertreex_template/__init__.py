@@ -7,9 +7,8 @@ import heapq
 
 import numpy as np
 
-from covertreex.errors import BackendError
 from covertreex.oracle import canonical_nearness
-from covertreex.protocols import COUNTERS, Capabilities
+from covertreex.protocols import COUNTERS, BackendError, Capabilities
 from covertreex_template import screens
 
 

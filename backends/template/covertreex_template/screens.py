@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from covertreex.oracle import covariances
+from covertreex.protocols import margin
 
 #: Rows that are looked at together.
 TILE = 2048
@@ -23,33 +23,38 @@ class Handle:
     """A payload's copy. It holds neither the payload nor its arrays (V6)."""
 
     def __init__(self, payload):
-        self.kernel, self.rows = payload.covariance, Points(payload.factors, payload.coords, payload.p)
+        self.kernel, self.rows = payload.kernel, Points(payload.factors, payload.coords, payload.p)
 
     def __str__(self):
         return "float32 products by BLAS"
 
     def asked(self, queries):
-        """Factors, coordinates and scales of queries, of which some are rows and others not, and the largest length."""
+        """Factors, coordinates and scales of queries, of which some are rows and others not, and their error bound."""
         rows, more = queries.rows, Points(queries.factors, queries.coords, queries.p)
         parts = []
         for name in ("factors", "coords", "scale"):
             part = getattr(self.rows, name)[np.maximum(rows, 0)]
             part[rows < 0] = getattr(more, name)[-1 - rows[rows < 0]]
             parts.append(part)
-        return *parts, max(self.rows.length, more.length)
+        return *parts, self.error(max(self.rows.length, more.length), np.concatenate([self.rows.coords, parts[1]]))
+
+    def error(self, length, coords):
+        """How far ``k - v . v`` may be off (V2), given the largest ``|v|**2``.
+
+        All but the product is in float64. For the product both factors were rounded to float32, each of m terms is
+        rounded once or twice, and they are added in some order, fused or not, as BLAS likes: that makes at most
+        (m + 2) 2^-24 |v|^2, and twice as much is allowed.
+        """
+        m, d = self.rows.factors.shape[1], coords.shape[1]
+        double = margin(self.kernel, m, d, length, float(np.max(np.ptp(coords, axis=0))), 2.0**-53)
+        # A kernel by tables is not quite the function that they were made of.
+        return double + self.kernel.variance * self.kernel.value_error + (m + 16) * 2.0**-23 * length
 
     def bounds(self, asked, tile):
-        """``|rho|`` of queries and the rows of a tile, and how far that may be off (V2).
-
-        The kernel is canonical, so that only the product is off: both factors were rounded, each of m terms is rounded
-        once or twice, and they are added in some order. BLAS may fuse and reorder as it likes: (m + 2) 2^-24 covers it,
-        and what is on top the product in canonical arithmetic, with room to spare.
-        """
-        factors, coords, scale, length = asked
-        value = covariances(self.kernel, coords[:, None], self.rows.coords[tile][None])
-        value -= factors @ self.rows.factors[tile].T
+        """``|rho|`` of queries and the rows of a tile, and how far that may be off."""
+        factors, coords, scale, error = asked
+        value = self.kernel.of_scaled(coords, self.rows.coords[tile]) - factors @ self.rows.factors[tile].T
         scale = scale[:, None] * self.rows.scale[tile]
-        error = (factors.shape[1] + 16) * 2.0**-23 * length
         return np.abs(value) * scale, error * scale + FLOOR
 
 
