@@ -1,5 +1,7 @@
 """Neighbours by the cover tree: every query walks it best-first, by the backend's `search`."""
 
+from typing import cast
+
 import numpy as np
 
 from covertreex.base import parallel, tuning
@@ -44,6 +46,6 @@ class TreeWalk(LastPass):
         context, (start, stop) = self.context, self.groups.span(first, last)
         out = context.output(stop - start, context.k)
         queries = self.queries.slice(start, stop)
-        assert isinstance(context.backend, TreeTraversal)  # `Capabilities.missing` has refused others
-        context.backend.search(self.tree, context.payload, queries, context.k, context.settings, out)
+        backend = cast(TreeTraversal, context.backend)  # `Capabilities.missing` has refused others
+        backend.search(self.tree, context.payload, queries, context.k, context.settings, out)
         return Found.of(out)
