@@ -25,7 +25,8 @@ class Plan:
     reason : str
         Why this verb.
     screen : str
-        'float32', 'float64', 'none', 'float64, 368 components float32', or 'whitened float32, 320 components'.
+        'float32', 'float64', 'none', 'float64, 368 components float32', or 'whitened float32, 320 components'; what a
+        backend calls its own.
     least, patience : float or None, int
         With a recall target: a group of queries looks at rows nearest in coordinates, ring after ring, until so many
         rings in a row have each taken at most this share of its places. None: all rows are looked at.
@@ -51,6 +52,12 @@ class Plan:
         neighbours of a sample these held.
     no_halos : str
         Why `CoverTree.prepare` made no halos; empty if it was not called, or made them.
+    screened_by : str
+        Whose screens, boxes or halos shortened lists: 'cython' for covertreex's own, or the backend; empty for none.
+    decided_by : str
+        The backend whose arithmetic decided, or that searched the tree.
+    declined : str
+        Why the backend's own screens did not take the data; empty if they did, or it has none.
     again : tuple of tuple of (int, int)
         With `max_per_site`: how many queries came out short and were searched for again, and for how many neighbours,
         round after round. The rest of the plan is that of the first search.
@@ -80,13 +87,32 @@ class Plan:
     candidates: int | None = None
     sampled_recall: float | None = None
     no_halos: str = ""
+    screened_by: str = ""
+    decided_by: str = ""
+    declined: str = ""
     again: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def phases(self) -> dict[str, str]:
+        """dict of str to str: who did each phase: 'search' by the tree, or 'screen', if there was one, and 'decision'.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> cx.cover_tree([[0.0], [1.0], [3.0]]).search(k=1).plan.phases
+        {'screen': 'cython', 'decision': 'cython'}
+        """
+        if self.verb == "search":
+            return {"search": self.decided_by}
+        screen = {"screen": self.screened_by} if self.screened_by else {}
+        return screen | {"decision": self.decided_by}
 
     def __str__(self) -> str:
         more = f"; no halos: {self.no_halos}" if self.no_halos else ""
         lines = [f"{self.verb}: {self.reason}{more}"]
         if self.strategy not in ("tree", "boxes", "candidates"):
-            lines.append(f"screen: {self.screen}")
+            declined = f"; {self.decided_by} declined: {self.declined}" if self.declined else ""
+            lines.append(f"screen: {self.screen}{declined}")
         if self.strategy in ("sweep", "rings", "second pass"):
             lines += [self._rows(), *self._samples(), *self._expected()]
         if self.candidates is not None:
@@ -98,6 +124,7 @@ class Plan:
             f"again: {queries:,} queries for {k:,} neighbours, of which few may share a site"
             for queries, k in self.again
         ]
+        lines.append("by: " + ", ".join(f"{phase} {who}" for phase, who in self.phases.items()))
         return "\n".join(lines)
 
     def _rows(self) -> str:

@@ -7,6 +7,7 @@ import io
 import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,13 +15,22 @@ from covertreex import oracle
 from covertreex.backends import registry
 from covertreex.backends.telemetry import COUNTERS
 from covertreex.data.payload import EUCLIDEAN
+from covertreex.kernels import RBF
 from covertreex.protocols import Capabilities, SearchOutput
 from covertreex.testing import CHECKS, ConformanceError, check_backend
 from covertreex.testing.cases import whole_range
 from covertreex.testing.reference import Best, ReferenceBackend, Sweep, Walk
 
+# It need not be installed.
+sys.path.append(str(Path(__file__).parents[1] / "backends" / "template"))
+from covertreex_template import TemplateBackend, screens
+
 #: The healthy backends that the broken ones are made of.
-PARENTS = {"cython": lambda: registry.get_backend("cython"), "reference": ReferenceBackend}
+PARENTS = {
+    "cython": lambda: registry.get_backend("cython"),
+    "reference": ReferenceBackend,
+    "template": TemplateBackend,
+}
 
 
 @dataclass(frozen=True)
@@ -536,6 +546,167 @@ class CountsNothing(Wrapper):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Unsound screens
+
+
+class Screened(TemplateBackend):
+    """The template backend, to be given other screens."""
+
+    handle_type = screens.Handle
+
+    def __init__(self):
+        self.name = type(self).__name__
+
+    def prepare(self, payload):
+        """See `covertreex.protocols.Screening.prepare`."""
+        return self.handle_type(payload)
+
+
+@caught_by("check_shortlist_bound")
+class NoErrorBound(Screened):
+    """Takes float32 for exact."""
+
+    class handle_type(screens.Handle):
+        def bounds(self, asked, tile):
+            rho, slack = super().bounds(asked, tile)
+            return rho, 0.0 * slack
+
+
+@caught_by("check_shortlist_bound")
+class BoundOfAnotherPrecision(Screened):
+    """Multiplies factors of 11 bits, as tensor cores do by default, and states the bound of float32."""
+
+    class handle_type(screens.Handle):
+        def __init__(self, payload):
+            super().__init__(payload)
+            self.rows.factors = eleven_bits(self.rows.factors)
+
+
+def eleven_bits(values):
+    """float32 numbers rounded to 11 bits, as TF32 has them."""
+    return ((values.view(np.uint32) + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+@caught_by("check_shortlist_hard_data")
+class BoundOfATypicalPair(Screened):
+    """States one bound for all pairs, that of the median p."""
+
+    class handle_type(screens.Handle):
+        def bounds(self, asked, tile):
+            rho, slack = super().bounds(asked, tile)
+            return rho, np.minimum(slack, np.median(slack))
+
+
+@caught_by("check_shortlist")
+class CountsRowsTwice(Screened):
+    """Its k-th best is that of lows of which each is there twice."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        return super().shortlist(handle, plan, thresholds, (k + 1) // 2, out)
+
+
+@caught_by("check_shortlist")
+class LeavesItselfOut(Screened):
+    """Never returns the row that a query is, even if it may."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        queries = plan.queries
+        exclude = np.where(queries.exclude < 0, queries.rows, queries.exclude)
+        return super().shortlist(handle, replace(plan, queries=replace(queries, exclude=exclude)), thresholds, k, out)
+
+
+@caught_by("check_shortlist")
+class OffersTheExcluded(Screened):
+    """Returns rows that a query must not have."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        queries = replace(plan.queries, exclude=np.full_like(plan.queries.exclude, -1))
+        return super().shortlist(handle, replace(plan, queries=queries), thresholds, k, out)
+
+
+@caught_by("check_shortlist_groups")
+class RunsOfTheFirstGroup(Screened):
+    """Compares all groups with the runs of the first."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        ptr = plan.run_ptr
+        if len(ptr) > 2:
+            first = np.arange(ptr[0], ptr[1])
+            some = np.tile(first, len(ptr) - 1)
+            plan = replace(plan, run_start=plan.run_start[some], run_stop=plan.run_stop[some],
+                           run_ptr=np.arange(len(ptr)) * len(first))  # fmt: skip
+        return super().shortlist(handle, plan, thresholds, k, out)
+
+
+@caught_by("check_shortlist_tables")
+class OneKernelForAll(Screened):
+    """Takes kernels by tables for RBF."""
+
+    class handle_type(screens.Handle):
+        def __init__(self, payload):
+            super().__init__(payload)
+            if payload.expression is not None:
+                self.kernel = RBF()
+
+
+@caught_by("check_shortlist_is_short")
+class KeepsEveryRow(Screened):
+    """States a bound that drops nothing."""
+
+    class handle_type(screens.Handle):
+        def bounds(self, asked, tile):
+            rho, slack = super().bounds(asked, tile)
+            return rho, slack + 2.0
+
+
+@caught_by("check_shortlist_threads")
+class OneScratchForAll(Screened):
+    """Keeps what is asked in the handle, where another call may change it."""
+
+    class handle_type(screens.Handle):
+        def asked(self, queries):
+            self.scratch = super().asked(queries)
+            time.sleep(0.002)
+            return self.scratch
+
+
+@caught_by("check_shortlist_handle")
+class HoldsThePayload(Screened):
+    """Its handle keeps the payload alive."""
+
+    class handle_type(screens.Handle):
+        def __init__(self, payload):
+            super().__init__(payload)
+            self.payload = payload
+
+
+@caught_by("check_shortlist_inputs_unchanged")
+class RaisesThresholds(Screened):
+    """Raises the driver's thresholds in place."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        rows = super().shortlist(handle, plan, thresholds, k, out)
+        np.maximum(thresholds, 1e-3, out=thresholds)
+        return rows
+
+
+@caught_by("check_shortlist_cancelled")
+class GoesOn(Screened):
+    """Never looks at the flag."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        return super().shortlist(handle, plan, thresholds, k, replace(out, cancel=np.zeros(1, dtype=np.int32)))
+
+
+@caught_by("check_shortlist_driver")
+class TakesRadiusForNearest(Screened):
+    """Of rows within a threshold it returns the nearest alone."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        return super().shortlist(handle, plan, thresholds, max(1, k), out)
 
 
 def failures(beast, checks=None):

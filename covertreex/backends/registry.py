@@ -97,7 +97,7 @@ def check_backend_object(backend: Any, name: str) -> str:
         )
     if not isinstance(getattr(backend, "capabilities", None), Capabilities):
         return "its capabilities are not a covertreex.protocols.Capabilities"
-    for verb in ("search", "scan"):
+    for verb in backend.capabilities.verbs:
         if not callable(getattr(backend, verb, None)):
             return f"it lacks the verb {verb!r} of the Traversal protocol"
     return ""

@@ -5,7 +5,7 @@ depend on how queries were cut into blocks or shared among threads.
 
 A fast search may look at every query a second time, from the neighbours of its neighbours. The blocks of that pass have
 the ``pass_number`` 2, and lines of their own; a query stops once, in the first pass, so the stops in a line add up to
-its `queries` there and to 0 later. (Version 1 of the schema had no ``pass_number``.)
+its `queries` there and to 0 later. (Version 1 of the schema had no ``pass_number``, version 2 no ``screened_by``.)
 """
 
 import json
@@ -18,7 +18,7 @@ from covertreex.base.types import IntArray
 from covertreex.errors import InvalidInputError
 
 SCHEMA = "covertreex.telemetry"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _PEAK = COUNTERS.index("frontier_peak")
 
@@ -66,7 +66,8 @@ def merge_totals(totals: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """One query block: who answered it, how, how many queries, how long, what was counted, and in which pass.
+    """One query block: who answered it, how, how many queries, how long, what was counted, in which pass, and whose
+    screens or boxes shortened lists before `backend` decided (`Plan.screened_by`; empty for none).
 
     Examples
     --------
@@ -85,6 +86,7 @@ class BlockRecord:
     seconds: float
     counters: dict[str, int]
     pass_number: int = 1
+    screened_by: str = ""
 
     def to_json(self) -> str:
         """The block's telemetry line (no newline)."""
@@ -103,6 +105,7 @@ _RECORD_TYPES: dict[str, Any] = {
     "k": int,
     "seconds": float,
     "pass_number": int,
+    "screened_by": str,
 }
 
 

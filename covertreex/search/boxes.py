@@ -18,6 +18,7 @@ from covertreex.results import Plan
 from covertreex.search import scan_plans
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted, query_coords
+from covertreex.search.shortlists import OWN
 from covertreex.search.strategy import Found, LastPass
 
 #: What people are told of boxes.
@@ -25,6 +26,7 @@ PLAN = Plan(
     verb="scan",
     reason="Euclidean: boxes around rows leave each query hardly more than its answer",
     screen="float32",
+    screened_by=OWN,
     strategy="boxes",
 )
 

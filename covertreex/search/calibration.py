@@ -13,6 +13,7 @@ from covertreex.search import scan_plans
 from covertreex.search.groups import permuted
 from covertreex.search.near import Near
 from covertreex.search.screens.whitened import PairSample
+from covertreex.search.shortlists import Shortlists
 
 #: More than there are rings.
 NO_RING = np.iinfo(np.int32).max
@@ -139,11 +140,12 @@ class Sample:
         order = np.argsort(near.queries.limit[places], kind="stable")
         block, thresholds = permuted(near.queries, places[order]), np.concatenate(start)[order]
 
+        lists = Shortlists(context, near.view, block, tuning.SOLVED_TOGETHER)
+
         def solve(begin: int, end: int) -> NDArray[np.int64]:
             part = block.slice(begin, end)
-            screener = near.view.screener(block, end - begin)
-            _, counts = screener.sweep(scan_plans.whole_range(payload, part), begin, thresholds[begin:end])
-            return context.scan(scan_plans.plan_of_lists(part, counts, screener.take())).indices
+            short, _ = lists.of(scan_plans.whole_range(payload, part), begin, thresholds[begin:end])
+            return context.scan(short).indices
 
         spans = parallel.spans(len(block), tuning.SOLVED_TOGETHER)
         indices = np.concatenate(context.run([partial(solve, *span) for span in spans]))

@@ -33,6 +33,7 @@ from covertreex.search.screens.plain import Screen
 from covertreex.search.screens.view import View
 from covertreex.search.screens.whitened import PairSample, whitened
 from covertreex.search.second_pass import FirstPass
+from covertreex.search.shortlists import OWN, prepared
 from covertreex.search.strategy import Strategy
 from covertreex.search.sweep import Sweep, sweep_groups
 from covertreex.settings import TraversalSettings
@@ -139,7 +140,7 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
     start = start[groups.order]
     if left > tuning.WORTH_A_SCREEN * len(payload):  # so many are equally near
         view = None
-    elif may_whiten:
+    elif may_whiten and prepared(near.context.backend, payload).handle is None:
         if white is None:
             white = whitened(payload, _pairs_of_sweep(context, block, start), float(np.sum(block.limit)),
                              context.n_threads)  # fmt: skip
@@ -173,6 +174,7 @@ def _screened(
     """What a `Plan` says of a screen and a rule, where `rows` near each group are looked at, or would have been."""
     told: dict[str, Any] = {
         "screen": "none" if view is None else view.screen.name,
+        "screened_by": "" if view is None else OWN,
         "least": least,
         "patience": rule.patience,
         "alone": rule.alone,

@@ -47,6 +47,11 @@ class SearchContext:
         """SearchContext: the same search without a recall target."""
         return replace(self, settings=self.settings.replace(recall_target=1.0))
 
+    @property
+    def decided_by(self) -> str:
+        """str: whose arithmetic decides: the backend's, or NumPy's under a covariance of the caller's."""
+        return "numpy" if self.payload.kernel_code == CALLED else self.backend.name
+
     def run(self, tasks: Sequence[Callable[[], T]], on_done: Callable[[T], object] | None = None) -> list[T]:
         """`parallel.run` on this search's threads."""
         return parallel.run(tasks, self.n_threads, self.cancel, on_done)

@@ -5,7 +5,7 @@ There is one, for every backend, profile and question. Results do not depend on 
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -153,7 +153,7 @@ def run(context: SearchContext, strategy: Strategy, results: Results, begin: flo
         n_threads=context.n_threads,
         blocks=tuple(records) if context.settings.telemetry else (),
     )
-    return Answer(indices, distances, telemetry, strategy.plan, indptr)
+    return Answer(indices, distances, telemetry, replace(strategy.plan, decided_by=context.decided_by), indptr)
 
 
 def _run_pass(
@@ -162,7 +162,7 @@ def _run_pass(
     """One pass, the `number`-th: how many queries the backend gave no stop reason or more than one, and the records of
     blocks, which are numbered from `before`.
     """
-    groups, queries, verb = strategy.groups, strategy.queries, strategy.plan.verb
+    groups, queries, plan = strategy.groups, strategy.queries, strategy.plan
 
     def answer(block: int, first: int, last: int) -> tuple[int, BlockRecord]:
         clock, (start, stop) = time.perf_counter(), groups.span(first, last)
@@ -177,13 +177,14 @@ def _run_pass(
         return unfit, BlockRecord(
             backend=context.backend.name,
             profile=context.settings.profile,
-            verb=verb,
+            verb=plan.verb,
             block=block,
             queries=stop - start,
             k=context.k,
             seconds=time.perf_counter() - clock,
             counters=counters,
             pass_number=number,
+            screened_by=plan.screened_by,
         )
 
     tasks = [partial(answer, before + i, *span) for i, span in enumerate(groups.blocks)]

@@ -1,6 +1,6 @@
 """Which queries are answered together: those of like limits that are near each other share the rows they look at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ class Groups:
         """Groups of these sizes, all of one level, of queries that may have any of `n` rows."""
         ptr = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
         return cls(order, ptr, np.zeros(len(sizes), dtype=np.int64), np.array([n]), per_block)
+
+    def in_blocks(self, per_block: int) -> "Groups":
+        """The same groups, so many answered by one task."""
+        return replace(self, per_block=per_block)
 
     @property
     def most(self) -> int:

@@ -24,6 +24,7 @@ from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted, query_coords
 from covertreex.search.screens.cache import surely_sharp
 from covertreex.search.screens.view import View
+from covertreex.search.shortlists import OWN, Shortlists
 from covertreex.search.strategy import Found, LastPass
 from covertreex.settings import TraversalSettings
 
@@ -151,6 +152,7 @@ class HaloWalk(LastPass):
             reason=f"halos: {anchors:,} anchors, certified {certified:,} of {count:,} "
             f"queries, which looked at {looked / count:,.0f} rows each; the others sweep all rows",
             screen=surely_sharp(self.context.payload).name,
+            screened_by=OWN,
             strategy="halos",
             anchors=anchors,
             certified=certified,
@@ -177,11 +179,10 @@ class HaloWalk(LastPass):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
         """Short lists of queries without a certificate, of all rows, and what the screen counted."""
         view = View(self.context, surely_sharp(self.context.payload), block)
-        screener = view.screener(block, tuning.SWEPT_TOGETHER)
         ptr = np.append(np.arange(0, len(block), tuning.SWEPT_TOGETHER), len(block))
-        _, counts = screener.sweep(scan_plans.whole_range(self.context.payload, block, ptr), 0, start)
-        rows = screener.take()
-        return counts, rows, view.screen.counters(screener, len(rows))
+        lists = Shortlists(self.context, view, block, tuning.SWEPT_TOGETHER)
+        short, screened = lists.of(scan_plans.whole_range(self.context.payload, block, ptr), 0, start)
+        return np.diff(short.run_ptr), short.run_start, screened
 
 
 def _starts(context: SearchContext, halos: Halos, queries: QueryBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

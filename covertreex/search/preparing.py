@@ -67,7 +67,7 @@ def _surround_all(
     # Angles are wanted in float64; a halo holds its anchor too.
     wider = replace(context, k=min(k + 1, len(block)), settings=context.settings.replace(gate=False, recall_target=1.0))
     sweep = choose_residual(wider, permuted(block, anchors))
-    if not isinstance(sweep, Sweep) or sweep.view is None:
+    if not isinstance(sweep, Sweep) or sweep.lists is None:
         return GivenUp("no screen would drop enough rows")
     kth = np.full(len(anchors), np.pi)
     if sweep.start is not None:

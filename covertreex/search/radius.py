@@ -8,7 +8,6 @@ computed distance is at most the radius, so backends and threads have no influen
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
@@ -28,7 +27,9 @@ from covertreex.search.context import SearchContext
 from covertreex.search.groups import group_queries, permuted, query_coords
 from covertreex.search.scan_plans import plan_of_lists, whole_range
 from covertreex.search.screens.cache import first_choice
+from covertreex.search.screens.plain import least_rho
 from covertreex.search.screens.view import View
+from covertreex.search.shortlists import OWN, Shortlists
 from covertreex.search.strategy import Found, LastPass
 
 #: Bytes that each neighbour takes: index and distance, as they are found and in the order of the queries.
@@ -166,13 +167,14 @@ class Radius(LastPass):
             self._boxes = boxes_of(payload)
             self._least = self._boxes.least(queries.rank)
         elif screen is not None:
-            why, self._candidates = (
-                "a screen whose threshold is the radius leaves few",
-                partial(self._by_screen, View(context, screen, queries)),
-            )
+            why, self._candidates = "a screen whose threshold is the radius leaves few", self._by_screen
+            self._lists = Shortlists(context, View(context, screen, queries), self.queries, self.groups.most, 0)
         else:
             why, self._candidates = "every pair is compared", self._all_rows
-        self.plan = Plan("scan", f"radius: {why}", "none" if screen is None else screen.name, strategy="radius")
+        boxed = OWN if payload.metric == EUCLIDEAN else ""
+        self.plan = Plan("scan", f"radius: {why}", strategy="radius", screened_by=boxed)
+        if screen is not None:
+            self.plan = replace(self.plan, **self._lists.told())
 
     def answer(self, first: int, last: int) -> Found:
         """As `Strategy.answer`; how many neighbours each query has is in `Found.counts`."""
@@ -207,10 +209,11 @@ class Radius(LastPass):
             yield plan_of_lists(block, np.diff(ends), rows, np.full(len(block), radius))
             start += len(block)
 
-    def _by_screen(self, view: View, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
+    def _by_screen(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
         for start, stop in pairwise(ptr):
             plan = whole_range(self.context.payload, self.queries.slice(start, stop))
-            yield view.shortlist(replace(plan, kth_upper=np.full(stop - start, self.radius)), 0)[0]
+            kth_upper = np.full(stop - start, self.radius)
+            yield self._lists.of(plan, start, least_rho(kth_upper), kth_upper)[0]
 
     def _all_rows(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
         step = max(1, tuning.RADIUS_ROOM // len(self.context.payload))

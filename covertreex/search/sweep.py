@@ -1,15 +1,18 @@
 """Sweeps (`exact`): every group looks at all rows, through a screen where that pays."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex.base import parallel, tuning
+from covertreex.base import tuning
 from covertreex.protocols import QueryBlock
 from covertreex.results import Plan
 from covertreex.search import scan_plans
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, group_queries
 from covertreex.search.screens.view import View
+from covertreex.search.shortlists import Shortlists, batched
 from covertreex.search.strategy import Found, LastPass
 
 
@@ -45,19 +48,19 @@ class Sweep(LastPass):
         plan: Plan,
     ) -> None:
         self.context, self.groups, self.queries, self.plan = context, groups, queries, plan
-        self.view, self.start = view, start
+        self.start = start
+        self.lists: Shortlists | None = None  # none where the backend compares every pair
         if view is not None:
-            self._screener = parallel.PerThread(lambda: view.screener(queries, groups.most))
+            self.lists = Shortlists(context, view, queries, groups.most)
+            self.groups = batched(context, groups)
+            self.plan = replace(plan, **self.lists.told())
 
     def answer(self, first: int, last: int) -> Found:
         """As `Strategy.answer`."""
         start, stop = self.groups.span(first, last)
         block = self.queries.slice(start, stop)
         plan = scan_plans.whole_range(self.context.payload, block, self.groups.ptr[first : last + 1] - start)
-        if self.view is None:
+        if self.lists is None:
             return Found.of(self.context.scan(plan))
-        screener = self._screener.get()
-        _, counts = screener.sweep(plan, start, None if self.start is None else self.start[start:stop])
-        rows = screener.take()
-        out = self.context.scan(scan_plans.plan_of_lists(block, counts, rows))
-        return Found.of(out, self.view.screen.counters(screener, len(rows)))
+        short, screened = self.lists.of(plan, start, None if self.start is None else self.start[start:stop])
+        return Found.of(self.context.scan(short), screened)

@@ -1,10 +1,12 @@
 """Neighbours by the cover tree: every query walks it best-first, by the backend's `search`."""
 
+from typing import cast
+
 import numpy as np
 
 from covertreex.base import parallel, tuning
 from covertreex.data.tree import Tree
-from covertreex.protocols import QueryBlock
+from covertreex.protocols import QueryBlock, TreeTraversal
 from covertreex.results import Plan
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted
@@ -44,5 +46,6 @@ class TreeWalk(LastPass):
         context, (start, stop) = self.context, self.groups.span(first, last)
         out = context.output(stop - start, context.k)
         queries = self.queries.slice(start, stop)
-        context.backend.search(self.tree, context.payload, queries, context.k, context.settings, out)
+        backend = cast(TreeTraversal, context.backend)  # `Capabilities.missing` has refused others
+        backend.search(self.tree, context.payload, queries, context.k, context.settings, out)
         return Found.of(out)

@@ -14,7 +14,8 @@ def main() -> int:
     names = parser.parse_args().backend
     if not names:
         for check in CHECKS:
-            print(f"{check.__name__}: {check.__doc__}")
+            level = getattr(check, "level", "L0")
+            print(f"{check.__name__}: {check.__doc__} [{level}]")
     status = 0
     for name in names:
         try:

@@ -9,6 +9,7 @@ import time
 import unittest
 import weakref
 from collections.abc import Callable
+from functools import wraps
 from itertools import product
 from typing import Any
 
@@ -21,11 +22,10 @@ from covertreex.base import parallel
 from covertreex.base.contract import COUNTERS
 from covertreex.data import metrics
 from covertreex.data.tree import Tree
-from covertreex.protocols import MECHANISMS, SearchOutput
-from covertreex.search import SearchContext, choose_verb, nearest
+from covertreex.protocols import MECHANISMS, Declined, SearchOutput, ShortlistOutput
+from covertreex.search import SearchContext, choose_verb, nearest, within
 from covertreex.settings import EXACT, GOLD, PARITY
 from covertreex.testing.cases import (
-    VERBS,
     Space,
     answer,
     expect_answer,
@@ -35,13 +35,18 @@ from covertreex.testing.cases import (
     expect_same,
     fail,
     hand_made_tree,
+    hard_spaces,
     kernels_by_tables,
     lattice,
+    levels_of,
     make_plan,
     nearest_runs_first,
     scan,
     search,
+    shortlists,
     spaces,
+    true_rho,
+    verbs_of,
     whole_range,
 )
 from covertreex.testing.reference import ReferenceBackend, make_queries, sealed
@@ -53,8 +58,25 @@ CHECKS: list[Callable[[Any], None]] = []
 
 
 def _check(function):
+    """Take a function into the list: a check of every backend, that is of level L0."""
     CHECKS.append(function)
     return function
+
+
+def _check_of(level):
+    """As `_check`, of a level that not every backend claims; the check does not apply to others."""
+
+    def register(function):
+        @wraps(function)
+        def check(backend):
+            if level not in levels_of(backend):
+                raise unittest.SkipTest(f"it does not claim level {level}")
+            function(backend)
+
+        check.level = level
+        return _check(check)
+
+    return register
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -81,25 +103,26 @@ def check_settings_refused(backend):
     lacking = [name for name in MECHANISMS if name not in backend.capabilities.mechanisms]
     for name in lacking:
         for settings in MECHANISM_SETTINGS[name]:
-            if name not in backend.capabilities.missing(settings):
+            asked = name if "L1" in levels_of(backend) else "level L1"
+            if not any(asked in one for one in backend.capabilities.missing(settings)):
                 fail(f"its capabilities do not say that it lacks {name!r}.")
             if _is_installed(backend):
                 try:
                     registry.choose_backend(settings, backend.name, "search")
                 except errors.BackendError as error:
-                    if name not in str(error):
-                        fail(f"the refusal of {name!r} does not name it: {error}")
+                    if asked not in str(error):
+                        fail(f"the refusal of {asked!r} does not name it: {error}")
                 else:
                     fail(f"settings that need {name!r}, which it lacks, were not refused.")
-    if backend.capabilities.missing(PARITY):
-        fail(f"it lacks {backend.capabilities.missing(PARITY)}, but the parity search is not optional.")
+    if "L1" in levels_of(backend) and backend.capabilities.missing(PARITY):
+        fail(f"it lacks {backend.capabilities.missing(PARITY)}, but level L1 is the parity search.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Answers
 
 
-@_check
+@_check_of("L1")
 def check_search_answers(backend):
     """A tree search returns the canonical answer, bit for bit."""
     for space in spaces():
@@ -183,7 +206,7 @@ def check_dense_oracle(backend):
         for predecessors in (False, True):
             rows = np.arange(10, 120, 5)
             block = space.queries(rows, predecessor_mode=predecessors)
-            found = _drive(backend, space, block, 8, PARITY)
+            found = _drive(backend, space, block, 8, PARITY if "L1" in levels_of(backend) else EXACT)
             recall = space.oracle().recall(found.indices, rows, predecessor_mode=predecessors)
             if recall != 1.0:
                 fail(f"recall against the dense oracle is {recall} ({space.label}, predecessors {predecessors}).")
@@ -306,7 +329,8 @@ def check_no_queries(backend):
     """A block without queries, and a plan without groups, are done at once."""
     for space in spaces(20):
         none = space.queries([])
-        search(backend, space, none, 3)
+        if "L1" in levels_of(backend):
+            search(backend, space, none, 3)
         for plan in (whole_range(none), make_plan(none, [])):
             scan(backend, space, plan, 3)
 
@@ -354,7 +378,7 @@ def check_scan_kth_upper(backend):
 # Counters
 
 
-@_check
+@_check_of("L1")
 def check_search_counters(backend):
     """Under parity settings a tree search counts what the reference counts."""
     for space in (*spaces(), Space.of("lattice", lattice(), metrics.Euclidean())):
@@ -363,7 +387,7 @@ def check_search_counters(backend):
     expect_reference_search(backend, "counters", space, space.external(space.X[:6] + 0.3), 6)
 
 
-@_check
+@_check_of("L1")
 def check_scan_counters(backend):
     """A scan counts what the reference counts."""
     for space in spaces(60):
@@ -372,7 +396,7 @@ def check_scan_counters(backend):
             expect_reference_scan(backend, "counters", space, whole_range(block), 6)
 
 
-@_check
+@_check_of("L1")
 def check_stop_rule_off(backend):
     """Without the kth/frontier stop the frontier is emptied, and the answer is the same."""
     settings = PARITY.replace(kth_frontier_stop=False)
@@ -380,7 +404,7 @@ def check_stop_rule_off(backend):
         expect_reference_search(backend, "no stop rule", space, space.queries(range(0, 80, 4)), 6, settings)
 
 
-@_check
+@_check_of("L1")
 def check_slack(backend):
     """Bounds are widened by the slack that queries need and the payload's relative one, as B1 and B2 say."""
     for space in spaces(80):
@@ -403,7 +427,7 @@ def check_slack(backend):
         expect_reference_search(backend, "slack of the queries", space, more, 6)
 
 
-@_check
+@_check_of("L1")
 def check_tree_shapes(backend):
     """Trees of other shapes: a star, a chain, a comb. The tree that is given is the one that is walked."""
     for space in spaces(40):
@@ -421,7 +445,7 @@ def check_tree_shapes(backend):
                 expect_reference_search(backend, f"a {shape} for a tree", space, block, 5, tree=tree)
 
 
-@_check
+@_check_of("L1")
 def check_visited(backend):
     """A node that is listed twice is visited once: no neighbour twice, prunes_visited counted."""
     for space in spaces(40):
@@ -464,12 +488,10 @@ MECHANISM_SETTINGS = {
 _OWN_COUNTERS = ("gate", "gemm")
 
 
-@_check
+@_check_of("L2")
 def check_mechanisms(backend):
     """Each mechanism that the backend claims does what docs/architecture.md says; exact ones leave the answer alone."""
     claimed = [name for name in MECHANISMS if name in backend.capabilities.mechanisms]
-    if not claimed:
-        raise unittest.SkipTest("it claims no mechanism beyond the parity search")
     for space in (*spaces(80), Space.of("lattice", lattice(), metrics.Euclidean())):
         blocks = (space.queries(range(0, 60, 4)), space.queries(range(0, 60, 4), predecessor_mode=True))
         for name, block in product(claimed, blocks):
@@ -479,10 +501,10 @@ def check_mechanisms(backend):
                 if not settings.approximate:
                     expect_answer(what, out, *oracle.canonical(space.payload, block, 5))
                 if name not in _OWN_COUNTERS:
-                    expect_same(what, out, search(ReferenceBackend(), space, block, 5, settings))
+                    expect_same(backend, what, out, search(ReferenceBackend(), space, block, 5, settings))
 
 
-@_check
+@_check_of("L2")
 def check_mechanisms_together(backend):
     """The mechanisms that the backend claims work together, as under the gold profile."""
     together = [
@@ -540,7 +562,7 @@ def check_threads(backend):
                 fail(f"{what}: counters {other.telemetry.counters}, with one thread {one.telemetry.counters}.")
 
 
-@_check
+@_check_of("L1")
 def check_telemetry(backend):
     """Telemetry lines fit the schema and, under parity settings, are the reference's but for name and time."""
     for space in spaces(100):
@@ -571,8 +593,9 @@ def check_public_face(backend):
     X = np.random.default_rng(9).normal(size=(50, 2))
     index = covertree.cover_tree(X, kernel=kernels.Matern32(lengthscale=1.0), inducing=10)
     points = X[:3] + 0.1
+    settings = PARITY if "L1" in levels_of(backend) else EXACT
     for queries in (None, [3, 3, 0], points):
-        result = index.search(4, queries, settings=PARITY, backend=backend.name)
+        result = index.search(4, queries, settings=settings, backend=backend.name)
         if result.backend != backend.name:
             fail(f"asked for {backend.name!r}, {result.backend!r} answered.")
         recall = index.oracle().recall(result.indices, None if queries is None else np.asarray(queries))
@@ -592,7 +615,7 @@ def check_public_face(backend):
         refusals["gold on another backend than numba"] = ({"k": 1, "settings": GOLD}, errors.BackendError)
     for what, (arguments, error) in refusals.items():
         try:
-            index.search(**{"settings": PARITY, "backend": backend.name, **arguments})
+            index.search(**{"settings": settings, "backend": backend.name, **arguments})
         except error:
             continue
         fail(f"{what} was not refused with {error.__name__}.")
@@ -605,7 +628,7 @@ def check_public_face(backend):
 @_check
 def check_blocks(backend):
     """A block is answered alike whole and in pieces, and no piece writes another's rows."""
-    for space, verb in product(spaces(60), VERBS):
+    for space, verb in product(spaces(60), verbs_of(backend)):
         block = space.queries(predecessor_mode=True)
         whole = answer(backend, verb, space, block, 5)
         out = SearchOutput.empty(60, 5)
@@ -620,7 +643,7 @@ def check_blocks(backend):
             for old, new in zip(before, (out.indices, out.distances, out.counters), strict=True):
                 if not np.array_equal(old[outside], new[outside]):
                     fail(f"queries {start} to {stop}, {verb}: rows of other queries were written.")
-        expect_same(f"block in three pieces ({space.label}, {verb})", out, whole)
+        expect_same(backend, f"block in three pieces ({space.label}, {verb})", out, whole)
 
 
 def _snapshot(*sources):
@@ -641,7 +664,8 @@ def check_inputs_unchanged(backend):
             block = space.queries(range(0, 60, 2), predecessor_mode=predecessors)
             plan = nearest_runs_first(space.payload, block, [10, 20], 8)
             before = _snapshot(space.payload, space.tree, block, plan)
-            search(backend, space, block, 5)
+            if "L1" in levels_of(backend):
+                search(backend, space, block, 5)
             scan(backend, space, plan, 5)
             for name, array, content, writeable in before:
                 if array.tobytes() != content:
@@ -671,7 +695,7 @@ def check_keeps_nothing(backend):
             if isinstance(value, np.ndarray)
         }
 
-    for verb in VERBS:
+    for verb in verbs_of(backend):
         held = call(verb)
         gc.collect()
         kept = sorted(name for name, reference in held.items() if reference() is not None)
@@ -683,25 +707,25 @@ def check_keeps_nothing(backend):
 def check_no_memory(backend):
     """A call is answered alike whatever was asked before: other data, other sizes, another k, a cancellation."""
     small, large = spaces(30), spaces(120, seed=1)
-    for verb, space, other in product(VERBS, small, large):
+    for verb, space, other in product(verbs_of(backend), small, large):
         block = space.queries(predecessor_mode=True)
         first = answer(backend, verb, space, block, 4)
         answer(backend, verb, other, other.queries(range(0, 120, 10)), 20)
-        expect_same(f"after another call ({verb})", answer(backend, verb, space, block, 4), first)
+        expect_same(backend, f"after another call ({verb})", answer(backend, verb, space, block, 4), first)
         cancelled = SearchOutput.empty(len(block), 4)
         cancelled.cancel[0] = 1
         _call_with(backend, verb, space, block, 4, cancelled)
-        expect_same(f"after a cancelled call ({verb})", answer(backend, verb, space, block, 4), first)
+        expect_same(backend, f"after a cancelled call ({verb})", answer(backend, verb, space, block, 4), first)
 
 
 @_check
 def check_concurrent_calls(backend):
     """Calls that overlap in time, on different data, do not disturb each other."""
-    jobs = [(verb, space, k) for verb in VERBS for space in spaces(60) for k in (3, 9)]
+    jobs = [(verb, space, k) for verb in verbs_of(backend) for space in spaces(60) for k in (3, 9)]
     alone = [answer(backend, verb, space, space.queries(), k) for verb, space, k in jobs]
     tasks = [lambda j=job: answer(backend, j[0], j[1], j[1].queries(), j[2]) for job in jobs * 3]
     for job, out, expected in zip(jobs * 3, parallel.run(tasks, 4), alone * 3, strict=True):
-        expect_same(f"beside other calls ({job[1].label}, {job[0]})", out, expected)
+        expect_same(backend, f"beside other calls ({job[1].label}, {job[0]})", out, expected)
 
 
 def _call_with(backend, verb, space, block, k, out):
@@ -715,16 +739,21 @@ def _call_with(backend, verb, space, block, k, out):
     backend.scan(space.payload, make_plan(block, groups), k, PARITY, out)
 
 
+def _work(backend, out):
+    """Distances that were evaluated, or the answers that there are, of a backend that does not count."""
+    return int(out.counters[:, _EVALS].sum()) if "L1" in levels_of(backend) else int(np.sum(out.indices >= 0))
+
+
 @_check
 def check_cancelled_before(backend):
     """With the cancel flag set beforehand a call does next to nothing."""
-    for space, verb in product(spaces(200), VERBS):
+    for space, verb in product(spaces(200), verbs_of(backend)):
         block = space.queries(range(0, 200, 5))
         usual, cancelled = SearchOutput.empty(len(block), 5), SearchOutput.empty(len(block), 5)
         cancelled.cancel[0] = 1
         _call_with(backend, verb, space, block, 5, usual)
         _call_with(backend, verb, space, block, 5, cancelled)
-        done, work = int(cancelled.counters[:, _EVALS].sum()), int(usual.counters[:, _EVALS].sum())
+        done, work = _work(backend, cancelled), _work(backend, usual)
         if done > work / 4:
             fail(f"{verb}, cancelled beforehand: {done} of {work} distances were evaluated nevertheless.")
 
@@ -761,7 +790,7 @@ def check_cancelled_during(backend):
     metric = metrics.ResidualCorrelation(kernels.Matern32(lengthscale=1.0), inducing=32)
     space = Space.of("residual", rng.normal(size=(5000, 3)), metric)
     tree = _uniform_tree(space.payload)
-    for verb in VERBS:
+    for verb in verbs_of(backend):
 
         def call(count, out, verb=verb):
             block = space.queries(np.resize(np.arange(5000), count))
@@ -781,9 +810,206 @@ def check_cancelled_during(backend):
         out.cancel[0] = 1
         thread.join()
         # A share of the queries, not of a clock that other programs slow down.
-        done = int(np.sum(out.counters[:, _EVALS] > 0))
+        done = int(np.sum(out.indices[:, 0] >= 0))
         if done > count / 2:
             fail(
                 f"{verb}, cancelled after {_PATIENCE} s of about {_WORK} s: {done} of {count} queries were answered "
                 "nevertheless. A kernel looks at the flag for every query, and releases the GIL."
             )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Screens (docs/mathematics.md, V1 to V8)
+
+
+def _expect_complete(backend, what, space, plan, k, thresholds=None, handle=None):
+    """V1: all that is wanted of a plan is in the short lists. Returns how many rows these hold."""
+    queries = plan.queries
+    thresholds = np.full(len(queries), -np.inf) if thresholds is None else thresholds
+    what = f"{what} ({space.label}, k={k})"
+    lists = shortlists(backend, what, space, plan, k, thresholds, handle)
+    for group in range(len(plan.group_ptr) - 1):
+        runs = range(plan.run_ptr[group], plan.run_ptr[group + 1])
+        rows = np.array([row for run in runs for row in range(plan.run_start[run], plan.run_stop[run])], dtype=np.int64)
+        known = {}  # queries may be asked many times
+        for q in range(plan.group_ptr[group], plan.group_ptr[group + 1]):
+            asked = int(queries.rows[q])
+            if asked not in known:
+                known[asked] = true_rho(space.payload, queries, q, rows)
+            may = (queries.rank[rows] < queries.limit[q]) & (rows != queries.exclude[q])
+            allowed, rho = rows[may], known[asked][may]
+            strange = np.setdiff1d(lists[q], allowed)
+            if len(strange):
+                fail(f"{what}: query {q} is given row {strange[0]}, which its plan does not allow (V4).")
+            least = np.partition(rho, -k)[-k] if 0 < k <= len(rho) else -np.inf
+            least = max(least, thresholds[q])
+            lost = np.flatnonzero((rho >= least) & ~np.isin(allowed, lists[q]))
+            if len(lost):
+                fail(
+                    f"{what}: query {q} loses {len(lost)} rows that it wants (V1). Row {allowed[lost[0]]} has |rho| "
+                    f"{float(rho[lost[0]])!r}, and the least that is wanted is {float(least)!r}: its error bound is "
+                    "too small (V2), or equality is not kept."
+                )
+    return sum(map(len, lists))
+
+
+def _taken(backend, candidates):
+    """Those of some spaces that the backend's screens take, each with its handle; a failure if they take none (V7)."""
+    taken, reasons = [], []
+    for space in candidates:
+        try:
+            taken.append((space, backend.prepare(space.payload)))
+        except Declined as declined:
+            reasons.append(f"{space.label}: {declined}")
+    if not taken:
+        fail(f"it declines everything ({'; '.join(reasons)}).")
+    return taken
+
+
+@_check_of("S")
+def check_shortlist(backend):
+    """A short list holds the k nearest: plain queries, predecessors, with themselves, excluded rows, coordinates."""
+    for space in spaces()[1:]:
+        odd = make_queries(space.payload, range(120))
+        odd.exclude[:] = np.where(np.arange(120) % 3 == 0, -1, np.roll(odd.rows, 1))
+        odd.limit[:] = np.random.default_rng(7).permutation(np.arange(120) * 121 // 119)
+        blocks = [
+            space.queries(range(0, 120, 3)),
+            space.queries(range(0, 120, 3), predecessor_mode=True, rank=np.random.default_rng(6).permutation(120)),
+            space.queries(range(0, 120, 3), predecessor_mode=True, include_self=True),
+            space.external(np.concatenate([space.X[:9] + 0.01, space.X[9:12], np.full((1, 3), 40.0)]), limit=100),
+            sealed(odd),
+        ]
+        for block, k in product(blocks, (1, 10, 120)):
+            _expect_complete(backend, "short list", space, whole_range(block), k)
+
+
+@_check_of("S")
+def check_shortlist_groups(backend):
+    """Short lists of groups with runs of their own: uneven, empty, with gaps, in any order; and of no queries."""
+    for space in spaces(60)[1:]:
+        groups = [(3, [(40, 60), (0, 7)]), (0, [(0, 60)]), (5, []), (1, [(5, 5), (9, 10)]), (11, [(0, 30), (30, 60)])]
+        for predecessors, k in product((False, True), (0, 4)):
+            block = space.queries(range(0, 60, 3), predecessor_mode=predecessors)
+            _expect_complete(backend, "groups", space, make_plan(block, groups), k)
+        _expect_complete(backend, "no queries", space, make_plan(space.queries([]), []), 4)
+
+
+@_check_of("S")
+def check_shortlist_bound(backend):
+    """Rows at a threshold are kept, for every pair: tiny p, near ties, duplicates, long sums. The bound is rigorous."""
+    for space, handle in _taken(backend, hard_spaces()):
+        n = len(space)
+        block = space.queries(np.repeat(np.arange(n), n), include_self=True)
+        rho = np.stack([true_rho(space.payload, block, q, np.arange(n)) for q in range(0, n * n, n)])
+        _expect_complete(backend, "every pair at its threshold", space, whole_range(block), 0, rho.ravel(), handle)
+
+
+@_check_of("S")
+def check_shortlist_hard_data(backend):
+    """Short lists on data made to hurt hold the k nearest, with and without thresholds that are just reached."""
+    for space, handle in _taken(backend, hard_spaces()):
+        block = space.queries()
+        for k in (1, 7):
+            kth = [np.sort(true_rho(space.payload, block, q, np.delete(np.arange(len(space)), block.rows[q])))[-k]
+                   for q in range(len(block))]  # fmt: skip
+            for thresholds in (None, np.array(kth)):
+                _expect_complete(backend, "hard data", space, whole_range(block), k, thresholds, handle)
+
+
+@_check_of("S")
+def check_shortlist_tables(backend):
+    """Kernels by tables (A10): a short list is right, or the payload is declined."""
+    X = np.random.default_rng(11).normal(size=(60, 3))
+    spaces_by_tables = [
+        Space.of(label, X, metrics.ResidualCorrelation(kernel, inducing=9))
+        for label, kernel in kernels_by_tables().items()
+    ]
+    plain = spaces(60)[2]
+    for space, handle in _taken(backend, [*spaces_by_tables, plain]):
+        _expect_complete(backend, "tables", space, whole_range(space.queries()), 6, handle=handle)
+
+
+@_check_of("S")
+def check_shortlist_is_short(backend):
+    """On smooth data most rows are dropped: of 1,500, a tenth at most stands for 5 neighbours."""
+    X = np.random.default_rng(12).normal(size=(1500, 2))
+    space = Space.of("smooth", X, metrics.ResidualCorrelation(kernels.Matern32(0.5), inducing=32, jitter=1e-4))
+    queries = space.queries(range(0, 1500, 30))
+    found = _expect_complete(backend, "smooth data", space, whole_range(queries), 5)
+    if found > 0.1 * 1500 * len(queries):
+        fail(
+            f"{found / len(queries):.0f} of 1,500 rows stand for each query, where 150 would be many: nothing is saved."
+        )
+
+
+@_check_of("S")
+def check_shortlist_threads(backend):
+    """Calls with one handle that overlap in time do not disturb each other (V6)."""
+    space = spaces(120)[2]
+    handle = backend.prepare(space.payload)
+    plans = [whole_range(space.queries(range(start, 120, 4))) for start in range(4)] * 3
+    tasks = [lambda plan=plan: _expect_complete(backend, "at once", space, plan, 6, handle=handle) for plan in plans]
+    parallel.run(tasks, 4)
+
+
+@_check_of("S")
+def check_shortlist_handle(backend):
+    """A handle holds neither the payload nor its arrays, which go when the tree does (V6), and says what it is."""
+    space = spaces(60)[2]
+    handle = backend.prepare(space.payload)
+    _expect_complete(backend, "before", space, whole_range(space.queries()), 6, handle=handle)
+    if not str(handle) or str(handle) == object.__repr__(handle):
+        fail(f"str(handle) is {str(handle)!r}; it tells people in which precision, and where, products are formed.")
+    arrays = [value for value in vars(space.payload).values() if isinstance(value, np.ndarray)]
+    alive = [weakref.ref(space.payload), *map(weakref.ref, arrays)]
+    del space, arrays
+    gc.collect()
+    if any(reference() is not None for reference in alive):
+        fail("its handle holds the payload, or an array of it: then no tree is ever forgotten.")
+    backend.release(handle)
+
+
+@_check_of("S")
+def check_shortlist_inputs_unchanged(backend):
+    """Payload, queries, plan and thresholds are the same after a call as before."""
+    for space in spaces(60)[1:]:
+        block = space.queries(predecessor_mode=True)
+        plan, thresholds = nearest_runs_first(space.payload, block, [20, 40], 8), np.zeros(60)
+        before = _snapshot(space.payload, block, plan)
+        _expect_complete(backend, "inputs", space, plan, 5, thresholds)
+        changed = [name for name, array, content, _ in before if array.tobytes() != content]
+        if changed or thresholds.any():
+            fail(f"{(*changed, 'thresholds')[0]} was changed ({space.label}).")
+
+
+@_check_of("S")
+def check_shortlist_cancelled(backend):
+    """With the cancel flag set beforehand a call looks at next to nothing (V8)."""
+    space = Space.of("large", np.random.default_rng(13).normal(size=(4000, 2)), metrics.Correlation(kernels.RBF(0.5)))
+    plan, handle = whole_range(space.queries(range(0, 4000, 10))), backend.prepare(space.payload)
+    usual, cancelled = ShortlistOutput.empty(400), ShortlistOutput.empty(400)
+    cancelled.cancel[0] = 1
+    for out in (usual, cancelled):
+        backend.shortlist(handle, plan, np.full(400, -np.inf), 5, out)
+    if not usual.pairs[0] or cancelled.pairs[0] > usual.pairs[0] / 4:
+        fail(f"cancelled beforehand, {cancelled.pairs[0]} of {usual.pairs[0]} pairs were looked at nevertheless.")
+
+
+@_check_of("S")
+def check_shortlist_driver(backend):
+    """Through the driver `exact` and a radius search have the bits of the cython backend, and say who did what."""
+    X = np.random.default_rng(14).normal(size=(400, 2))
+    metric = metrics.ResidualCorrelation(kernels.Matern52(0.6), inducing=24, jitter=1e-4)
+    space, own = Space.of("residual", X, metric), registry.get_backend("cython")
+    many, few = range(0, 400), range(0, 400, 20)
+    for block in (space.queries(many, predecessor_mode=True), space.queries(few), space.external(X[:9] + 0.01)):
+        found, expected = (_drive(one, space, block, 3, EXACT) for one in (backend, own))
+        expect_answer("exact through the driver", found, expected.indices, expected.distances)
+        told = {"screen": backend.name, "decision": backend.name}
+        if found.plan.phases != told:
+            fail(f"the plan says that phases were {found.plan.phases}, not {told}.")
+        inside, truth = (within(SearchContext(space.payload, 0, EXACT, one), block, 0.3) for one in (backend, own))
+        for name in ("indptr", "indices", "distances"):
+            if not np.array_equal(getattr(inside, name), getattr(truth, name)):
+                fail(f"within a radius, {name} are not those of the cython backend.")

@@ -20,12 +20,12 @@ def test_sound_line_passes():
     record = sound_record()
     assert check_line(json.dumps(record)) == record
     assert record["schema"] == "covertreex.telemetry"
-    assert record["version"] == 2
+    assert record["version"] == 3
 
 
 WRONG = [
     ("schema", "other", "schema must be 'covertreex.telemetry', got 'other'"),
-    ("version", 1, "version must be 2, got 1"),
+    ("version", 2, "version must be 3, got 2"),
     ("backend", 3, "backend must be of type str, got 3"),
     ("profile", None, "profile must be of type str, got None"),
     ("verb", "walk", "verb must be 'search' or 'scan', got 'walk'"),
@@ -41,6 +41,7 @@ WRONG = [
     ("seconds", float("nan"), "seconds must be finite.*got nan"),
     ("pass_number", 0, "pass_number must be 1 or more, got 0"),
     ("pass_number", 2, "the stops add up to 0 after the first pass, got 5"),
+    ("screened_by", 0, "screened_by must be of type str, got 0"),
     ("counters", [], "counters must be an object with distance_evals"),
     ("counters", {}, "counters must be an object with distance_evals"),
     ("colour", "red", "no field must be outside the schema, got 'colour'"),

@@ -13,9 +13,13 @@ NEEDS_AN_INSTALLATION = {"check_public_face"}
 
 @pytest.mark.parametrize("name", PARENTS)
 def test_healthy_parent_passes_everything(name):
-    report = check_backend(PARENTS[name]())
-    assert len(report.outcomes) == len(CHECKS)
-    assert {one.check for one in report.outcomes if one.status != "passed"} <= NEEDS_AN_INSTALLATION
+    # The template is slow, and CI runs the whole kit on it once it is installed.
+    checks = [check for check in CHECKS if name != "template" or getattr(check, "level", "L0") == "S"]
+    report = check_backend(PARENTS[name](), checks=checks)
+    assert len(report.outcomes) == len(checks)
+    claimed = PARENTS[name]().capabilities.claimed
+    others = {check.__name__ for check in CHECKS if getattr(check, "level", "L0") not in claimed}
+    assert {one.check for one in report.outcomes if one.status != "passed"} <= NEEDS_AN_INSTALLATION | others
 
 
 @pytest.mark.parametrize("beast", ZOO, ids=lambda beast: beast.name)

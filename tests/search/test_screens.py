@@ -22,8 +22,9 @@ from covertreex.search import scan_plans as plans
 from covertreex.search.groups import group_queries
 from covertreex.search.screens.cache import sharp, single
 from covertreex.search.screens.mixed import make_mixed
-from covertreex.search.screens.plain import make_screen
+from covertreex.search.screens.plain import least_rho, make_screen
 from covertreex.search.screens.view import View
+from covertreex.search.shortlists import Shortlists
 
 
 def hard_points(rng, n, d):
@@ -58,6 +59,15 @@ def view_of(payload, screen, queries, k=1, cancel=None):
     return View(SearchContext(payload, k, cx.EXACT, cx.get_backend("cython"), 1, cancel), screen, queries)
 
 
+def shorten(payload, screen, queries, k, kth_upper=np.inf, cancel=None):
+    """Short lists of all rows that queries see through `screen`, and what was counted."""
+    cancel = np.zeros(1, np.int32) if cancel is None else cancel
+    context = SearchContext(payload, k, cx.EXACT, cx.get_backend("cython"), 1, cancel)
+    lists = Shortlists(context, View(context, screen, queries), queries, len(queries))
+    start = least_rho(np.broadcast_to(kth_upper, len(queries)))
+    return lists.of(plans.whole_range(payload, queries), 0, start)
+
+
 def kept_whitened(tree):
     """The whitened screen that a search has just used."""
     return tree.payload.kept.held("whitened")[1]
@@ -81,7 +91,7 @@ def test_shortlist_keeps_every_neighbour(tree, dtype, predecessors, k):
         pytest.skip("float32 is too coarse for this p; test_which_screens_there_are says where that is so")
     queries = block_of(tree, predecessors)
     truth, _ = oracle.canonical(tree.payload, queries, k)
-    short, counters = view_of(tree.payload, screen, queries).shortlist(plans.whole_range(tree.payload, queries), k)
+    short, counters = shorten(tree.payload, screen, queries, k)
     assert counters["canonical_rechecks"] == len(short.run_start)
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
@@ -98,11 +108,8 @@ def test_which_screens_there_are(tree, request):
 def test_a_known_kth_distance_shortens_the_list_and_loses_nothing(tree):
     queries, k = block_of(tree), 9
     truth, distances = oracle.canonical(tree.payload, queries, k)
-    plan = plans.whole_range(tree.payload, queries)
-    plan.kth_upper[:] = distances[:, -1]
-    view = view_of(tree.payload, sharp(tree.payload), queries)
-    short, counters = view.shortlist(plan, k)
-    _, without = view.shortlist(plans.whole_range(tree.payload, queries), k)
+    short, counters = shorten(tree.payload, sharp(tree.payload), queries, k, distances[:, -1])
+    _, without = shorten(tree.payload, sharp(tree.payload), queries, k)
     assert counters["canonical_rechecks"] <= without["canonical_rechecks"]
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
@@ -278,8 +285,7 @@ def test_mixed_precision_bounds_every_pair(smooth, rng):
 def test_a_mixed_shortlist_keeps_every_neighbour(smooth, k, predecessors):
     queries = block_of(smooth, predecessors)
     truth, _ = oracle.canonical(smooth.payload, queries, k)
-    view = view_of(smooth.payload, make_mixed(sharp(smooth.payload)), queries)
-    short, counters = view.shortlist(plans.whole_range(smooth.payload, queries), k)
+    short, counters = shorten(smooth.payload, make_mixed(sharp(smooth.payload)), queries, k)
     assert counters["canonical_rechecks"] == len(short.run_start)
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
@@ -565,13 +571,14 @@ def test_plan_tells_what_was_decided(rng):
     assert "in widening rings, until " in text
     assert "  sample: when a ring takes 10.00%, recall is " in text
     assert "rows looked at: all" in str(tree.search(10).plan)
-    assert str(tree.search(10, settings="parity", queries=[0]).plan) == "search: the settings ask for the tree"
+    assert str(tree.search(10, settings="parity", queries=[0]).plan) == (
+        "search: the settings ask for the tree\nby: search cython"
+    )
 
 
 def test_a_cancelled_scan_ends_soon(rng):
     tree = cx.cover_tree(rng.normal(size=(2000, 3)), kernel=cx.RBF(), inducing=30)
     queries, cancel = block_of(tree), np.ones(1, np.int32)
-    view = view_of(tree.payload, single(tree.payload), queries, cancel=cancel)
-    short, counters = view.shortlist(plans.whole_range(tree.payload, queries), 5)
+    short, counters = shorten(tree.payload, single(tree.payload), queries, 5, cancel=cancel)
     assert counters["canonical_rechecks"] < 2000 * 2000 / 10
     assert len(short.run_ptr) == 2001

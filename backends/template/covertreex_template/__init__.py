@@ -1,12 +1,15 @@
-"""The smallest covertreex backend: the search and the scan of docs/architecture.md in plain NumPy. Copy it."""
+"""The smallest covertreex backend, in plain NumPy. Copy it.
+
+Level L0 is `scan`, L1 is `search`, and S is `screens.py`: leave out what you do not want, and its name in `levels`.
+"""
 
 import heapq
 
 import numpy as np
 
-from covertreex.errors import BackendError
 from covertreex.oracle import canonical_nearness
-from covertreex.protocols import COUNTERS, Capabilities
+from covertreex.protocols import COUNTERS, BackendError, Capabilities
+from covertreex_template import screens
 
 
 class Neighbours:
@@ -35,11 +38,24 @@ def bounds(payload, slack_abs, d, radius):
 
 
 class TemplateBackend:
-    """`covertreex.protocols.Traversal`."""
+    """`covertreex.protocols.TreeTraversal` and `Screening`."""
 
     name = "template"
     protocol_version = 3
-    capabilities = Capabilities(summary="plain NumPy, to be copied: right, and slow")
+    capabilities = Capabilities(
+        summary="plain NumPy, to be copied: right, and slow", levels=frozenset({"L0", "L1", "S"})
+    )
+
+    def prepare(self, payload):
+        """See `covertreex.protocols.Screening.prepare`."""
+        return screens.Handle(payload)
+
+    def release(self, handle):
+        """Nothing: Python forgets the copy by itself."""
+
+    def shortlist(self, handle, plan, thresholds, k, out):
+        """See `covertreex.protocols.Screening.shortlist`."""
+        return screens.shortlist(handle, plan, thresholds, k, out)
 
     def search(self, tree, payload, queries, k, settings, out):
         """Walk a cover tree best-first; parameters as `covertreex.protocols.Traversal.search`."""

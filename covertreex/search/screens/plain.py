@@ -12,7 +12,7 @@ from covertreex._core.screen import Lens, Screener
 from covertreex.base import parallel, tuning
 from covertreex.base.contract import CALLED
 from covertreex.data.payload import EUCLIDEAN, PayloadStore, longest_square
-from covertreex.protocols import QueryBlock
+from covertreex.protocols import QueryBlock, margin
 
 #: Numbers in the precision of a screen: float32 or float64.
 Numbers = NDArray[np.floating[Any]]
@@ -314,18 +314,6 @@ def least_rho(kth_upper: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _margin(payload: PayloadStore, dtype: type, length: float, extent: float) -> float:
-    """C1: error of the numerator ``k - v.v`` in `dtype` and in canonical arithmetic together."""
-    u = float(np.finfo(dtype).eps) / 2
+    """C1, of a screen in `dtype`."""
     m, d = payload.factors.shape[1], payload.coords.shape[1]
-    dot = (m + 16) * length
-    moved = payload.covariance.modulus(4.0 * u * extent * np.sqrt(d)) / (2.0 * u)
-    expression = payload.covariance.expression
-    if expression is None:
-        kernel = payload.variance * (moved + d + 40.0)
-    else:
-        rounding = (d + 8.0) * max(1.0, expression.steepness) + 40.0 * len(expression.factor_table)
-        kernel = payload.variance * (moved + rounding)
-        if dtype is np.float32:
-            kernel += payload.variance * expression.single_error() / (2.0 * u)
-    margin: float = 2.0 * u * (dot + kernel)
-    return margin
+    return margin(payload.covariance, m, d, length, extent, float(np.finfo(dtype).eps) / 2)
