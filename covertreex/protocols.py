@@ -1,5 +1,8 @@
 """The contract between the query driver and a backend: two verbs over flat arrays.
 
+A backend imports this module of covertreex, and no other: what it needs of the rest is here too, or comes with what it
+is given. Only this stays as it is from one version of covertreex to the next; `PROTOCOL_VERSION` says when it changes.
+
 A backend is an object with `name`, `protocol_version`, `capabilities`, `search` and `scan` (`Traversal`). The driver
 validates, plans, cuts queries into blocks, runs blocks on threads, and merges what comes back; a backend answers one
 block on the thread that called it, and never starts threads of its own.
@@ -16,19 +19,44 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex.base.contract import COUNTERS, PROTOCOL_VERSION
+from covertreex.base.contract import (
+    CONTRACT,
+    COUNTERS,
+    DUPLICATE_LEVEL,
+    EUCLIDEAN,
+    EXPRESSION,
+    KERNEL_CODES,
+    LANES,
+    METRIC_CODES,
+    NO_KERNEL,
+    PROTOCOL_VERSION,
+    RESIDUAL,
+    check_codes,
+)
 from covertreex.base.types import FloatArray, IntArray
+from covertreex.errors import BackendError
 from covertreex.settings import TraversalSettings
 
 __all__ = [
+    "CONTRACT",
     "COUNTERS",
+    "DUPLICATE_LEVEL",
+    "EUCLIDEAN",
+    "EXPRESSION",
+    "KERNEL_CODES",
+    "LANES",
     "MECHANISMS",
+    "METRIC_CODES",
+    "NO_KERNEL",
     "PROTOCOL_VERSION",
+    "RESIDUAL",
+    "BackendError",
     "Capabilities",
     "QueryBlock",
     "ScanPlan",
     "SearchOutput",
     "Traversal",
+    "check_codes",
 ]
 
 #: Mechanisms beyond the parity search that settings may ask of a backend's tree search, and how to see that they do.
@@ -225,8 +253,8 @@ class Traversal(Protocol):
     Attributes
     ----------
     name : str
-    protocol_version : int
-        The `PROTOCOL_VERSION` it was written for.
+    protocol_version : tuple of int
+        The least `PROTOCOL_VERSION` that has all it uses, major and minor: it goes on under later minor versions.
     capabilities : Capabilities
     contract : dict, optional
         What `covertreex.base.contract.CONTRACT` was when the backend was built, of one whose compiled code has its
@@ -240,7 +268,7 @@ class Traversal(Protocol):
     """
 
     name: str
-    protocol_version: int
+    protocol_version: tuple[int, int]
     capabilities: Capabilities
 
     # `tree` and `payload` are any to a type checker: their classes are in rooms above this one, and a backend may name

@@ -4,9 +4,7 @@ import heapq
 
 import numpy as np
 
-from covertreex.errors import BackendError
-from covertreex.oracle import canonical_nearness
-from covertreex.protocols import COUNTERS, Capabilities
+from covertreex.protocols import COUNTERS, BackendError, Capabilities
 
 
 class Neighbours:
@@ -38,7 +36,7 @@ class TemplateBackend:
     """`covertreex.protocols.Traversal`."""
 
     name = "template"
-    protocol_version = 3
+    protocol_version = (4, 1)
     capabilities = Capabilities(summary="plain NumPy, to be copied: right, and slow")
 
     def search(self, tree, payload, queries, k, settings, out):
@@ -65,7 +63,7 @@ class TemplateBackend:
             count["prunes_visited"] += len(nodes) - len(fresh)
             count["nodes_visited"] += len(fresh)
             count["distance_evals"] += len(fresh)
-            nearness = np.stack(canonical_nearness(payload, queries, q, fresh), axis=1)
+            nearness = np.stack(payload.nearness(queries, q, fresh), axis=1)
             distances = nearness[:, 0]
             allowed = (queries.rank[fresh] < limit) & (fresh != exclude)
             lower = bounds(payload, queries.slack_abs, distances, tree.si[fresh])
@@ -108,7 +106,7 @@ class TemplateBackend:
             rows = rows[(queries.rank[rows] < queries.limit[q]) & (rows != queries.exclude[q])]
             count["distance_evals"] += len(rows)
             count["nodes_visited"] += len(rows)
-            for row, *near in zip(rows, *canonical_nearness(payload, queries, q, rows), strict=True):
+            for row, *near in zip(rows, *payload.nearness(queries, q, rows), strict=True):
                 if near[0] <= kth_upper:
                     count["yields"] += best.offer(near, payload.index[row])
         return "exhausted"

@@ -246,7 +246,9 @@ pub struct Output<'a> {
     pub indices: &'a mut [i64],
     /// Their distances, (q, k); infinity past the last.
     pub distances: &'a mut [f64],
-    /// Counters, (q, 16).
+    /// Columns of the counters: those of [`COUNTERS`], or more.
+    pub columns: usize,
+    /// Counters, (q, columns).
     pub counters: &'a mut [i64],
 }
 
@@ -255,7 +257,7 @@ impl Output<'_> {
         (
             &mut self.indices[q * self.k..][..self.k],
             &mut self.distances[q * self.k..][..self.k],
-            &mut self.counters[q * COUNTERS..][..COUNTERS],
+            &mut self.counters[q * self.columns..][..self.columns],
         )
     }
 
@@ -263,7 +265,8 @@ impl Output<'_> {
         check(self.k > 0, "k", "must be at least 1")?;
         check(self.indices.len() == queries * self.k, "out.indices", "must have shape (queries, k)")?;
         check(self.distances.len() == queries * self.k, "out.distances", "must have shape (queries, k)")?;
-        check(self.counters.len() == queries * COUNTERS, "out.counters", "must have shape (queries, 16)")
+        check(self.columns >= COUNTERS.len(), "out.counters", "must have at least 13 columns")?;
+        check(self.counters.len() == queries * self.columns, "out.counters", "must have a row for each query")
     }
 }
 

@@ -242,6 +242,7 @@ impl<'py> OutArrays<'py> {
         let cancel = unsafe { AtomicI32::from_ptr(self.cancel.data()) };
         let output = Output {
             k,
+            columns: self.counters.shape()[1],
             indices: table_mut(&mut self.indices, "out.indices")?,
             distances: table_mut(&mut self.distances, "out.distances")?,
             counters: table_mut(&mut self.counters, "out.counters")?,
