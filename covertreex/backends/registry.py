@@ -237,6 +237,25 @@ def _hidden(name: str) -> str:
     return f"hidden by COVERTREEX_ENABLE_{offers.variable(name)}=0; unset it"
 
 
+def describe(name: str) -> BackendInfo:
+    """What is to be said of the backend called `name` once it is loaded, in this process, whatever comes of it.
+
+    Raises
+    ------
+    BackendError
+        If there is none.
+
+    Examples
+    --------
+    >>> describe("cython").levels
+    ('L0', 'L1', 'L2')
+    """
+    found = _load(name)
+    if found is None:
+        raise _unknown(name)
+    return found[0]
+
+
 def get_backend(name: str) -> Traversal:
     """The backend called `name`; it is imported, and no other.
 
@@ -267,16 +286,20 @@ def _get(name: str, environment: EnvironmentSettings) -> Traversal:
         raise BackendError(f"backend {name!r} is hidden: {_hidden(name)}.")
     found = _load(name)
     if found is None:
-        infos = {info.name: info.status for info in list_backends()}
-        listed = ", ".join(
-            f"{other} ({status})" if status in ("broken", "hidden") else other for other, status in infos.items()
-        )
-        hint = f" To install it: {HOW_TO_GET[name]}." if name in HOW_TO_GET else ""
-        raise BackendError(f"unknown backend {name!r}; installed: {listed or 'none'}.{hint}")
+        raise _unknown(name)
     info, backend = found
     if backend is None:
         raise BackendError(f"backend {name!r} is broken: {info.reason}.")
     return backend
+
+
+def _unknown(name: str) -> BackendError:
+    infos = {info.name: info.status for info in list_backends()}
+    listed = ", ".join(
+        f"{other} ({status})" if status in ("broken", "hidden") else other for other, status in infos.items()
+    )
+    hint = f" To install it: {HOW_TO_GET[name]}." if name in HOW_TO_GET else ""
+    return BackendError(f"unknown backend {name!r}; installed: {listed or 'none'}.{hint}")
 
 
 def choose_backend(settings: TraversalSettings, name: str | None, verb: str) -> Traversal:

@@ -1,8 +1,6 @@
 """Plugins that misbehave: the rest stays usable, and the message names the distribution and what to do.
 
-The distributions are real: a module beside a ``.dist-info`` directory with METADATA, RECORD and entry_points.txt, in a
-directory on the path, is all that an installer leaves behind, and all that `importlib.metadata` looks at. Writing the
-files takes milliseconds where pip takes seconds; one test has pip do it, to show that nothing is missing.
+The distributions are real (`plugins.install`); one test has pip do it, to show that nothing is missing.
 """
 
 import json
@@ -14,23 +12,13 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+import plugins
 import pytest
+from plugins import GOOD, install
 
 from covertreex.protocols import PROTOCOL_VERSION
 
 MAJOR, MINOR = PROTOCOL_VERSION
-
-#: A backend that works, by lending itself another's verbs.
-GOOD = """
-    from covertreex.protocols import Capabilities
-    from covertreex_cython import CythonBackend
-
-    class Backend(CythonBackend):
-        name = "{name}"
-        capabilities = Capabilities(summary="lent")
-
-    backend = Backend()
-"""
 
 #: What every process asks of the registry, whatever is installed.
 REPORT = """
@@ -55,22 +43,6 @@ REPORT = """
                 report["errors"][str(name)] = str(error)
         return report
 """
-
-
-def install(site, distribution, module, source, *, name=None, version="1.0", target=None):
-    """Put a distribution that offers a backend where Python finds it."""
-    name = name or module
-    (site / f"{module}.py").write_text(textwrap.dedent(source).replace("{name}", name))
-    info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
-    info.mkdir()
-    files = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n",
-        "entry_points.txt": f"[covertreex.backends]\n{name} = {target or module + ':backend'}\n",
-        "INSTALLER": "pip\n",
-        "RECORD": f"{module}.py,,\n" + "".join(f"{info.name}/{file},,\n" for file in ("METADATA", "entry_points.txt")),
-    }
-    for file, text in files.items():
-        (info / file).write_text(text)
 
 
 def python(site, code):
@@ -236,9 +208,9 @@ def test_installed_while_the_process_runs(site):
         except cx.BackendError as error:
             assert "unknown backend 'late'" in str(error)
         sys.path.insert(0, {str(site.parent)!r})
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {os.path.dirname(plugins.__file__)!r})
         from pathlib import Path
-        from test_registry_abuse import GOOD, install
+        from plugins import GOOD, install
         install(Path({str(site)!r}), "cx-late", "late", GOOD)
         assert "late" not in describe()["backends"]
         cx.refresh()
