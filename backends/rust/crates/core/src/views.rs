@@ -184,8 +184,6 @@ impl Plan<'_> {
 pub struct Settings {
     /// Stop when the smallest lower bound exceeds the kth best distance.
     pub kth_frontier_stop: bool,
-    /// Remember visited nodes by a bit each instead of a stamp.
-    pub bitset: bool,
     /// How many children are evaluated before they are offered.
     pub stream_tile: usize,
     /// Start narrow and widen while tiles yield nothing.
@@ -209,7 +207,6 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             kth_frontier_stop: true,
-            bitset: false,
             stream_tile: 1,
             dynamic_tile: false,
             level_cache: false,

@@ -194,7 +194,6 @@ impl PlanArrays<'_> {
 #[derive(FromPyObject)]
 pub struct SettingsValues {
     kth_frontier_stop: bool,
-    visited: String,
     stream_tile: usize,
     dynamic_tile: bool,
     level_cache: bool,
@@ -209,7 +208,6 @@ impl From<SettingsValues> for Settings {
     fn from(values: SettingsValues) -> Settings {
         Settings {
             kth_frontier_stop: values.kth_frontier_stop,
-            bitset: values.visited == "bitset",
             stream_tile: values.stream_tile,
             dynamic_tile: values.dynamic_tile,
             level_cache: values.level_cache,
