@@ -162,6 +162,9 @@ def install_liar(install):
 
     def add(spoil, name="liar"):
         backend = Liar(name, spoil)
-        install(registry.BackendInfo(name, "lies", "0.1", "l:b", "ok", capabilities=backend.capabilities), backend)
+        levels = registry._levels(backend.capabilities)
+        made = registry.BackendInfo(name, "lies", "0.1", "l:b", "ok", capabilities=backend.capabilities, levels=levels)
+        install(made, backend)
+        return backend
 
     return add

@@ -6,6 +6,7 @@ other's way; a backend asked for by name runs or raises, and no other is tried.
 
 import traceback
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,14 +196,15 @@ def refresh() -> None:
     _loaded.clear()
 
 
-def list_backends(load: bool = False) -> list[BackendInfo]:
+def list_backends(load: bool | Collection[str] = False) -> list[BackendInfo]:
     """All backends that are installed, working or not.
 
     Parameters
     ----------
-    load : bool
-        Import each, in this process, to see whether it works. By default none is imported, and what nobody has asked
-        for yet is listed as 'found'. ``covertreex doctor`` loads each in a process of its own.
+    load : bool or collection of str
+        Import each, or those of these names, in this process, to see whether it works. By default none is imported,
+        and what nobody has asked for yet is listed as 'found'. ``covertreex doctor`` loads each in a process of its
+        own.
 
     Returns
     -------
@@ -216,7 +218,10 @@ def list_backends(load: bool = False) -> list[BackendInfo]:
     True
     """
     environment = settings_from_env()
-    return [_describe(offer, environment, load) for offer in offers.backends()]
+    return [
+        _describe(offer, environment, load if isinstance(load, bool) else offer.name in load)
+        for offer in offers.backends()
+    ]
 
 
 def _describe(offer: Offer, environment: EnvironmentSettings, load: bool) -> BackendInfo:
