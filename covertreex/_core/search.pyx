@@ -142,8 +142,10 @@ cdef class Walk:
         entry = [("bound", "f8"), ("sequence", "i8"), ("node", "i8"), ("distance", "f8")]
         self.frontiers = np.empty((self.lanes, n), dtype=entry)
         self.neighbors = np.empty((self.lanes, k), dtype=NEIGHBOR)
-        self.distances = np.empty((self.lanes, n + <int>VECTOR))
-        self.dots = np.zeros((self.lanes, n + <int>VECTOR))
+        # A node is expanded once: of all children, and the root.
+        evaluated = len(tree.children) + 1 + <int>VECTOR
+        self.distances = np.empty((self.lanes, evaluated))
+        self.dots = np.zeros((self.lanes, evaluated))
         self.coords = np.zeros((self.payload.c.d, <int>PANEL))
         self.visited = np.zeros(n, dtype=np.uint16)
         if self.level_cap:
