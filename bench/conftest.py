@@ -7,7 +7,9 @@ import pytest
 
 from covertreex import CoverTree
 from covertreex.backends import registry
+from covertreex.errors import BackendError
 from covertreex.settings import PROFILES
+from covertreex.testing.plugin import add_backend_option
 from covertreex_bench import compare, workloads
 from covertreex_bench.workloads import Workload
 
@@ -19,11 +21,12 @@ _FIGURES = pytest.StashKey[list]()
 
 
 def pytest_addoption(parser):
+    add_backend_option(parser)
     group = parser.getgroup("covertreex benchmarks")
     group.addoption(
         "--workload", action="append", choices=workloads.WORKLOADS, help="what to ask (repeatable; default: all)"
     )
-    group.addoption("--rows", metavar="LIST", help="backend/profile between commas (default: all that are installed)")
+    group.addoption("--rows", metavar="LIST", help="backend/profile between commas (default: those of --backend)")
     group.addoption("--points", type=int, default=4_096, help="points of each workload (default: %(default)s)")
     group.addoption("--queries", type=int, default=512, help="how many are asked about (default: %(default)s)")
     group.addoption("--neighbors", type=int, help="neighbours per query (default: the workload's)")
@@ -36,10 +39,22 @@ def pytest_configure(config):
 
 
 def _rows(config):
-    """Names of what is compared: gold on numba, and every other profile on every backend that works."""
+    """Names of what is compared: gold on numba, and every other profile that it can do on each backend.
+
+    The backends are those of `--backend`, and covertreex's own by default: a stranger runs when it is named.
+    """
     if config.getoption("--rows"):
         return [contender.name for contender in compare.parse_contenders(config.getoption("--rows").split(","))]
-    backends = [info.name for info in registry.list_backends() if info.status == "ok"]
+    backends = config.getoption("--backend")
+    if backends:
+        try:
+            for name in backends:
+                registry.get_backend(name)
+        except BackendError as error:
+            raise pytest.UsageError(str(error)) from None
+    else:
+        infos = registry.list_backends(load=registry.PREFERENCE)
+        backends = [info.name for info in infos if info.name in registry.PREFERENCE and info.status == "ok"]
     gold = ["numba/gold"] if "numba" in backends else []
     return gold + [f"{backend}/{profile}" for backend in backends for profile in PROFILES if profile != "gold"]
 

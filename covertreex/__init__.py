@@ -22,6 +22,7 @@ from covertreex.covertree import CoverTree, cover_tree, load
 from covertreex.data.metrics import Correlation, Euclidean, ResidualCorrelation
 from covertreex.errors import (
     BackendError,
+    BackendWarning,
     CovertreexError,
     FactorizationError,
     FileFormatError,
@@ -59,6 +60,7 @@ __all__ = [
     "PARITY",
     "RBF",
     "BackendError",
+    "BackendWarning",
     "Cauchy",
     "Correlation",
     "Cosine",

@@ -57,6 +57,17 @@ class BackendError(CovertreexError, RuntimeError):
     """
 
 
+class BackendWarning(UserWarning):
+    """Another backend answers than the one that would come first: the bits are the same, the time may not be.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> issubclass(cx.BackendWarning, UserWarning)
+    True
+    """
+
+
 class FactorizationError(CovertreexError, np.linalg.LinAlgError):
     """The covariance of the inducing points is not positive definite at the jitter tried.
 

@@ -1,5 +1,8 @@
 """The contract between the query driver and a backend: three verbs over flat arrays, by levels.
 
+A backend imports this module of covertreex, and no other: what it needs of the rest is here too, or comes with what it
+is given. Only this stays as it is from one version of covertreex to the next; `PROTOCOL_VERSION` says when it changes.
+
 A backend is an object with `name`, `protocol_version`, `capabilities` and the verbs of the `LEVELS` that it claims:
 `scan` (`Traversal`), `search` (`TreeTraversal`), `shortlist` (`Screening`). The driver validates, plans, cuts queries
 into blocks, runs blocks on threads, and merges what comes back; a backend answers one block on the thread that called
@@ -18,16 +21,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covertreex._core.scan import scan
-from covertreex.base.contract import COUNTERS, PROTOCOL_VERSION, ROUNDOFF
+from covertreex.base.contract import (
+    CONTRACT,
+    COUNTERS,
+    DUPLICATE_LEVEL,
+    EUCLIDEAN,
+    EXPRESSION,
+    KERNEL_CODES,
+    LANES,
+    METRIC_CODES,
+    NO_KERNEL,
+    PROTOCOL_VERSION,
+    RESIDUAL,
+    ROUNDOFF,
+    check_codes,
+)
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.errors import BackendError
 from covertreex.settings import TraversalSettings
 
 __all__ = [
+    "CONTRACT",
     "COUNTERS",
     "LEVELS",
+    "DUPLICATE_LEVEL",
+    "EUCLIDEAN",
+    "EXPRESSION",
+    "KERNEL_CODES",
+    "LANES",
     "MECHANISMS",
+    "METRIC_CODES",
+    "NO_KERNEL",
     "PROTOCOL_VERSION",
+    "RESIDUAL",
     "BackendError",
     "Capabilities",
     "Declined",
@@ -40,6 +66,7 @@ __all__ = [
     "TreeTraversal",
     "decide",
     "margin",
+    "check_codes",
 ]
 
 #: What a backend may claim, and what each level means. The conformance kit tests those that are claimed.
@@ -329,8 +356,8 @@ class Traversal(Protocol):
     Attributes
     ----------
     name : str
-    protocol_version : int
-        The `PROTOCOL_VERSION` it was written for.
+    protocol_version : tuple of int
+        The least `PROTOCOL_VERSION` that has all it uses, major and minor: it goes on under later minor versions.
     capabilities : Capabilities
     contract : dict, optional
         What `covertreex.base.contract.CONTRACT` was when the backend was built, of one whose compiled code has its
@@ -344,7 +371,7 @@ class Traversal(Protocol):
     """
 
     name: str
-    protocol_version: int
+    protocol_version: tuple[int, int]
     capabilities: Capabilities
 
     # `tree` and `payload` are any to a type checker: their classes are in rooms above this one, and a backend may name

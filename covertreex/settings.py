@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from numbers import Real
 from typing import Any
 
+from covertreex.base import offers
 from covertreex.errors import SettingsError
 
 _CHOICES = {
@@ -243,9 +244,44 @@ def _environment_flag(environ: Mapping[str, str], name: str, default: bool) -> b
     return _FLAGS[text]
 
 
+def _environment_names(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    text = environ.get(name)
+    if text is None:
+        return ()
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise SettingsError(
+            f"environment variable {name} must be names of backends between commas, each once; got {text!r}. Unset it "
+            "or correct it."
+        )
+    return names
+
+
+#: Variables with a meaning of their own; COVERTREEX_TORTURE says how long the tests of this package take, which read it
+#: themselves.
+_VARIABLES = (
+    "COVERTREEX_RESIDUAL_PARITY",
+    "COVERTREEX_BACKEND",
+    "COVERTREEX_BACKEND_PRIORITY",
+    "COVERTREEX_TORTURE",
+)
+
+_ENABLE = "COVERTREEX_ENABLE_"
+
+
 @dataclass(frozen=True)
 class EnvironmentSettings:
-    """What the environment asks for: `settings`, `backend` (a name or None) and `hidden` backends.
+    """What the environment asks for.
+
+    Attributes
+    ----------
+    settings : TraversalSettings
+    backend : str or None
+        Who is to answer.
+    priority : tuple of str
+        Who is to answer of those that can, the first first.
+    hidden : frozenset of str
+        Who is not: names as they stand in variables, in lower case.
 
     Examples
     --------
@@ -255,17 +291,26 @@ class EnvironmentSettings:
 
     settings: TraversalSettings
     backend: str | None
+    priority: tuple[str, ...]
     hidden: frozenset[str]
+
+    def hides(self, name: str) -> bool:
+        """Whether the backend called `name` is not to be used."""
+        return offers.variable(name).lower() in self.hidden
 
 
 def settings_from_env(environ: Mapping[str, str] | None = None) -> EnvironmentSettings:
     """Read the ``COVERTREEX_*`` variables; nothing else in covertreex reads the environment.
 
-    ==================================  ==========================================================
-    ``COVERTREEX_RESIDUAL_PARITY=1``    the parity profile, where the caller passes no settings
-    ``COVERTREEX_BACKEND=name``         the backend, where the caller names none
-    ``COVERTREEX_ENABLE_RUST=0``        hides the rust backend
-    ==================================  ==========================================================
+    ===================================  ==========================================================
+    ``COVERTREEX_RESIDUAL_PARITY=1``     the parity profile, where the caller passes no settings
+    ``COVERTREEX_BACKEND=name``          the backend, where the caller names none
+    ``COVERTREEX_BACKEND_PRIORITY=a,b``  where nobody names one: a if it can, else b, else ours
+    ``COVERTREEX_ENABLE_NAME=0``         hides the backend called ``name``
+    ``COVERTREEX_NAME_ANYTHING``         is for an installed backend called ``name`` to read
+    ===================================  ==========================================================
+
+    In the last two, ``NAME`` is in capitals, with ``_`` for what is no letter or digit.
 
     Parameters
     ----------
@@ -287,20 +332,28 @@ def settings_from_env(environ: Mapping[str, str] | None = None) -> EnvironmentSe
     'parity'
     """
     environ = os.environ if environ is None else environ
-    known = ("COVERTREEX_RESIDUAL_PARITY", "COVERTREEX_BACKEND", "COVERTREEX_ENABLE_RUST")
+    hidden = []
     for name in environ:
-        # COVERTREEX_TORTURE says how long the tests of this package take; they read it themselves.
-        if name.startswith("COVERTREEX_") and name not in (*known, "COVERTREEX_TORTURE"):
-            raise SettingsError(f"unknown environment variable {name}; the known ones are {', '.join(known)}.")
+        if not name.startswith("COVERTREEX_") or name in _VARIABLES:
+            continue
+        if name.startswith(_ENABLE) and name != _ENABLE:
+            if not _environment_flag(environ, name, True):
+                hidden.append(name.removeprefix(_ENABLE).lower())
+        elif not any(name.startswith(f"COVERTREEX_{offers.variable(offer.name)}_") for offer in offers.backends()):
+            installed = ", ".join(sorted({offer.name for offer in offers.backends()}))
+            raise SettingsError(
+                f"unknown environment variable {name}; the known ones are {', '.join(_VARIABLES[:3])}, {_ENABLE}NAME, "
+                f"and COVERTREEX_NAME_... of a backend that is installed ({installed}). Unset it or correct it."
+            )
     parity = _environment_flag(environ, "COVERTREEX_RESIDUAL_PARITY", False)
-    rust = _environment_flag(environ, "COVERTREEX_ENABLE_RUST", True)
     backend = environ.get("COVERTREEX_BACKEND")
     if backend is not None and not backend.strip():
         raise SettingsError("environment variable COVERTREEX_BACKEND is empty; name a backend or unset it.")
     return EnvironmentSettings(
         settings=PARITY if parity else EXACT,
         backend=backend,
-        hidden=frozenset() if rust else frozenset({"rust"}),
+        priority=_environment_names(environ, "COVERTREEX_BACKEND_PRIORITY"),
+        hidden=frozenset(hidden),
     )
 
 

@@ -1,6 +1,7 @@
 """What all tests share: the choice of backends, and a clean environment."""
 
 import os
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import HealthCheck, settings
 
 import covertreex as cx
 from covertreex.backends import registry
-from covertreex.protocols import Capabilities
+from covertreex.base import offers
+from covertreex.protocols import PROTOCOL_VERSION, Capabilities
 from covertreex.testing.plugin import add_backend_option
 
 settings.register_profile("local", deadline=None, suppress_health_check=list(HealthCheck))
@@ -75,7 +77,7 @@ def pytest_addoption(parser):
 def _backend_names(config):
     names = config.getoption("--backend")
     if not names:
-        return [info.name for info in cx.list_backends() if info.status == "ok"]
+        return [info.name for info in cx.list_backends(load=True) if info.status == "ok"]
     for name in names:
         try:
             cx.get_backend(name)
@@ -126,8 +128,12 @@ def install(monkeypatch):
     """A function that makes the registry find one more backend, instead of any of the same name."""
 
     def add(info, backend=None):
-        others = [pair for pair in registry._load_all() if pair[0].name != info.name]
-        monkeypatch.setattr(registry, "_load_all", lambda: [*others, (info, backend)])
+        entry = metadata.EntryPoint(info.name, info.target, offers.GROUP)
+        offer = offers.Offer(info.name, info.distribution, info.version, entry)
+        others = [other for other in offers.backends() if other.name != info.name]
+        monkeypatch.setattr(offers, "backends", lambda: [*others, offer])
+        monkeypatch.setattr(offers, "SHIPPED", {name: at for name, at in offers.SHIPPED.items() if name != info.name})
+        monkeypatch.setitem(registry._loaded, info.name, (info, backend))
 
     return add
 
@@ -135,7 +141,7 @@ def install(monkeypatch):
 class Liar:
     """The cython backend under another name, but for what `spoil(out)` does to its answers."""
 
-    protocol_version = 3
+    protocol_version = PROTOCOL_VERSION
 
     def __init__(self, name, spoil):
         self.name, self.spoil, self.honest = name, spoil, cx.get_backend("cython")
@@ -156,6 +162,9 @@ def install_liar(install):
 
     def add(spoil, name="liar"):
         backend = Liar(name, spoil)
-        install(registry.BackendInfo(name, "lies", "0.1", "l:b", "ok", capabilities=backend.capabilities), backend)
+        levels = registry._levels(backend.capabilities)
+        made = registry.BackendInfo(name, "lies", "0.1", "l:b", "ok", capabilities=backend.capabilities, levels=levels)
+        install(made, backend)
+        return backend
 
     return add

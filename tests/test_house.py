@@ -75,6 +75,27 @@ def test_the_library_does_not_know_what_measures_it():
     assert not [name for name in MODULES for module, _ in imports_of(name) if module.startswith("covertreex_bench")]
 
 
+#: The only modules of covertreex that a backend may import, and what our own may besides: cython lends what is compiled
+#: with covertreex.
+OF_BACKENDS = {"covertreex.protocols"}
+BESIDES = {"covertreex_cython": {"covertreex._core.canonical", "covertreex._core.search", "covertreex._core.scan"}}
+
+
+@pytest.mark.parametrize("package", ["covertreex_cython", "covertreex_numba", "covertreex_rust", "covertreex_template"])
+def test_a_backend_imports_what_is_for_backends(package):
+    folder = next((Path(__file__).parents[1] / "backends").glob(f"*/**/{package}"))
+    imported = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported |= {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES) or {node.module}
+    imported = {module for module in imported if module.partition(".")[0] == "covertreex"}
+    assert "covertreex.protocols" in imported
+    assert imported <= OF_BACKENDS | BESIDES.get(package, set())
+
+
 def test_every_tuned_constant_has_its_facts():
     from covertreex_bench.speed import suites
 

@@ -215,6 +215,7 @@ def test_settings_of_the_wrong_kind(settings):
         ({"COVERTREEX_BACKEND": "numba"}, "exact", "numba", set()),
         ({"COVERTREEX_ENABLE_RUST": "0"}, "exact", None, {"rust"}),
         ({"COVERTREEX_ENABLE_RUST": "1"}, "exact", None, set()),
+        ({"COVERTREEX_ENABLE_NUMBA": "1", "COVERTREEX_ENABLE_MY_OWN": "0"}, "exact", None, {"my_own"}),
         (
             {"COVERTREEX_RESIDUAL_PARITY": "1", "COVERTREEX_BACKEND": "cython", "COVERTREEX_ENABLE_RUST": "0"},
             "parity",
@@ -238,6 +239,14 @@ def test_environment(environ, profile, name, hidden):
         ({"COVERTREEX_RESIDUAL_PARITY": ""}, "COVERTREEX_RESIDUAL_PARITY must be 0 or 1; got ''"),
         ({"COVERTREEX_ENABLE_RUST": "off"}, "COVERTREEX_ENABLE_RUST must be 0 or 1; got 'off'"),
         ({"COVERTREEX_BACKEND": " "}, "COVERTREEX_BACKEND is empty"),
+        ({"COVERTREEX_ENABLE_": "0"}, "unknown environment variable COVERTREEX_ENABLE_;"),
+        (
+            {"COVERTREEX_BACKEND_PRIORITY": ""},
+            "COVERTREEX_BACKEND_PRIORITY must be names of backends between commas, each",
+        ),
+        ({"COVERTREEX_BACKEND_PRIORITY": "rust,,numba"}, "each once; got 'rust,,numba'"),
+        ({"COVERTREEX_BACKEND_PRIORITY": "rust,rust"}, "each once; got 'rust,rust'. Unset it or correct it"),
+        ({"COVERTREEX_MINE_DEVICE": "0"}, "COVERTREEX_NAME_... of a backend that is installed .*cython.*numba"),
         (
             {"COVERTREEX_PARITY": "1"},
             "unknown environment variable COVERTREEX_PARITY; the known ones are COVERTREEX_RESIDUAL_PARITY",
@@ -248,6 +257,15 @@ def test_environment(environ, profile, name, hidden):
 def test_malformed_environment(environ, message):
     with pytest.raises(cx.SettingsError, match=message):
         settings_from_env(environ)
+
+
+def test_priority_and_variables_of_a_backend():
+    found = settings_from_env({"COVERTREEX_BACKEND_PRIORITY": "rust, mine", "COVERTREEX_NUMBA_ANYTHING": "at all"})
+    assert found.priority == ("rust", "mine")
+    assert settings_from_env({}).priority == ()
+    hiding = settings_from_env({"COVERTREEX_ENABLE_MY_OWN": "0"})
+    assert hiding.hides("my-own")
+    assert not hiding.hides("my")
 
 
 def test_environment_reaches_a_search(monkeypatch):

@@ -63,6 +63,7 @@ class Audit:
     def markdown(self) -> str:
         """The report."""
         what = "Backends side by side" if self.switches is None else "One switch at a time, from parity to gold"
+        what += ", phase by phase" if self.comparison.phases else ""
         problems = self.comparison.problems
         parts = [
             [f"# {what}"],
@@ -164,6 +165,13 @@ class Audit:
             yield f"Query times are medians of {repeat} runs, taken in turns."
         if (load := self.machine["load_before"]) is not None and load > 0.5:
             yield f"The machine was not idle (load {load} before the first run): times are longer than need be."
+        if self.comparison.phases:
+            yield "Ratios (x) are to the first row of the same phase."
+            for run in self.comparison.runs:
+                if run.contender.phase == "screen":
+                    who = getattr(run.result.plan, "phases", {"decision": run.result.backend})
+                    by = ", ".join(f"{phase} by {name}" for phase, name in who.items())
+                    yield f"{run.contender.name}: {by}."
         if self.switches is None:
             return
         bases = dict.fromkeys(switch.base for switch in self.switches)
@@ -187,10 +195,12 @@ class Audit:
     def results(self) -> Grid:
         """One row per contender."""
         comparison = self.comparison
+        by_phase = comparison.phases
+        times = "x first" if by_phase else "x gold" if self.has_gold() else f"x {comparison.gold.contender.name}"
         columns = [
-            ("backend/\nprofile", "left"),
+            ("backend, phase\nand level" if by_phase else "backend/\nprofile", "left"),
             ("query\ns", "right"),
-            ("x gold" if self.has_gold() else f"x {comparison.gold.contender.name}", "right"),
+            (times, "right"),
             ("queries\n/s", "right"),
             ("recall", "right"),
             ("evals\n/query", "right"),
@@ -198,20 +208,22 @@ class Audit:
             ("counts", "left"),
             ("all runs\ns", "left"),
         ]
-        first_parity = next((run for run in comparison.runs if run.same_counters is not None), None)
-        rows = []
+        rows, counted = [], set()
         for run in comparison.runs:
+            first = run.same_counters is not None and run.contender.counted_with not in counted
+            counted.add(run.contender.counted_with)
+            base = comparison.first_of_phase(run) if by_phase else comparison.gold
             counts = "" if run.same_counters is None else "same" if run.same_counters else "DIFFER"
             rows.append(
                 [
                     run.contender.name,
                     display.duration(run.median_seconds),
-                    f"{run.median_seconds / comparison.gold.median_seconds:.2f}",
+                    f"{run.median_seconds / base.median_seconds:.2f}",
                     f"{run.queries_per_second:,.0f}",
                     display.share(run.recall),
                     f"{run.evals_per_query:,.0f}",
                     "first" if run is comparison.reference else _sameness(run),
-                    "first" if run is first_parity else counts,
+                    "first" if first else counts,
                     ", ".join(map(display.duration, run.seconds)),
                 ]
             )

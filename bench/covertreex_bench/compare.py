@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from covertreex.backends.telemetry import UNEQUAL_FIELDS
 from covertreex.covertree import CoverTree, SearchResult
 from covertreex.data.payload import PayloadStore
 from covertreex.errors import BackendError, InvalidInputError
+from covertreex.protocols import Capabilities
 from covertreex.search import choose_verb
 from covertreex.settings import GOLD, PARITY, PROFILES, TraversalSettings
 
@@ -37,16 +38,29 @@ LEVEL_CAPS, LADDER_STEP = (256, 1_024), 32
 
 @dataclass(frozen=True)
 class Contender:
-    """A backend, the settings that it is to run with, and what it is called: ``backend/profile`` without a `label`."""
+    """A backend, the settings that it is to run with, and what it is called: ``backend/profile`` without a `label`.
+
+    In a comparison phase by phase, `phase` says which, and `counted` whether counters must equal those of the first
+    that is in the same phase and counted, too.
+    """
 
     backend: str
     settings: TraversalSettings
     label: str = ""
+    phase: str = ""
+    counted: bool = False
 
     @property
     def name(self) -> str:
         """str: the label, or ``backend/profile``."""
         return self.label or f"{self.backend}/{self.settings.profile}"
+
+    @property
+    def counted_with(self) -> str | None:
+        """str or None: what contenders have in common whose counters must be equal; None for one whose need not."""
+        if self.phase:
+            return f"{self.phase} {self.settings.digest()}" if self.counted else None
+        return "parity" if self.settings.profile == "parity" else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +81,8 @@ class Run:
     same_bits : bool
         Whether indices and distances equal those of the reference (`Comparison.reference`), bit for bit.
     same_counters : bool or None
-        Whether the telemetry equals that of the first parity run, but for `UNEQUAL_FIELDS`; None without parity.
+        Whether the telemetry equals that of the first parity run, or of the first of its phase that is counted, but for
+        `UNEQUAL_FIELDS`; None where it need not.
     """
 
     contender: Contender
@@ -108,6 +123,7 @@ class Run:
         return {
             "backend": self.contender.backend,
             "profile": self.contender.settings.profile,
+            "phase": self.contender.phase,
             "verb": self.result.plan.verb,
             "first_call_seconds": self.first_call_seconds,
             "query_seconds": self.median_seconds,
@@ -214,6 +230,15 @@ class Comparison:
         return next((run for run in self.runs if run.contender.settings.profile == "gold"), self.reference)
 
     @property
+    def phases(self) -> bool:
+        """bool: whether backends are compared phase by phase."""
+        return any(run.contender.phase for run in self.runs)
+
+    def first_of_phase(self, run: Run) -> Run:
+        """The run with which another of its phase is compared."""
+        return next(other for other in self.runs if other.contender.phase == run.contender.phase)
+
+    @property
     def verdict(self) -> str:
         """str: what holds for all runs, if there are no `problems`."""
         exact = [run for run in self.runs if not run.contender.settings.approximate]
@@ -222,7 +247,7 @@ class Comparison:
         if len(exact) > 1:
             parts.append("the same bits")
         if len(parity) > 1:
-            parts.append("the same counters under parity")
+            parts.append("the same counters where they must be" if self.phases else "the same counters under parity")
         if len(exact) < len(self.runs):
             parts.append(f"{len(self.runs) - len(exact)} approximate with the recall shown")
         return ", ".join(parts) + "."
@@ -290,7 +315,8 @@ def default_contenders() -> tuple[list[Contender], list[str]]:
     notes : list of str
         For people: backends that are installed but cannot run.
     """
-    status = {info.name: info for info in registry.list_backends()}
+    ours = {name.partition("/")[0] for name in DEFAULT_ROWS}
+    status = {info.name: info for info in registry.list_backends(load=ours)}
     names, notes = [], []
     for name in DEFAULT_ROWS:
         backend = name.partition("/")[0]
@@ -316,9 +342,79 @@ def parity_contenders() -> tuple[list[Contender], list[str]]:
     known = {name.partition("/")[0] for name in DEFAULT_ROWS}
     installed = {info.name for info in registry.list_backends()}
     notes += [f"{name} is not installed: {how}." for name, how in registry.HOW_TO_GET.items() if name not in installed]
-    others = [info.name for info in registry.list_backends() if info.status == "ok" and info.name not in known]
-    notes += [f"{name} is installed too; --rows runs it, for example numba/gold,{name}/parity." for name in others]
+    others = [info.name for info in registry.list_backends() if info.status in ("ok", "found")]
+    others = [name for name in others if name not in known]
+    notes += [f"{name} is installed too; --backends cython,{name} compares it, phase by phase." for name in others]
     return chosen, notes
+
+
+def level_contenders(backends: Sequence[str], payload: PayloadStore) -> tuple[list[Contender], list[str]]:
+    """Backends at the levels that they claim, phase after phase, those of one phase side by side.
+
+    Parameters
+    ----------
+    backends : sequence of str
+        Those of a phase are compared with the first of these that has it.
+    payload : covertreex.data.payload.PayloadStore
+
+    Returns
+    -------
+    contenders : list of Contender
+        'search' is the tree's at level L1, parity, 'mechanisms' the same with all of gold's settings that the backend
+        carries out (L2), 'decision' a scan of all pairs (L0), 'screen' an exact search, through its screens (S) or
+        those of covertreex.
+    notes : list of str
+        For people: what is left out, and why.
+
+    Raises
+    ------
+    BackendError
+        If one is unknown, broken or hidden.
+    InvalidInputError
+        If one is named twice.
+
+    Examples
+    --------
+    >>> import covertreex as cx
+    >>> tree = cx.cover_tree([[0.0], [1.0]], kernel=cx.RBF(), inducing=1)
+    >>> [contender.name for contender in level_contenders(["cython"], tree.payload)[0]]
+    ['cython search L1', 'cython mechanisms L2', 'cython decision L0', 'cython screen']
+    """
+    repeated = sorted({name for name in backends if backends.count(name) > 1})
+    if repeated:
+        raise InvalidInputError(f"{repeated[0]!r} is named twice; name each backend once.")
+    able = {name: registry.get_backend(name).capabilities for name in backends}
+    levels = {info.name: info.levels for info in registry.list_backends() if info.status == "ok"}
+    found, notes = [], []
+    for phase, level in (("search", "L1"), ("mechanisms", "L2")):
+        for name in backends:
+            if level not in levels[name]:
+                notes.append(f"{name} does not claim level {level} ({phase}).")
+                continue
+            settings = PARITY if phase == "search" else _gold_as_far_as(able[name].mechanisms)
+            found.append(Contender(name, settings, f"{name} {phase} {level}", phase, counted=True))
+    scan = PARITY.replace(strategy="auto")
+    if choose_verb(scan, payload) != "scan":
+        notes.append("decision and screen are left out: the tree answers this workload.")
+        return found, notes
+    found += [Contender(name, scan, f"{name} decision L0", "decision", "L1" in levels[name]) for name in backends]
+    for name in backends:
+        own = "S" in levels[name]
+        found.append(Contender(name, PROFILES["exact"], f"{name} screen{' S' if own else ''}", "screen"))
+        if not own:
+            notes.append(f"{name} does not claim level S: it decides what covertreex's own screens leave.")
+    return found, notes
+
+
+def _gold_as_far_as(mechanisms):
+    """Parity settings, with those of gold that ask for no mechanism but these."""
+    differing = {name: value for name, value in asdict(GOLD).items() if value != getattr(PARITY, name)}
+    settings = PARITY
+    for name in ("visited", "stream_tile", "dynamic_tile", "level_cache", "radius_floor", "dynamic_query_block"):
+        if name != "dynamic_tile" or settings.stream_tile >= 8:
+            asked = settings.replace(**{name: differing[name]})
+            settings = asked if not Capabilities(frozenset(mechanisms)).missing(asked) else settings
+    return settings
 
 
 @dataclass(frozen=True)
@@ -510,7 +606,7 @@ def _judge(oracle, queries, predecessor_mode, contenders, results, seconds, firs
     """Runs, differences and counter differences, as `Comparison` has them."""
     recalls = _recalls(oracle, results, queries, predecessor_mode)
     reference = _reference(contenders)
-    parity = [n for n, contender in enumerate(contenders) if contender.settings.profile == "parity"]
+    counted = [contender.counted_with for contender in contenders]
     differences, counter_differences, runs = [], [], []
     for number, (contender, result) in enumerate(zip(contenders, results, strict=True)):
         same_bits = _same_bits(results[reference], result)
@@ -519,9 +615,10 @@ def _judge(oracle, queries, predecessor_mode, contenders, results, seconds, firs
             names = contenders[reference].name, contender.name
             differences.append(_first_difference(oracle, queries, predecessor_mode, results[reference], result, names))
         same_counters = None
-        if number in parity:
-            names = contenders[parity[0]].name, contender.name
-            difference = _first_counter_difference(results[parity[0]], result, names)
+        if counted[number] is not None:
+            first = counted.index(counted[number])
+            names = contenders[first].name, contender.name
+            difference = _first_counter_difference(results[first], result, names)
             same_counters = difference is None
             if difference is not None:
                 counter_differences.append(difference)

@@ -192,21 +192,13 @@ CX_CLONES CX_UNUSED static double cx_dot16(const double *a, const double *b, ptr
     return cx_dot16_body(a, b, m, b);
 }
 
-/* A1, and `next`, the row that is wanted after b, is on its way when it returns: rows lie far apart in memory. */
-CX_CLONES CX_UNUSED static double cx_dot16_ahead(const double *a, const double *b, ptrdiff_t m, const double *next)
-{
-    return cx_dot16_body(a, b, m, next);
-}
-
-/* A1 for one row against nq queries, two at a time, so that each load of the row serves two; the next two are on their
- * way meanwhile. */
-CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t m,
-                                              double *out)
+CX_INLINE void cx_dot16_many_body(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t known, ptrdiff_t m,
+                                  double *out)
 {
     ptrdiff_t i = 0;
     for (; i + 2 <= nq; i += 2) {
         const double *q0 = q[i], *q1 = q[i + 1];
-        const double *n0 = i + 2 < nq ? q[i + 2] : q0, *n1 = i + 3 < nq ? q[i + 3] : n0;
+        const double *n0 = i + 2 < known ? q[i + 2] : q0, *n1 = i + 3 < known ? q[i + 3] : n0;
         cx_v4 s0 = {0.0}, s1 = {0.0}, s2 = {0.0}, s3 = {0.0};
         cx_v4 t0 = {0.0}, t1 = {0.0}, t2 = {0.0}, t3 = {0.0};
         for (ptrdiff_t j = 0; j < m; j += CX_LANES) {
@@ -229,7 +221,22 @@ CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *c
         out[i + 1] = cx_reduce16(t0, t1, t2, t3);
     }
     if (i < nq)
-        out[i] = cx_dot16_body(row, q[i], m, row);
+        out[i] = cx_dot16_body(row, q[i], m, i + 1 < known ? q[i + 1] : row);
+}
+
+/* A1 for one row against nq queries, two at a time, so that each load of the row serves two; the next two are on their
+ * way meanwhile. */
+CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t m,
+                                              double *out)
+{
+    cx_dot16_many_body(row, q, nq, nq, m, out);
+}
+
+/* The same where more than nq are known, `known` of them: those behind are wanted later, and are asked for. */
+CX_CLONES CX_UNUSED static void cx_dot16_ahead(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t known,
+                                               ptrdiff_t m, double *out)
+{
+    cx_dot16_many_body(row, q, nq, known, m, out);
 }
 
 /* Lanes 0 to 7 of the dots of two rows with three queries: 12 registers of sums, each load used two or three times. */

@@ -66,7 +66,8 @@ cdef extern from "canonical.h" nogil:
     double cx_lower(const cx_payload *payload, double d)
     double cx_upper(const cx_payload *payload, double d)
     double cx_bound(const cx_payload *payload, double far, double near)
-    double cx_dot16_ahead(const double *a, const double *b, Py_ssize_t m, const double *next)
+    void cx_dot16_ahead(const double *row, const double *const *q, Py_ssize_t nq, Py_ssize_t known, Py_ssize_t m,
+                        double *out)
     void cx_prefetch(const cx_payload *payload, Py_ssize_t next)
 
 

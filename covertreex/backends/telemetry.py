@@ -1,7 +1,7 @@
 """What a search counted: one schema, the same counters from every backend, one JSON line per query block.
 
-Kernels fill one row of `COUNTERS` per query; the driver adds them up (`frontier_peak`: the largest). So totals do not
-depend on how queries were cut into blocks or shared among threads.
+Backends fill one row of `COUNTERS` per query; the driver adds them up (`frontier_peak`: the largest), and counts what
+its screens did. So totals do not depend on how queries were cut into blocks or shared among threads.
 
 A fast search may look at every query a second time, from the neighbours of its neighbours. The blocks of that pass have
 the ``pass_number`` 2, and lines of their own; a query stops once, in the first pass, so the stops in a line add up to
@@ -13,12 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from covertreex.base.contract import COUNTERS
+from covertreex.base.contract import COUNTERS, DRIVER_COUNTERS
 from covertreex.base.types import IntArray
 from covertreex.errors import InvalidInputError
 
 SCHEMA = "covertreex.telemetry"
 SCHEMA_VERSION = 3
+
+#: What a search counts: what backends do, and what screens did.
+TOTALS = COUNTERS + DRIVER_COUNTERS
 
 _PEAK = COUNTERS.index("frontier_peak")
 
@@ -27,7 +30,7 @@ UNEQUAL_FIELDS = ("backend", "seconds")
 
 
 def merge_counters(counters: IntArray) -> dict[str, int]:
-    """Totals of a counter array.
+    """Totals of a backend's counter array; those of the driver are 0.
 
     Parameters
     ----------
@@ -46,7 +49,7 @@ def merge_counters(counters: IntArray) -> dict[str, int]:
     totals = counters.sum(axis=0)
     if len(counters):
         totals[_PEAK] = counters[:, _PEAK].max()
-    return dict(zip(COUNTERS, map(int, totals), strict=True))
+    return {**dict(zip(COUNTERS, map(int, totals), strict=True)), **dict.fromkeys(DRIVER_COUNTERS, 0)}
 
 
 def merge_totals(totals: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -57,7 +60,7 @@ def merge_totals(totals: Iterable[Mapping[str, int]]) -> dict[str, int]:
     >>> merge_totals([{"yields": 1}, {"yields": 2}])["yields"]
     3
     """
-    merged = dict.fromkeys(COUNTERS, 0)
+    merged = dict.fromkeys(TOTALS, 0)
     for one in totals:
         for name, value in one.items():
             merged[name] = max(merged[name], value) if name == "frontier_peak" else merged[name] + value
@@ -199,8 +202,8 @@ def check_line(line: str) -> dict[str, Any]:
 
 def _check_counters(record: dict[str, Any]) -> None:
     counters = record.get("counters")
-    if not isinstance(counters, dict) or tuple(counters) != COUNTERS:
-        _fail("counters", f"an object with {', '.join(COUNTERS)}", counters)
+    if not isinstance(counters, dict) or tuple(counters) != TOTALS:
+        _fail("counters", f"an object with {', '.join(TOTALS)}", counters)
     for name, value in counters.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             _fail(f"counters.{name}", "a whole number, not negative", value)

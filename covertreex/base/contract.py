@@ -10,9 +10,11 @@ Imports nothing of covertreex, so that `setup.py` can load this file before anyt
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: Version of the verbs and arrays of `covertreex.protocols`. 2: a `QueryBlock` says by itself what slack it needs. 3: a
-#: payload may have an `expression`.
-PROTOCOL_VERSION = 3
+#: Major and minor version of the verbs and arrays of `covertreex.protocols`. A minor version adds what no backend need
+#: know of, so a backend of an older one goes on; a major version changes what is there. 2: a `QueryBlock` says by
+#: itself what slack it needs. 3: a payload may have an `expression`. 4.0: counters of the driver's are no columns of a
+#: backend's. 4.1: `payload.nearness`, and all that a backend imports is in `covertreex.protocols`.
+PROTOCOL_VERSION = (4, 1)
 
 #: Lanes of the canonical dot product (A1); factor rows are padded with zeros to a multiple of it.
 LANES = 16
@@ -37,8 +39,11 @@ EXPRESSION = 16
 #: A covariance that only a function of the caller's knows: nothing compiled has it, and no backend is asked about it.
 CALLED = 17
 
-#: Counters that kernels fill, in the order of their columns.
-KERNEL_COUNTERS = (
+#: Level of a node that coincides (computed distance 0) with its parent: below every other level.
+DUPLICATE_LEVEL = -1100
+
+#: Counters that a backend fills, in the order of their columns. A minor version may add columns at the end.
+COUNTERS = (
     "distance_evals",
     "nodes_visited",
     "frontier_pushes",
@@ -54,42 +59,45 @@ KERNEL_COUNTERS = (
     "caps_applied",
 )
 
-#: Counters that the driver fills, about screens, in the columns behind those; kernels leave them at 0.
+#: Counters of the driver's own, about screens; a backend's array has no columns for them.
 DRIVER_COUNTERS = ("gate_rejects", "gemm_tiles", "canonical_rechecks")
 
-#: All columns of a counter array.
-COUNTERS = KERNEL_COUNTERS + DRIVER_COUNTERS
-
-#: All of the above that something compiled may be built with, in types that JSON has.
+#: All of it that something compiled may be built with, in types that JSON has. What a minor version adds is not
+#: among it: that would refuse what goes on.
 CONTRACT: dict[str, Any] = {
-    "protocol_version": PROTOCOL_VERSION,
+    "protocol": PROTOCOL_VERSION[0],
     "lanes": LANES,
     "metrics": METRIC_CODES,
     "no_kernel": NO_KERNEL,
     "kernels": KERNEL_CODES,
     "expression": EXPRESSION,
-    "kernel_counters": list(KERNEL_COUNTERS),
-    "driver_counters": list(DRIVER_COUNTERS),
+    "counters": list(COUNTERS),
 }
 
 
-def difference(theirs: Mapping[str, Any]) -> str:
+def difference(theirs: Mapping[str, Any], older: bool = False) -> str:
     """The first fact in which another contract differs from `CONTRACT`, in words; an empty string if none does.
 
     Parameters
     ----------
     theirs : dict
         As `CONTRACT`.
+    older : bool
+        Whether it may be of an earlier minor version, which lacks what was added since.
 
     Examples
     --------
     >>> difference(CONTRACT)
+    ''
+    >>> difference({**CONTRACT, "counters": list(COUNTERS[:12])}, older=True)
     ''
     >>> difference({**CONTRACT, "kernels": {**KERNEL_CODES, "matern12": 7}})
     "kernels['matern12'] is 7 there and 1 here"
     """
     there, here = dict(_facts(theirs)), dict(_facts(CONTRACT))
     for name in {**here, **there}:
+        if older and name not in there:
+            continue
         if name not in there or name not in here or there[name] != here[name]:
             return f"{name} is {_shown(there, name)} there and {_shown(here, name)} here"
     return ""

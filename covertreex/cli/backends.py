@@ -5,14 +5,28 @@ from typing import Annotated
 import typer
 
 from covertreex.backends import registry
-from covertreex.cli import display
+from covertreex.cli import display, probe
+from covertreex.errors import InvalidInputError
+from covertreex.settings import settings_from_env
 
 
 def backends(
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where a broken backend failed.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Load each, in a process of its own, and say what it can do.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where a broken backend failed; with --check.")
+    ] = False,
 ) -> None:
-    """List the backends that are installed, what they can do, and why a broken one is broken."""
+    """List the backends that are installed. Nothing of theirs is imported, but with --check.
+
+    With --check: what each can do, and why a broken one is broken.
+    """
+    if traceback and not check:
+        raise InvalidInputError("--traceback goes with --check, which loads backends.")
     infos = registry.list_backends()
+    if check:
+        infos = [probe.load(info)[0] for info in infos]
     table = display.plain_table(
         ("name", "left"), ("version", "left"), ("distribution", "left"), ("status", "left"), ("what it is", "left")
     )
@@ -22,18 +36,26 @@ def backends(
     out = display.console()
     out.print(table)
     for info in infos:
+        if info.status == "found":
+            continue
         out.print()
         if info.capabilities is None:
-            out.print(
-                f"{info.name} is {info.status}: {info.reason}.", style="bold red" if info.status == "broken" else ""
-            )
+            style = "bold red" if info.status == "broken" else ""
+            out.print(f"{info.name} is {info.status}: {info.reason}.", style=style)
             if traceback and info.traceback:
                 out.print(info.traceback.rstrip())
             continue
         mechanisms = ", ".join(sorted(info.capabilities.mechanisms)) or "none"
-        out.print(f"{info.name}: the parity search and the scan; beyond these: {mechanisms}.")
+        out.print(
+            f"{info.name}: protocol {info.protocol}, levels {', '.join(info.levels)}; mechanisms of the tree search: "
+            f"{mechanisms}."
+        )
     out.print()
+    if not check:
+        out.print("None was loaded; --check loads each, in a process of its own, and says what it can do.")
     absent = [name for name in registry.HOW_TO_GET if name not in {info.name for info in infos}]
     for name in absent:
         out.print(f"{name} is not installed: {registry.HOW_TO_GET[name]}.")
-    out.print(f"Unless you name one, the first of {', '.join(registry.PREFERENCE)} that is able answers.")
+    priority = settings_from_env().priority
+    order = [*priority, *(name for name in registry.PREFERENCE if name not in priority)]
+    out.print(f"Unless you name one, the first of {', '.join(order)} that is able answers.")

@@ -11,8 +11,9 @@ import typer
 from covertreex import kernels, oracle
 from covertreex._core import canonical
 from covertreex.backends import registry
+from covertreex.base import offers
 from covertreex.base.types import FloatArray
-from covertreex.cli import display, machine
+from covertreex.cli import display, machine, probe
 from covertreex.data import metrics
 from covertreex.errors import SettingsError
 from covertreex.settings import settings_from_env
@@ -33,7 +34,8 @@ def doctor() -> None:
     """Report versions, BLAS, cores and instruction sets, and check that this installation computes what it should.
 
     Among the checks: the compiled kernels must give the same bits as NumPy on random data, which they would not if the
-    compiler had contracted or reordered operations. Exit code 1 if a check fails.
+    compiler had contracted or reordered operations. Each backend is loaded in a process of its own, and a small
+    question shows who answers, phase by phase. Exit code 1 if a check fails.
     """
     checks = [_check_core(), _check_numba(), _check_environment()]
     environment_ok = checks[-1].passed
@@ -155,15 +157,27 @@ def _check_environment() -> Check:
     except SettingsError as error:
         return Check("environment", False, str(error))
     backend = found.backend or "chosen by covertreex"
-    return Check("environment", True, f"default settings: {found.settings.profile}; default backend: {backend}")
+    detail = f"default settings: {found.settings.profile}; default backend: {backend}"
+    if found.priority:
+        detail += f"; first of all: {', '.join(found.priority)}"
+    absent = found.hidden - {offers.variable(offer.name).lower() for offer in offers.backends()}
+    for name in sorted(absent):
+        detail += f"; COVERTREEX_ENABLE_{name.upper()}=0 hides nothing: no such backend is installed"
+    return Check("environment", True, detail)
 
 
 def _check_backends() -> list[Check]:
+    """Each backend, loaded in a process of its own; then who answers where nobody names one."""
     checks = []
-    for info in registry.list_backends():
-        detail = info.reason if info.status != "ok" else f"{info.distribution} {info.version}"
+    for found in registry.list_backends():
+        info, seconds = probe.load(found)
+        detail = info.reason
+        if info.status == "ok":
+            detail = f"{info.distribution} {info.version}, protocol {info.protocol}, levels {', '.join(info.levels)}"
+            detail += f", loaded in {display.duration(seconds)} s"
         checks.append(Check(f"backend {info.name}", info.status != "broken", detail))
-    return checks
+    answers = probe.answers("exact", "fast", "parity")
+    return checks + [Check(f"{profile} answers", passed, detail) for profile, passed, detail in answers]
 
 
 def check_arithmetic(seed: int = 0) -> list[Check]:

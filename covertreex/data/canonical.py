@@ -1,6 +1,7 @@
 """Canonical arithmetic in NumPy (docs/mathematics.md, A1 to A7): what every kernel must compute, to the last bit.
 
-Compiled kernels do the same, faster; they are compared with this, and it serves where speed is no matter.
+Compiled kernels do the same, faster; they are compared with this, and it serves where speed is no matter. A `payload`
+is a `covertreex.data.payload.PayloadStore`, whose module stands on this one.
 """
 
 from dataclasses import fields
@@ -13,7 +14,6 @@ from covertreex._core import canonical as core
 from covertreex.base.arithmetic import CanonicalArithmetic
 from covertreex.base.contract import CALLED, EUCLIDEAN, EXPRESSION, LANES, check_codes, check_kernel
 from covertreex.base.types import FloatArray, IntArray
-from covertreex.data.payload import PayloadStore
 from covertreex.kernels import CLOSED, Kernel
 from covertreex.protocols import QueryBlock
 
@@ -127,7 +127,7 @@ def dot16(A: FloatArray, B: FloatArray) -> FloatArray:
 
 
 def _nearness(
-    payload: PayloadStore, coords_a: FloatArray, factors_a: FloatArray, p_a: float, rows: IntArray
+    payload: Any, coords_a: FloatArray, factors_a: FloatArray, p_a: float, rows: IntArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """A5: distances, and by what rows at one distance are told apart, each ascending (A7)."""
     check_codes(payload.metric, payload.kernel_code)
@@ -141,13 +141,13 @@ def _nearness(
 
 
 def canonical_nearness(
-    payload: PayloadStore, queries: QueryBlock, q: int, rows: IntArray
+    payload: Any, queries: QueryBlock, q: int, rows: IntArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """A5, A7: how near payload `rows` are to query `q`: what they are sorted by, before their dataset index.
 
     Parameters
     ----------
-    payload : PayloadStore
+    payload : covertreex.data.payload.PayloadStore
     queries : covertreex.protocols.QueryBlock
     q : int
     rows : ndarray of int, shape (r,)
@@ -180,12 +180,12 @@ def canonical_nearness(
     return np.where(own, 0.0, found[0]), np.where(own, -1.0, found[1]), np.where(own, 0.0, found[2])
 
 
-def canonical_distances(payload: PayloadStore, a: ArrayLike, b: ArrayLike) -> FloatArray:
+def canonical_distances(payload: Any, a: ArrayLike, b: ArrayLike) -> FloatArray:
     """A5: canonical distances between payload rows `a` and `b`, which broadcast.
 
     Parameters
     ----------
-    payload : PayloadStore
+    payload : covertreex.data.payload.PayloadStore
     a, b : array_like of int
 
     Returns
@@ -204,12 +204,12 @@ def canonical_distances(payload: PayloadStore, a: ArrayLike, b: ArrayLike) -> Fl
     return np.where(a == b, 0.0, _nearness(payload, payload.coords[a], payload.factors[a], p_a, b)[0])
 
 
-def canonical(payload: PayloadStore, queries: QueryBlock, k: int) -> tuple[IntArray, FloatArray]:
+def canonical(payload: Any, queries: QueryBlock, k: int) -> tuple[IntArray, FloatArray]:
     """k nearest neighbours in canonical arithmetic, all candidates compared.
 
     Parameters
     ----------
-    payload : PayloadStore
+    payload : covertreex.data.payload.PayloadStore
     queries : covertreex.protocols.QueryBlock
     k : int
 

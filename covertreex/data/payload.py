@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike
 from covertreex.base.contract import EUCLIDEAN, LANES, NO_KERNEL, RESIDUAL, ROUNDOFF, check_codes
 from covertreex.base.kept import Kept
 from covertreex.base.types import AnyArray, FloatArray, IntArray
+from covertreex.data.canonical import canonical_nearness
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Expression, Kernel
+from covertreex.protocols import QueryBlock
 
 __all__ = [
     "EUCLIDEAN",
@@ -207,6 +209,22 @@ class PayloadStore:
         slack_abs = self.slack_abs if slack_abs is None else slack_abs
         upper: FloatArray = np.sqrt((distance * distance) * (1.0 + self.slack_rel) + slack_abs)
         return upper
+
+    def nearness(self, queries: QueryBlock, q: int, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """A5, A7: what `rows` are sorted by, before their dataset index, as neighbours of query `q`.
+
+        It is `covertreex.oracle.canonical_nearness`, in NumPy: for a backend that imports no more than
+        `covertreex.protocols`.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> from covertreex.testing.reference import make_queries
+        >>> payload = cx.cover_tree([[0.0], [3.0]]).payload
+        >>> payload.nearness(make_queries(payload, [0]), 0, payload.row[[1]])[0].tolist()
+        [3.0]
+        """
+        return canonical_nearness(self, queries, q, rows)
 
     def coordinates(self, indices: ArrayLike) -> FloatArray:
         """Scaled coordinates of dataset indices.

@@ -5,13 +5,13 @@ from functools import cached_property
 
 import numpy as np
 
+from covertreex.base.contract import DUPLICATE_LEVEL
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.data.canonical import canonical_distances
 from covertreex.data.payload import PayloadStore
 from covertreex.errors import InvariantError
 
-#: Level of a node that coincides (computed distance 0) with its parent: below every other level.
-DUPLICATE_LEVEL = -1100
+__all__ = ["DUPLICATE_LEVEL", "Tree"]
 
 
 @dataclass(frozen=True, eq=False)

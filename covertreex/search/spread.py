@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from covertreex.backends.telemetry import BlockRecord, Telemetry, merge_totals
 from covertreex.base import parallel, tuning
-from covertreex.base.contract import COUNTERS
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.protocols import QueryBlock
 from covertreex.search.context import SearchContext
@@ -110,4 +109,4 @@ def _together(parts: list[Telemetry], seconds: float) -> Telemetry:
 
 
 def _without_stops(counters: dict[str, int]) -> dict[str, int]:
-    return {name: 0 if name.startswith("stop_") else counters[name] for name in COUNTERS}
+    return {name: 0 if name.startswith("stop_") else value for name, value in counters.items()}

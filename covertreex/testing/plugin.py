@@ -20,7 +20,7 @@ def add_backend_option(parser: pytest.Parser) -> None:
             "--backend",
             action="append",
             metavar="NAME",
-            help="run the conformance kit on this backend (repeatable; default: all that are installed and work)",
+            help="run on this backend (repeatable; default: all that are installed and work)",
         )
     except ValueError as error:
         if "already added" not in str(error):

@@ -13,7 +13,7 @@ def pytest_generate_tests(metafunc):
     if "check" not in metafunc.fixturenames:
         return
     names = metafunc.config.getoption("--backend", None) or [
-        info.name for info in registry.list_backends() if info.status == "ok"
+        info.name for info in registry.list_backends(load=True) if info.status == "ok"
     ]
     try:
         backends = [registry.get_backend(name) for name in names]

@@ -7,8 +7,12 @@ import pytest
 
 import covertreex as cx
 from covertreex.backends import registry
+from covertreex.base import offers
 from covertreex.base.contract import CONTRACT
 from covertreex.protocols import MECHANISMS, PROTOCOL_VERSION, Capabilities
+
+MAJOR, MINOR = PROTOCOL_VERSION
+OURS = f"{MAJOR}.{MINOR}"
 
 
 class Good:
@@ -54,7 +58,10 @@ def offer(monkeypatch):
             assert group == "covertreex.backends"
             return entries
 
-        monkeypatch.setattr(registry, "metadata", SimpleNamespace(entry_points=entry_points))
+        monkeypatch.setattr(
+            offers, "metadata", SimpleNamespace(entry_points=entry_points, EntryPoint=metadata.EntryPoint)
+        )
+        monkeypatch.setattr(offers, "SHIPPED", {})
         registry.refresh()
 
     yield replace
@@ -63,7 +70,7 @@ def offer(monkeypatch):
 
 
 def only_info():
-    (info,) = cx.list_backends()
+    (info,) = cx.list_backends(load=True)
     return info
 
 
@@ -71,21 +78,62 @@ def only_info():
 # Finding
 
 
-def test_discover_sorts_and_drops_repetitions(offer):
+def test_offers_are_sorted_and_without_repetitions(offer):
     """An editable installation may list the same entry point twice."""
     offer(entry("b"), entry("a"), entry("b"))
-    assert [found.name for found, _, _ in registry.discover()] == ["a", "b"]
+    assert [found.name for found in offers.backends()] == ["a", "b"]
 
 
-def test_discover_loads_nothing(offer):
-    offer(entry("a", ImportError("must not be seen")))
-    ((found, distribution, version),) = registry.discover()
-    assert (found.name, distribution, version) == ("a", "good-dist", "1.2")
+def test_an_offer_is_not_loaded(offer):
+    offer(entry("a", AssertionError("must not be seen")))
+    (found,) = offers.backends()
+    assert (found.name, found.distribution, found.version) == ("a", "good-dist", "1.2")
 
 
-def test_discover_without_a_distribution(offer):
+def test_an_offer_without_a_distribution(offer):
     offer(entry("a", distribution=None))
-    assert registry.discover()[0][1:] == ("unknown", "")
+    (found,) = offers.backends()
+    assert (found.distribution, found.version) == ("unknown", "")
+
+
+def test_listing_loads_nothing(offer):
+    loads = []
+    for name in ("a", "b"):
+        offered = entry(name)
+        offered.load = lambda name=name: loads.append(name) or Good(name)
+        offer(*([offered] if name == "a" else [entry("a"), offered]))
+    assert [(info.name, info.status, info.capabilities) for info in cx.list_backends()] == [
+        ("a", "found", None),
+        ("b", "found", None),
+    ]
+    assert loads == []
+    cx.get_backend("b")
+    assert loads == ["b"]
+    assert [info.status for info in cx.list_backends()] == ["found", "ok"]
+    assert [info.status for info in cx.list_backends(load=True)] == ["ok", "ok"]
+
+
+def test_ours_are_found_by_their_modules(offer, monkeypatch):
+    shipped = offers.SHIPPED
+    offer(entry("mine"))
+    monkeypatch.setattr(offers, "SHIPPED", {**shipped, "rust": "covertreex_no_such_module:backend"})
+    registry.refresh()
+    assert [info.name for info in cx.list_backends()] == ["cython", "mine", "numba"]
+    assert cx.get_backend("cython").name == "cython"
+    ours = next(info for info in cx.list_backends() if info.name == "cython")
+    assert (ours.distribution, ours.version, ours.status) == ("covertreex", cx.__version__, "ok")
+
+
+def test_a_name_of_ours_is_ours(offer, monkeypatch):
+    shipped = offers.SHIPPED
+    offer(entry("cython", AssertionError("must not be loaded"), distribution="usurper"))
+    monkeypatch.setattr(offers, "SHIPPED", shipped)
+    registry.refresh()
+    found = {info.distribution: info for info in cx.list_backends(load=True) if info.name == "cython"}
+    assert found["covertreex"].status == "ok"
+    assert found["usurper"].status == "broken"
+    assert found["usurper"].reason == "the name 'cython' is that of a backend of covertreex; uninstall usurper"
+    assert type(cx.get_backend("cython")).__module__ == "covertreex_cython"
 
 
 def test_nothing_installed(offer):
@@ -113,7 +161,7 @@ def test_good_backend(offer):
 
 def test_import_that_fails(offer):
     offer(entry("mine", ImportError("libmine.so.3: no such file")), entry("other"))
-    broken, good = cx.list_backends()
+    broken, good = cx.list_backends(load=True)
     assert (broken.status, good.status) == ("broken", "ok")
     assert broken.reason == ("good-dist 1.2 cannot be imported: ImportError: libmine.so.3: no such file; reinstall it")
     assert "Traceback (most recent call last)" in broken.traceback
@@ -123,13 +171,14 @@ def test_import_that_fails(offer):
 
 
 def test_real_entry_point_to_nowhere(offer):
-    offer(metadata.EntryPoint("mine", "covertreex_no_such_module:backend", registry.GROUP))
+    offer(metadata.EntryPoint("mine", "covertreex_no_such_module:backend", offers.GROUP))
     assert "ModuleNotFoundError" in only_info().reason
 
 
 def test_two_distributions_claim_a_name(offer):
     offer(entry("mine", distribution="one"), entry("mine", distribution="two"), entry("other"))
-    infos = cx.list_backends()
+    infos = cx.list_backends(load=True)
+    assert [info.status for info in cx.list_backends()] == ["broken", "broken", "ok"]
     assert [(info.name, info.distribution, info.status) for info in infos] == [
         ("mine", "one", "broken"),
         ("mine", "two", "broken"),
@@ -151,11 +200,22 @@ def test_one_distribution_claims_a_name_twice(offer):
     [
         (changed(name="yours"), "its name is 'yours', but its entry point says 'mine'"),
         (object(), "its name is None, but its entry point says 'mine'"),
-        (changed(protocol_version=99), "protocol version 99, but this covertreex speaks 3; install matching versions"),
+        (
+            changed(protocol_version=(99, 0)),
+            f"protocol version 99.0, but this covertreex speaks {OURS}; install",
+        ),
+        (changed(protocol_version=(MAJOR, MINOR + 1)), f"it needs protocol version {MAJOR}.{MINOR + 1}, but this"),
+        (changed(protocol_version=(MAJOR, MINOR + 1)), f"speaks {OURS}; update covertreex"),
         (changed(protocol_version=None), "protocol version None"),
-        (changed(protocol_version=1), "protocol version 1, but this covertreex speaks 3; install matching versions"),
+        (
+            changed(protocol_version=3),
+            f"protocol version 3, but this covertreex speaks {OURS}; install matching",
+        ),
+        (changed(protocol_version=3), f"(a version is a pair of integers, now {PROTOCOL_VERSION})"),
+        (changed(protocol_version=(MAJOR, "0")), f"protocol version ({MAJOR}, '0')"),
+        (changed(protocol_version=(MAJOR, 0, 0)), f"protocol version ({MAJOR}, 0, 0)"),
         (changed(contract={**CONTRACT, "lanes": 8}), "another contract than this covertreex has: lanes is 8 there"),
-        (changed(contract="2"), "than this covertreex has: protocol_version is absent there and 3 here"),
+        (changed(contract={**CONTRACT, "new": 1}), "than this covertreex has: new is 1 there and absent here"),
         (changed(capabilities=None), "its capabilities are not a covertreex.protocols.Capabilities"),
         (changed(capabilities={"tile"}), "its capabilities are not a covertreex.protocols.Capabilities"),
         (changed(search=None), "it lacks the verb 'search' of the Traversal protocol"),
@@ -178,10 +238,36 @@ def test_fit_backend():
     assert registry.check_backend_object(Good("mine"), "mine") == ""
 
 
+@pytest.mark.parametrize("minor", range(MINOR + 1))
+def test_a_backend_of_an_older_minor_version_goes_on(offer, minor):
+    offer(entry("mine", changed(protocol_version=(MAJOR, minor))))
+    assert (only_info().status, only_info().protocol) == ("ok", f"{MAJOR}.{minor}")
+
+
+def test_what_a_minor_version_added_is_no_difference(offer):
+    """A counter or a kernel that came later is not in what an older backend was built with."""
+    kernels = {name: code for name, code in CONTRACT["kernels"].items() if name != "rationalquadratic"}
+    older = {**CONTRACT, "kernels": kernels, "counters": CONTRACT["counters"][:-1]}
+    offer(entry("mine", changed(contract=older)))
+    assert only_info().status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "levels"),
+    [
+        ({"capabilities": Capabilities()}, ("L0", "L1")),
+        ({}, ("L0", "L1", "L2")),
+    ],
+)
+def test_levels(offer, attributes, levels):
+    offer(entry("mine", changed(**attributes)))
+    assert only_info().levels == levels
+
+
 def test_hidden_rust(offer, monkeypatch):
     offer(entry("rust"), entry("mine"))
     monkeypatch.setenv("COVERTREEX_ENABLE_RUST", "0")
-    mine, rust = cx.list_backends()
+    mine, rust = cx.list_backends(load=True)
     assert (mine.status, rust.status) == ("ok", "hidden")
     with pytest.raises(
         cx.BackendError, match=r"backend 'rust' is hidden: hidden by COVERTREEX_ENABLE_RUST=0; unset it"
@@ -191,8 +277,24 @@ def test_hidden_rust(offer, monkeypatch):
     assert cx.get_backend("rust").name == "rust"
 
 
+def test_any_backend_can_be_hidden(offer, monkeypatch):
+    loads = []
+    hidden = entry("my-own")
+    hidden.load = lambda: loads.append(1) or Good("my-own")
+    offer(entry("cython"), hidden)
+    monkeypatch.setenv("COVERTREEX_ENABLE_CYTHON", "0")
+    monkeypatch.setenv("COVERTREEX_ENABLE_MY_OWN", "0")
+    assert [info.status for info in cx.list_backends(load=True)] == ["hidden", "hidden"]
+    for name, variable in (("cython", "COVERTREEX_ENABLE_CYTHON"), ("my-own", "COVERTREEX_ENABLE_MY_OWN")):
+        with pytest.raises(cx.BackendError, match=f"backend '{name}' is hidden: hidden by {variable}=0; unset it"):
+            cx.get_backend(name)
+    assert loads == []
+
+
 def test_unknown_name_lists_the_known(offer):
     offer(entry("mine"), entry("bad", ImportError("x")))
+    with pytest.raises(cx.BackendError, match="backend 'bad' is broken"):
+        cx.get_backend("bad")
     with pytest.raises(cx.BackendError, match=r"unknown backend 'fast'; installed: bad \(broken\), mine\."):
         cx.get_backend("fast")
 
@@ -206,7 +308,7 @@ def test_unknown_rust_says_how_to_get_it(offer):
 def test_refresh_sees_what_was_installed_since(offer, monkeypatch):
     offer(entry("mine"))
     cx.list_backends()
-    monkeypatch.setattr(registry, "metadata", SimpleNamespace(entry_points=lambda group: [entry("mine"), entry("new")]))
+    monkeypatch.setattr(offers, "metadata", SimpleNamespace(entry_points=lambda group: [entry("mine"), entry("new")]))
     assert [info.name for info in cx.list_backends()] == ["mine"]
     cx.refresh()
     assert [info.name for info in cx.list_backends()] == ["mine", "new"]
@@ -218,7 +320,7 @@ def test_a_backend_is_loaded_once(offer):
     counted.load = lambda: loads.append(1) or Good("mine")
     offer(counted)
     for _ in range(3):
-        cx.list_backends()
+        cx.list_backends(load=True)
         cx.get_backend("mine")
     assert len(loads) == 1
 
@@ -240,7 +342,9 @@ def test_default_is_the_first_preferred(offer):
 
 def test_default_is_able(offer):
     offer(able("cython"), able("rust"), able("numba", "tile"))
-    assert registry.choose_backend(cx.PARITY.replace(stream_tile=4), None, "search").name == "numba"
+    with pytest.warns(cx.BackendWarning, match=r"'numba' answers\. backend 'cython' lacks tile\. backend 'rust' lacks"):
+        chosen = registry.choose_backend(cx.PARITY.replace(stream_tile=4), None, "search")
+    assert chosen.name == "numba"
 
 
 def test_a_scan_needs_no_mechanisms(offer):
@@ -284,9 +388,46 @@ def test_gold_is_numba_whatever_is_installed(offer, monkeypatch):
 
 def test_broken_preferred_backend_is_passed_over_and_explained(offer):
     offer(entry("cython", ImportError("no compiler")), able("numba"))
-    assert registry.choose_backend(cx.PARITY, None, "search").name == "numba"
+    with pytest.warns(cx.BackendWarning, match=r"'numba' answers\. .*no compiler.* slower.*COVERTREEX_BACKEND=numba"):
+        assert registry.choose_backend(cx.PARITY, None, "search").name == "numba"
     with pytest.raises(cx.BackendError, match=r"no compiler.*'numba' lacks tile"):
         registry.choose_backend(cx.PARITY.replace(stream_tile=2), None, "search")
+
+
+def test_priority_of_the_environment(offer, monkeypatch):
+    offer(able("cython"), able("mine"), able("other", "tile"))
+    monkeypatch.setenv("COVERTREEX_BACKEND_PRIORITY", "mine, other")
+    assert registry.choose_backend(cx.PARITY, None, "search").name == "mine"
+    with pytest.warns(cx.BackendWarning, match=r"'other' answers\. backend 'mine' lacks tile\."):
+        assert registry.choose_backend(cx.PARITY.replace(stream_tile=2), None, "search").name == "other"
+    monkeypatch.setenv("COVERTREEX_BACKEND", "cython")
+    assert registry.choose_backend(cx.PARITY, None, "search").name == "cython"
+    monkeypatch.delenv("COVERTREEX_BACKEND")
+    monkeypatch.setenv("COVERTREEX_BACKEND_PRIORITY", "absent")
+    with pytest.warns(cx.BackendWarning, match=r"'cython' answers\. unknown backend 'absent'; installed: cython"):
+        assert registry.choose_backend(cx.PARITY, None, "search").name == "cython"
+
+
+def test_strangers_come_after_ours_and_are_warned_of(offer, monkeypatch):
+    offer(able("aaa"), able("zzz"), able("numba"))
+    assert registry.choose_backend(cx.PARITY, None, "search").name == "numba"
+    monkeypatch.setenv("COVERTREEX_ENABLE_NUMBA", "0")
+    with pytest.warns(cx.BackendWarning, match=r"'aaa' answers, which is not one of .*'numba' is hidden.* be slower"):
+        assert registry.choose_backend(cx.PARITY, None, "search").name == "aaa"
+    monkeypatch.setenv("COVERTREEX_BACKEND_PRIORITY", "zzz")
+    assert registry.choose_backend(cx.PARITY, None, "search").name == "zzz"
+
+
+def test_one_of_ours_that_is_hidden_is_not_warned_of(offer, monkeypatch):
+    offer(able("cython"), able("numba"))
+    monkeypatch.setenv("COVERTREEX_ENABLE_CYTHON", "0")
+    assert registry.choose_backend(cx.PARITY, None, "search").name == "numba"
+
+
+def test_only_who_is_asked_is_loaded(offer):
+    offer(able("cython"), entry("numba", AssertionError("must not be loaded")), entry("x", AssertionError("nor this")))
+    assert registry.choose_backend(cx.PARITY, None, "search").name == "cython"
+    assert {info.name: info.status for info in cx.list_backends()} == {"cython": "ok", "numba": "found", "x": "found"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -318,7 +459,7 @@ def test_parity_asks_for_nothing():
 
 
 def test_shipped_backends_are_there():
-    infos = {info.name: info for info in cx.list_backends()}
+    infos = {info.name: info for info in cx.list_backends(load=True)}
     assert infos["numba"].status == infos["cython"].status == "ok"
     assert infos["numba"].distribution == infos["cython"].distribution == "covertreex"
     assert cx.get_backend("numba").capabilities.missing(cx.GOLD) == []

@@ -1,8 +1,6 @@
 """Plugins that misbehave: the rest stays usable, and the message names the distribution and what to do.
 
-The distributions are real: a module beside a ``.dist-info`` directory with METADATA, RECORD and entry_points.txt, in a
-directory on the path, is all that an installer leaves behind, and all that `importlib.metadata` looks at. Writing the
-files takes milliseconds where pip takes seconds; one test has pip do it, to show that nothing is missing.
+The distributions are real (`plugins.install`); one test has pip do it, to show that nothing is missing.
 """
 
 import json
@@ -11,20 +9,16 @@ import subprocess
 import sys
 import textwrap
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
+import plugins
 import pytest
+from plugins import GOOD, install
 
-#: A backend that works, by lending itself another's verbs.
-GOOD = """
-    from covertreex.protocols import Capabilities
-    from covertreex_cython import CythonBackend
+from covertreex.protocols import PROTOCOL_VERSION
 
-    class Backend(CythonBackend):
-        name = "{name}"
-        capabilities = Capabilities(summary="lent")
-
-    backend = Backend()
-"""
+MAJOR, MINOR = PROTOCOL_VERSION
 
 #: What every process asks of the registry, whatever is installed.
 REPORT = """
@@ -35,33 +29,20 @@ REPORT = """
     def describe():
         report = {"backends": {}, "errors": {}, "answers": {}}
         tree = cx.cover_tree(np.arange(10.0)[:, None])
-        for info in cx.list_backends():
+        for info in cx.list_backends(load=True):
             report["backends"].setdefault(info.name, []).append(
                 [info.distribution, info.version, info.status, info.reason, info.traceback]
             )
         for name in [*report["backends"], None]:
             try:
-                report["answers"][str(name)] = tree.search(1, [5], settings="parity", backend=name).backend
+                if name == "numba":  # whose kernels take seconds to load
+                    report["answers"][name] = cx.get_backend(name).name
+                else:
+                    report["answers"][str(name)] = tree.search(1, [5], settings="parity", backend=name).backend
             except cx.BackendError as error:
                 report["errors"][str(name)] = str(error)
         return report
 """
-
-
-def install(site, distribution, module, source, *, name=None, version="1.0", target=None):
-    """Put a distribution that offers a backend where Python finds it."""
-    name = name or module
-    (site / f"{module}.py").write_text(textwrap.dedent(source).replace("{name}", name))
-    info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
-    info.mkdir()
-    files = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n",
-        "entry_points.txt": f"[covertreex.backends]\n{name} = {target or module + ':backend'}\n",
-        "INSTALLER": "pip\n",
-        "RECORD": f"{module}.py,,\n" + "".join(f"{info.name}/{file},,\n" for file in ("METADATA", "entry_points.txt")),
-    }
-    for file, text in files.items():
-        (info / file).write_text(text)
 
 
 def python(site, code):
@@ -151,21 +132,47 @@ def test_two_claim_one_name(site):
 
 
 def test_claim_on_a_shipped_name(site):
-    install(site, "cx-usurper", "usurper", GOOD, name="cython")
-    report = python(site, "print(json.dumps(describe()))")
-    assert_usable(report, without=["cython"])
-    for needed in ("covertreex", "cx-usurper", "uninstall"):
-        assert needed in report["errors"]["cython"]
+    install(site, "cx-usurper", "usurper", "raise AssertionError('nobody asked for it')", name="cython")
+    report = describe(site)
+    listed = {distribution: (status, reason) for distribution, _, status, reason, _ in report["backends"]["cython"]}
+    assert listed["covertreex"] == ("ok", "")
+    assert listed["cx-usurper"][0] == "broken"
+    for needed in ("'cython'", "covertreex", "uninstall cx-usurper"):
+        assert needed in listed["cx-usurper"][1]
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 4, "3", None])
-def test_other_protocol_version(site, version):
+@pytest.mark.parametrize(
+    ("version", "shown", "advice"),
+    [
+        (3, "3", "install matching versions"),
+        ("4.1", "'4.1'", "a version is a pair of integers"),
+        (None, "None", "a version is a pair of integers"),
+        ((MAJOR - 1, 9), f"{MAJOR - 1}.9", "install matching versions"),
+        ((MAJOR + 1, 0), f"{MAJOR + 1}.0", "install matching versions"),
+        ((MAJOR, MINOR + 1), f"{MAJOR}.{MINOR + 1}", "update covertreex"),
+    ],
+)
+def test_other_protocol_version(site, version, shown, advice):
     install(site, "cx-old", "old", GOOD + f"\n    Backend.protocol_version = {version!r}\n")
     report = describe(site)
     assert only(report, "old")["status"] == "broken"
     message = report["errors"]["old"]
-    for needed in ("cx-old 1.0", f"protocol version {version!r}", "speaks 3", "matching versions"):
+    for needed in ("cx-old 1.0", f"protocol version {shown}", f"speaks {MAJOR}.{MINOR}", advice):
         assert needed in message
+
+
+def test_a_stranger_of_an_old_minor_version_answers(site):
+    """Built for what there was at first: it has none of what came later, and the numbers that it was built with."""
+    old = """
+    from covertreex.protocols import CONTRACT
+    Backend.protocol_version = ({major}, 0)
+    Backend.contract = {**CONTRACT, "kernels": {"rbf": 0}, "counters": CONTRACT["counters"][:10]}
+    assert not hasattr(Backend, "levels")
+    """
+    install(site, "cx-old", "old", GOOD + old.replace("{major}", str(MAJOR)))
+    report = describe(site)
+    assert only(report, "old")["status"] == "ok"
+    assert report["answers"]["old"] == "old"
 
 
 @pytest.mark.parametrize("verb", ["search", "scan"])
@@ -201,9 +208,9 @@ def test_installed_while_the_process_runs(site):
         except cx.BackendError as error:
             assert "unknown backend 'late'" in str(error)
         sys.path.insert(0, {str(site.parent)!r})
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {os.path.dirname(plugins.__file__)!r})
         from pathlib import Path
-        from test_registry_abuse import GOOD, install
+        from plugins import GOOD, install
         install(Path({str(site)!r}), "cx-late", "late", GOOD)
         assert "late" not in describe()["backends"]
         cx.refresh()
@@ -245,16 +252,127 @@ def test_all_at_once(site):
     assert {"good", "cython", "numba"} <= set(report["answers"])
 
 
-def test_listing_imports_no_kernels(site):
+#: What a process that uses covertreex as usual does; `started` says when it began.
+USE = """
+    import time
+    started = time.perf_counter()
+    tree = cx.cover_tree(np.arange(10.0)[:, None])
+    answers = [tree.search(1, [5], settings=settings, backend=name).backend
+               for settings in ("parity", "exact") for name in ("cython", None)]
+    listed = {info.name: info.status for info in cx.list_backends()}
+    print(json.dumps([answers, listed, sorted(sys.modules), time.perf_counter() - started]))
+"""
+
+
+def test_listing_imports_nothing(site):
     install(site, "cx-good", "good", GOOD)
     loaded = python(
         site,
         """
+        before = set(sys.modules)
         cx.list_backends()
-        print(json.dumps(["numba" in sys.modules, "covertreex._core.search" in sys.modules]))
+        print(json.dumps(sorted(set(sys.modules) - before)))
         """,
     )
-    assert loaded == [False, False]
+    assert not {name.partition(".")[0] for name in loaded} - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import time; time.sleep(3)", "import os; os.abort()", "import os; os._exit(3)", "while True: pass"],
+    ids=["sleeps", "aborts", "ends the process", "never ends"],
+)
+def test_a_plugin_that_nobody_asks_for_is_not_touched(site, source):
+    install(site, "cx-sloth", "sloth", source + "\n" + textwrap.dedent(GOOD))
+    answers, listed, modules, seconds = python(site, USE)
+    assert answers == ["cython"] * 4
+    assert listed["sloth"] == "found"
+    assert listed["cython"] == "ok"
+    assert not {"sloth", "numba", "covertreex_numba", "covertreex_rust"} & set(modules)
+    assert seconds < 3
+
+
+def test_a_plugin_that_sleeps_answers_who_asks_for_it(site):
+    install(site, "cx-sloth", "sloth", "import time; time.sleep(0.5)\n" + textwrap.dedent(GOOD))
+    answer, other = python(
+        site,
+        """
+        tree = cx.cover_tree(np.arange(10.0)[:, None])
+        print(json.dumps([tree.search(1, [5], backend="sloth").backend, "covertreex_numba" in sys.modules]))
+        """,
+    )
+    assert (answer, other) == ("sloth", False)
+
+
+def test_a_stranger_answers_where_ours_cannot_and_says_so(site):
+    install(site, "cx-good", "good", GOOD)
+    backend, message = python(
+        site,
+        """
+        import os, warnings
+        os.environ.update(COVERTREEX_ENABLE_CYTHON="0", COVERTREEX_ENABLE_NUMBA="0", COVERTREEX_ENABLE_RUST="0")
+        tree = cx.cover_tree(np.arange(10.0)[:, None])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            backend = tree.search(1, [5], settings="parity").backend
+        (warning,) = caught
+        assert warning.category is cx.BackendWarning and warning.filename == "<string>"
+        print(json.dumps([backend, str(warning.message)]))
+        """,
+    )
+    assert backend == "good"
+    for needed in ("'good' answers", "COVERTREEX_ENABLE_CYTHON=0", "may be slower", "COVERTREEX_BACKEND=good"):
+        assert needed in message
+
+
+def test_a_plugin_has_variables_of_its_own(site):
+    own = """
+    import os
+    Backend.device = os.environ["COVERTREEX_GOOD_DEVICE"]
+    """
+    install(site, "cx-good", "good", GOOD + own)
+    device, refused = python(
+        site,
+        """
+        import os
+        os.environ["COVERTREEX_GOOD_DEVICE"] = "second"
+        tree = cx.cover_tree(np.arange(10.0)[:, None])
+        assert tree.search(1, [5], backend="good").backend == "good"
+        os.environ["COVERTREEX_GOOF_DEVICE"] = "third"
+        try:
+            tree.search(1, [5])
+        except cx.SettingsError as error:
+            print(json.dumps([sys.modules["good"].backend.device, str(error)]))
+        """,
+    )
+    assert device == "second"
+    assert "unknown environment variable COVERTREEX_GOOF_DEVICE" in refused
+    assert "COVERTREEX_NAME_... of a backend that is installed (cython, good, numba" in refused
+
+
+def test_ours_are_there_without_metadata(tmp_path):
+    """As in a program that was frozen, or copied without what an installer writes."""
+    needed = ("covertreex", "covertreex_cython", "covertreex_numba", "numpy", "scipy", "xxhash")
+    for name in needed:
+        found = Path(find_spec(name).origin).parent
+        for folder in (found, found.with_name(f"{name}.libs")):
+            if folder.exists():
+                (tmp_path / folder.name).symlink_to(folder)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COVERTREEX_", "PYTHON"))}
+    code = """
+        print(json.dumps([list(metadata.distributions()) == [], describe(), cx.__version__]))
+    """
+    script = "from importlib import metadata\n" + textwrap.dedent(REPORT) + textwrap.dedent(code)
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={**environment, "PYTHONPATH": str(tmp_path)}, text=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    bare, report, version = json.loads(run.stdout.splitlines()[-1])
+    assert bare
+    assert_usable(report)
+    assert report["backends"]["cython"] == [["covertreex", version, "ok", "", ""]]
+    assert "rust" not in report["backends"]
 
 
 @pytest.mark.slow

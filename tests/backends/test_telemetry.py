@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 
 import covertreex as cx
-from covertreex.backends.telemetry import COUNTERS, BlockRecord, Telemetry, check_line, merge_counters, merge_totals
+from covertreex.backends.telemetry import (
+    COUNTERS,
+    TOTALS,
+    BlockRecord,
+    Telemetry,
+    check_line,
+    merge_counters,
+    merge_totals,
+)
 
 
 def sound_record():
     """A telemetry line, parsed."""
-    counters = dict.fromkeys(COUNTERS, 3) | {"stop_exhausted": 1, "stop_kth_frontier": 4, "stop_budget": 0}
+    counters = dict.fromkeys(TOTALS, 3) | {"stop_exhausted": 1, "stop_kth_frontier": 4, "stop_budget": 0}
     record = BlockRecord("spy", "parity", "search", block=0, queries=5, k=2, seconds=0.25, counters=counters)
     return json.loads(record.to_json())
 
@@ -62,7 +70,7 @@ def test_missing_field_is_named(field):
         check_line(json.dumps(record))
 
 
-@pytest.mark.parametrize("name", COUNTERS)
+@pytest.mark.parametrize("name", TOTALS)
 @pytest.mark.parametrize("value", [-1, 1.0, "1", None, True])
 def test_wrong_counter_is_named(name, value):
     record = sound_record()
@@ -87,7 +95,7 @@ def test_line_that_is_no_record(line, message):
 def test_merge_adds_up_but_for_the_peak():
     counters = np.arange(2 * len(COUNTERS)).reshape(2, -1)
     merged = merge_counters(counters)
-    assert tuple(merged) == COUNTERS
+    assert tuple(merged) == TOTALS
     for column, name in enumerate(COUNTERS):
         expected = counters[:, column].max() if name == "frontier_peak" else counters[:, column].sum()
         assert merged[name] == expected
@@ -101,7 +109,7 @@ def test_merge_does_not_depend_on_blocks(rng):
 
 
 def test_merge_of_nothing_is_zero():
-    nothing = dict.fromkeys(COUNTERS, 0)
+    nothing = dict.fromkeys(TOTALS, 0)
     assert merge_totals([]) == merge_counters(np.zeros((0, len(COUNTERS)), dtype=np.int64)) == nothing
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import plugins
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,20 @@ def test_figures_come_with_recall_and_counters(tmp_path):
     assert len({one["extra_info"]["answer"] for one in queries}) == 1
     assert all(one["extra_info"]["counters"]["distance_evals"] > 0 for one in queries)
     assert all(one["extra_info"]["n"] == 200 for one in found)
+
+
+def test_a_stranger_runs_when_it_is_named(tmp_path, monkeypatch):
+    pytest.importorskip("pytest_benchmark")
+    plugins.install(tmp_path, "cx-lent", "lent", plugins.GOOD)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    small = ["--points", 200, "--queries", 20, "--inducing", 10, "--neighbors", 4, "--workload", "gold"]
+    few = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.01", "-k", "queries"]
+    output = run_pytest("bench", *small, *few, "--backend", "lent")
+    assert re.search(r"gold +lent/parity +[\d.]+ +[\d,]+ +1\.0 ", output)
+    assert re.search(r"\b3 passed", output)
+    collected = run_pytest("bench", "--collect-only", "--workload", "gold")
+    assert "cython/parity" in collected
+    assert "lent/" not in collected
 
 
 def test_a_plain_run_collects_no_benchmark(request):

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import covertreex as cx
 from covertreex.backends.telemetry import COUNTERS
 from covertreex.cli import app
+from covertreex.protocols import Capabilities
 from covertreex_bench import compare, workloads
 from covertreex_bench.writing import Grid
 
@@ -78,8 +79,62 @@ def test_a_report_names_neither_folder_nor_host(tmp_path):
         assert len(socket.gethostname()) < 4 or socket.gethostname() not in text
 
 
+def test_backends_phase_by_phase(here, spoilt):
+    spoilt(lambda out: None)
+    output = run(*SMALL, "--backends", "cython,spoilt", "--repeat", 2, "--report", "audit.md", "--json", "audit.json")
+    rows = {row["name"]: row for row in json.loads((here / "audit.json").read_text())["rows"]}
+    phases = ["search L1", "mechanisms L2", "decision L0", "screen"]
+    assert list(rows) == [f"{name} {phase}" for phase in phases for name in ("cython", "spoilt")]
+    assert [rows[f"cython {phase}"]["verb"] for phase in phases] == ["search", "search", "scan", "scan"]
+    assert all(row["same_bits_as_first_row"] and row["recall"] == 1.0 for row in rows.values())
+    counted = [row["same_counters_as_first_parity_row"] for row in rows.values()]
+    assert counted == [True] * 6 + [None] * 2
+    assert "spoilt does not claim level S: it decides what covertreex's own screens leave." in output
+    assert "All rows agree: recall 1.0, the same bits, the same counters where they must be." in output
+    assert "Backends side by side, phase by phase" in (here / "audit.md").read_text()
+
+
+def test_a_phase_that_differs_is_named(spoilt):
+    spoilt(count("distance_evals"))
+    output = run(*SMALL, "--backends", "cython,spoilt", code=1)
+    for phase in ("search L1", "mechanisms L2", "decision L0"):
+        assert f"FAILED: spoilt {phase} and cython {phase} count differently" in output
+    assert "different bits" not in output
+    spoilt(swap)
+    output = run(*SMALL, "--backends", "cython,spoilt", code=1)
+    for phase in ("search L1", "decision L0", "screen"):
+        assert f"FAILED: spoilt {phase} and cython search L1 return different bits" in output
+
+
+def test_phases_of_what_a_backend_lacks(install_liar):
+    poor = install_liar(lambda out: None, "poor")
+    poor.capabilities = Capabilities(frozenset({"bitset"}), "not much")
+    flat = [part for part in SMALL if part not in ("--inducing", "20")]
+    output = run("--workload", "euclidean", *flat, "--backends", "poor", "--json", "-")
+    found = json.loads(output[output.index("{\n") :])
+    assert [row["name"] for row in found["rows"]] == ["poor search L1", "poor mechanisms L2"]
+    assert found["settings"]["poor mechanisms L2"]["visited"] == "bitset"
+    assert found["settings"]["poor mechanisms L2"]["stream_tile"] == 1
+    assert "decision and screen are left out: the tree answers this workload." in found["notes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backends", "cython,cython"], "'cython' is named twice; name each backend once."),
+        (["--backends", "cython", "--matrix"], "--backends excludes --rows and --matrix"),
+        (["--backends", "cython", "--rows", "cython/parity"], "--backends excludes --rows and --matrix"),
+        (["--backends", "nobody"], "unknown backend 'nobody'"),
+    ],
+)
+def test_mistakes_about_backends(options, message):
+    assert message in run(*SMALL, *options, code=2)
+
+
 @pytest.mark.parametrize("columns", [80, 120])
-@pytest.mark.parametrize("what", [["--rows", "numba/gold,cython/parity,cython/exact"], ["--matrix"]])
+@pytest.mark.parametrize(
+    "what", [["--rows", "numba/gold,cython/parity,cython/exact"], ["--matrix"], ["--backends", "cython"]]
+)
 def test_nothing_is_wider_than_the_screen(columns, what):
     output = run(*SMALL, *what, columns=columns)
     assert max(map(len, output.splitlines())) <= columns

@@ -2,15 +2,20 @@
 
 import csv
 import os
+import re
+import sys
+import textwrap
 
 import numpy as np
+import plugins
 import pytest
+from plugins import GOOD
 from typer.testing import CliRunner
 
 import covertreex as cx
 from covertreex import oracle
 from covertreex.backends import registry
-from covertreex.cli import app, display
+from covertreex.cli import app, display, probe
 from covertreex.cli.neighbors import audit_answers
 from covertreex.io import tables
 
@@ -33,12 +38,97 @@ def points():
 # backends, doctor
 
 
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A function that installs a backend where this process and those that it starts find it."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+    def add(distribution, module, source):
+        plugins.install(folder, distribution, module, source)
+        registry.refresh()
+
+    yield add
+    monkeypatch.undo()
+    registry.refresh()
+
+
 def test_backends_lists_what_is_installed_and_what_is_broken(install):
     install(registry.BackendInfo("lame", "lame-dist", "3.1", "l:b", "broken", reason="it fell", traceback="Trace!"))
-    output = run("backends", "--traceback")
-    for text in ("cython", "numba", "lame-dist", "lame is broken: it fell.", "Trace!"):
+    output = run("backends", "--check", "--traceback")
+    for text in (
+        "lame-dist",
+        "lame is broken: it fell.",
+        "Trace!",
+        "cython: protocol 4.",
+        "levels L0, L1, L2",
+        "numba",
+    ):
         assert text in output
-    assert "Trace!" not in run("backends")
+    assert "Trace!" not in run("backends", "--check")
+    assert "covertreex: --traceback goes with --check" in run("backends", "--traceback", code=2)
+
+
+def test_backends_loads_none_unless_told_to(site):
+    site("cx-torn", "torn", "raise OSError('libtorn.so')")
+    output = run("backends")
+    assert "found" in next(line for line in output.splitlines() if line.startswith("torn"))
+    assert "None was loaded; --check loads each" in output
+    assert "torn is broken: cx-torn 1.0 cannot be imported: OSError: libtorn.so" in run("backends", "--check")
+
+
+def info_of(name):
+    """How a backend is listed."""
+    (found,) = [info for info in registry.list_backends() if info.name == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "how"),
+    [
+        ("import os; os.abort()", "its import ended the process, by signal 6"),
+        ("import os; os._exit(3)", "its import ended the process, by exit code 3"),
+        ("while True: pass", "its import did not end within 1 s"),
+    ],
+)
+def test_a_backend_is_outlived(site, monkeypatch, source, how):
+    site("cx-wild", "wild", source)
+    monkeypatch.setattr(probe, "PATIENCE", 1.0 if "while" in source else 60.0)
+    info, _ = probe.load(info_of("wild"))
+    assert (info.name, info.status) == ("wild", "broken")
+    assert info.reason == f"cx-wild 1.0: {how}; report it to its authors, or uninstall cx-wild"
+
+
+def test_doctor_says_who_answers(site, monkeypatch):
+    site("cx-sloth", "sloth", "import time; time.sleep(0.3)\n" + textwrap.dedent(GOOD))
+    monkeypatch.setenv("COVERTREEX_BACKEND_PRIORITY", "sloth")
+    monkeypatch.setenv("COVERTREEX_ENABLE_SLOTHS", "0")
+    output = run("doctor")
+    assert re.search(r"backend sloth +ok +cx-sloth 1\.0, protocol 4\.\d+, levels L0, L1, loaded in 0\.\d+ s", output)
+    assert re.search(r"exact answers +ok .*decision by sloth \(L0\)", output)
+    assert re.search(r"parity answers +ok +search by sloth \(L1\)", output)
+    assert "first of all: sloth; COVERTREEX_ENABLE_SLOTHS=0 hides nothing: no such backend is installed" in output
+
+
+def test_a_search_that_nobody_answers(site, monkeypatch):
+    monkeypatch.setenv("COVERTREEX_BACKEND", "absent")
+    ((profile, answered, why),) = probe.answers("exact")
+    assert (profile, answered) == ("exact", False)
+    assert "unknown backend 'absent'" in why
+    site("cx-wild", "wild", "import os; os.abort()")
+    monkeypatch.setenv("COVERTREEX_BACKEND", "wild")
+    ((_, answered, why),) = probe.answers("exact")
+    assert not answered
+    assert why == "a search ended the process, by signal 6; `covertreex backends --check` shows which backend does that"
+
+
+def test_a_frozen_program_looks_for_itself(monkeypatch):
+    """It is no Python that could be started again."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    assert probe.load(info_of("cython"))[0].status == "ok"
 
 
 def test_doctor_finds_nothing_wrong():

@@ -19,7 +19,7 @@ from covertreex.search.screens.cache import sharp
 from covertreex.search.second_pass import make_graph
 from covertreex.testing.reference import make_queries
 
-USABLE = [info.name for info in cx.list_backends() if info.status == "ok"]
+USABLE = [info.name for info in cx.list_backends(load=True) if info.status == "ok"]
 FAST = cx.FAST.replace(recall_target=0.995)
 
 

@@ -411,4 +411,4 @@ def judge(seed, backends, folder=None):
 
 def installed():
     """Names of the backends that run."""
-    return [info.name for info in cx.list_backends() if info.status == "ok"]
+    return [info.name for info in cx.list_backends(load=True) if info.status == "ok"]

@@ -23,7 +23,7 @@ x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="states of an x8
 
 
 def backends():
-    return [info.name for info in cx.list_backends() if info.status == "ok"]
+    return [info.name for info in cx.list_backends(load=True) if info.status == "ok"]
 
 
 def answers(names, *options, before=(), python=(), **environment):

@@ -19,7 +19,7 @@ class JaxBackend:
     """
 
     name = "jax"
-    protocol_version = 3
+    protocol_version = (4, 1)
     capabilities = Capabilities(
         summary="screens by JAX on a CPU, GPU or TPU; decisions by covertreex",
         levels=frozenset({"L0", "S"}),

@@ -7,8 +7,7 @@ from importlib import import_module
 
 import numpy as np
 
-from covertreex.errors import BackendError
-from covertreex.protocols import PROTOCOL_VERSION, Capabilities
+from covertreex.protocols import PROTOCOL_VERSION, BackendError, Capabilities
 
 
 def _kernels(name):

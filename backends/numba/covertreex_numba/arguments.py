@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from covertreex.base.contract import EXPRESSION, KERNEL_CODES, NO_KERNEL, check_codes
-from covertreex.data.tree import DUPLICATE_LEVEL
+from covertreex.protocols import DUPLICATE_LEVEL, EXPRESSION, KERNEL_CODES, NO_KERNEL, check_codes
 
 WIDEST_TILE = 64
 

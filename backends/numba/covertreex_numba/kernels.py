@@ -17,9 +17,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from covertreex.base.contract import CONTRACT, EUCLIDEAN, KERNEL_CODES, LANES
-from covertreex.data.tree import DUPLICATE_LEVEL
-from covertreex.errors import BackendError
+from covertreex.protocols import CONTRACT, DUPLICATE_LEVEL, EUCLIDEAN, KERNEL_CODES, LANES, BackendError
 
 if config.DISABLE_JIT:
     raise BackendError(

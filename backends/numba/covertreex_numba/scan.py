@@ -4,7 +4,7 @@ Runs are cut into tiles of rows that fit in the nearest caches, and all queries 
 is read. Each query still meets its rows in order, so answers and counters are those of the plain loop.
 """
 
-from covertreex.base.contract import COUNTERS, EXPRESSION
+from covertreex.protocols import COUNTERS, EXPRESSION
 from covertreex_numba.kernels import borrow, clear_best, jit, jit_entry, nearness, offer, sort_best
 
 DISTANCE_EVALS = COUNTERS.index("distance_evals")

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from covertreex.base.contract import COUNTERS, EXPRESSION
-from covertreex.data.tree import DUPLICATE_LEVEL
+from covertreex.protocols import COUNTERS, DUPLICATE_LEVEL, EXPRESSION
 from covertreex_numba.kernels import (
     borrow,
     clear_best,

@@ -7,7 +7,6 @@ import heapq
 
 import numpy as np
 
-from covertreex.oracle import canonical_nearness
 from covertreex.protocols import COUNTERS, BackendError, Capabilities
 from covertreex_template import screens
 
@@ -41,7 +40,7 @@ class TemplateBackend:
     """`covertreex.protocols.TreeTraversal` and `Screening`."""
 
     name = "template"
-    protocol_version = 3
+    protocol_version = (4, 1)
     capabilities = Capabilities(
         summary="plain NumPy, to be copied: right, and slow", levels=frozenset({"L0", "L1", "S"})
     )
@@ -81,7 +80,7 @@ class TemplateBackend:
             count["prunes_visited"] += len(nodes) - len(fresh)
             count["nodes_visited"] += len(fresh)
             count["distance_evals"] += len(fresh)
-            nearness = np.stack(canonical_nearness(payload, queries, q, fresh), axis=1)
+            nearness = np.stack(payload.nearness(queries, q, fresh), axis=1)
             distances = nearness[:, 0]
             allowed = (queries.rank[fresh] < limit) & (fresh != exclude)
             lower = bounds(payload, queries.slack_abs, distances, tree.si[fresh])
@@ -124,7 +123,7 @@ class TemplateBackend:
             rows = rows[(queries.rank[rows] < queries.limit[q]) & (rows != queries.exclude[q])]
             count["distance_evals"] += len(rows)
             count["nodes_visited"] += len(rows)
-            for row, *near in zip(rows, *canonical_nearness(payload, queries, q, rows), strict=True):
+            for row, *near in zip(rows, *payload.nearness(queries, q, rows), strict=True):
                 if near[0] <= kth_upper:
                     count["yields"] += best.offer(near, payload.index[row])
         return "exhausted"

@@ -40,6 +40,10 @@ def parity(
             help="What to run, as backend/profile between commas. Default: gold, and parity on every backend."
         ),
     ] = None,
+    backends: Annotated[
+        str | None,
+        typer.Option(help="Backends between commas, compared at the levels that they claim, phase by phase."),
+    ] = None,
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Flip each setting alone instead, from parity to gold.")
     ] = False,
@@ -54,6 +58,9 @@ def parity(
     Every row is compared with the first, bit for bit; parity rows with the first of them, counter for counter; times
     with gold; recall is against a dense float64 oracle. Where rows differ, the first query that does is shown with both
     neighbours, both distances, and the oracle's.
+
+    With --backends, those: the tree search (L1) and its mechanisms (L2), the decision of all pairs (L0), and an exact
+    search with its screens (S, or covertreex's own), each phase timed and compared for itself.
 
     With --matrix, one backend: from parity to gold each setting flipped alone, and what it does to evaluations, time
     and answer. Only level caps and budgets are approximate, and their recall is shown; all else must not change a bit.
@@ -70,13 +77,13 @@ def parity(
         tables.check_output(report, (".md",))
     if json_file is not None and not to_stdout:
         tables.check_output(json_file)
-    _check_options(matrix, rows, backend)
+    _check_options(matrix, rows, backend, backends)
     question = workloads.make_workload(
         workload.value, n=n, k=k, queries=queries, predecessors=predecessors, inducing=inducing
     )
     if rows is not None:
         contenders, notes = compare.parse_contenders(display.names(rows)), []
-    elif not matrix:
+    elif not matrix and backends is None:
         contenders, notes = compare.parity_contenders()
 
     load = conditions.load_average()
@@ -84,6 +91,8 @@ def parity(
     with steps.timed("factors", f"making the factors of {len(question.X):,} points"):
         tree = question.tree(threads)
     switches = None
+    if backends is not None:
+        contenders, notes = compare.level_contenders(display.names(backends), tree.payload)
     if matrix:
         switches, notes = compare.switches(backend or "cython", tree.payload)
         contenders = [switch.contender for switch in switches]
@@ -118,8 +127,10 @@ def parity(
         raise typer.Exit(1)
 
 
-def _check_options(matrix, rows, backend):
+def _check_options(matrix, rows, backend, backends):
     """Options that have no meaning beside one another are errors, rather than ignored."""
+    if backends is not None and (matrix or rows is not None):
+        raise InvalidInputError("--backends excludes --rows and --matrix; it says by itself what runs.")
     if matrix and rows is not None:
         raise InvalidInputError("--rows and --matrix exclude each other; name the backend of a matrix with --backend.")
     if backend is not None and not matrix:

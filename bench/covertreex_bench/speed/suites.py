@@ -349,7 +349,7 @@ def rows(
 
 def default_backend() -> str:
     """Name of the first backend of `registry.PREFERENCE` that works."""
-    works = {info.name for info in registry.list_backends() if info.status == "ok"}
+    works = {info.name for info in registry.list_backends(load=registry.PREFERENCE) if info.status == "ok"}
     return next((name for name in registry.PREFERENCE if name in works), registry.PREFERENCE[0])
 
 

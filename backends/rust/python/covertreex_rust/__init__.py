@@ -9,7 +9,7 @@ class RustBackend:
 
     name = "rust"
     contract = _core.contract()
-    protocol_version = contract["protocol_version"]
+    protocol_version = _core.protocol_version()
     capabilities = Capabilities(
         mechanisms=frozenset({"bitset", "tile", "level_cache", "radius_floor", "budget", "level_cap"}),
         summary="the production engine in Rust: instructions chosen for the processor at run time",

@@ -64,7 +64,7 @@ pub fn log(x: f64) -> f64 {
 /// The 16 lanes are summed `N` registers at a time: lanes are independent, so this changes no bit, and with few enough
 /// of them all sums stay in registers.
 ///
-/// Meanwhile `next`, which is likely to be wanted after, is asked for: memory is slower than arithmetic.
+/// Meanwhile the rows `next`, which are likely to be wanted after, are asked for: memory is slower than arithmetic.
 ///
 /// # Safety
 ///
@@ -73,14 +73,14 @@ pub fn log(x: f64) -> f64 {
 pub(crate) unsafe fn dots_body<P: Pack, const Q: usize, const R: usize, const N: usize>(
     queries: [&[f64]; Q],
     rows: [&[f64]; R],
-    next: &[f64],
+    next: [&[f64]; R],
 ) -> [[f64; R]; Q] {
     let blocks = rows[0].len() / LANES;
     assert!(queries.iter().chain(&rows).all(|v| v.len() == blocks * LANES));
     // Cut to one known length, so that the loop below needs no checks.
     let queries = queries.map(|v| &v.as_chunks::<LANES>().0[..blocks]);
     let rows = rows.map(|v| &v.as_chunks::<LANES>().0[..blocks]);
-    let next = next.as_chunks::<LANES>().0;
+    let next = next.map(|v| v.as_chunks::<LANES>().0);
     let mut lanes = [[[0.0; LANES]; R]; Q];
     for first in (0..LANES).step_by(N * P::LANES) {
         let at = |i| first + i * P::LANES;
@@ -88,8 +88,10 @@ pub(crate) unsafe fn dots_body<P: Pack, const Q: usize, const R: usize, const N:
         unsafe {
             let mut sums = [[[P::zero(); N]; R]; Q];
             for block in 0..blocks {
-                if let Some(ahead) = next.get(block) {
-                    prefetch(ahead);
+                for row in next {
+                    if let Some(ahead) = row.get(block) {
+                        prefetch(ahead);
+                    }
                 }
                 for i in 0..N {
                     let a = queries.map(|v| P::load(&v[block][at(i)..]));

@@ -1,8 +1,8 @@
 //! The facts of `covertreex/base/contract.py` that this backend was built with, each written here and nowhere else
 //! in Rust. Python compares them with those of the covertreex that is installed, and refuses a backend that differs.
 
-/// Version of the verbs and arrays of `covertreex/protocols.py`.
-pub const PROTOCOL_VERSION: i64 = 3;
+/// Major and minor version of the verbs and arrays of `covertreex/protocols.py` that this needs.
+pub const PROTOCOL_VERSION: (i64, i64) = (4, 0);
 
 /// Lanes of the canonical dot product; factor rows are padded with zeros to a multiple of it.
 pub const LANES: usize = 16;
@@ -36,16 +36,10 @@ pub const KERNELS: [(&str, i64); 5] = [
     ("rationalquadratic", RATIONAL_QUADRATIC),
 ];
 
-/// Counters of the driver's own, in the columns behind those of [`Counters`].
-pub const DRIVER_COUNTERS: [&str; 3] = ["gate_rejects", "gemm_tiles", "canonical_rechecks"];
-
-/// Columns of a row of counters.
-pub const COUNTERS: usize = KERNEL_COUNTERS.len() + DRIVER_COUNTERS.len();
-
 macro_rules! counters {
     ($($name:ident),* $(,)?) => {
-        /// Names of the counters that kernels fill, in the order of their columns.
-        pub const KERNEL_COUNTERS: &[&str] = &[$(stringify!($name)),*];
+        /// Names of the counters, in the order of their columns; a later covertreex may have more behind these.
+        pub const COUNTERS: &[&str] = &[$(stringify!($name)),*];
 
         /// What one query counted.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,9 +50,7 @@ macro_rules! counters {
 
         impl Counters {
             pub(crate) fn write(&self, row: &mut [i64]) {
-                let (own, others) = row.split_at_mut(KERNEL_COUNTERS.len());
-                own.copy_from_slice(&[$(self.$name),*]);
-                others.fill(0);
+                row[..COUNTERS.len()].copy_from_slice(&[$(self.$name),*]);
             }
         }
     };

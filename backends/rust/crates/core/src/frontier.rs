@@ -7,10 +7,8 @@ use std::collections::BinaryHeap;
 pub(crate) struct Entry {
     /// B2: no descendant computes closer than this.
     pub bound: f64,
-    pub sequence: i64,
-    pub node: usize,
-    /// Computed distance of the query from the node.
-    pub distance: f64,
+    pub sequence: u32,
+    pub node: u32,
 }
 
 impl Ord for Entry {
@@ -44,9 +42,9 @@ mod tests {
     fn smallest_bound_first_then_first_pushed() {
         let mut frontier = Frontier::new();
         for (sequence, bound) in [0.5, 0.0, 0.5, 0.0].into_iter().enumerate() {
-            frontier.push(Entry { bound, sequence: sequence as i64, node: 0, distance: 0.0 });
+            frontier.push(Entry { bound, sequence: sequence as u32, node: 0 });
         }
-        let order: Vec<i64> = std::iter::from_fn(|| frontier.pop()).map(|entry| entry.sequence).collect();
+        let order: Vec<u32> = std::iter::from_fn(|| frontier.pop()).map(|entry| entry.sequence).collect();
         assert_eq!(order, [1, 3, 0, 2]);
     }
 }

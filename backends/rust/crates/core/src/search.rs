@@ -8,9 +8,7 @@ use crate::distance::{Nearness, Point, Slack, nearness_given_dot};
 use crate::frontier::{Entry, Frontier};
 use crate::kbest::KBest;
 use crate::ladder::Ladder;
-use crate::pack::prefetch;
 use crate::views::{InputError, Output, Payload, Queries, Settings, TreeView, WIDEST_TILE, check_search};
-use crate::visited::Visited;
 
 /// Walk a cover tree best-first for every query of a block and fill `out`.
 ///
@@ -58,9 +56,6 @@ pub fn search_block(
     Ok(())
 }
 
-/// How many children ahead of their use all but their factors is asked for.
-const SOON: usize = 8;
-
 enum Stop {
     Exhausted,
     KthFrontier,
@@ -78,6 +73,8 @@ struct Block<'a> {
     lowest_level: i64,
     /// How many levels are capped: all or none.
     levels: usize,
+    /// Whether all children of a node are evaluated: nothing can end the search, or skip them, in between.
+    whole: bool,
 }
 
 /// One query on its way; several go side by side, each in a lane of its own.
@@ -89,7 +86,8 @@ struct Lane<'a> {
     point: Point<'a>,
     best: KBest,
     frontier: Frontier,
-    visited: Visited,
+    /// Distances of the nodes that were put on the frontier, in that order; empty where nothing asks for them.
+    pushed: Vec<f64>,
     /// Nodes evaluated per level from the lowest on; empty where levels are not capped.
     evaluated: Vec<i64>,
     ladder: Ladder,
@@ -107,7 +105,7 @@ impl<'a> Lane<'a> {
             point: Point::of(block.payload, block.queries, 0),
             best: KBest::new(k),
             frontier: Frontier::new(),
-            visited: Visited::new(block.payload.n(), block.settings.bitset),
+            pushed: Vec::new(),
             evaluated: vec![0; block.levels],
             ladder: Ladder::new(),
             width: block.settings.narrowest(),
@@ -121,7 +119,7 @@ impl<'a> Lane<'a> {
         self.q = q;
         self.point = Point::of(payload, queries, q);
         self.frontier.clear();
-        self.visited.clear();
+        self.pushed.clear();
         self.evaluated.fill(0);
         self.ladder = Ladder::new();
         self.width = settings.narrowest();
@@ -129,8 +127,10 @@ impl<'a> Lane<'a> {
         let limit = if queries.prefix { queries.limit[q] } else { i64::MAX };
         ahead.enter(self.number, &self.point, limit);
         if payload.index[tree.root] < limit {
-            self.take(ahead, &[tree.root as i64], None, &[]);
-            ahead.narrow(self.number, self.best.kth());
+            let root = [tree.root as i64];
+            ahead.compare_alone(self.number, &root);
+            self.take(ahead, &root, None, 0);
+            ahead.narrow(self.number, self.best.kth(), self.soon());
         }
     }
 
@@ -142,21 +142,24 @@ impl<'a> Lane<'a> {
             return Some(Stop::KthFrontier);
         }
         let entry = self.frontier.pop()?;
-        ahead.expand(self.number, entry.node);
-        let mut children = tree.children_of(entry.node);
+        let node = entry.node as usize;
+        let parent = self.pushed.get(entry.sequence as usize).copied();
+        let all = tree.children_of(node);
+        let mut children = all;
         if queries.prefix {
             // Q1; children are in insertion order, so their indices ascend.
             let limit = queries.limit[self.q];
             children = &children[..children.partition_point(|&c| payload.index[c as usize] < limit)];
         }
-        self.call(ahead, &children[..children.len().min(SOON)]);
+        let mut place = if self.block.whole { ahead.expand(self.number, node, all) } else { 0 };
         while !children.is_empty() {
             let (tile, rest) = children.split_at(self.width.min(children.len()));
-            if let Some(soon) = children.get(SOON..) {
-                self.call(ahead, &soon[..soon.len().min(tile.len())]);
+            if !self.block.whole {
+                ahead.compare_alone(self.number, tile);
+                place = 0;
             }
             let yields = self.counters.yields;
-            self.take(ahead, tile, Some(entry.distance), rest);
+            self.take(ahead, tile, parent, place);
             if self.ladder.stops(settings, &mut self.counters) {
                 return Some(Stop::Budget);
             }
@@ -165,9 +168,18 @@ impl<'a> Lane<'a> {
                 self.width = if fruitless { (2 * self.width).min(settings.stream_tile) } else { settings.narrowest() };
             }
             children = rest;
+            place += tile.len();
         }
-        ahead.narrow(self.number, self.best.kth());
+        ahead.narrow(self.number, self.best.kth(), self.soon());
         None
+    }
+
+    /// The node that is nearest now, and its first two children.
+    fn soon(&self) -> Option<(usize, [usize; 2])> {
+        let node = self.frontier.peek()?.node as usize;
+        let children = self.block.tree.children_of(node);
+        let (first, second) = (children.first()?, children.get(1).or(children.first())?);
+        Some((node, [*first as usize, *second as usize]))
     }
 
     /// Write the answer.
@@ -183,72 +195,40 @@ impl<'a> Lane<'a> {
         ahead.leave(self.number);
     }
 
-    /// Visit, evaluate, offer and push a tile, whose parent is at distance `parent`; `rest` comes next.
-    fn take(&mut self, ahead: &mut Ahead<'a>, tile: &[i64], parent: Option<f64>, rest: &[i64]) {
+    /// Visit, offer and push a tile, whose parent is at distance `parent`; its distances are at the places from `place` on.
+    fn take(&mut self, ahead: &mut Ahead<'a>, tile: &[i64], parent: Option<f64>, place: usize) {
         let Block { tree, payload, queries, .. } = *self.block;
         let (limit, exclude) = (queries.limit[self.q], queries.exclude[self.q]);
         let mut fresh = [0; WIDEST_TILE];
-        let mut found = [Nearness::default(); WIDEST_TILE];
-        let size = self.select(tile, parent, &mut fresh);
-        let fresh = &fresh[..size];
+        let size = self.select(ahead, tile, parent, &mut fresh);
         self.counters.distance_evals += size as i64;
-        if let Some(&last) = fresh.last() {
-            for (at, pair) in found.iter_mut().zip(fresh.windows(2)) {
-                *at = self.nearness(ahead, pair[0], Some(pair[1]));
-            }
-            found[size - 1] = self.nearness(ahead, last, self.guess(rest));
-        }
-        for (&c, &at) in fresh.iter().zip(&found) {
-            if queries.rank[c] < limit && c as i64 != exclude {
-                self.counters.yields += i64::from(self.best.offer(at, payload.index[c]));
+        for &at in &fresh[..size] {
+            let c = tile[at] as usize;
+            let itself = self.point.row == Some(c);
+            let (distance, dot) = ahead.at(self.number, place + at);
+            let distance = if itself { 0.0 } else { distance };
+            // Most are too far, which their distance alone tells.
+            if distance <= self.best.kth() && queries.rank[c] < limit && c as i64 != exclude {
+                let near = if itself { Nearness::ITSELF } else { nearness_given_dot(payload, &self.point, c, dot) };
+                self.counters.yields += i64::from(self.best.offer(near, payload.index[c]));
             }
             if !tree.is_leaf(c) {
-                self.push(ahead, c, at.distance);
+                self.push(ahead, c, distance);
             }
         }
     }
 
-    /// How near a node is; meanwhile the factors of `next` are brought nearer.
-    #[inline]
-    fn nearness(&self, ahead: &mut Ahead<'a>, node: usize, next: Option<usize>) -> Nearness {
-        if self.point.row == Some(node) {
-            return Nearness::ITSELF;
-        }
-        let dot = ahead.dot(self.number, node, next);
-        nearness_given_dot(self.block.payload, &self.point, node, dot)
-    }
-
-    /// Bring nearer all that nodes will be asked for, but the factors.
-    #[inline]
-    fn call(&self, ahead: &Ahead<'a>, nodes: &[i64]) {
-        let Block { tree, payload, queries, .. } = *self.block;
-        for &node in nodes {
-            let node = node as usize;
-            self.visited.prefetch(node);
-            ahead.prefetch(node);
-            prefetch(&payload.index[node..=node]);
-            prefetch(&queries.rank[node..=node]);
-            prefetch(&tree.child_ptr[node..=node]);
-            prefetch(&tree.si[node..=node]);
-            prefetch(payload.coords_of(node));
-            prefetch(payload.p.get(node..=node).unwrap_or_default());
-            if !self.evaluated.is_empty() {
-                prefetch(&tree.level[node..=node]);
-            }
-        }
-    }
-
-    /// The node that is likely to be wanted after a tile that `rest` follows.
-    fn guess(&self, rest: &[i64]) -> Option<usize> {
-        let next = rest.first().or_else(|| self.block.tree.children_of(self.frontier.peek()?.node).first());
-        next.map(|&next| next as usize)
-    }
-
-    /// The nodes of a tile that must be evaluated: the first of `chosen`, and how many.
-    fn select(&mut self, tile: &[i64], parent: Option<f64>, chosen: &mut [usize; WIDEST_TILE]) -> usize {
+    /// The nodes of a tile that must be evaluated: their places in it, the first of `chosen`, and how many.
+    fn select(
+        &mut self,
+        ahead: &mut Ahead<'a>,
+        tile: &[i64],
+        parent: Option<f64>,
+        chosen: &mut [usize; WIDEST_TILE],
+    ) -> usize {
         let Block { tree, settings, slack, .. } = *self.block;
-        let parent = parent.filter(|_| settings.level_cache).map(|d| (slack.lower(d), slack.upper(d)));
-        let fresh = self.visited.visit(tile);
+        let parent = parent.map(|d| (slack.lower(d), slack.upper(d)));
+        let fresh = ahead.visited.visit(self.number, tile);
         let mut size = 0;
         for (place, &c) in tile.iter().enumerate() {
             if fresh >> place & 1 == 0 {
@@ -269,7 +249,7 @@ impl<'a> Lane<'a> {
             if let Some(level) = level {
                 self.evaluated[level] += 1;
             }
-            chosen[size] = c;
+            chosen[size] = place;
             size += 1;
         }
         size
@@ -282,8 +262,11 @@ impl<'a> Lane<'a> {
             self.counters.prunes_bound += 1;
             return;
         }
-        let sequence = self.counters.frontier_pushes;
-        self.frontier.push(Entry { bound, sequence, node, distance });
+        // Rows are fewer than 2^32: their places are numbered by as many bits (`Ahead`).
+        self.frontier.push(Entry { bound, sequence: self.counters.frontier_pushes as u32, node: node as u32 });
+        if self.block.settings.level_cache {
+            self.pushed.push(distance);
+        }
         ahead.push(self.number, node, bound);
         self.counters.frontier_pushes += 1;
         self.counters.frontier_peak = self.counters.frontier_peak.max(self.frontier.len() as i64);
@@ -301,7 +284,8 @@ impl<'a> Block<'a> {
             tree.level.iter().fold((i64::MAX, i64::MIN), |(low, high), &level| (low.min(level), high.max(level)));
         let levels = if settings.level_cap > 0 { (highest_level - lowest_level + 1) as usize } else { 0 };
         let slack = Slack::of(payload, queries);
-        Block { tree, payload, queries, settings, slack, lowest_level, levels }
+        let whole = levels == 0 && settings.budget_schedule.is_empty();
+        Block { tree, payload, queries, settings, slack, lowest_level, levels, whole }
     }
 
     #[inline]

@@ -34,23 +34,10 @@ impl Simd {
         self.dot_ahead(a, b, &[])
     }
 
-    /// A1: dot products of several queries with one row, any number of them; meanwhile `next` is brought nearer.
-    pub(crate) fn dots_with(self, row: &[f64], queries: &[&[f64]], next: &[f64], out: &mut [f64]) {
-        let (fours, rest) = queries.as_chunks::<4>();
-        let (out_fours, out_rest) = out.as_chunks_mut::<4>();
-        let (twos, ones) = rest.as_chunks::<2>();
-        let (out_twos, out_ones) = out_rest.as_chunks_mut::<2>();
-        let mut once = Some(next);
-        let mut next = || once.take().unwrap_or_default();
-        for (&four, out) in fours.iter().zip(out_fours) {
-            *out = self.dots4x1(four, [row], next()).map(|[dot]| dot);
-        }
-        for (&two, out) in twos.iter().zip(out_twos) {
-            *out = self.dots2x1(two, [row], next()).map(|[dot]| dot);
-        }
-        for (one, out) in ones.iter().zip(out_ones) {
-            *out = self.dot_ahead(one, row, next());
-        }
+    /// A1: dot products of one query with two rows, `[query][row]`.
+    #[inline]
+    pub fn dots1x2(self, queries: [&[f64]; 1], rows: [&[f64]; 2]) -> [[f64; 2]; 1] {
+        self.dots1x2_ahead(queries, rows, [&[]; 2])
     }
 
     /// What every processor of the target has.
@@ -126,41 +113,25 @@ macro_rules! dispatch {
 dispatch! {
     /// A1: dot product of slices of one length, a multiple of 16; meanwhile `next` is brought nearer.
     pub fn dot_ahead(a: &[f64], b: &[f64], next: &[f64]) -> f64;
-    |a, b, next| dots_body::<Narrow, 1, 1, 8>([a], [b], next)[0][0],
-    |a, b, next| dots_body::<__m256d, 1, 1, 4>([a], [b], next)[0][0],
-    |a, b, next| dots_body::<__m512d, 1, 1, 2>([a], [b], next)[0][0]
+    |a, b, next| dots_body::<Narrow, 1, 1, 8>([a], [b], [next])[0][0],
+    |a, b, next| dots_body::<__m256d, 1, 1, 4>([a], [b], [next])[0][0],
+    |a, b, next| dots_body::<__m512d, 1, 1, 2>([a], [b], [next])[0][0]
 }
 
 dispatch! {
-    /// A1: dot products of two queries with one row, `[query][row]`; meanwhile `next` is brought nearer.
-    pub fn dots2x1(queries: [&[f64]; 2], rows: [&[f64]; 1], next: &[f64]) -> [[f64; 1]; 2];
-    |q, r, next| dots_body::<Narrow, 2, 1, 4>(q, r, next),
-    |q, r, next| dots_body::<__m256d, 2, 1, 4>(q, r, next),
-    |q, r, next| dots_body::<__m512d, 2, 1, 2>(q, r, next)
-}
-
-dispatch! {
-    /// A1: dot products of four queries with one row, `[query][row]`; meanwhile `next` is brought nearer.
-    pub fn dots4x1(queries: [&[f64]; 4], rows: [&[f64]; 1], next: &[f64]) -> [[f64; 1]; 4];
-    |q, r, next| dots_body::<Narrow, 4, 1, 2>(q, r, next),
-    |q, r, next| dots_body::<__m256d, 4, 1, 2>(q, r, next),
-    |q, r, next| dots_body::<__m512d, 4, 1, 2>(q, r, next)
-}
-
-dispatch! {
-    /// A1: dot products of one query with two rows, `[query][row]`.
-    pub fn dots1x2(queries: [&[f64]; 1], rows: [&[f64]; 2]) -> [[f64; 2]; 1];
-    |q, r| dots_body::<Narrow, 1, 2, 4>(q, r, &[]),
-    |q, r| dots_body::<__m256d, 1, 2, 4>(q, r, &[]),
-    |q, r| dots_body::<__m512d, 1, 2, 2>(q, r, &[])
+    /// A1: dot products of one query with two rows, `[query][row]`; meanwhile the rows `next` are brought nearer.
+    pub(crate) fn dots1x2_ahead(queries: [&[f64]; 1], rows: [&[f64]; 2], next: [&[f64]; 2]) -> [[f64; 2]; 1];
+    |q, r, next| dots_body::<Narrow, 1, 2, 4>(q, r, next),
+    |q, r, next| dots_body::<__m256d, 1, 2, 4>(q, r, next),
+    |q, r, next| dots_body::<__m512d, 1, 2, 2>(q, r, next)
 }
 
 dispatch! {
     /// A1: dot products of two queries with two rows, `[query][row]`.
     pub fn dots2x2(queries: [&[f64]; 2], rows: [&[f64]; 2]) -> [[f64; 2]; 2];
-    |q, r| dots_body::<Narrow, 2, 2, 2>(q, r, &[]),
-    |q, r| dots_body::<__m256d, 2, 2, 2>(q, r, &[]),
-    |q, r| dots_body::<__m512d, 2, 2, 2>(q, r, &[])
+    |q, r| dots_body::<Narrow, 2, 2, 2>(q, r, [&[]; 2]),
+    |q, r| dots_body::<__m256d, 2, 2, 2>(q, r, [&[]; 2]),
+    |q, r| dots_body::<__m512d, 2, 2, 2>(q, r, [&[]; 2])
 }
 
 dispatch! {

@@ -184,8 +184,6 @@ impl Plan<'_> {
 pub struct Settings {
     /// Stop when the smallest lower bound exceeds the kth best distance.
     pub kth_frontier_stop: bool,
-    /// Remember visited nodes by a bit each instead of a stamp.
-    pub bitset: bool,
     /// How many children are evaluated before they are offered.
     pub stream_tile: usize,
     /// Start narrow and widen while tiles yield nothing.
@@ -209,7 +207,6 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             kth_frontier_stop: true,
-            bitset: false,
             stream_tile: 1,
             dynamic_tile: false,
             level_cache: false,
@@ -246,7 +243,9 @@ pub struct Output<'a> {
     pub indices: &'a mut [i64],
     /// Their distances, (q, k); infinity past the last.
     pub distances: &'a mut [f64],
-    /// Counters, (q, 16).
+    /// Columns of the counters: those of [`COUNTERS`], or more.
+    pub columns: usize,
+    /// Counters, (q, columns).
     pub counters: &'a mut [i64],
 }
 
@@ -255,7 +254,7 @@ impl Output<'_> {
         (
             &mut self.indices[q * self.k..][..self.k],
             &mut self.distances[q * self.k..][..self.k],
-            &mut self.counters[q * COUNTERS..][..COUNTERS],
+            &mut self.counters[q * self.columns..][..self.columns],
         )
     }
 
@@ -263,7 +262,8 @@ impl Output<'_> {
         check(self.k > 0, "k", "must be at least 1")?;
         check(self.indices.len() == queries * self.k, "out.indices", "must have shape (queries, k)")?;
         check(self.distances.len() == queries * self.k, "out.distances", "must have shape (queries, k)")?;
-        check(self.counters.len() == queries * COUNTERS, "out.counters", "must have shape (queries, 16)")
+        check(self.columns >= COUNTERS.len(), "out.counters", "must have at least 13 columns")?;
+        check(self.counters.len() == queries * self.columns, "out.counters", "must have a row for each query")
     }
 }
 

@@ -19,10 +19,9 @@ fn run(data: &Data, tree: &RandomTree, simd: Simd, k: usize, settings: &Settings
 }
 
 fn exact_settings() -> impl Strategy<Value = Settings> {
-    (any::<[bool; 4]>(), 1..=64usize, prop::sample::select(vec![0.0, 0.05, 10.0])).prop_map(
-        |([kth_frontier_stop, bitset, dynamic, level_cache], stream_tile, radius_floor)| Settings {
+    (any::<[bool; 3]>(), 1..=64usize, prop::sample::select(vec![0.0, 0.05, 10.0])).prop_map(
+        |([kth_frontier_stop, dynamic, level_cache], stream_tile, radius_floor)| Settings {
             kth_frontier_stop,
-            bitset,
             stream_tile,
             dynamic_tile: dynamic && stream_tile >= 8,
             level_cache,
@@ -54,16 +53,6 @@ proptest! {
         for simd in Simd::available() {
             prop_assert_eq!(&run(&data, &tree, simd, 5, &settings), &plain);
         }
-    }
-
-    #[test]
-    fn bitset_and_stamps_are_one(shape in shapes(), settings in exact_settings()) {
-        let data = Data::new(&shape);
-        let tree = RandomTree::new(&data);
-        let other = Settings { bitset: !settings.bitset, ..settings.clone() };
-        prop_assert_eq!(
-            run(&data, &tree, Simd::detect(), 4, &settings), run(&data, &tree, Simd::detect(), 4, &other)
-        );
     }
 
     #[test]

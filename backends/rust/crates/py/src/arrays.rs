@@ -194,7 +194,6 @@ impl PlanArrays<'_> {
 #[derive(FromPyObject)]
 pub struct SettingsValues {
     kth_frontier_stop: bool,
-    visited: String,
     stream_tile: usize,
     dynamic_tile: bool,
     level_cache: bool,
@@ -209,7 +208,6 @@ impl From<SettingsValues> for Settings {
     fn from(values: SettingsValues) -> Settings {
         Settings {
             kth_frontier_stop: values.kth_frontier_stop,
-            bitset: values.visited == "bitset",
             stream_tile: values.stream_tile,
             dynamic_tile: values.dynamic_tile,
             level_cache: values.level_cache,
@@ -242,6 +240,7 @@ impl<'py> OutArrays<'py> {
         let cancel = unsafe { AtomicI32::from_ptr(self.cancel.data()) };
         let output = Output {
             k,
+            columns: self.counters.shape()[1],
             indices: table_mut(&mut self.indices, "out.indices")?,
             distances: table_mut(&mut self.distances, "out.distances")?,
             counters: table_mut(&mut self.counters, "out.counters")?,

@@ -22,7 +22,7 @@ use arrays::{OutArrays, PayloadArrays, PlanArrays, QueryArrays, SettingsValues, 
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::{contract, instructions, kernel_values, scan, search};
+    use super::{contract, instructions, kernel_values, protocol_version, scan, search};
 }
 
 /// Walk a cover tree: see `covertreex.protocols.Traversal.search`.
@@ -70,15 +70,20 @@ fn instructions() -> String {
 #[pyfunction]
 fn contract(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let facts = PyDict::new(py);
-    facts.set_item("protocol_version", built::PROTOCOL_VERSION)?;
+    facts.set_item("protocol", built::PROTOCOL_VERSION.0)?;
     facts.set_item("lanes", built::LANES)?;
     facts.set_item("metrics", built::METRICS.into_py_dict(py)?)?;
     facts.set_item("no_kernel", built::NO_KERNEL)?;
     facts.set_item("kernels", built::KERNELS.into_py_dict(py)?)?;
     facts.set_item("expression", built::EXPRESSION)?;
-    facts.set_item("kernel_counters", built::KERNEL_COUNTERS.to_vec())?;
-    facts.set_item("driver_counters", built::DRIVER_COUNTERS.to_vec())?;
+    facts.set_item("counters", built::COUNTERS.to_vec())?;
     Ok(facts)
+}
+
+/// The version of the protocol that this needs: major and minor.
+#[pyfunction]
+fn protocol_version() -> (i64, i64) {
+    built::PROTOCOL_VERSION
 }
 
 /// A4: kernel values at squared scaled distances; a ValueError if no kernel has this code.

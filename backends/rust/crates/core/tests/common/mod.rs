@@ -351,12 +351,18 @@ impl Answers {
             k,
             indices: vec![-7; queries * k],
             distances: vec![-7.0; queries * k],
-            counters: vec![0; queries * COUNTERS],
+            counters: vec![0; queries * COUNTERS.len()],
         }
     }
 
     pub fn output(&mut self) -> Output<'_> {
-        Output { k: self.k, indices: &mut self.indices, distances: &mut self.distances, counters: &mut self.counters }
+        Output {
+            k: self.k,
+            indices: &mut self.indices,
+            distances: &mut self.distances,
+            columns: COUNTERS.len(),
+            counters: &mut self.counters,
+        }
     }
 
     /// (distance bits, dataset index) of what a query got; what follows must be filled as the contract says.
@@ -368,6 +374,6 @@ impl Answers {
     }
 
     pub fn counter(&self, q: usize, column: usize) -> i64 {
-        self.counters[q * COUNTERS + column]
+        self.counters[q * COUNTERS.len() + column]
     }
 }
