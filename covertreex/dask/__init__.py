@@ -1,0 +1,1 @@
+from covertreex.dask.searching import search
