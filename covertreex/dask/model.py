@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from covertreex.covertree import CoverTree, cover_tree
 from covertreex.dask.rows import Found, Rows
 from covertreex.data.metrics import Correlation, Euclidean, Metric
 from covertreex.errors import InvalidInputError
+from covertreex.results import SearchResult
 from covertreex.settings import TraversalSettings
 
 
@@ -38,6 +40,8 @@ class Model:
     backend : str or None
     version : str
         Of the covertreex that made it.
+    threads : int
+        Of each task.
     """
 
     metric: Metric
@@ -49,6 +53,7 @@ class Model:
     settings: TraversalSettings
     backend: str | None
     version: str
+    threads: int = 1
 
     @property
     def euclidean(self) -> bool:
@@ -66,13 +71,13 @@ class Model:
         here = version()
         if here != self.version:
             raise InvalidInputError(
-                f"a worker (process {os.getpid()}) has covertreex {here}, but the search was planned by {self.version}; "
-                "other versions may give other bits. Install the same version on all workers and the client."
+                f"a worker (process {os.getpid()}) has covertreex {here}, but the search was planned by "
+                f"{self.version}; other versions may give other bits. Install the same version on all workers and the client."
             )
         metric = self.metric
         if rows.noise is not None and not isinstance(metric, Euclidean):
             metric = replace(metric, noise=rows.noise)
-        return cover_tree(rows.points, metric=metric, n_threads=1)
+        return cover_tree(rows.points, metric=metric, n_threads=self.threads)
 
     def places(self, points: FloatArray) -> FloatArray:
         """Coordinates in which what is near is correlated; space is cut in them."""
@@ -87,34 +92,39 @@ class Model:
             return np.full(len(queries), len(data), dtype=np.int64)
         return np.searchsorted(np.sort(data.rank), queries.rank, side="right" if self.include_self else "left")
 
-    def ask(self, data: Rows, queries: Rows, settings: TraversalSettings, k: int | None = None) -> Found:
+    def ask(
+        self, data: Rows, queries: Rows, settings: TraversalSettings, k: int | None = None, final: bool = False
+    ) -> Found:
         """The nearest neighbours of queries among the rows of `data` that they may have, by one search of this package.
 
-        Queries that are rows of the whole data need not be among `data`; then they are nobody's neighbours here.
+        Queries that are rows of the whole data need not be among `data`; then they are nobody's neighbours here. Of a
+        `final` answer nobody asks which rows it is made of.
         """
         k = self.k if k is None else k
-        indices = np.full((len(queries), k), -1, dtype=np.int64)
-        distances = np.full((len(queries), k), np.inf)
-        if len(data) and len(queries):
-            every = data if self.external else Rows.union((data, queries))
-            most = min(k, len(every))
-            if self.external:
-                result = self.tree(every).search(
-                    most, queries.points, max_per_site=self.max_per_site, settings=settings, backend=self.backend
-                )
-            else:
-                known = np.isin(every.row, data.row)
-                may, rest = np.flatnonzero(known), np.flatnonzero(~known)
-                result = self.tree(every).search(
-                    most,
-                    np.searchsorted(every.row, queries.row),
-                    order=np.concatenate([may[np.argsort(every.rank[may])], rest]),
-                    limit=self.limits(data, queries),
-                    include_self=self.include_self,
-                    max_per_site=self.max_per_site,
-                    settings=settings,
-                    backend=self.backend,
-                )
-            indices[:, :most] = np.where(result.indices >= 0, every.row[result.indices], -1)
-            distances[:, :most] = result.distances
-        return Found(queries, data.among(indices), indices, distances)
+        if not len(data) or not len(queries):
+            indices, distances = np.zeros((len(queries), 0), dtype=np.int64), np.zeros((len(queries), 0))
+        else:
+            every, result = self._search(data, queries, settings, k)
+            indices, distances = np.append(every.row, -1)[result.indices], result.distances
+        if indices.shape[1] < k:
+            short = (0, 0), (0, k - indices.shape[1])
+            indices = np.pad(indices, short, constant_values=-1)
+            distances = np.pad(distances, short, constant_values=np.inf)
+        known = np.zeros(0, dtype=np.int64) if final else np.isin(data.row, indices)
+        return Found(queries, data.take(known), indices, distances)
+
+    def _search(self, data: Rows, queries: Rows, settings: TraversalSettings, k: int) -> tuple[Rows, SearchResult]:
+        """Rows, and what a search among them said."""
+        common: dict[str, Any] = {
+            "max_per_site": self.max_per_site, "settings": settings, "backend": self.backend, "n_threads": self.threads,
+        }  # fmt: skip
+        if self.external:
+            return data, self.tree(data).search(min(k, len(data)), queries.points, **common)
+        every = Rows.union((data, queries))
+        may = np.isin(every.row, data.row)
+        order = np.concatenate([np.flatnonzero(may)[np.argsort(data.rank)], np.flatnonzero(~may)])
+        asked, limit = np.searchsorted(every.row, queries.row), self.limits(data, queries)
+        tree = self.tree(every)
+        return every, tree.search(
+            min(k, len(every)), asked, order=order, limit=limit, include_self=self.include_self, **common
+        )

@@ -37,14 +37,15 @@ HALO_MISSES = 0.2
 #: Share of a worker's memory that its tasks may fill, and what a worker has in use before it does anything.
 FILLED, IDLE = 0.6, 2.5e8
 
-#: Points for which two threads are worth two partitions.
+#: Points for which another worker is worth another partition.
 WORTH_CUTTING = 20_000
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who works: how many threads there are, and the memory for one."""
+    """Who works: how many processes, how many threads they have together, and the memory for one thread."""
 
+    count: int
     threads: int
     memory: float
 
@@ -60,11 +61,11 @@ def workers(memory: str | float | None) -> Workers:
     client = _client()
     if client is None:
         threads = int(dask.config.get("num_workers", None) or thread_count(None))
-        share = float(MEMORY_LIMIT) / 2.0 / threads
+        count, share = 1, float(MEMORY_LIMIT) / 2.0 / threads
     else:
         _check_versions(client)
         known = client.scheduler_info(n_workers=-1)["workers"].values()
-        threads = max(1, sum(one["nthreads"] for one in known))
+        count, threads = max(1, len(known)), max(1, sum(one["nthreads"] for one in known))
         limits = [(FILLED * (one["memory_limit"] or MEMORY_LIMIT) - IDLE) / one["nthreads"] for one in known]
         share = max(min(limits, default=1e9), 1e7)
     if memory is not None:
@@ -76,7 +77,7 @@ def workers(memory: str | float | None) -> Workers:
             raise InvalidInputError(
                 f"memory must be what one task may take, in bytes or as a size such as '512 MB', got {memory!r}."
             )
-    return Workers(threads, share)
+    return Workers(count, threads, share)
 
 
 def _client() -> Client | None:
@@ -208,12 +209,12 @@ def partition(
         Of the first level, at least.
     """
     random, bounds = np.random.default_rng(0), [*levels, 0]
-    asked = []
-    for sample, least in zip(samples, bounds[1:], strict=True):
-        may = sample.take(sample.rank >= least) if queries is None else queries
-        asked.append(may.take(np.sort(random.permutation(len(may))[:PROBES])))
     # At least as many as hold the rows, and as leave no task more than its share of the work.
     counts = [max(1, -(-level // room), round(cells * level / levels[0])) for level in levels]
+    asked = []
+    for sample, least, count in zip(samples, bounds[1:], counts, strict=True):
+        may = sample.take(sample.rank >= least) if queries is None else queries
+        asked.append(may.take(np.sort(random.permutation(len(may))[: PROBES if count > 1 else 0])))
     found = probe(data, model, levels, asked) if max(counts) > 1 else None
     target = model.settings.recall_target if model.settings.approximate else FAST.recall_target
     made: list[Level] = []

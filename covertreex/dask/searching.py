@@ -1,5 +1,6 @@
 """The search: planned at once, computed when it is asked for."""
 
+from dataclasses import replace
 from typing import Any
 
 import dask
@@ -65,7 +66,7 @@ def search(
         )
     if order is not None and not predecessor_mode:
         raise InvalidInputError("order says which rows come before others; give predecessor_mode=True beside it.")
-    source, passes = Source.of(X, "X"), 2
+    source, passes = Source.of(X, "X"), 1
     asked = None if queries is None else Source.of(queries, "queries")
     for one in (source, asked):
         passes += one is not None and one.sizes is None
@@ -82,7 +83,7 @@ def search(
     room = max(1, int(many.memory / each))
     if not chosen.approximate:
         room = max(1, room // 2)  # a sweep has rows of two partitions
-    cells = partitions or (min(many.threads, max(1, n // WORTH_CUTTING)))
+    cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
     levels = level_sizes(n, predecessor_mode, min(room, n // cells))
     samples, drawn = look(data, levels, wanted, max(cells, n // room))
     if inducing is not None:
@@ -99,6 +100,8 @@ def search(
         of_queries = Data.of(asked, None, None)
         (sample,), _ = look(of_queries, [len(asked)], np.zeros(0, dtype=np.int64), 0)
     part = partition(data, model, levels, samples, sample, room, cells)
+    model = replace(model, threads=max(1, many.threads // len(part.levels[0].cells)))
+    passes += len(part) > len(part.levels)
     largest = max(level.largest for level in part.levels)
     if largest > room:
         raise InvalidInputError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from covertreex.base.types import FloatArray, IntArray
@@ -13,7 +14,11 @@ from covertreex.dask.model import Model
 from covertreex.dask.partition import Partition
 from covertreex.dask.rows import Found, Rows
 from covertreex.dask.sources import points_of
+from covertreex.errors import CovertreexError
 from covertreex.settings import EXACT, FAST
+
+#: How the answers of a row travel: pandas and Arrow move pieces of bytes faster than many columns.
+PACKED = pa.large_binary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +154,8 @@ def near(data: pd.DataFrame, queries: pd.DataFrame | None, model: Model, least: 
     """
     rows, own = rows_of(data)
     asked = rows.take(own & (rows.rank >= least)) if queries is None else rows_of(queries)[0]
-    settings = model.settings if whole or model.settings.approximate else FAST
-    return model.ask(rows, asked, settings)
+    final = whole or model.settings.approximate
+    return model.ask(rows, asked, model.settings if final else FAST, final=final)
 
 
 def own(data: pd.DataFrame) -> Rows:
@@ -173,27 +178,46 @@ def settle(found: Found, others: Sequence[Rows], model: Model) -> Found:
     """The answer, from all rows that may be in it: once more a search, which puts ties in their order."""
     if not any(map(len, others)):
         return found
-    return model.ask(Rows.union([found.candidates, *others]), found.queries, model.settings)
+    return model.ask(Rows.union([found.candidates, *others]), found.queries, model.settings, final=True)
 
 
 def answers(found: Found, starts: IntArray) -> pd.DataFrame:
-    """What was found, as what is sent back to the blocks that queries came from."""
-    k = found.indices.shape[1]
-    block = np.searchsorted(starts, found.queries.row, side="right") - 1
-    columns: dict[str, Any] = {"block": block, "row": found.queries.row}
-    columns |= {f"i{j}": found.indices[:, j] for j in range(k)}
-    columns |= {f"d{j}": found.distances[:, j] for j in range(k)}
-    return pd.DataFrame(columns)
+    """What was found, as what is sent back to the blocks that queries came from: a row's answer is one piece of bytes."""
+    row = found.queries.row
+    both = np.concatenate([found.indices, found.distances.view(np.int64)], axis=1)
+    ends = np.arange(len(row) + 1, dtype=np.int64) * both.shape[1] * both.itemsize
+    packed = pa.Array.from_buffers(PACKED, len(row), [None, pa.py_buffer(ends), pa.py_buffer(both)])
+    block = np.searchsorted(starts, row, side="right") - 1
+    return pd.DataFrame({"block": block, "row": row, "answer": pd.array(packed, dtype=pd.ArrowDtype(PACKED))})
 
 
 def collect(frame: pd.DataFrame, start: int, size: int, k: int) -> tuple[IntArray, FloatArray]:
-    """Indices and distances of a block, in the order of its rows."""
+    """Indices and distances of a block, in the order of its rows.
+
+    Raises
+    ------
+    CovertreexError
+        If a row is missing or there twice, which only a shuffle that went wrong could do.
+    """
     place = frame["row"].to_numpy(dtype=np.int64) - start
-    assert np.array_equal(np.sort(place), np.arange(size)), "a partition lost or doubled rows"
-    indices, distances = np.empty((size, k), dtype=np.int64), np.empty((size, k))
-    indices[place] = frame[[f"i{j}" for j in range(k)]].to_numpy(dtype=np.int64)
-    distances[place] = frame[[f"d{j}" for j in range(k)]].to_numpy(dtype=np.float64)
-    return indices, distances
+    if not np.array_equal(np.sort(place), np.arange(size)):
+        raise CovertreexError(
+            f"the shuffle returned {len(place)} rows for the {size} from row {start} on; run the search again, and report it."
+        )
+    both = np.empty((size, 2 * k), dtype=np.int64)
+    both[place] = _unpacked(pa.array(frame["answer"])).reshape(-1, 2 * k)
+    return both[:, :k].copy(), both[:, k:].copy().view(np.float64)
+
+
+def _unpacked(packed: Any) -> IntArray:
+    """All bytes of an Arrow array of pieces of bytes, as integers."""
+    parts = [np.zeros(0, dtype=np.int64)]
+    for part in packed.chunks if isinstance(packed, pa.ChunkedArray) else [packed]:
+        if len(part):
+            _, ends, values = part.buffers()
+            ends = np.frombuffer(ends, dtype=np.int64)[part.offset : part.offset + len(part) + 1] // 8
+            parts.append(np.frombuffer(values, dtype=np.int64)[ends[0] : ends[-1]])
+    return np.concatenate(parts)
 
 
 def table(indices: IntArray, distances: FloatArray, start: int) -> pd.DataFrame:
