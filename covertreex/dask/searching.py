@@ -51,7 +51,57 @@ def search(
     memory: str | float | None = None,
     partitions: int | None = None,
 ) -> DaskResult:
-    """TODO"""
+    """The k nearest neighbours of every row, or of other points, by tasks that Dask runs wherever it runs.
+
+    Planning reads the points once or twice, at once: it checks all numbers, takes a sample, and finds out how wide halos
+    must be. The search itself is lazy.
+
+    Parameters
+    ----------
+    X : dask.array.Array, dask.dataframe.DataFrame, ndarray, memmap or zarr.Array, shape (n, d)
+        Points, in chunks of rows. Where their sizes are unknown, they are counted first, in a pass of its own.
+    k : int
+        From 1 to n.
+    queries : as `X`, optional
+        Other points to find neighbours of. By default the rows of X.
+    kernel, inducing, seed, jitter, noise, lonlat, radius
+        As for `covertreex.cover_tree`. Inducing points and a noise for each point are NumPy arrays.
+    predecessor_mode, include_self, max_per_site, settings, backend
+        As for `covertreex.CoverTree.search`.
+    order : array_like of int, shape (n,), optional
+        As for `covertreex.CoverTree.search`; it travels with the graph, 8 bytes a row.
+    audit : int
+        How many queries `DaskResult.recall` is measured by.
+    memory : int or str, optional
+        Bytes that one task may take, such as '512 MB'; by default six tenths of each worker's limit, less what it has in
+        use when idle, divided among its threads. Partitions are as few as that allows.
+    partitions : int, optional
+        At least so many partitions; by default one for each worker.
+
+    Returns
+    -------
+    DaskResult
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument cannot be used, a number is not finite (the chunk and the row in it are named), columns differ
+        between partitions of a data frame, a worker has another version of covertreex, or no partition fits in `memory`.
+    SettingsError, BackendError, FactorizationError
+        As for `covertreex.cover_tree` and `covertreex.CoverTree.search`.
+
+    Notes
+    -----
+    'exact' settings give the bits of `covertreex.CoverTree.search` with all points in one process, whatever the
+    partitions. 'fast' looks at each partition and a halo around it, and meets the same recall target.
+
+    Examples
+    --------
+    >>> import dask.array as da, covertreex as cx, covertreex.dask as cxd
+    >>> X = da.from_array([[0.0], [1.0], [3.0]], chunks=(2, 1))
+    >>> cxd.search(X, k=1).indices.compute().ravel().tolist()
+    [1, 0, 1]
+    """
     chosen = _settings(settings)
     predecessor_mode = check_flag(predecessor_mode, "predecessor_mode")
     include_self = check_flag(include_self, "include_self")
@@ -112,6 +162,37 @@ def search(
     indices, distances = _assemble(data, None if asked is None else of_queries, model, part, room, samples[0])
     plan = DaskPlan(part, many.memory, largest * each, passes)
     return DaskResult(indices, distances, plan, model, data, of_queries, int(audit))
+
+
+def knn(X: Any, k: int, queries: Any = None, *, return_distances: bool = False, **options: Any) -> Any:
+    """`search`, for its arrays alone, as `covertreex.CoverTree.knn`.
+
+    Parameters
+    ----------
+    X, k, queries, **options
+        As for `search`.
+    return_distances : bool
+        Whether to return the distances as well.
+
+    Returns
+    -------
+    indices : dask.array.Array, shape (q, k), int64
+    distances : dask.array.Array, shape (q, k), float64
+        Only if `return_distances`.
+
+    Raises
+    ------
+    InvalidInputError, SettingsError, BackendError, FactorizationError
+        As for `search`.
+
+    Examples
+    --------
+    >>> import numpy as np, covertreex.dask as cxd
+    >>> cxd.knn(np.array([[0.0], [1.0], [3.0]]), 2, predecessor_mode=True).compute().tolist()
+    [[-1, -1], [0, -1], [1, 0]]
+    """
+    result = search(X, k, queries, **options)
+    return (result.indices, result.distances) if check_flag(return_distances, "return_distances") else result.indices
 
 
 def _settings(settings: str | TraversalSettings | None) -> TraversalSettings:
