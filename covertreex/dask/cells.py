@@ -43,7 +43,11 @@ class Cells:
         >>> cells.cut[0], cells.cell_of(np.array([[1.4], [1.6]])).tolist()
         (1.5, [0, 1])
         """
-        axis, cut, child, lower, upper = [], [], [], [], []
+        axis: list[int] = []
+        cut: list[float] = []
+        child: list[list[int]] = []
+        lower: list[FloatArray] = []
+        upper: list[FloatArray] = []
 
         def grow(points: FloatArray, count: int, low: FloatArray, high: FloatArray) -> int:
             node = len(axis)

@@ -72,7 +72,8 @@ class Model:
         if here != self.version:
             raise InvalidInputError(
                 f"a worker (process {os.getpid()}) has covertreex {here}, but the search was planned by "
-                f"{self.version}; other versions may give other bits. Install the same version on all workers and the client."
+                f"{self.version}; other versions may give other bits. Install one version on all workers and "
+                "the client."
             )
         metric = self.metric
         if rows.noise is not None and not isinstance(metric, Euclidean):

@@ -1,5 +1,6 @@
 """How rows are dealt to tasks: prefix levels, the cells of each, and halos; sizes follow from the memory of a task."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ class Partition:
     @property
     def starts(self) -> list[int]:
         """list of int: the number of the first part of each level."""
-        return np.concatenate([[0], np.cumsum([len(level.cells) for level in self.levels])]).astype(int).tolist()
+        return [0, *itertools.accumulate(len(level.cells) for level in self.levels)]
 
     def deal(self, places: FloatArray, rank: IntArray) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
         """Which rows go to which parts: numbers of rows, parts, and whether the part's own cell has the row."""

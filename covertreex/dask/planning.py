@@ -1,5 +1,6 @@
 """Planning: the passes over the points that come before a search, and the memory that its tasks may take."""
 
+import itertools
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from typing import Any
 
 import dask
 import numpy as np
-from dask.delayed import Delayed
+from dask.base import compute
+from dask.delayed import Delayed, delayed
 from dask.utils import parse_bytes
 from distributed import Client, default_client
 from distributed.system import MEMORY_LIMIT
@@ -82,7 +84,8 @@ def workers(memory: str | float | None) -> Workers:
 
 def _client() -> Client | None:
     try:
-        return default_client()
+        client: Client = default_client()
+        return client
     except ValueError:
         return None
 
@@ -123,7 +126,7 @@ class Data:
                 _part(rank, start, stop),
                 _part(noise, start, stop),
             )
-            for i, (start, stop) in enumerate(zip(starts, starts[1:], strict=False))
+            for i, (start, stop) in enumerate(itertools.pairwise(starts))
         ]
         return cls(source, about)
 
@@ -132,18 +135,19 @@ class Data:
         task = named(function)
         own = [()] * len(self.about) if split is None else [(part,) for part in split]
         return [
-            task(i, block, dask.delayed(about, traverse=False), *arguments, *last)
+            task(i, block, delayed(about, traverse=False), *arguments, *last)
             for i, (block, about, last) in enumerate(zip(self.source.blocks, self.about, own, strict=True))
         ]
 
 
 def named(function: Callable[..., Any]) -> Callable[..., Delayed]:
     """Tasks that the dashboard shows under the function's name: called with a number first, which is no argument."""
-    made = dask.delayed(function, pure=False)
+    made = delayed(function, pure=False)
     group = f"{function.__name__.replace('_', '-')}-{uuid.uuid4().hex}"
 
     def task(number: int, *arguments: Any) -> Delayed:
-        return made(*arguments, dask_key_name=f"{group}-{number}")
+        one: Delayed = made(*arguments, dask_key_name=f"{group}-{number}")
+        return one
 
     return task
 
@@ -154,11 +158,11 @@ def _part(values: Any, start: int, stop: int) -> Any:
 
 def look(data: Data, levels: Sequence[int], wanted: IntArray, cells: int) -> tuple[list[Rows], Rows]:
     """Read all points once: check them, take a sample of each level, and those rows that are wanted."""
-    starts, n = data.source.starts, len(data.source)
+    starts, n, sizes = data.source.starts, len(data.source), np.diff(data.source.starts)
     share = min(1.0, max(SAMPLE, SAMPLE_OF_CELL * cells) / n)
     split = np.split(wanted, np.searchsorted(wanted, starts[1:-1]))
     looks = data.each(tasks.look, list(levels), share, split=split)
-    parts = [part for part, size in zip(dask.compute(*looks), data.source.sizes, strict=True) if size]
+    parts = [part for part, size in zip(compute(*looks), sizes, strict=True) if size]
     samples = [Rows.union([part[0][level] for part in parts]) for level in range(len(levels))]
     return samples, Rows.union([part[1] for part in parts])
 
@@ -170,7 +174,7 @@ def probe(data: Data, model: Model, levels: Sequence[int], asked: Sequence[Rows]
     """
     shares = [int(max(1, min(PROBED_SHARE, level // PROBED_ROWS))) for level in levels]
     ks = [-(-model.k // share) + (share > 1) for share in shares]
-    given = dask.delayed(model, traverse=False), list(levels), shares, ks, dask.delayed(list(asked), traverse=False)
+    given = delayed(model, traverse=False), list(levels), shares, ks, delayed(list(asked), traverse=False)
     return list(merged(data.each(tasks.probe, *given), tasks.nearest_of).compute())
 
 

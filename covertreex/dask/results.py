@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+from dask.base import compute, persist
+from dask.delayed import delayed
 from dask.utils import format_bytes
 
 from covertreex.base.types import IntArray
@@ -20,7 +21,7 @@ from covertreex.dask.planning import Data, look, merged, named
 from covertreex.errors import InvalidInputError
 from covertreex.results import recall_interval
 
-#: How much less than the k-th ``|rho|`` a right neighbour may have, and Euclidean, how much farther it may be, relatively.
+#: How much less than the k-th ``|rho|`` that of a right neighbour may be; how much farther it may be, Euclidean.
 RHO_TOLERANCE, EUCLIDEAN_TOLERANCE = 1e-7, 1e-9
 
 
@@ -68,7 +69,7 @@ class DaskResult:
     indices : dask.array.Array, shape (q, k), int64
         As of `covertreex.SearchResult`, in the caller's order and chunks.
     distances : dask.array.Array, shape (q, k), float64
-        Compute both together, by ``dask.compute(result.indices, result.distances)``, `to_zarr` or `persist`, and they
+        Compute both together, by ``compute(result.indices, result.distances)``, `to_zarr` or `persist`, and they
         cost one search.
     plan : DaskPlan
     """
@@ -83,7 +84,7 @@ class DaskResult:
 
     def persist(self) -> "DaskResult":
         """The same, computed and kept on the workers."""
-        indices, distances = dask.persist(self.indices, self.distances)
+        indices, distances = persist(self.indices, self.distances)
         return DaskResult(indices, distances, self.plan, self._model, self._data, self._asked, self._audit)
 
     def to_zarr(self, url: str | os.PathLike[str], **options: Any) -> None:
@@ -96,7 +97,7 @@ class DaskResult:
             Of `dask.array.to_zarr`.
         """
         parts = {"indices": self.indices, "distances": self.distances}
-        dask.compute(
+        compute(
             *[
                 array.rechunk({0: "auto"} if len(set(array.chunks[0][:-1])) > 1 else array.chunks).to_zarr(
                     os.fspath(url), component=name, compute=False, **options
@@ -145,10 +146,10 @@ class DaskResult:
             raise InvalidInputError(f"count must be a number of queries, 1 or more, got {count!r}.")
         rows = self._draw(int(count))
         _, queries = look(self._asked, [len(self._asked.source)], rows, 0)
-        given = dask.delayed(self._model, traverse=False), dask.delayed(queries, traverse=False)
+        given = delayed(self._model, traverse=False), delayed(queries, traverse=False)
         parts = self._data.each(tasks.truth, *given)
         found = merged(parts, tasks.true_neighbours, given[0]).compute()
-        answered = dask.compute(*[_rows_of(array, rows) for array in (indices, distances)])
+        answered = compute(*[_rows_of(array, rows) for array in (indices, distances)])
         return recall_interval(*_hits(self._model, found.indices, found.distances, *answered))
 
     def _draw(self, count: int) -> IntArray:

@@ -3,12 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from dask.utils import format_bytes
 from numpy.typing import ArrayLike
 
@@ -53,8 +52,8 @@ def search(
 ) -> DaskResult:
     """The k nearest neighbours of every row, or of other points, by tasks that Dask runs wherever it runs.
 
-    Planning reads the points once or twice, at once: it checks all numbers, takes a sample, and finds out how wide halos
-    must be. The search itself is lazy.
+    Planning reads the points once or twice, at once: it checks all numbers, takes a sample, and finds out how wide
+    halos must be. The search itself is lazy.
 
     Parameters
     ----------
@@ -73,8 +72,8 @@ def search(
     audit : int
         How many queries `DaskResult.recall` is measured by.
     memory : int or str, optional
-        Bytes that one task may take, such as '512 MB'; by default six tenths of each worker's limit, less what it has in
-        use when idle, divided among its threads. Partitions are as few as that allows.
+        Bytes that one task may take, such as '512 MB'; by default six tenths of each worker's limit, less what it has
+        in use when idle, divided among its threads. Partitions are as few as that allows.
     partitions : int, optional
         At least so many partitions; by default one for each worker.
 
@@ -86,7 +85,8 @@ def search(
     ------
     InvalidInputError
         If an argument cannot be used, a number is not finite (the chunk and the row in it are named), columns differ
-        between partitions of a data frame, a worker has another version of covertreex, or no partition fits in `memory`.
+        between partitions of a data frame, a worker has another version of covertreex, or no partition fits into
+        `memory`.
     SettingsError, BackendError, FactorizationError
         As for `covertreex.cover_tree` and `covertreex.CoverTree.search`.
 
@@ -265,7 +265,7 @@ def _assemble(
     data: Data, asked: Data | None, model: Model, part: Partition, room: int, some: Rows
 ) -> tuple[da.Array, da.Array]:
     """The graph of tasks: deal, shuffle, search, send back."""
-    given, dealt = dask.delayed(model, traverse=False), dask.delayed(part, traverse=False)
+    given, dealt = delayed(model, traverse=False), delayed(part, traverse=False)
     empty = some.take(np.zeros(0, dtype=np.int64))
     noise = None if data.about[0].noise is None else np.zeros(0)
     meta = tasks.frame_of(Rows(empty.row, empty.rank, empty.points, noise), empty.row, np.zeros(0, dtype=bool))
@@ -307,16 +307,16 @@ def _swept(close: list[Delayed], frames: list[Delayed], given: Delayed, level: L
 
 def _in_order(found: list[Delayed], blocks: Source, k: int) -> tuple[da.Array, da.Array]:
     """Answers in the order and chunks of what was asked."""
-    assert blocks.sizes is not None
+    sizes = np.diff(blocks.starts)
     answers, collect = named(tasks.answers), named(tasks.collect)
     none = Rows(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 1)))
     empty = np.zeros((0, k), dtype=np.int64)
     meta = tasks.answers(Found(none, none, empty, empty.astype(np.float64)), blocks.starts)
-    starts = dask.delayed(blocks.starts, traverse=False)
+    starts = delayed(blocks.starts, traverse=False)
     frames = _shuffled([answers(i, one, starts) for i, one in enumerate(found)], meta, "block", len(blocks.blocks))
     indices, distances = [], []
-    for i, (frame, start, size) in enumerate(zip(frames, blocks.starts, blocks.sizes, strict=False)):
-        both = collect(i, frame, int(start), int(size), k)
+    for i, (frame, start, size) in enumerate(zip(frames, blocks.starts, sizes, strict=False)):
+        both: Any = collect(i, frame, int(start), int(size), k)
         indices.append(da.from_delayed(both[0], (int(size), k), dtype=np.int64))
         distances.append(da.from_delayed(both[1], (int(size), k), dtype=np.float64))
     return da.concatenate(indices), da.concatenate(distances)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
-from dask.delayed import Delayed
+from dask.base import compute
+from dask.delayed import Delayed, delayed
 
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_points
@@ -85,7 +85,7 @@ class Source:
         rows = max(1, MAPPED_BLOCK // max(1, points.shape[1] * points.itemsize))
         starts = range(0, len(points), rows)
         sizes = np.array([min(rows, len(points) - start) for start in starts], dtype=np.int64)
-        read = dask.delayed(_read_map, pure=True)
+        read = delayed(_read_map, pure=True)
         where = [
             (str(points.filename), points.dtype.str, offset + start * points.strides[0], (int(size), points.shape[1]))
             for start, size in zip(starts, sizes, strict=True)
@@ -102,8 +102,8 @@ class Source:
         """
         sizes = self.sizes
         if sizes is None:
-            count = dask.delayed(len, pure=True)
-            sizes = np.array(dask.compute(*[count(block) for block in self.blocks]), dtype=np.int64)
+            count = delayed(len, pure=True)
+            sizes = np.array(compute(*[count(block) for block in self.blocks]), dtype=np.int64)
         if not np.sum(sizes):
             raise InvalidInputError(f"{self.name} is empty; at least one row is needed.")
         return replace(self, sizes=sizes)

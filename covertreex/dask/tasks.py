@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from covertreex.base.types import FloatArray, IntArray
+from covertreex.dask.bounds import may_have
 from covertreex.dask.model import Model
 from covertreex.dask.partition import Partition
 from covertreex.dask.rows import Found, Rows
@@ -169,6 +170,9 @@ def sweep(found: Found, parts: Sequence[Rows], model: Model) -> Rows:
 
     What was found before is in the search too: it bounds from the beginning how near a new neighbour must be.
     """
+    parts = [part for part in parts if may_have(model, found, part)]
+    if not parts:
+        return found.candidates.take(np.zeros(0, dtype=np.int64))
     data = Rows.union([found.candidates, *parts])
     better = model.ask(data, found.queries, model.settings).candidates
     return better.take(~np.isin(better.row, found.candidates.row))
@@ -182,7 +186,7 @@ def settle(found: Found, others: Sequence[Rows], model: Model) -> Found:
 
 
 def answers(found: Found, starts: IntArray) -> pd.DataFrame:
-    """What was found, as what is sent back to the blocks that queries came from: a row's answer is one piece of bytes."""
+    """What was found, as it is sent back to the blocks that queries came from: a row's answer is one piece of bytes."""
     row = found.queries.row
     both = np.concatenate([found.indices, found.distances.view(np.int64)], axis=1)
     ends = np.arange(len(row) + 1, dtype=np.int64) * both.shape[1] * both.itemsize
@@ -202,7 +206,7 @@ def collect(frame: pd.DataFrame, start: int, size: int, k: int) -> tuple[IntArra
     place = frame["row"].to_numpy(dtype=np.int64) - start
     if not np.array_equal(np.sort(place), np.arange(size)):
         raise CovertreexError(
-            f"the shuffle returned {len(place)} rows for the {size} from row {start} on; run the search again, and report it."
+            f"the shuffle returned {len(place)} rows for the {size} from row {start} on; search again, and report it."
         )
     both = np.empty((size, 2 * k), dtype=np.int64)
     both[place] = _unpacked(pa.array(frame["answer"])).reshape(-1, 2 * k)

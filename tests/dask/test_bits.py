@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import covertreex as cx
 import covertreex.dask as cxd
+from covertreex.dask import tasks
+from covertreex.dask.bounds import may_have
 
 KERNEL = cx.Matern32(lengthscale=0.6)
 
@@ -161,6 +163,21 @@ def test_memory_maps_and_arrays(tmp_path):
         np.testing.assert_array_equal(
             cxd.knn(source, 3, partitions=2).compute(), cx.cover_tree(np.array(source)).knn(3)
         )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "correlation", "residual"])
+def test_partitions_that_are_too_far_are_passed_over(metric, monkeypatch):
+    """Clusters: of most pairs of partitions a bound shows that there is nothing to find, and no bit changes."""
+    said = []
+    monkeypatch.setattr(tasks, "may_have", lambda *pair: said.append(may_have(*pair)) or said[-1])
+    random = np.random.default_rng(0)
+    X = np.repeat(random.uniform(0, 60, size=(8, 2)), 100, axis=0) + random.normal(size=(800, 2)) * 0.2
+    arguments = dict(METRICS[metric])
+    if metric == "residual":
+        arguments["inducing"] = X[:5]  # so of other clusters nothing is explained
+    same(X, 5, arguments, partitions=8)
+    assert len(said) >= 64
+    assert 0.7 < np.mean(np.logical_not(said)) < 1.0
 
 
 def test_parity_and_gold_are_exact_too():
