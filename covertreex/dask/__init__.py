@@ -11,5 +11,6 @@ Needs the extra ``covertreex[dask]``. See docs/dask.md.
 
 from covertreex.dask.results import DaskPlan, DaskResult
 from covertreex.dask.searching import knn, search
+from covertreex.dask.within import radius
 
-__all__ = ["DaskPlan", "DaskResult", "knn", "search"]
+__all__ = ["DaskPlan", "DaskResult", "knn", "radius", "search"]

@@ -40,7 +40,7 @@ class Cells:
         Examples
         --------
         >>> cells = Cells.of_sample(np.array([[0.0], [1.0], [2.0], [3.0]]), 2)
-        >>> cells.cut[0], cells.cell_of(np.array([[1.4], [1.6]])).tolist()
+        >>> float(cells.cut[0]), cells.cell_of(np.array([[1.4], [1.6]])).tolist()
         (1.5, [0, 1])
         """
         axis: list[int] = []

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from covertreex._version import __version__
-from covertreex.base.types import FloatArray, IntArray
+from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.covertree import CoverTree, cover_tree
-from covertreex.dask.rows import Found, Rows
+from covertreex.dask.rows import Found, Rows, Within
 from covertreex.data.metrics import Correlation, Euclidean, Metric
 from covertreex.errors import InvalidInputError
-from covertreex.results import SearchResult
 from covertreex.settings import TraversalSettings
 
 
@@ -105,7 +104,11 @@ class Model:
         if not len(data) or not len(queries):
             indices, distances = np.zeros((len(queries), 0), dtype=np.int64), np.zeros((len(queries), 0))
         else:
-            every, result = self._search(data, queries, settings, k)
+            every, tree, asked, restricted = self._question(data, queries)
+            result = tree.search(
+                min(k, len(every)), asked, max_per_site=self.max_per_site, settings=settings, backend=self.backend,
+                n_threads=self.threads, **restricted,
+            )  # fmt: skip
             indices, distances = np.append(every.row, -1)[result.indices], result.distances
         if indices.shape[1] < k:
             short = (0, 0), (0, k - indices.shape[1])
@@ -114,18 +117,24 @@ class Model:
         known = np.zeros(0, dtype=np.int64) if final else np.isin(data.row, indices)
         return Found(queries, data.take(known), indices, distances)
 
-    def _search(self, data: Rows, queries: Rows, settings: TraversalSettings, k: int) -> tuple[Rows, SearchResult]:
-        """Rows, and what a search among them said."""
-        common: dict[str, Any] = {
-            "max_per_site": self.max_per_site, "settings": settings, "backend": self.backend, "n_threads": self.threads,
-        }  # fmt: skip
+    def within(self, data: Rows, queries: Rows, r: float) -> Within:
+        """All neighbours of queries within a radius among the rows of `data` that they may have; as `ask`."""
+        if not len(data) or not len(queries):
+            none = np.zeros(0, dtype=np.int64)
+            return Within(queries, data.take(none), np.zeros(len(queries) + 1, dtype=np.int64), none, np.zeros(0))
+        every, tree, asked, restricted = self._question(data, queries)
+        found = tree.radius(
+            r, asked, settings=self.settings, backend=self.backend, n_threads=self.threads, **restricted
+        )
+        indices = every.row[found.indices]
+        return Within(queries, data.among(indices), found.indptr, indices, found.distances)
+
+    def _question(self, data: Rows, queries: Rows) -> tuple[Rows, CoverTree, AnyArray, dict[str, Any]]:
+        """Rows, their tree, what is asked of it, and what restricts the answer to those of `data` that are allowed."""
         if self.external:
-            return data, self.tree(data).search(min(k, len(data)), queries.points, **common)
+            return data, self.tree(data), queries.points, {}
         every = Rows.union((data, queries))
         may = np.isin(every.row, data.row)
         order = np.concatenate([np.flatnonzero(may)[np.argsort(data.rank)], np.flatnonzero(~may)])
-        asked, limit = np.searchsorted(every.row, queries.row), self.limits(data, queries)
-        tree = self.tree(every)
-        return every, tree.search(
-            min(k, len(every)), asked, order=order, limit=limit, include_self=self.include_self, **common
-        )
+        restricted = {"order": order, "limit": self.limits(data, queries), "include_self": self.include_self}
+        return every, self.tree(every), np.searchsorted(every.row, queries.row), restricted

@@ -100,12 +100,15 @@ class Sampled:
         Where a sample of them is.
     queries, neighbours : ndarray, shape (pairs, d)
         Where sampled queries and their neighbours are.
+    width : float or None
+        Of halos, if that is known.
     """
 
     size: int
     places: FloatArray
     queries: FloatArray
     neighbours: FloatArray
+    width: float | None = None
 
 
 def cut(sampled: Sampled, least: int, cells: int, room: int, may_miss: float) -> Level:
@@ -130,8 +133,8 @@ def cut(sampled: Sampled, least: int, cells: int, room: int, may_miss: float) ->
 
 def _level(sampled: Sampled, least: int, count: int, may_miss: float) -> Level:
     cells = Cells.of_sample(sampled.places, count)
-    width = 0.0
-    if count > 1:
+    width = 0.0 if sampled.width is None else sampled.width
+    if count > 1 and sampled.width is None:
         needed = np.sort(cells.outside(sampled.neighbours, cells.cell_of(sampled.queries)))
         allowed = int(may_miss * len(needed))
         width = float(needed[-1 - allowed]) * (1.0 + 1e-9) if len(needed) else 0.0
@@ -141,13 +144,8 @@ def _level(sampled: Sampled, least: int, count: int, may_miss: float) -> Level:
     return Level(least, sampled.size, cells, width, int(np.max(held) * scale))
 
 
-def rows_that_fit(memory: float, factors: int, d: int, k: int) -> int:
-    """How many rows a task of so many bytes may have (docs/dask.md, "Memory")."""
-    return max(1, int(memory / bytes_of_row(factors, d, k)))
-
-
 def bytes_of_row(factors: int, d: int, k: int) -> float:
-    """Bytes that a task needs for each row that it has, at most.
+    """Bytes that a task needs for each row that it has, at most (docs/dask.md, "Memory").
 
     Factors in float64, and in float32 twice while they are turned; frames, points, coordinates and levels of near rows;
     the answer as arrays and as a frame.

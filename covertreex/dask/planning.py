@@ -194,6 +194,7 @@ def partition(
     queries: Rows | None,
     room: int,
     cells: int,
+    r: float | None = None,
 ) -> Partition:
     """Cells of each level, and halos as wide as sampled queries need.
 
@@ -211,6 +212,8 @@ def partition(
         Rows that a task may have.
     cells : int
         Of the first level, at least.
+    r : float, optional
+        A radius: where distances are those of space, halos are as wide, and elsewhere there are none.
     """
     random, bounds = np.random.default_rng(0), [*levels, 0]
     # At least as many as hold the rows, and as leave no task more than its share of the work.
@@ -219,13 +222,14 @@ def partition(
     for sample, least, count in zip(samples, bounds[1:], counts, strict=True):
         may = sample.take(sample.rank >= least) if queries is None else queries
         asked.append(may.take(np.sort(random.permutation(len(may))[: PROBES if count > 1 else 0])))
-    found = probe(data, model, levels, asked) if max(counts) > 1 else None
+    found = probe(data, model, levels, asked) if max(counts) > 1 and r is None else None
+    width = None if r is None else r * (1.0 + 1e-9) if model.euclidean else 0.0
     target = model.settings.recall_target if model.settings.approximate else FAST.recall_target
     made: list[Level] = []
     for i, count in enumerate(counts):
         places = model.places(samples[i].points)
-        pairs = (places[:0], places[:0]) if found is None else _pairs(found[i], model)
-        sampled = Sampled(levels[i], places, *pairs)
+        queried, neighbours = (places[:0], places[:0]) if found is None else _pairs(found[i], model)
+        sampled = Sampled(levels[i], places, queried, neighbours, width)
         made.append(cut(sampled, bounds[i + 1], count, room, HALO_MISSES * (1.0 - target)))
     return Partition(tuple(made))
 

@@ -74,3 +74,20 @@ class Found:
     candidates: Rows
     indices: IntArray
     distances: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Within:
+    """What a task knows of all neighbours of its queries within a radius; as `Found`, and as `RadiusResult`.
+
+    Attributes
+    ----------
+    queries, candidates : Rows
+    indptr, indices, distances : ndarray
+    """
+
+    queries: Rows
+    candidates: Rows
+    indptr: IntArray
+    indices: IntArray
+    distances: FloatArray

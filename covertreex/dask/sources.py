@@ -57,7 +57,7 @@ class Source:
         if isinstance(points, np.memmap) and points.filename is not None and points.flags.c_contiguous:
             return cls._mapped(points, name)
         if isinstance(points, np.ndarray):
-            points = da.from_array(points, chunks=(max(1, MAPPED_BLOCK // max(1, points[:1].nbytes)), -1))
+            points = da.from_array(points, chunks={0: max(1, MAPPED_BLOCK // max(1, points[:1].nbytes))})
         elif hasattr(points, "store") and hasattr(points, "chunks") and not isinstance(points, da.Array):
             points = da.from_zarr(points)
         if not isinstance(points, da.Array):

@@ -13,7 +13,7 @@ from covertreex.base.types import FloatArray, IntArray
 from covertreex.dask.bounds import may_have
 from covertreex.dask.model import Model
 from covertreex.dask.partition import Partition
-from covertreex.dask.rows import Found, Rows
+from covertreex.dask.rows import Found, Rows, Within
 from covertreex.dask.sources import points_of
 from covertreex.errors import CovertreexError
 from covertreex.settings import EXACT, FAST
@@ -187,10 +187,14 @@ def settle(found: Found, others: Sequence[Rows], model: Model) -> Found:
 
 def answers(found: Found, starts: IntArray) -> pd.DataFrame:
     """What was found, as it is sent back to the blocks that queries came from: a row's answer is one piece of bytes."""
-    row = found.queries.row
     both = np.concatenate([found.indices, found.distances.view(np.int64)], axis=1)
-    ends = np.arange(len(row) + 1, dtype=np.int64) * both.shape[1] * both.itemsize
-    packed = pa.Array.from_buffers(PACKED, len(row), [None, pa.py_buffer(ends), pa.py_buffer(both)])
+    ends = np.arange(len(both) + 1, dtype=np.int64) * both.shape[1]
+    return _packed(found.queries.row, both, ends, starts)
+
+
+def _packed(row: IntArray, values: IntArray, ends: IntArray, starts: IntArray) -> pd.DataFrame:
+    """A frame of rows of blocks that begin at `starts`, with `values` between `ends` as one piece of bytes for each."""
+    packed = pa.Array.from_buffers(PACKED, len(row), [None, pa.py_buffer(8 * ends), pa.py_buffer(values)])
     block = np.searchsorted(starts, row, side="right") - 1
     return pd.DataFrame({"block": block, "row": row, "answer": pd.array(packed, dtype=pd.ArrowDtype(PACKED))})
 
@@ -203,25 +207,75 @@ def collect(frame: pd.DataFrame, start: int, size: int, k: int) -> tuple[IntArra
     CovertreexError
         If a row is missing or there twice, which only a shuffle that went wrong could do.
     """
-    place = frame["row"].to_numpy(dtype=np.int64) - start
+    place = _places(frame, start, size)
+    both = np.empty((size, 2 * k), dtype=np.int64)
+    both[place] = _unpacked(pa.array(frame["answer"]))[0].reshape(-1, 2 * k)
+    return both[:, :k].copy(), both[:, k:].copy().view(np.float64)
+
+
+def _places(frame: pd.DataFrame, start: int, size: int) -> IntArray:
+    """Where the rows of a frame are in their block, which has each once."""
+    place: IntArray = frame["row"].to_numpy(dtype=np.int64) - start
     if not np.array_equal(np.sort(place), np.arange(size)):
         raise CovertreexError(
             f"the shuffle returned {len(place)} rows for the {size} from row {start} on; search again, and report it."
         )
-    both = np.empty((size, 2 * k), dtype=np.int64)
-    both[place] = _unpacked(pa.array(frame["answer"])).reshape(-1, 2 * k)
-    return both[:, :k].copy(), both[:, k:].copy().view(np.float64)
+    return place
 
 
-def _unpacked(packed: Any) -> IntArray:
-    """All bytes of an Arrow array of pieces of bytes, as integers."""
-    parts = [np.zeros(0, dtype=np.int64)]
+def _unpacked(packed: Any) -> tuple[IntArray, IntArray]:
+    """All bytes of an Arrow array of pieces of bytes, as integers; and how many each piece has."""
+    parts, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for part in packed.chunks if isinstance(packed, pa.ChunkedArray) else [packed]:
         if len(part):
             _, ends, values = part.buffers()
             ends = np.frombuffer(ends, dtype=np.int64)[part.offset : part.offset + len(part) + 1] // 8
-            parts.append(np.frombuffer(values, dtype=np.int64)[ends[0] : ends[-1]])
-    return np.concatenate(parts)
+            counts.append(np.diff(ends))
+            parts.append(np.frombuffer(values or b"", dtype=np.int64)[ends[0] : ends[-1]])
+    return np.concatenate(parts), np.concatenate(counts)
+
+
+def within(data: pd.DataFrame, queries: pd.DataFrame | None, model: Model, r: float) -> Within:
+    """The neighbours within a radius that a partition's queries have among its own rows and its halo."""
+    rows, own = rows_of(data)
+    asked = rows.take(own) if queries is None else rows_of(queries)[0]
+    return model.within(rows, asked, r)
+
+
+def within_others(found: Within, part: Rows, model: Model, r: float) -> Within:
+    """The neighbours within a radius that a partition's queries have in another partition."""
+    return model.within(part, found.queries, r)
+
+
+def settle_within(found: Within, others: Sequence[Within], model: Model, r: float) -> Within:
+    """All neighbours within a radius, from those in each partition: once more a search, which puts them in order."""
+    parts = [one.candidates for one in (found, *others)]
+    return model.within(Rows.union(parts), found.queries, r) if any(map(len, parts[1:])) else found
+
+
+def answers_within(found: Within, starts: IntArray) -> pd.DataFrame:
+    """As `answers`."""
+    counts = np.diff(found.indptr)
+    values = np.empty(2 * len(found.indices), dtype=np.int64)
+    place = np.arange(len(found.indices)) + np.repeat(found.indptr[:-1], counts)
+    values[place] = found.indices
+    values[place + np.repeat(counts, counts)] = found.distances.view(np.int64)
+    return _packed(found.queries.row, values, 2 * found.indptr, starts)
+
+
+def collect_within(frame: pd.DataFrame, start: int, size: int) -> pd.DataFrame:
+    """The neighbours of a block's rows: a line for each, in the order of the rows, the nearest first."""
+    order = np.argsort(_places(frame, start, size))
+    values, counts = _unpacked(pa.array(frame["answer"]))
+    begin, counts = (np.cumsum(counts) - counts)[order], counts[order] // 2
+    place = np.repeat(begin - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+    distances = values[place + np.repeat(counts, counts)].view(np.float64)
+    return pairs_of(np.repeat(start + np.arange(size, dtype=np.int64), counts), values[place], distances)
+
+
+def pairs_of(query: IntArray, index: IntArray, distance: FloatArray) -> pd.DataFrame:
+    """A line for each pair of a query and a neighbour."""
+    return pd.DataFrame({"query": query, "index": index, "distance": distance})
 
 
 def table(indices: IntArray, distances: FloatArray, start: int) -> pd.DataFrame:

@@ -201,3 +201,79 @@ def test_fast_meets_its_target():
     audited, (low, high) = result.recall_of(indices, distances)
     assert low - 1e-3 <= recall <= high + 1e-3
     assert audited == result.recall
+
+
+def same_radius(X, metric, *, partitions, queries=None, chunks=300, **question):
+    """Whether partitions change a bit of what is within a radius."""
+    truth = cx.cover_tree(X, **metric).radius(queries=queries, **question)
+    lazy = None if queries is None else da.from_array(queries, chunks=(70, -1))
+    found = cxd.radius(
+        da.from_array(X, chunks=(chunks, -1)), queries=lazy, **metric, partitions=partitions, **question
+    ).compute()
+    counts = np.diff(truth.indptr)
+    np.testing.assert_array_equal(found["query"], np.repeat(np.arange(len(counts)), counts))
+    np.testing.assert_array_equal(found["index"], truth.indices)
+    np.testing.assert_array_equal(found["distance"], truth.distances)
+    return counts
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+@pytest.mark.parametrize("metric", ["euclidean", "correlation", "residual"])
+def test_radius(metric, partitions):
+    X = np.round(points(900, 2) * 15) / 15  # with sites that are shared
+    r = {"euclidean": 0.1, "correlation": 0.3, "residual": 0.8}[metric]
+    assert np.ptp(same_radius(X, METRICS[metric], partitions=partitions, r=r)) > 5
+    same_radius(X, METRICS[metric], partitions=partitions, r=r, predecessor_mode=True, include_self=True)
+    same_radius(X, METRICS[metric], partitions=partitions, r=r, queries=points(150, 2, seed=4) * 1.2)
+
+
+def test_radius_by_correlation_and_of_nothing():
+    same_radius(points(300, 2), METRICS["residual"], partitions=3, min_correlation=0.4)
+    assert same_radius(points(50, 2), {}, partitions=3, r=0.0).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give a radius r, or min_correlation=..., and not both"),
+        ({"r": -1.0}, r"r must be a number from 0 to inf, got -1.0"),
+        ({"r": True}, r"r must be a number from 0 to inf, got True"),
+        ({"min_correlation": 0.5}, "min_correlation needs a kernel; this metric is Euclidean"),
+        ({"min_correlation": 1.5, "kernel": KERNEL}, "min_correlation must be a number from 0 to 1.0, got 1.5"),
+    ],
+)
+def test_a_radius_that_is_none(given, message):
+    with pytest.raises(cx.InvalidInputError, match=message):
+        cxd.radius(points(30, 2), **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"X": [[0.0], [1.0]]}, "X must be a Dask array or data frame, a NumPy array or memory map, or"),
+        ({"X": points(10)[:, 0]}, r"X must have shape \(n, d\), got 1 dimensions"),
+        ({"X": da.from_array(points(10)[:0])}, "X is empty; at least one row is needed"),
+        ({"k": 31}, "k must be"),
+        ({"audit": -1}, "audit must be a number of queries, 0 or more, got -1"),
+        ({"partitions": 0}, "partitions must be a number of partitions, 1 or more, or None, got 0"),
+        ({"memory": "none"}, "memory must be what one task may take"),
+        ({"queries": points(5), "predecessor_mode": True}, "predecessor_mode is about rows of X; points of queries="),
+        ({"order": np.arange(30)}, "order says which rows come before others; give predecessor_mode=True beside it"),
+        ({"order": np.zeros(30, dtype=int), "predecessor_mode": True}, "order must be a permutation of all 30 rows"),
+        ({"order": np.arange(20), "predecessor_mode": True}, "order must be a permutation of all 30 rows, each once"),
+        ({"kernel": KERNEL, "noise": np.ones(7)}, "noise must be a number, or one for each of 30 points"),
+        ({"kernel": KERNEL, "noise": -np.ones(30)}, "noise must be a variance, 0 or above"),
+        ({"noise": np.ones(30)}, "noise needs a kernel"),
+        ({"inducing": 5}, "inducing needs a kernel"),
+        ({"kernel": KERNEL, "inducing": 31}, "inducing must be a count from 1 to 30, rows, or coordinates"),
+        ({"kernel": KERNEL, "inducing": [40]}, "inducing must be"),
+        ({"settings": cx.PARITY.replace(level_cap=3)}, "budget_schedule and level_cap are about one tree"),
+        ({"settings": "quick"}, "settings must be"),
+        ({"queries": da.from_array(points(9, 2))}, "queries must have 3 columns as X has, got 2"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(value),
+)  # fmt: skip
+def test_what_cannot_be_used(given, message):
+    arguments = {"X": da.from_array(points(30)), "k": 3} | given
+    with pytest.raises((cx.InvalidInputError, cx.SettingsError), match=message):
+        cxd.search(**arguments)
