@@ -102,9 +102,9 @@ def prepare(
         room = max(1, room // 2)  # a sweep has rows of two partitions
     cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
     levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
-    samples, drawn = look(data, levels, wanted, max(cells, n // room))
+    samples, drawn = look(data, levels, np.unique(wanted), max(cells, n // room))
     if len(wanted):
-        metric = metric | {"inducing": drawn.points}
+        metric = metric | {"inducing": drawn.points[np.searchsorted(drawn.row, wanted)]}
     made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
     if noises is not None and not isinstance(made, Euclidean):
         Correlation(made.kernel, noises)  # which checks the values

@@ -120,7 +120,7 @@ class DaskResult:
         task = named(tasks.table)
         parts = [task(i, indices, distances, int(start)) for i, (indices, distances, start) in enumerate(blocks)]
         meta: pd.DataFrame = tasks.table(np.zeros((0, k), dtype=np.int64), np.zeros((0, k)), 0)
-        dd.from_delayed(parts, meta=meta).to_parquet(os.fspath(path), **options)
+        dd.from_delayed(parts, meta=meta).to_parquet(os.fspath(path), write_index=False, **options)
 
     @cached_property
     def recall(self) -> float | None:

@@ -75,6 +75,12 @@ def test_any_order():
         same(X, 6, METRICS["residual"], partitions=4, predecessor_mode=True, order=order)
 
 
+def test_inducing_rows_keep_their_order():
+    X = points(600)
+    same(X, 5, {"kernel": KERNEL, "inducing": np.random.default_rng(6).permutation(600)[:30]}, partitions=3)
+    same(X, 5, {"kernel": KERNEL, "inducing": points(20, seed=7), "jitter": 1e-4}, partitions=3)
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "correlation", "residual"])
 def test_other_points(metric):
     same(points(), 6, METRICS[metric], partitions=4, queries=points(200, seed=5) * 1.5 - 0.2)
