@@ -10,6 +10,9 @@ from covertreex.cli import app
 
 zarr = pytest.importorskip("zarr")
 
+#: Dask's reader of Parquet calls pandas as pandas will not have it later.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")
+
 
 def run(*arguments, code=0):
     result = CliRunner().invoke(app, list(map(str, arguments)))
