@@ -19,6 +19,7 @@ GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
 VECCHIA = ROOT / "docs" / "vecchia.md"
 KERNELS = ROOT / "docs" / "api-kernels.md"
+DASK = ROOT / "docs" / "dask.md"
 
 #: Words of calls that need an extra, and its module.
 NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
@@ -88,10 +89,12 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES, VECCHIA], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES, VECCHIA, DASK], ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
     if path == COORDINATES:
         pytest.importorskip("pandas")
+    if path == DASK:
+        pytest.importorskip("distributed")
     if "sklearn" in path.read_text(encoding="utf-8"):
         pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@
 >>> result.indices.shape, result.indices.chunks[0]
 ((1000, 10), (300, 300, 300, 100))
 
-Needs the extra ``covertreex[dask]``. See docs/dask.md.
+Needs the extra ``dask``: in the source folder, ``python -m pip install ".[dask]"``. See docs/dask.md.
 """
 
 from covertreex.dask.results import DaskPlan, DaskResult

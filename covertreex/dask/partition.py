@@ -10,7 +10,7 @@ from covertreex.base.types import FloatArray, IntArray
 from covertreex.dask.cells import Cells
 
 #: A prefix level has this share of the rows of the one before: their queries need halos of their own.
-LEVEL_SHARE = 8
+LEVEL_SHARE = 4
 
 #: Rows of the smallest prefix level, at least.
 SMALLEST_LEVEL = 2048
@@ -80,7 +80,7 @@ def level_sizes(n: int, predecessors: bool, together: int) -> list[int]:
     Examples
     --------
     >>> level_sizes(1_000_000, True, 10_000)
-    [1000000, 125000, 15625, 1953]
+    [1000000, 250000, 62500, 15625, 3906]
     """
     sizes = [n]
     while predecessors and sizes[-1] > max(together, SMALLEST_LEVEL):

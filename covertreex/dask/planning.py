@@ -34,7 +34,7 @@ PROBES = 2048
 PROBED_SHARE, PROBED_ROWS = 8, 20_000
 
 #: Share of the misses that a recall target allows which halos may take.
-HALO_MISSES = 0.2
+HALO_MISSES = 0.5
 
 #: Share of a worker's memory that its tasks may fill, and what a worker has in use before it does anything.
 FILLED, IDLE = 0.6, 2.5e8

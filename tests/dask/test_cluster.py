@@ -23,7 +23,7 @@ METRIC = {"kernel": cx.Matern32(lengthscale=0.6), "inducing": 40}
 @pytest.fixture(scope="module")
 def client():
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit="2GiB") as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit="2GiB") as cluster,
         Client(cluster) as client,
     ):
         yield client
