@@ -1,5 +1,6 @@
 """What every task needs in order to ask the search of this package about some rows."""
 
+import gc
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,10 @@ from covertreex.covertree import CoverTree, cover_tree
 from covertreex.dask.rows import Found, Rows, Within
 from covertreex.data.metrics import Correlation, Euclidean, Metric
 from covertreex.errors import InvalidInputError
-from covertreex.settings import TraversalSettings
+from covertreex.settings import EXACT, TraversalSettings
+
+#: Rows of a tree that is worth the time of a garbage collection.
+LARGE = 10_000
 
 
 def version() -> str:
@@ -39,6 +43,8 @@ class Model:
     backend : str or None
     version : str
         Of the covertreex that made it.
+    room : int
+        Rows that one search may have, for memory.
     threads : int
         Of each task.
     """
@@ -52,6 +58,7 @@ class Model:
     settings: TraversalSettings
     backend: str | None
     version: str
+    room: int
     threads: int = 1
 
     @property
@@ -110,12 +117,25 @@ class Model:
                 n_threads=self.threads, **restricted,
             )  # fmt: skip
             indices, distances = np.append(every.row, -1)[result.indices], result.distances
+            del tree, result
+            _forget(len(every))
         if indices.shape[1] < k:
             short = (0, 0), (0, k - indices.shape[1])
             indices = np.pad(indices, short, constant_values=-1)
             distances = np.pad(distances, short, constant_values=np.inf)
         known = np.zeros(0, dtype=np.int64) if final else np.isin(data.row, indices)
         return Found(queries, data.take(known), indices, distances)
+
+    def ask_in_turns(self, data: Rows, queries: Rows, k: int | None = None) -> Found:
+        """As `ask` by exact settings, of more rows than one search may have: of some after the other, and then of what
+        was found."""
+        turns = [
+            data.take(np.arange(start, min(start + self.room, len(data)))) for start in range(0, len(data), self.room)
+        ]
+        found = [self.ask(turn, queries, EXACT, k) for turn in turns or [data]]
+        if len(found) == 1:
+            return found[0]
+        return self.ask(Rows.union([one.candidates for one in found]), queries, EXACT, k)
 
     def within(self, data: Rows, queries: Rows, r: float) -> Within:
         """All neighbours of queries within a radius among the rows of `data` that they may have; as `ask`."""
@@ -126,6 +146,8 @@ class Model:
         found = tree.radius(
             r, asked, settings=self.settings, backend=self.backend, n_threads=self.threads, **restricted
         )
+        del tree
+        _forget(len(every))
         indices = every.row[found.indices]
         return Within(queries, data.among(indices), found.indptr, indices, found.distances)
 
@@ -138,3 +160,9 @@ class Model:
         order = np.concatenate([np.flatnonzero(may)[np.argsort(data.rank)], np.flatnonzero(~may)])
         restricted = {"order": order, "limit": self.limits(data, queries), "include_self": self.include_self}
         return every, self.tree(every), np.searchsorted(every.row, queries.row), restricted
+
+
+def _forget(rows: int) -> None:
+    """Free a tree that nobody holds but itself: a worker has no room for two."""
+    if rows >= LARGE:
+        gc.collect()

@@ -108,7 +108,7 @@ def prepare(
     made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
     if noises is not None and not isinstance(made, Euclidean):
         Correlation(made.kernel, noises)  # which checks the values
-    model = Model(made, k, predecessor_mode, include_self, asked is not None, most, chosen, backend, version())
+    model = Model(made, k, predecessor_mode, include_self, asked is not None, most, chosen, backend, version(), room)
     sample = None
     if asked is not None:
         (sample,), _ = look(of_queries, [len(of_queries.source)], np.zeros(0, dtype=np.int64), 0)
@@ -121,7 +121,7 @@ def prepare(
             f"and may take {format_bytes(int(room * each))}. Halos grow with the dimension and with k; give workers "
             "more memory, or fewer threads each, or memory='...' if there is more than Dask knows of."
         )
-    model = replace(model, threads=max(1, many.threads // len(part.levels[0].cells)))
+    model = replace(model, threads=max(1, many.threads // max(many.count, len(part.levels[0].cells))))
     plan = DaskPlan(part, many.memory, largest * each, passes)
     return Prepared(data, of_queries, model, part, room, plan)
 

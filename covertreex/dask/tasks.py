@@ -16,7 +16,7 @@ from covertreex.dask.partition import Partition
 from covertreex.dask.rows import Found, Rows, Within
 from covertreex.dask.sources import points_of
 from covertreex.errors import CovertreexError
-from covertreex.settings import EXACT, FAST
+from covertreex.settings import FAST
 
 #: How the answers of a row travel: pandas and Arrow move pieces of bytes faster than many columns.
 PACKED = pa.large_binary()
@@ -82,7 +82,7 @@ def probe(
     found = []
     for level, share, k, queries in zip(levels, shares, ks, samples, strict=True):
         data = rows.take((rows.rank < level) & (mixed % np.uint64(share) == 0))
-        found.append(model.ask(data, queries, EXACT, k))
+        found.append(model.ask_in_turns(data, queries, k))
     return found
 
 
@@ -101,13 +101,12 @@ def nearest_of(parts: Sequence[Sequence[Found]]) -> list[Found]:
 
 def truth(block: Any, about: Block, model: Model, queries: Rows) -> Found:
     """The neighbours that queries have in a block."""
-    return model.ask(about.rows(block), queries, EXACT)
+    return model.ask_in_turns(about.rows(block), queries)
 
 
 def true_neighbours(parts: Sequence[Found], model: Model) -> Found:
     """The neighbours that queries have, from those that they have in each block."""
-    data = Rows.union([found.candidates for found in parts])
-    return model.ask(data, parts[0].queries, EXACT)
+    return model.ask_in_turns(Rows.union([found.candidates for found in parts]), parts[0].queries)
 
 
 def deal(block: Any, about: Block, model: Model, partition: Partition) -> pd.DataFrame:
