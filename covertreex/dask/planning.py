@@ -146,7 +146,7 @@ def named(function: Callable[..., Any]) -> Callable[..., Delayed]:
     group = f"{function.__name__.replace('_', '-')}-{uuid.uuid4().hex}"
 
     def task(number: int, *arguments: Any) -> Delayed:
-        one: Delayed = made(*arguments, dask_key_name=f"{group}-{number}")
+        one: Delayed = made(*arguments, dask_key_name=(group, number))
         return one
 
     return task

