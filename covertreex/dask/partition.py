@@ -33,8 +33,8 @@ class Level:
     cells : Cells
     width : float
         Of the halo around each cell.
-    largest : int
-        Rows of the largest task, estimated from the sample.
+    largest, rows : int
+        Rows of the largest task, and of all tasks together, halos included; estimated from the sample.
     """
 
     least: int
@@ -42,6 +42,7 @@ class Level:
     cells: Cells
     width: float
     largest: int
+    rows: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,7 @@ def _level(sampled: Sampled, least: int, count: int, may_miss: float) -> Level:
     _, of = cells.near(sampled.places, width)
     held = np.bincount(of, minlength=count)
     scale = sampled.size / max(1, len(sampled.places))
-    return Level(least, sampled.size, cells, width, int(np.max(held) * scale))
+    return Level(least, sampled.size, cells, width, int(np.max(held) * scale), int(np.sum(held) * scale))
 
 
 def bytes_of_row(factors: int, d: int, k: int) -> float:

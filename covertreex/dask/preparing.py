@@ -8,6 +8,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 from numpy.typing import ArrayLike
 
@@ -54,10 +55,12 @@ class Prepared:
         given, dealt = delayed(self.model, traverse=False), delayed(self.partition, traverse=False)
         count, width = len(self.partition), self.data.source.width
         noise = None if self.data.about[0].noise is None else np.zeros(0)
-        frames = _shuffled(self.data.each(tasks.deal, given, dealt), _frame(width, noise), "part", count)
+        frame = dd.from_delayed(self.data.each(tasks.deal, given, dealt), meta=_frame(width, noise))
+        frames = _shuffled(frame, "part", count)
         if not self.model.external:
             return frames, [None] * count
-        return frames, [*_shuffled(self.asked.each(tasks.deal_queries, given, dealt), _frame(width), "part", count)]
+        frame = dd.from_delayed(self.asked.each(tasks.deal_queries, given, dealt), meta=_frame(width))
+        return frames, [*_shuffled(frame, "part", count)]
 
 
 def prepare(
@@ -210,9 +213,8 @@ def _frame(width: int, noise: Any = None) -> pd.DataFrame:
     return tasks.frame_of(Rows(none, none, np.zeros((0, width)), noise), none, np.zeros(0, dtype=bool))
 
 
-def _shuffled(parts: list[Delayed], meta: pd.DataFrame, key: str, count: int) -> list[Delayed]:
+def _shuffled(frame: dd.DataFrame, key: str, count: int) -> list[Delayed]:
     """Frames for each value of a column below `count`."""
-    frame = dd.from_delayed(parts, meta=meta)
     return list(frame.set_index(key, divisions=list(range(count + 1))).to_delayed())
 
 
@@ -222,4 +224,10 @@ def sent_back(found: list[Delayed], answers: Callable[..., Any], starts: IntArra
     rows = Rows(none, none, np.zeros((0, 1)))
     meta = tasks.answers(Found(rows, rows, none[:, None], np.zeros((0, 1))), starts)
     task, lazy = named(answers), delayed(starts, traverse=False)
-    return _shuffled([task(i, one, lazy) for i, one in enumerate(found)], meta, "block", len(starts) - 1)
+    parts = [task(i, one, lazy) for i, one in enumerate(found)]
+    # `from_delayed` marks its tasks as sources of data, which a scheduler holds back while there is other work: what is
+    # found would pile up in memory until all is found.
+    graph = HighLevelGraph.merge(*[part.dask for part in parts]).to_dict()
+    unknown = (None,) * (len(parts) + 1)
+    frame = dd.from_graph(graph, meta, unknown, [part.key for part in parts], "answered")
+    return _shuffled(frame, "block", len(starts) - 1)

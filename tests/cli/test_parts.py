@@ -36,6 +36,7 @@ def test_zarr(points):
     np.testing.assert_array_equal(zarr.open("x.neighbors.zarr/indices")[:], truth.indices)
     np.testing.assert_array_equal(zarr.open("x.neighbors.zarr/distances")[:], truth.distances)
     assert "ranks 0 to 900: 1 partitions" in said
+    assert "each row is in about 1.0 partitions" in said
     assert "of 50 points against exact searches of all parts" in " ".join(said.split())
 
 
