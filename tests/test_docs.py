@@ -22,7 +22,7 @@ KERNELS = ROOT / "docs" / "api-kernels.md"
 DASK = ROOT / "docs" / "dask.md"
 
 #: Words of calls that need an extra, and its module.
-NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
+NEEDS = {"covertreex.sklearn": "sklearn", "covertreex.dask": "distributed", "to_frame": "pandas", "to_arrow": "pyarrow"}
 
 
 def python_blocks(path):
@@ -83,8 +83,9 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
         for word, module in NEEDS.items():
             if word in call:
                 pytest.importorskip(module)
-        if "covertreex.sklearn" in call:
-            importlib.import_module("covertreex.sklearn")
+        for module in ("covertreex.sklearn", "covertreex.dask"):
+            if module in call:
+                importlib.import_module(module)
         eval(call, names)
 
 
