@@ -98,15 +98,14 @@ class DaskResult:
         **options
             Of `dask.array.to_zarr`.
         """
+        rows = self.indices.chunks[0]
         parts = {"indices": self.indices, "distances": self.distances}
-        compute(
-            *[
-                array.rechunk({0: "auto"} if len(set(array.chunks[0][:-1])) > 1 else array.chunks).to_zarr(
-                    os.fspath(url), component=name, compute=False, **options
-                )
-                for name, array in parts.items()
-            ]
-        )
+        if any(size != rows[0] for size in rows[:-1]) or rows[-1] > rows[0]:  # Zarr has chunks of one size
+            parts = {name: array.rechunk({0: max(rows)}) for name, array in parts.items()}
+        writes = [
+            array.to_zarr(os.fspath(url), component=name, compute=False, **options) for name, array in parts.items()
+        ]
+        compute(*writes)
 
     def to_parquet(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Compute, and write a row for each query: its number, ``i0`` and up, and ``d0`` and up.
@@ -118,7 +117,8 @@ class DaskResult:
             Of `dask.dataframe.DataFrame.to_parquet`.
         """
         k, starts = self.indices.shape[1], self._asked.source.starts
-        blocks = zip(self.indices.to_delayed()[:, 0], self.distances.to_delayed()[:, 0], starts, strict=False)
+        both = [array.to_delayed(optimize_graph=False)[:, 0] for array in (self.indices, self.distances)]
+        blocks = zip(*both, starts, strict=False)
         task = named(tasks.table)
         parts = [task(i, indices, distances, int(start)) for i, (indices, distances, start) in enumerate(blocks)]
         meta: pd.DataFrame = tasks.table(np.zeros((0, k), dtype=np.int64), np.zeros((0, k)), 0)

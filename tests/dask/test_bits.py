@@ -127,12 +127,16 @@ def test_one_point_in_space_and_more_partitions_than_rows():
     same(points(1, 2), 1, {}, partitions=3, chunks=1)
 
 
-def test_empty_chunks():
+def test_empty_chunks(tmp_path):
+    pytest.importorskip("zarr")
     X = points(200, 2)
     parts = [X[:0], X[:120], X[120:120], X[120:], X[:0]]
     lazy = da.concatenate([da.from_array(part, chunks=(200, 2)) for part in parts])
     result = cxd.search(lazy, 4, partitions=3)
-    np.testing.assert_array_equal(result.indices.compute(), cx.cover_tree(X).knn(4))
+    truth = cx.cover_tree(X).knn(4)
+    np.testing.assert_array_equal(result.indices.compute(), truth)
+    result.to_zarr(tmp_path / "found.zarr")  # whose chunks are of one size
+    np.testing.assert_array_equal(da.from_zarr(str(tmp_path / "found.zarr"), component="indices").compute(), truth)
 
 
 @settings(max_examples=25)
