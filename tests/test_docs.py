@@ -19,9 +19,10 @@ GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
 VECCHIA = ROOT / "docs" / "vecchia.md"
 KERNELS = ROOT / "docs" / "api-kernels.md"
+DASK = ROOT / "docs" / "dask.md"
 
 #: Words of calls that need an extra, and its module.
-NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
+NEEDS = {"covertreex.sklearn": "sklearn", "covertreex.dask": "distributed", "to_frame": "pandas", "to_arrow": "pyarrow"}
 
 
 def python_blocks(path):
@@ -82,16 +83,19 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
         for word, module in NEEDS.items():
             if word in call:
                 pytest.importorskip(module)
-        if "covertreex.sklearn" in call:
-            importlib.import_module("covertreex.sklearn")
+        for module in ("covertreex.sklearn", "covertreex.dask"):
+            if module in call:
+                importlib.import_module(module)
         eval(call, names)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES, VECCHIA], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES, VECCHIA, DASK], ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
     if path == COORDINATES:
         pytest.importorskip("pandas")
+    if path == DASK:
+        pytest.importorskip("distributed")
     if "sklearn" in path.read_text(encoding="utf-8"):
         pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)

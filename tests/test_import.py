@@ -19,6 +19,9 @@ def run(program, cwd):
 
 #: Modules that only some people need, and that cost time.
 HEAVY = (
+    "dask",
+    "distributed",
+    "pandas",
     "covertreex_bench",
     "numba",
     "llvmlite",

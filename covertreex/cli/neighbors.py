@@ -1,6 +1,7 @@
 """``covertreex neighbors``: the job on a person's own data."""
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import typer
 
 from covertreex.base.types import IntArray
-from covertreex.cli import display
+from covertreex.cli import display, parts
 from covertreex.cli.display import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.data.metrics import ResidualCorrelation
@@ -41,7 +42,13 @@ class Order(str, enum.Enum):
 
 
 def neighbors(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Points: .csv, .tsv, .txt, .npy or .npz.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Points: .csv, .tsv, .txt, .npy or .npz; .zarr or .parquet, which need not fit into memory.",
+        ),
+    ],
     columns: Annotated[
         str | None,
         typer.Option(
@@ -206,7 +213,8 @@ def neighbors(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write rows, indices and distances: .npz or .csv. Default: FILE.neighbors.npz here.",
+            help="Where to write rows, indices and distances: .npz or .csv. Default: FILE.neighbors.npz here. Of .zarr "
+            "and .parquet either of these, the same by default.",
         ),
     ] = None,
 ) -> None:
@@ -234,10 +242,34 @@ def neighbors(
         raise InvalidInputError("--lonlat is of the first two columns; leave it out beside --lat and --lon.")
     if radius is not None and not sphere:
         raise InvalidInputError("--radius has no meaning without --lonlat, or --lat and --lon.")
-    output = tables.check_output(f"{file.stem}.neighbors.npz" if output is None else output, tables.OUTPUT_SUFFIXES)
+    in_parts = file.suffix in parts.SUFFIXES
+    suffixes = parts.SUFFIXES if in_parts else tables.OUTPUT_SUFFIXES
+    suffix = file.suffix if in_parts else ".npz"
+    output = tables.check_output(f"{file.stem}.neighbors{suffix}" if output is None else output, suffixes)
     chosen = resolve_settings(None if settings is None else settings.value, settings_from_env())
 
     steps = display.Steps()
+    options = {"lengthscale": lengthscale, "variance": variance, "active_dims": active_dims, "shape": shape}
+    options |= {
+        "noise": noise,
+        "lonlat": sphere,
+        "radius": radius,
+        "inducing": inducing,
+        "seed": seed,
+        "jitter": jitter,
+    }
+    if in_parts:
+        points = parts.read(file, display.names(columns), lat=lat, lon=lon, array=array, header=header)
+        n = len(points)
+        arguments = _arguments(points, n, metric, kernel, options)
+        places = np.random.default_rng(seed).permutation(n) if order is Order.random and predecessors else None
+        told = parts.search(
+            points, k, arguments, places, output, steps, predecessors=predecessors, max_per_site=max_per_site,
+            settings=chosen, backend=backend, threads=threads, audit=audit,
+        )  # fmt: skip
+        told.insert(0, ("question", _question_line(k, predecessors, order, seed, max_per_site)))
+        display.console().print(display.fact_table(told))
+        return
     with steps.timed("reading", f"reading {file}"):
         table = tables.read_points(
             file,
@@ -250,22 +282,7 @@ def neighbors(
         )
     _report_rows(table, steps)
     n = len(table.rows)
-    arguments: dict[str, Any] = {}
-    if metric is not Metric.euclidean:
-        dims = _dims(active_dims, table)
-        places = sorted(range(len(table.columns)) if dims is None else dims) == [0, 1]
-        if lengthscale is None and not (sphere and places):
-            raise InvalidInputError(_lengthscale_wanted(table))
-        name = "matern32" if kernel is None else kernel.value
-        default = SPHERE_LENGTHSCALE * (1.0 if radius is None else radius)
-        scale = default if lengthscale is None else display.numbers(lengthscale, "lengthscale")
-        made = display.make_kernel(name, scale, 1.0 if variance is None else variance, active_dims=dims, **shape)
-        arguments = {"kernel": made, "noise": noise}
-    if sphere:
-        arguments.update(lonlat=True, radius=radius)
-    if metric is Metric.residual:
-        m = min(INDUCING, n // 4) if inducing is None else inducing
-        arguments.update(inducing=m or None, seed=seed, jitter=jitter)
+    arguments = _arguments(table, n, metric, kernel, options)
 
     place = np.random.default_rng(seed).permutation(n) if order is Order.random else np.arange(n)
     with steps.timed("factors", f"preparing {n:,} points"):
@@ -383,18 +400,43 @@ def audit_answers(
     return *recall_interval(*hits), len(draw)
 
 
-def _dims(text: str | None, table: tables.PointTable) -> list[int] | None:
+def _arguments(
+    table: tables.PointTable | parts.Parts, n: int, metric: Metric, kernel: KernelName | None, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments of `cover_tree`, from options."""
+    arguments: dict[str, Any] = {}
+    if metric is not Metric.euclidean:
+        dims = _dims(given["active_dims"], table.columns)
+        places = sorted(range(len(table.columns)) if dims is None else dims) == [0, 1]
+        if given["lengthscale"] is None and not (given["lonlat"] and places):
+            raise InvalidInputError(_lengthscale_wanted(table))
+        name = "matern32" if kernel is None else kernel.value
+        default = SPHERE_LENGTHSCALE * (1.0 if given["radius"] is None else given["radius"])
+        text = given["lengthscale"]
+        scale = default if text is None else display.numbers(text, "lengthscale")
+        variance = 1.0 if given["variance"] is None else given["variance"]
+        made = display.make_kernel(name, scale, variance, active_dims=dims, **given["shape"])
+        arguments = {"kernel": made, "noise": given["noise"]}
+    if given["lonlat"]:
+        arguments.update(lonlat=True, radius=given["radius"])
+    if metric is Metric.residual:
+        m = min(INDUCING, n // 4) if given["inducing"] is None else given["inducing"]
+        arguments.update(inducing=m or None, seed=given["seed"], jitter=given["jitter"])
+    return arguments
+
+
+def _dims(text: str | None, columns: Sequence[str]) -> list[int] | None:
     """The numbers of the columns named by an option, None for all."""
     listed = display.names(text)
     if listed is None:
         return None
     found = []
     for part in listed:
-        if part not in table.columns and not (part.isdecimal() and int(part) < len(table.columns)):
+        if part not in columns and not (part.isdecimal() and int(part) < len(columns)):
             raise InvalidInputError(
-                f"--active-dims has {part!r}, but the columns that are used are {', '.join(table.columns)}."
+                f"--active-dims has {part!r}, but the columns that are used are {', '.join(columns)}."
             )
-        found.append(table.columns.index(part) if part in table.columns else int(part))
+        found.append(columns.index(part) if part in columns else int(part))
     return found
 
 
@@ -436,10 +478,9 @@ def _report_rows(table: tables.PointTable, steps: display.Steps) -> None:
         steps(f"  rejected {rejection.count:,}: {rejection.reason} ({where})")
 
 
-def _lengthscale_wanted(table: tables.PointTable) -> str:
-    spreads = ", ".join(
-        f"{name}: {spread:.3g}" for name, spread in zip(table.columns, table.X.std(axis=0), strict=True)
-    )
+def _lengthscale_wanted(table: tables.PointTable | parts.Parts) -> str:
+    of_columns = table.spreads() if isinstance(table, parts.Parts) else table.X.std(axis=0)
+    spreads = ", ".join(f"{name}: {spread:.3g}" for name, spread in zip(table.columns, of_columns, strict=True))
     return (
         "a kernel needs a lengthscale in the units of the data; give --lengthscale (one number, or one per column "
         f"between commas), or --metric euclidean. Standard deviations of the columns: {spreads}."

