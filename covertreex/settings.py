@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
 from typing import Any
 
@@ -180,9 +180,10 @@ class TraversalSettings:
         >>> EXACT.replace(strategy="tree").gate
         False
         """
-        unknown = sorted(set(changes) - set(asdict(self)))
+        names = [field.name for field in fields(self)]
+        unknown = sorted(set(changes) - set(names))
         if unknown:
-            raise SettingsError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(asdict(self))}.")
+            raise SettingsError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(names)}.")
         off = _OF_SCANS if changes.get("strategy") == "tree" else {}
         return replace(self, **{"profile": "custom", **off, **changes})
 

@@ -51,6 +51,7 @@ def run(  # noqa: C901 -- one try, whose frames an error must not keep alive
     n_threads: int,
     cancel: NDArray[np.int32] | None = None,
     on_done: Callable[[T], object] | None = None,
+    brief: bool = False,
 ) -> list[T]:
     """Run callables on threads, started in order; return their results in order.
 
@@ -67,6 +68,9 @@ def run(  # noqa: C901 -- one try, whose frames an error must not keep alive
     cancel : ndarray, shape (1,), int32, optional
     on_done : callable, optional
         Called in the calling thread with each result, in order.
+    brief : bool
+        Whether all of it takes no longer than starting threads does: the calling thread then does it, and hears Ctrl-C
+        when it is done.
     """
     futures: list[Future[T]] = [Future() for _ in tasks]
     waiting = deque(zip(tasks, futures, strict=True))
@@ -92,7 +96,7 @@ def run(  # noqa: C901 -- one try, whose frames an error must not keep alive
     results = []
     try:
         count = min(n_threads, len(tasks))
-        if count > 1 or threading.current_thread() is threading.main_thread():
+        if not brief and (count > 1 or threading.current_thread() is threading.main_thread()):
             _start(work, count, threads)
         for future in futures:
             if not threads:

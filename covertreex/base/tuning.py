@@ -49,6 +49,14 @@ LEAF_THREAD = _tuned(
     "LEAF_THREAD", 8192, "points that one thread puts into leaf order, at least",
     "threads that cost more to start than they save against threads that are not used", "tried", "euclidean",
 )  # fmt: skip
+LEAF_BRIEF = _tuned(
+    "LEAF_BRIEF", 256, "points that the calling thread puts into leaf order itself, at most",
+    "no thread to start against a slower answer to Ctrl-C", "tried", "gold",
+)  # fmt: skip
+BRIEF = _tuned(
+    "BRIEF", 2**20, "products of numbers that the calling thread computes itself, at most",
+    "no thread to start against a slower answer to Ctrl-C", "tried", "gold",
+)  # fmt: skip
 TREE_PART = _tuned(
     "TREE_PART", 64, "points that look for their covers together, for each thread",
     "rows loaded once for more points against more points that are compared with each other", "tried", "gold",
@@ -134,6 +142,10 @@ SMALLEST_LEVEL = _tuned(
 WORTH_SCREENING = _tuned(
     "WORTH_SCREENING", 8, "rows for each neighbour wanted, above which screens are tried",
     "screens that drop too little against pairs that are all decided", "chosen", "gold",
+)  # fmt: skip
+WORTH_A_VIEW = _tuned(
+    "WORTH_A_VIEW", 2**20, "products of numbers in all pairs, above which screens are tried",
+    "what it takes to set up a screen against pairs that are all decided", "tried", "gold",
 )  # fmt: skip
 WORTH_COPYING = _tuned(
     "WORTH_COPYING", 64, "queries for which a float32 copy of the factors is made",

@@ -89,7 +89,9 @@ def solve(
 
     blocks = parallel.spans(len(coords), tuning.FACTOR_BLOCK)
     with Progress("factors", len(coords)) as progress:
-        parallel.run([partial(task, *block) for block in blocks], n_threads, on_done=progress.advance)
+        tasks = [partial(task, *block) for block in blocks]
+        brief = len(coords) * L.shape[1] ** 2 <= tuning.BRIEF and kernel.code != CALLED
+        parallel.run(tasks, n_threads, on_done=progress.advance, brief=brief)
     return out, p
 
 

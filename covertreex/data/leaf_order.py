@@ -55,7 +55,8 @@ def leaf_order(
     while len(parts) < n_threads and min(map(len, parts)) > max(leaf_size, tuning.LEAF_THREAD):
         cuts = parallel.run([partial(core.cut, coords, part, leaf_size, full) for part in parts], n_threads)
         parts = [half for part, cut in zip(parts, cuts, strict=True) for half in (part[:cut], part[cut:])]
-    parallel.run([partial(core.split, coords, part, leaf_size, full, inner or leaf_size) for part in parts], n_threads)
+    splits = [partial(core.split, coords, part, leaf_size, full, inner or leaf_size) for part in parts]
+    parallel.run(splits, n_threads, brief=len(order) <= tuning.LEAF_BRIEF)
     return order, _leaf_ptr(len(coords), leaf_size, full)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,11 @@ from covertreex.search.called_scan import scan_called
 from covertreex.settings import TraversalSettings
 
 T = TypeVar("T")
+
+
+@lru_cache
+def _exact(settings: TraversalSettings) -> TraversalSettings:
+    return settings.replace(recall_target=1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +51,23 @@ class SearchContext:
     @property
     def exact(self) -> "SearchContext":
         """SearchContext: the same search without a recall target."""
-        return replace(self, settings=self.settings.replace(recall_target=1.0))
+        return self if self.settings.recall_target == 1.0 else replace(self, settings=_exact(self.settings))
 
     @property
     def decided_by(self) -> str:
         """str: whose arithmetic decides: the backend's, or NumPy's under a covariance of the caller's."""
         return "numpy" if self.payload.kernel_code == CALLED else self.backend.name
 
-    def run(self, tasks: Sequence[Callable[[], T]], on_done: Callable[[T], object] | None = None) -> list[T]:
+    def run(
+        self, tasks: Sequence[Callable[[], T]], on_done: Callable[[T], object] | None = None, brief: bool = False
+    ) -> list[T]:
         """`parallel.run` on this search's threads."""
-        return parallel.run(tasks, self.n_threads, self.cancel, on_done)
+        return parallel.run(tasks, self.n_threads, self.cancel, on_done, brief)
+
+    def products(self, queries: int) -> float:
+        """How many numbers are multiplied to compare so many queries with all rows, about."""
+        payload = self.payload
+        return queries * float(len(payload)) * (payload.factors.shape[1] + payload.coords.shape[1] + 16)
 
     def scan(self, plan: ScanPlan, k: int | None = None, out: SearchOutput | None = None) -> SearchOutput:
         """Let the backend decide a plan, on this thread.

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covertreex.backends.telemetry import BlockRecord, Telemetry, merge_counters, merge_totals
-from covertreex.base.contract import COUNTERS
+from covertreex.base import tuning
+from covertreex.base.contract import CALLED, COUNTERS
 from covertreex.base.progress import Progress
 from covertreex.errors import BackendError
 from covertreex.results import Plan
@@ -189,5 +190,8 @@ def _run_pass(
 
     tasks = [partial(answer, before + i, *span) for i, span in enumerate(groups.blocks)]
     with Progress("second pass" if number > 1 else "queries", len(queries)) as progress:
-        done: Iterable[tuple[int, BlockRecord]] = context.run(tasks, lambda one: progress.advance(one[1].queries))
+        brief = context.products(len(queries)) <= tuning.BRIEF and context.payload.kernel_code != CALLED
+        done: Iterable[tuple[int, BlockRecord]] = context.run(
+            tasks, lambda one: progress.advance(one[1].queries), brief
+        )
     return sum(bad for bad, _ in done), [record for _, record in done]

@@ -114,6 +114,8 @@ def group_queries(
         prefix.append(int(prefix[-1] * share))
     # Level l has limits in (prefix[l + 1], prefix[l]].
     level_of = len(prefix) - 1 - np.searchsorted(np.array(prefix[:0:-1]), queries.limit, side="left")
+    if len(queries) == 1:
+        return Groups(np.zeros(1, dtype=np.int64), np.array([0, 1]), level_of, np.array(prefix))
     coords = payload.spread(query_coords(payload, queries))
     order, sizes, levels = [], [], []
     for level in range(len(prefix)):
