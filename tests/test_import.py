@@ -22,6 +22,7 @@ HEAVY = (
     "covertreex_bench",
     "numba",
     "llvmlite",
+    "matplotlib",
     "scipy",
     "typer",
     "rich",
