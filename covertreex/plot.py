@@ -41,6 +41,9 @@ TICKS, TOP = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999), 5.0
 #: Places per side of the field behind neighbours, and bins of distances.
 GRID, BINS = 160, 40
 
+#: What is behind a name, so that lines under it do not hide it.
+BOX: dict[str, Any] = {"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0}
+
 #: Pairs whose own correlation is below this are beyond the right end of `correlation`.
 FAINT = 0.02
 
@@ -294,9 +297,8 @@ def changed_rows(results: Sequence[SearchResult], *, steps: Sequence[Any] | None
     places = np.arange(1, len(results))
     ax.plot(places, shares, marker="o", color=COLOURS[0])
     for place, share in zip(places, shares, strict=True):
-        ax.annotate(
-            f"{share:.3g} %", (place, share), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8
-        )
+        ax.annotate(f"{share:.3g} %", (place, share), xytext=(0, 8), textcoords="offset points", ha="center",
+                    fontsize=8, bbox=BOX)  # fmt: skip
     ax.set_xticks(places, [str(step) for step in steps[1:]])
     ax.set(xlabel="step", ylabel="queries with other neighbours, %", ylim=(0.0, 1.15 * max(*shares, 1.0)))
     ax.margins(x=0.08)
@@ -500,4 +502,4 @@ def _name_points(ax: Any, placed: Sequence[tuple[float, float, str, str]]) -> No
         turn = count[height] = count.get(height, -1) + 1
         step = (9, -17, 20, -28, -39, -50, -61, -72, -83)[turn % 9]
         ax.annotate(name, (seconds, height), xytext=(0, step), textcoords="offset points", fontsize=8.5, color=colour,
-                    ha="center", bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})  # fmt: skip
+                    ha="center", bbox=BOX)  # fmt: skip

@@ -1,7 +1,9 @@
 """The documentation: the site builds without a warning, and the examples and calls that it shows run."""
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import re
 import subprocess
 import sys
@@ -17,19 +19,33 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
-VECCHIA = ROOT / "docs" / "vecchia.md"
-KERNELS = ROOT / "docs" / "api-kernels.md"
+PAGES = [
+    README,
+    GUIDE,
+    COORDINATES,
+    *(ROOT / "docs" / name for name in ("api-kernels.md", "vecchia.md", "concepts.md")),
+]
+
+#: Modules of extras that the code of a page needs.
+MODULES_OF = {
+    "coordinates.md": ("pandas",),
+    "guide.md": ("sklearn",),
+    "concepts.md": ("matplotlib",),
+}
 
 #: Words of calls that need an extra, and its module.
 NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
 
 
 def python_blocks(path):
-    """The fenced Python blocks of a Markdown file: line of the first statement, and text."""
+    """The fenced Python blocks of a Markdown file: line of the first statement, text, and what it is said to print.
+
+    A block of text right behind a block of Python is what that prints.
+    """
     text = path.read_text(encoding="utf-8")
     return [
-        (text.count("\n", 0, match.start(1)) + 1, match[1])
-        for match in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        (text.count("\n", 0, match.start(1)) + 1, match[1], match[2])
+        for match in re.finditer(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
     ]
 
 
@@ -88,19 +104,32 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES, VECCHIA], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
-    if path == COORDINATES:
-        pytest.importorskip("pandas")
-    if "sklearn" in path.read_text(encoding="utf-8"):
-        pytest.importorskip("sklearn")
+    """Every block runs, prints what the page says, and draws what the page shows."""
+    for module in MODULES_OF.get(path.name, ()):
+        pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     blocks = python_blocks(path)
     assert len(blocks) >= 2
     namespace = {"__name__": "example"}
-    for line, block in blocks:
-        # Lines of a traceback are those of the file.
-        exec(compile("\n" * (line - 1) + block, str(path), "exec"), namespace)
+    for line, block, expected in blocks:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            # Lines of a traceback are those of the file.
+            exec(compile("\n" * (line - 1) + block, str(path), "exec"), namespace)
+        if expected is not None:
+            assert printed.getvalue() == expected, f"{path.name}, after line {line}"
+    if "matplotlib" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+    for picture in tmp_path.glob("*.png"):  # bytes 16 to 24 of a PNG are its width and height
+        assert picture.read_bytes()[16:24] == (path.parent / picture.name).read_bytes()[16:24], picture.name
+
+
+def test_pages_are_read():
+    """The pages whose code runs have code, and some say what it prints."""
+    assert all(len(python_blocks(path)) >= 2 for path in PAGES)
+    assert sum(expected is not None for path in PAGES for _, _, expected in python_blocks(path)) >= 3
 
 
 @pytest.mark.slow
