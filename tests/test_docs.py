@@ -4,7 +4,9 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,9 @@ MODULES_OF = {
     "coordinates.md": ("pandas",),
     "guide.md": ("sklearn",),
     "concepts.md": ("matplotlib",),
+    "howto-frames.md": ("pandas", "polars", "pyarrow"),
+    "howto-gpytorch.md": ("gpytorch",),
+    "howto-stan.md": ("stan",),
 }
 
 #: Words of calls that need an extra, and its module.
@@ -104,6 +109,7 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch", "ignore::FutureWarning:gpytorch")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
     """Every block runs, prints what the page says, and draws what the page shows."""
@@ -124,6 +130,24 @@ def test_python_examples_run(path, tmp_path, monkeypatch):
         sys.modules["matplotlib.pyplot"].close("all")
     for picture in tmp_path.glob("*.png"):  # bytes 16 to 24 of a PNG are its width and height
         assert picture.read_bytes()[16:24] == (path.parent / picture.name).read_bytes()[16:24], picture.name
+
+
+@pytest.mark.slow
+def test_r_page_runs(tmp_path):
+    """Where R and reticulate are, and reticulate knows this NumPy."""
+    environment = {**os.environ, "RETICULATE_PYTHON": sys.executable}
+    probe = ["Rscript", "--vanilla", "-e", "reticulate::r_to_py(matrix(c(1, 2), 1))"]
+    if shutil.which("Rscript") is None or subprocess.run(probe, capture_output=True, env=environment).returncode:
+        pytest.skip("needs R, and a reticulate that takes arrays of this NumPy")
+    text = (ROOT / "docs" / "howto-r.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```r\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "page.R").write_text("\n".join(blocks))
+    command = ["Rscript", "--vanilla", "page.R"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "recall 1 " in done.stdout
+    (said,) = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert said in done.stdout
 
 
 def test_pages_are_read():
