@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
         "it before the installed package: run Python elsewhere, or install in place (python -m pip install -e .)."
     ) from error
 
-from covertreex import oracle, ordering, outputs, vecchia
+from covertreex import oracle, ordering, outputs, plot, vecchia
 from covertreex._version import __version__ as __version__
 from covertreex.backends.registry import get_backend, list_backends, refresh
 from covertreex.covertree import CoverTree, cover_tree, load
@@ -98,6 +98,7 @@ __all__ = [
     "oracle",
     "ordering",
     "outputs",
+    "plot",
     "refresh",
     "settings_from_env",
     "vecchia",

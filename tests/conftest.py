@@ -45,6 +45,7 @@ QUICK = (
     "tests/test_house.py",
     "tests/test_oracle.py",
     "tests/test_outputs.py",
+    "tests/test_plot.py",
     "tests/test_results.py",
     "tests/test_settings.py",
     "tests/test_stubs.py",

@@ -1,8 +1,12 @@
 """The documentation: the site builds without a warning, and the examples and calls that it shows run."""
 
+import contextlib
 import importlib
 import importlib.util
+import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,20 +21,37 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
-VECCHIA = ROOT / "docs" / "vecchia.md"
-KERNELS = ROOT / "docs" / "api-kernels.md"
-DASK = ROOT / "docs" / "dask.md"
+PAGES = [
+    README,
+    GUIDE,
+    COORDINATES,
+    *(ROOT / "docs" / name for name in ("api-kernels.md", "vecchia.md", "concepts.md", "dask.md")),
+]
+
+#: Modules of extras that the code of a page needs.
+MODULES_OF = {
+    "coordinates.md": ("pandas",),
+    "guide.md": ("sklearn",),
+    "concepts.md": ("matplotlib",),
+    "dask.md": ("distributed",),
+    "howto-frames.md": ("pandas", "polars", "pyarrow"),
+    "howto-gpytorch.md": ("gpytorch",),
+    "howto-stan.md": ("stan",),
+}
 
 #: Words of calls that need an extra, and its module.
 NEEDS = {"covertreex.sklearn": "sklearn", "covertreex.dask": "distributed", "to_frame": "pandas", "to_arrow": "pyarrow"}
 
 
 def python_blocks(path):
-    """The fenced Python blocks of a Markdown file: line of the first statement, and text."""
+    """The fenced Python blocks of a Markdown file: line of the first statement, text, and what it is said to print.
+
+    A block of text right behind a block of Python is what that prints.
+    """
     text = path.read_text(encoding="utf-8")
     return [
-        (text.count("\n", 0, match.start(1)) + 1, match[1])
-        for match in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        (text.count("\n", 0, match.start(1)) + 1, match[1], match[2])
+        for match in re.finditer(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
     ]
 
 
@@ -90,21 +111,51 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [README, GUIDE, KERNELS, COORDINATES, VECCHIA, DASK], ids=lambda path: path.name)
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch", "ignore::FutureWarning:gpytorch")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_python_examples_run(path, tmp_path, monkeypatch):
-    if path == COORDINATES:
-        pytest.importorskip("pandas")
-    if path == DASK:
-        pytest.importorskip("distributed")
-    if "sklearn" in path.read_text(encoding="utf-8"):
-        pytest.importorskip("sklearn")
+    """Every block runs, prints what the page says, and draws what the page shows."""
+    for module in MODULES_OF.get(path.name, ()):
+        pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     blocks = python_blocks(path)
     assert len(blocks) >= 2
     namespace = {"__name__": "example"}
-    for line, block in blocks:
-        # Lines of a traceback are those of the file.
-        exec(compile("\n" * (line - 1) + block, str(path), "exec"), namespace)
+    for line, block, expected in blocks:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            # Lines of a traceback are those of the file.
+            exec(compile("\n" * (line - 1) + block, str(path), "exec"), namespace)
+        if expected is not None:
+            assert printed.getvalue() == expected, f"{path.name}, after line {line}"
+    if "matplotlib" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+    for picture in tmp_path.glob("*.png"):  # bytes 16 to 24 of a PNG are its width and height
+        assert picture.read_bytes()[16:24] == (path.parent / picture.name).read_bytes()[16:24], picture.name
+
+
+@pytest.mark.slow
+def test_r_page_runs(tmp_path):
+    """Where R and reticulate are, and reticulate knows this NumPy."""
+    environment = {**os.environ, "RETICULATE_PYTHON": sys.executable}
+    probe = ["Rscript", "--vanilla", "-e", "reticulate::r_to_py(matrix(c(1, 2), 1))"]
+    if shutil.which("Rscript") is None or subprocess.run(probe, capture_output=True, env=environment).returncode:
+        pytest.skip("needs R, and a reticulate that takes arrays of this NumPy")
+    text = (ROOT / "docs" / "howto-r.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```r\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "page.R").write_text("\n".join(blocks))
+    command = ["Rscript", "--vanilla", "page.R"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "recall 1 " in done.stdout
+    (said,) = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert said in done.stdout
+
+
+def test_pages_are_read():
+    """The pages whose code runs have code, and some say what it prints."""
+    assert all(len(python_blocks(path)) >= 2 for path in PAGES)
+    assert sum(expected is not None for path in PAGES for _, _, expected in python_blocks(path)) >= 3
 
 
 @pytest.mark.slow
@@ -122,7 +173,7 @@ def test_site_builds_without_warnings(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     pages = "\n".join(page.read_text(encoding="utf-8") for page in (tmp_path / "site").glob("*.html"))
     missing = [name for name in cx.__all__ if f'id="covertreex.{name}"' not in pages]
-    assert set(missing) <= {"oracle", "ordering", "outputs", "vecchia"}  # modules, whose ids have another form
+    assert set(missing) <= {"oracle", "ordering", "outputs", "plot", "vecchia"}  # modules, whose ids have another form
     assert not [name for name in missing if f'id="module-covertreex.{name}"' not in pages]
 
 
@@ -196,3 +247,20 @@ def test_what_installs_from_a_folder_is_not(text):
 
 def test_the_citation_has_the_version():
     assert f"\nversion: {cx.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_paper_is_what_its_journal_asks_for():
+    """Sections and length that JOSS requires; every citation has its entry, and every entry is cited."""
+    text = (ROOT / "paper.md").read_text(encoding="utf-8")
+    body = text.split("\n---\n", 1)[1]
+    sections = re.findall(r"^# (.+)$", body, re.MULTILINE)
+    assert sections == [
+        "Summary", "Statement of need", "State of the field", "Software design", "Research impact statement",
+        "AI usage disclosure", "Acknowledgements", "References",
+    ]  # fmt: skip
+    assert 750 <= len(body.split()) <= 1750
+    entries = re.findall(r"^@\w+\{(\w+),", (ROOT / "paper.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(entries) == sorted(set(re.findall(r"@(\w+)", body)))
+    pictures = re.findall(r"!\[.*?\]\((.+?)\)", body, re.DOTALL)
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)

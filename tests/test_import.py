@@ -25,6 +25,7 @@ HEAVY = (
     "covertreex_bench",
     "numba",
     "llvmlite",
+    "matplotlib",
     "scipy",
     "typer",
     "rich",

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from covertreex import kernels
+from covertreex import kernels, plot
 from covertreex.cli import app, doctor
 from covertreex_bench import workloads
-from covertreex_bench.speed import measure, peers, pictures, suites, verdicts
+from covertreex_bench.speed import measure, peers, suites, verdicts
 from covertreex_bench.speed.entrants import DenseLimit, Entrant, Question, Run
 from covertreex_bench.speed.results import warnings
 
@@ -427,6 +427,6 @@ def test_growth_and_changes():
 
 
 def test_recalls_are_told_apart_in_pictures():
-    heights = [pictures.height_of(recall) for recall in (0.0, 0.9, 0.99, 0.999, 0.9999, 1.0)]
+    heights = [plot.height_of(recall) for recall in (0.0, 0.9, 0.99, 0.999, 0.9999, 1.0)]
     assert np.all(np.diff(heights) > 0.5)
-    assert pictures.height_of(0.9999999999) < pictures.height_of(1.0)
+    assert plot.height_of(0.9999999999) < plot.height_of(1.0)
