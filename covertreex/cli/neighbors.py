@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from covertreex.base.types import IntArray
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.cli import display
 from covertreex.cli.display import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.data.metrics import ResidualCorrelation
 from covertreex.errors import InvalidInputError
 from covertreex.io import tables
+from covertreex.ordering import maximin
 from covertreex.results import SearchResult, recall_interval
 from covertreex.search import choose_verb
 from covertreex.settings import resolve_settings, settings_from_env
@@ -38,10 +39,16 @@ class Order(str, enum.Enum):
 
     given = "given"
     random = "random"
+    maximin = "maximin"
 
 
 def neighbors(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Points: .csv, .tsv, .txt, .npy or .npz.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Points: .csv, .tsv, .txt (or these with .gz), .npy, .npz, .parquet or .feather."
+        ),
+    ],
     columns: Annotated[
         str | None,
         typer.Option(
@@ -173,8 +180,8 @@ def neighbors(
         Order,
         typer.Option(
             metavar="ORDER",
-            help="Who comes before whom: given (as in the file) or random. Row numbers in the output are always the "
-            "file's.",
+            help="Who comes before whom: given (as in the file), random, or maximin (each the farthest from all before "
+            "it, in lengthscales). Row numbers in the output are always the file's.",
             rich_help_panel="Question",
         ),
     ] = Order.given,
@@ -206,7 +213,8 @@ def neighbors(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write rows, indices and distances: .npz or .csv. Default: FILE.neighbors.npz here.",
+            help="Where to write rows, indices and distances: .npz, .csv, .parquet or .feather. Default: "
+            "FILE.neighbors.npz here.",
         ),
     ] = None,
 ) -> None:
@@ -234,7 +242,9 @@ def neighbors(
         raise InvalidInputError("--lonlat is of the first two columns; leave it out beside --lat and --lon.")
     if radius is not None and not sphere:
         raise InvalidInputError("--radius has no meaning without --lonlat, or --lat and --lon.")
-    output = tables.check_output(f"{file.stem}.neighbors.npz" if output is None else output, tables.OUTPUT_SUFFIXES)
+    output = tables.check_output(
+        f"{tables.stem(file)}.neighbors.npz" if output is None else output, tables.OUTPUT_SUFFIXES
+    )
     chosen = resolve_settings(None if settings is None else settings.value, settings_from_env())
 
     steps = display.Steps()
@@ -267,7 +277,8 @@ def neighbors(
         m = min(INDUCING, n // 4) if inducing is None else inducing
         arguments.update(inducing=m or None, seed=seed, jitter=jitter)
 
-    place = np.random.default_rng(seed).permutation(n) if order is Order.random else np.arange(n)
+    with steps.timed("order", f"putting {n:,} points in {order.value} order"):
+        place = _place(order, seed, table.X, arguments)
     with steps.timed("factors", f"preparing {n:,} points"):
         tree = cover_tree(table.X[place], **arguments, n_threads=threads)
     if choose_verb(chosen, tree.payload) == "search":
@@ -328,6 +339,17 @@ def neighbors(
         out.print(str(result.plan))
     if checked and recall < 1.0 and not result.settings.approximate:
         out.print(_recall_is_low(tree), style="bold red")
+
+
+def _place(order: Order, seed: int, X: FloatArray, arguments: dict[str, Any]) -> IntArray:
+    """The row of the point that comes i-th, for all i."""
+    if order is Order.random:
+        return np.random.default_rng(seed).permutation(len(X))
+    if order is Order.given:
+        return np.arange(len(X))
+    bare = {name: value for name, value in arguments.items() if name in ("kernel", "lonlat", "radius")}
+    tree = cover_tree(X, **bare)
+    return maximin(tree.metric.coordinates(tree.X))
 
 
 def _write(output: Path, table: tables.PointTable, place: IntArray, result: SearchResult) -> None:
@@ -465,5 +487,9 @@ def _question_line(k: int, predecessors: bool, order: Order, seed: int, most: in
     few = "" if most is None else f", at most {most} at one place"
     if not predecessors:
         return f"the {k} nearest of all points{few}"
-    where = "in the order of the file" if order is Order.given else f"in a random order (seed {seed})"
+    where = {
+        Order.given: "in the order of the file",
+        Order.random: f"in a random order (seed {seed})",
+        Order.maximin: "in maximin order",
+    }[order]
     return f"the {k} nearest of the points that come before, {where}{few}"
