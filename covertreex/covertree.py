@@ -11,6 +11,7 @@ from covertreex import search
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
+from covertreex.base.progress import logger
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_flag, check_k, check_max_per_site, check_points, feature_names, read_only
 from covertreex.data import changes, questions
@@ -342,6 +343,7 @@ class CoverTree:
             spread = search.Spread(sites.numbers, most, len(self))
         answer = search.nearest(context, block, lambda: self.tree, self._state.halos, spread)
         indices = questions.dataset_indices(self._state, answer.indices)
+        logger.debug("k = %d for %d points: %s, backend %s", k, len(asked), answer.plan.strategy, chosen.name)
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]

@@ -10,16 +10,16 @@ from covertreex.cli import display
 
 def backends(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where a broken backend failed.")] = False,
+    json_file: display.JsonFile = None,
 ) -> None:
     """List the backends that are installed, what they can do, and why a broken one is broken."""
-    infos = registry.list_backends()
+    infos, out = registry.list_backends(), display.console_beside(json_file)
     table = display.plain_table(
         ("name", "left"), ("version", "left"), ("distribution", "left"), ("status", "left"), ("what it is", "left")
     )
     for info in infos:
         summary = info.capabilities.summary if info.capabilities else ""
         table.add_row(info.name, info.version, info.distribution, info.status, summary)
-    out = display.console()
     out.print(table)
     for info in infos:
         out.print()
@@ -37,3 +37,18 @@ def backends(
     for name in absent:
         out.print(f"{name} is not installed: {registry.HOW_TO_GET[name]}.")
     out.print(f"Unless you name one, the first of {', '.join(registry.PREFERENCE)} that is able answers.")
+    display.write_json([_figures(info) for info in infos], json_file)
+
+
+def _figures(info: registry.BackendInfo) -> dict[str, object]:
+    """A backend for a program; `mechanisms` is null where it cannot be used."""
+    able = info.capabilities
+    return {
+        "name": info.name,
+        "version": info.version,
+        "distribution": info.distribution,
+        "status": info.status,
+        "reason": info.reason,
+        "summary": able.summary if able else "",
+        "mechanisms": sorted(able.mechanisms) if able else None,
+    }

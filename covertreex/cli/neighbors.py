@@ -1,6 +1,7 @@
 """``covertreex neighbors``: the job on a person's own data."""
 
 import enum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -217,6 +218,7 @@ def neighbors(
             "FILE.neighbors.npz here.",
         ),
     ] = None,
+    json_file: display.JsonFile = None,
 ) -> None:
     """Find the neighbours of every point in a file of your own.
 
@@ -242,6 +244,7 @@ def neighbors(
         raise InvalidInputError("--lonlat is of the first two columns; leave it out beside --lat and --lon.")
     if radius is not None and not sphere:
         raise InvalidInputError("--radius has no meaning without --lonlat, or --lat and --lon.")
+    out = display.console_beside(json_file)
     output = tables.check_output(
         f"{tables.stem(file)}.neighbors.npz" if output is None else output, tables.OUTPUT_SUFFIXES
     )
@@ -293,7 +296,7 @@ def neighbors(
             backend=backend,
             n_threads=threads,
         )
-    checked = 0
+    checked, recall, interval = 0, None, None
     if audit:
         with steps.timed("audit", f"checking {min(audit, n):,} points against the dense oracle"):
             recall, interval, checked = audit_answers(
@@ -319,7 +322,7 @@ def neighbors(
         ("search", f"{result.settings.profile} settings, backend {result.backend} ({result.plan.verb}), "
                    f"{result.telemetry.n_threads} threads, {n / steps.took['search']:,.0f} points/s"),
     ]  # fmt: skip
-    if checked:
+    if recall is not None and interval is not None:
         low, high = interval
         found.append(
             ("recall", f"{display.share(recall)} of {checked:,} points against the dense oracle "
@@ -332,13 +335,34 @@ def neighbors(
         )  # fmt: skip
     found.append(("seconds", ", ".join(f"{name} {display.duration(took)}" for name, took in steps.took.items())))
     found.append(("written", f"{output}: rows, position, indices and distances ({n:,} x {k})"))
-    out = display.console()
     out.print(display.fact_table(found))
     if explain:
         out.print()
         out.print(str(result.plan))
-    if checked and recall < 1.0 and not result.settings.approximate:
+    if recall is not None and recall < 1.0 and not result.settings.approximate:
         out.print(_recall_is_low(tree), style="bold red")
+    figures = {
+        "file": str(file),
+        **_figures_of_rows(table),
+        "metric": _metric_line(tree, arguments),
+        "k": k,
+        "predecessors": predecessors,
+        "order": order.value,
+        "seed": seed,
+        "max_per_site": max_per_site,
+        "settings": result.settings.profile,
+        "backend": result.backend,
+        "strategy": result.plan.strategy,
+        "threads": result.telemetry.n_threads,
+        "recall": recall,
+        "recall_interval": interval,
+        "checked": checked,
+        "tied_rows": result.tied_rows,
+        "single_site_rows": result.single_site_rows,
+        "seconds": steps.took,
+        "output": str(output),
+    }
+    display.write_json(figures, json_file)
 
 
 def _place(order: Order, seed: int, X: FloatArray, arguments: dict[str, Any]) -> IntArray:
@@ -435,6 +459,18 @@ def _check_options(metric: Metric, of_kernel: dict[str, object], inducing: int |
         )
     if inducing is not None and inducing < 0:
         raise InvalidInputError(f"inducing must be a number of points, 0 or more, got {inducing}.")
+
+
+def _figures_of_rows(table: tables.PointTable) -> dict[str, Any]:
+    """What was read, for a program."""
+    return {
+        "read": table.read,
+        "used": len(table.rows),
+        "rejected": [asdict(rejection) for rejection in table.rejections],
+        "columns": list(table.columns),
+        "header": table.header,
+        "index": table.index,
+    }
 
 
 def _rows_line(table: tables.PointTable) -> str:

@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from covertreex.base.progress import Progress
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import LARGEST_COORDINATE, LARGEST_INTEGER, as_float64
 from covertreex.errors import InvalidInputError
@@ -271,7 +272,8 @@ def _read_text(
         # Names in an old encoding must not stand in the way of numbers, which are ASCII in all of them.
         text: dict[str, Any] = {"newline": "", "encoding": "utf-8-sig", "errors": "replace"}
         with gzip.open(path, "rt", **text) if path.suffix.lower() == ".gz" else open(path, **text) as file:
-            physical = _without_comments(iter(file.readline, ""), left_out)
+            total = 0 if path.suffix.lower() == ".gz" else os.path.getsize(path)
+            physical = _without_comments(_told(f"reading {path.name}", iter(file.readline, ""), total), left_out)
             first = next((line for line in physical if line.strip(" \t\r\n")), None)
             if first is None:
                 raise InvalidInputError(f"{path} is empty." if not left_out else f"{path} has nothing but comments.")
@@ -323,6 +325,18 @@ def _read_text(
         raise InvalidInputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     except csv.Error as error:
         raise InvalidInputError(f"{path} is not a CSV file, line {lines.line_num}: {error}.") from None
+
+
+def _told(label: str, lines: Iterable[str], total: int) -> Iterator[str]:
+    """Lines as they are, with a progress bar where it is known how many characters there are, about `total`."""
+    with Progress(label, total) as progress:
+        size = 0
+        for line in lines:
+            size += len(line)
+            if size > 2**20 and total:
+                progress.advance(size)
+                size = 0
+            yield line
 
 
 def _without_comments(lines: Iterable[str], left_out: list[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import os
 
 import numpy as np
@@ -18,11 +19,11 @@ from covertreex.io import tables
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 
 
-def run(*arguments, code=0):
-    """Output of a command on a wide screen; it must end with exit code `code`."""
+def run(*arguments, code=0, stdout=False):
+    """Output of a command on a wide screen, or what of it went to stdout; it must end with exit code `code`."""
     result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False, env={"COLUMNS": "300"})
     assert result.exit_code == code, result.output
-    return result.output
+    return result.stdout if stdout else result.output
 
 
 @pytest.fixture
@@ -72,8 +73,49 @@ def test_doctor_survives_a_wrong_environment(monkeypatch):
     assert "covertreex: unknown environment variable COVERTREEX_SPEED" in run("backends", code=2)
 
 
+def test_figures_for_programs(here, points):
+    """--json, of every command that finds something out: to a file, or to stdout and nothing else there."""
+    np.save("points.npy", points)
+    asked = ["neighbors", "points.npy", "--metric", "euclidean", "-k", "3"]
+    figures = json.loads(run(*asked, "--json", "-", stdout=True))
+    run(*asked, "--json", "figures.json")
+    stored = json.loads((here / "figures.json").read_text())
+    for name, value in {
+        "read": 80, "used": 80, "rejected": [], "columns": ["0", "1"], "k": 3, "recall": 1.0, "checked": 80,
+        "order": "given", "output": "points.neighbors.npz", "backend": "cython",
+    }.items():  # fmt: skip
+        assert figures[name] == stored[name] == value
+    assert stored["seconds"]["search"] > 0.0
+    assert json.loads(run(*asked, "--audit", "0", "--json", "-", stdout=True))["recall"] is None
+    backends = {backend["name"]: backend for backend in json.loads(run("backends", "--json", "-", stdout=True))}
+    assert backends["cython"]["status"] == "ok"
+    assert "budget" in backends["cython"]["mechanisms"]
+    report = json.loads(run("doctor", "--json", "-", stdout=True))
+    assert ["covertreex", cx.__version__] in report["facts"]
+    assert all(check["passed"] for check in report["checks"])
+    assert "there is no folder nowhere" in run(*asked, "--json", "nowhere/figures.json", code=2)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("covertreex ne", "neighbors"), ("covertreex neighbors --pre", "--pred")]
+)
+def test_shells_complete(line, offered):
+    shell = {"_COVERTREEX_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    result = CliRunner().invoke(app, [], prog_name="covertreex", env=shell)
+    assert result.output.startswith(offered)
+
+
+def test_ctrl_c_has_an_exit_code_of_its_own(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "list_backends", interrupted)
+    assert "Traceback" not in run("backends", code=130)
+
+
 def test_version_and_help():
     assert cx.__version__ in run("--version")
+    assert "Exit codes: 0 all is well; 1 what was checked is not right; 2" in run("--help")
     for command in ("gold", "neighbors", "cities", "backends", "doctor"):
         assert command in run("--help")
         assert "Usage" in run(command, "--help")
