@@ -11,6 +11,7 @@ from covertreex import search
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.backends import registry
 from covertreex.base import parallel
+from covertreex.base.progress import logger
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import check_flag, check_k, check_max_per_site, check_points, feature_names, read_only
 from covertreex.data import changes, questions
@@ -342,6 +343,7 @@ class CoverTree:
             spread = search.Spread(sites.numbers, most, len(self))
         answer = search.nearest(context, block, lambda: self.tree, self._state.halos, spread)
         indices = questions.dataset_indices(self._state, answer.indices)
+        logger.debug("k = %d for %d points: %s, backend %s", k, len(asked), answer.plan.strategy, chosen.name)
         recall = interval = None
         if audit:
             draw = np.random.default_rng(0).permutation(len(asked))[:audit]
@@ -790,12 +792,14 @@ def cover_tree(
     Parameters
     ----------
     X : array_like, shape (n, d)
-        Points; finite numbers.
+        Points; finite numbers. A data frame or Arrow table gives names to columns; points of geopandas are their x and
+        y (and with longitudes and latitudes `lonlat` is for you to say).
     kernel : Kernel, optional
         Matern, Gneiting or another of `covertreex.kernels`, or a sum or product of such; or a `Covariance` of your own.
         Names of columns in `active_dims` are those of `X`.
     inducing : int, array of int, or ndarray of shape (m, d), optional
-        A count (rows drawn by ``default_rng(seed).choice(n, m, replace=False)``, sorted), rows of X, or coordinates.
+        A count (rows drawn by ``default_rng(seed).choice(n, m, replace=False)``, sorted), rows of X, or coordinates. 0
+        is none.
     seed : int
         Of the draw of inducing rows.
     jitter : float, optional
@@ -842,6 +846,8 @@ def cover_tree(
     """
     names = feature_names(X)
     points = check_points(X, "X")
+    if isinstance(inducing, (int, np.integer)) and not isinstance(inducing, bool) and inducing == 0:
+        inducing = None
     sphere = _sphere(lonlat, radius)
     if metric is None:
         if kernel is None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from covertreex.base.arithmetic import exp_neg, log
+from covertreex.base.progress import Progress
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.data.canonical import (
     canonical,
@@ -219,16 +220,18 @@ class DenseOracle:
         elif limit is not None:
             limit = np.broadcast_to(limit, len(queries))
         size = max(1, 2**24 // n)
-        for start in range(0, len(queries), size):
-            part = slice(start, start + size)
-            of_part = [None if array is None else np.asarray(array)[part] for array in (v_query, p_query)]
-            score = self.closeness(queries[part], *of_part)
-            if np.issubdtype(queries.dtype, np.integer) and not include_self:
-                score[np.arange(len(score)), queries[part]] = -np.inf
-            if limit is not None:
-                score[rank[None, :] >= limit[part, None]] = -np.inf
-            score[:, rank == n] = -np.inf
-            yield part, score
+        with Progress("dense oracle", len(queries)) as progress:
+            for start in range(0, len(queries), size):
+                part = slice(start, start + size)
+                of_part = [None if array is None else np.asarray(array)[part] for array in (v_query, p_query)]
+                score = self.closeness(queries[part], *of_part)
+                if np.issubdtype(queries.dtype, np.integer) and not include_self:
+                    score[np.arange(len(score)), queries[part]] = -np.inf
+                if limit is not None:
+                    score[rank[None, :] >= limit[part, None]] = -np.inf
+                score[:, rank == n] = -np.inf
+                yield part, score
+                progress.advance(len(score))
 
     def knn(
         self,

@@ -33,7 +33,45 @@ except ImportError as error:
 ObjectArray: TypeAlias = NDArray[np.object_]
 
 
-class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _KernelParams(BaseEstimator):
+    """An estimator whose kernel has parameters of its own. Kernels never change: to set one is to have another."""
+
+    kernel: Kernel | None
+
+    def set_params(self, **params: Any) -> "_KernelParams":
+        """Change parameters, those of the kernel too: ``kernel__lengthscale``, and ``kernel__k1__variance`` of a sum.
+
+        Parameters
+        ----------
+        **params
+            By the names that `get_params` has.
+
+        Returns
+        -------
+        self
+            Its kernel is another one then: kernels never change.
+
+        Raises
+        ------
+        InvalidInputError
+            If the kernel has no such parameter, or there is no kernel.
+
+        Examples
+        --------
+        >>> from covertreex import RBF
+        >>> CoverTreeNeighbors(kernel=RBF()).set_params(kernel__lengthscale=0.3).kernel
+        RBF(lengthscale=0.3, variance=1.0)
+        """
+        inner = {name[8:]: value for name, value in params.items() if name.startswith("kernel__")}
+        super().set_params(**{name: value for name, value in params.items() if not name.startswith("kernel__")})
+        if inner:
+            if not isinstance(self.kernel, Kernel):
+                raise InvalidInputError(f"kernel__{next(iter(inner))} needs a kernel, but kernel is {self.kernel!r}.")
+            self.kernel = self.kernel.set_params(**inner)
+        return self
+
+
+class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _KernelParams):
     """Neighbours as a scikit-learn estimator: a `KNeighborsTransformer` with this package's metrics.
 
     `transform` makes a graph that estimators with ``metric='precomputed'`` take: KNeighborsRegressor, TSNE, DBSCAN.
@@ -108,38 +146,6 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.settings = settings
         self.backend = backend
         self.n_jobs = n_jobs
-
-    def set_params(self, **params: Any) -> "CoverTreeNeighbors":
-        """Change parameters, those of the kernel too: ``kernel__lengthscale``, and ``kernel__k1__variance`` of a sum.
-
-        Parameters
-        ----------
-        **params
-            By the names that `get_params` has.
-
-        Returns
-        -------
-        self
-            Its kernel is another one then: kernels never change.
-
-        Raises
-        ------
-        InvalidInputError
-            If the kernel has no such parameter, or there is no kernel.
-
-        Examples
-        --------
-        >>> from covertreex import RBF
-        >>> CoverTreeNeighbors(kernel=RBF()).set_params(kernel__lengthscale=0.3).kernel
-        RBF(lengthscale=0.3, variance=1.0)
-        """
-        inner = {name[8:]: value for name, value in params.items() if name.startswith("kernel__")}
-        super().set_params(**{name: value for name, value in params.items() if not name.startswith("kernel__")})
-        if inner:
-            if not isinstance(self.kernel, Kernel):
-                raise InvalidInputError(f"kernel__{next(iter(inner))} needs a kernel, but kernel is {self.kernel!r}.")
-            self.kernel = self.kernel.set_params(**inner)
-        return self
 
     def fit(self, X: ArrayLike, y: object = None) -> "CoverTreeNeighbors":
         """Prepare the points.
@@ -398,7 +404,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self.n_samples_fit_
 
 
-class VecchiaGPRegressor(RegressorMixin, BaseEstimator):
+class VecchiaGPRegressor(RegressorMixin, _KernelParams):
     """Gaussian process regression for many points: `covertreex.vecchia` as a scikit-learn estimator.
 
     The mean is a constant, found with the rest. The order of the approximation is maximin. The interface is that

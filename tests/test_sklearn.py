@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
-from covertreex.sklearn import CoverTreeNeighbors
+from covertreex.sklearn import CoverTreeNeighbors, VecchiaGPRegressor
 
 pd = pytest.importorskip("pandas")
 
@@ -254,3 +254,13 @@ def test_without_scikit_learn():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "covertreex.sklearn needs scikit-learn 1.6 or later" in run.stderr
     assert "pip install '.[sklearn]'" in run.stderr
+
+
+@pytest.mark.parametrize("estimator", [CoverTreeNeighbors, VecchiaGPRegressor])
+def test_parameters_of_the_kernel_are_set(estimator):
+    made = estimator(kernel=cx.RBF() + cx.Matern32())
+    made.set_params(kernel__k2__lengthscale=0.3)
+    assert made.kernel == cx.RBF() + cx.Matern32(0.3)
+    assert made.get_params()["kernel__k2__lengthscale"] == 0.3
+    with pytest.raises(cx.InvalidInputError, match="kernel__lengthscale needs a kernel, but kernel is None"):
+        estimator().set_params(kernel__lengthscale=0.3)

@@ -1,6 +1,5 @@
-"""How figures reach people: tables for terminals and for Markdown, JSON, and the command that repeats them."""
+"""How figures reach people: tables for terminals and for Markdown, and the command that repeats them."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,18 +40,6 @@ class Grid:
         for line in (lines[0], rule, *lines[1:]):
             cells = zip(line, widths, right, strict=True)
             yield "| " + " | ".join(c.rjust(w) if flush else c.ljust(w) for c, w, flush in cells) + " |"
-
-
-def write_json(value: object, file: Path | str, indent: int = 2) -> None:
-    """Write what can become JSON to a file, whole or not at all; ``-`` for stdout."""
-    from covertreex.io import tables
-
-    text = json.dumps(value, indent=indent) + "\n"
-    if str(file) == "-":
-        typer.echo(text, nl=False)
-    else:
-        with tables.replacing(file) as whole:
-            whole.write(text)
 
 
 def command_line(context: typer.Context) -> str:

@@ -1,11 +1,21 @@
-"""A progress bar for work that takes more than two seconds at a terminal; silence everywhere else."""
+"""What is going on: a bar with the time left, for work of more than two seconds at a terminal; elsewhere the log.
 
+The logger is ``covertreex``. It is told at level DEBUG what was done in which time, and at level INFO, every ten
+seconds, how far work has come and how long it will take. Nothing is said unless somebody configures `logging`.
+"""
+
+import logging
 import sys
 import time
 from typing import Any
 
 #: Seconds of silence before a bar appears.
 PATIENCE = 2.0
+
+#: Seconds between lines in the log.
+BETWEEN_LINES = 10.0
+
+logger = logging.getLogger("covertreex")
 
 
 class Progress:
@@ -32,7 +42,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._wanted = sys.stderr is not None and sys.stderr.isatty()
-        self._begin = time.monotonic()
+        self._begin = self._last_line = time.monotonic()
 
     def __enter__(self) -> "Progress":
         return self
@@ -40,11 +50,18 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        took = time.monotonic() - self._begin
+        logger.debug("%s: %s of %s in %.3f s", self.label, f"{self.done:,}", f"{self.total:,}", took)
 
     def advance(self, units: int) -> None:
         """Count `units` more of the work as done."""
         self.done += units
-        if not self._wanted or time.monotonic() - self._begin < PATIENCE:
+        now = time.monotonic()
+        if now - self._last_line >= BETWEEN_LINES and self.done:
+            self._last_line, share = now, self.done / self.total
+            left = (now - self._begin) * (1.0 / share - 1.0)
+            logger.info("%s: %.0f %%, about %.0f s left", self.label, 100.0 * share, left)
+        if not self._wanted or now - self._begin < PATIENCE:
             return
         if self._bar is None:
             self._start()

@@ -32,14 +32,32 @@ def read_only(array: Array) -> Array:
 
 
 def columns_of(values: Any) -> list[tuple[Any, Any]] | None:
-    """Names and columns of a pandas or polars data frame, or an Arrow table, in their order; None of anything else."""
+    """Names and columns of a pandas or polars data frame, or an Arrow table, in their order; None of anything else.
+
+    Points of geopandas are their coordinates, as columns x and y."""
     if hasattr(values, "iloc") and hasattr(values, "columns"):
-        return [(name, values.iloc[:, i]) for i, name in enumerate(values.columns)]
+        columns = [(name, values.iloc[:, i]) for i, name in enumerate(values.columns)]
+        return [part for name, column in columns for part in _coordinates(column) or [(name, column)]]
+    if hasattr(values, "geom_type"):
+        return _coordinates(values)
     if hasattr(values, "column_names") and hasattr(values, "column"):
         return [(name, values.column(i)) for i, name in enumerate(values.column_names)]
     if hasattr(values, "get_columns"):
         return [(column.name, column) for column in values.get_columns()]
     return None
+
+
+def _coordinates(values: Any) -> list[tuple[str, AnyArray]] | None:
+    """Columns x and y, and z where points have one, of points of geopandas; None of anything else."""
+    if not hasattr(values, "geom_type"):
+        return None
+    kinds = sorted({kind for kind in values.geom_type if isinstance(kind, str)} - {"Point"})  # others are missing
+    if kinds:
+        raise InvalidInputError(
+            f"a geometry must be points, got {', '.join(kinds)}. Give a point of each, such as geometry.centroid."
+        )
+    axes = ("x", "y", "z") if np.any(values.has_z) else ("x", "y")
+    return [(axis, np.asarray(getattr(values, axis))) for axis in axes]
 
 
 def feature_names(values: Any) -> tuple[str, ...] | None:
@@ -91,18 +109,23 @@ def as_array(values: Any, name: str) -> AnyArray:
     ------
     InvalidInputError
         If they are sparse, or nested lists of different lengths, some are masked or missing, a column holds no numbers,
-        or numbers would lose digits on the way into one array.
+        two columns have one name, numbers would lose digits on the way into one array, or a tensor requires grad.
     """
     if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
         return np.asarray(values)
     if hasattr(values, "tocsr") or hasattr(values, "todense"):
         raise InvalidInputError(f"{name} is sparse ({type(values).__name__}); give {name}.toarray().")
+    if getattr(values, "requires_grad", False) is True:
+        raise InvalidInputError(
+            f"{name} is a tensor that requires grad, and neighbours have no gradient; give {name}.detach()."
+        )
     several = isinstance(values, (list, tuple))
     masked = sum(np.ma.count_masked(part) for part in (values if several else (values,)) if np.ma.is_masked(part))
     if masked:
         raise InvalidInputError(f"{name} has {masked} masked entries, which have no value. Drop or fill them.")
     columns = columns_of(values)
     if columns is not None:
+        _check_different([label for label, _ in columns], name)
         arrays = [as_float64(_column(column, name, label), name, label) for label, column in columns]
         return np.stack(arrays, axis=1) if arrays else np.zeros((len(values), 0))
     if hasattr(values, "to_numpy"):
@@ -111,10 +134,22 @@ def as_array(values: Any, name: str) -> AnyArray:
         array = np.asarray(values)
     except ValueError as error:
         raise InvalidInputError(f"{name} must be a rectangular array of numbers: {error}.") from None
+    except (RuntimeError, TypeError) as error:  # such as tensors on a GPU
+        raise InvalidInputError(f"NumPy cannot read {name}, a {type(values).__name__}: {error}") from None
     if several and array.dtype.kind == "f" and np.any(np.abs(array) >= LARGEST_INTEGER):
         # NumPy rounds integers that stand beside floats.
         _check_digits(np.array(values, dtype=object), array, name)
     return array
+
+
+def _check_different(labels: list[Any], name: str) -> None:
+    """Refuse two columns of one name: no name would tell which is meant."""
+    twice = [label for label in labels if isinstance(label, str) and labels.count(label) > 1]
+    if twice:
+        raise InvalidInputError(
+            f"{name} has {labels.count(twice[0])} columns named {twice[0]!r}. Rename or drop one; if all are meant, "
+            f"an array without names does, such as {name}.to_numpy()."
+        )
 
 
 def _column(column: Any, name: str, label: object = None) -> AnyArray:

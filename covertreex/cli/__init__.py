@@ -2,7 +2,7 @@
 
 Commands of other packages are found through the entry points `covertreex.commands` (`covertreex.cli.plugins`).
 
-Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot be carried out as given.
+Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot be carried out as given; 130 Ctrl-C.
 """
 
 from functools import cached_property
@@ -52,10 +52,11 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot be carried out as given; "
+    "130 interrupted.",
 )
 
 

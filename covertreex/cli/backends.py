@@ -33,7 +33,6 @@ def backends(
     for info in infos:
         summary = info.capabilities.summary if info.capabilities else ""
         table.add_row(info.name, info.version, info.distribution, info.status, summary)
-    out = display.console()
     out.print(table)
     for info in infos:
         if info.status == "found":

@@ -1,15 +1,18 @@
 """How commands speak: results on stdout, what is going on and what went wrong on stderr."""
 
 import enum
+import json
 import math
 import time
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from covertreex.errors import InvalidInputError
+from covertreex.io import tables
 from covertreex.kernels import Kernel, named_kernels
 from covertreex.kernels.checks import OPTIONAL
 from covertreex.settings import PROFILES
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 KernelName = enum.Enum("KernelName", {name: name for name in named_kernels()}, type=str)  # type: ignore[misc]
 ProfileName = enum.Enum("ProfileName", {name: name for name in PROFILES}, type=str)  # type: ignore[misc]
 KERNEL_LIST, PROFILE_LIST = ", ".join(named_kernels()), ", ".join(PROFILES)
+
+
+#: The option ``--json``, of every command that finds something out.
+JsonFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
+]
 
 
 class Steps:
@@ -56,6 +65,23 @@ def console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def console_beside(json_file: Path | None) -> "Console":
+    """The console for people: stderr where stdout is for JSON. Whether its file can be written is found out now."""
+    if json_file is not None and str(json_file) != "-":
+        tables.check_output(json_file)
+    return console(stderr=str(json_file) == "-")
+
+
+def write_json(value: object, file: Path | str | None, indent: int = 2) -> None:
+    """Write what can become JSON to a file, whole or not at all; ``-`` for stdout, None for nowhere."""
+    text = json.dumps(value, indent=indent) + "\n"
+    if str(file) == "-":
+        typer.echo(text, nl=False)
+    elif file is not None:
+        with tables.replacing(file) as whole:
+            whole.write(text)
 
 
 def plain_table(*columns: tuple[str, Any]) -> "Table":

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -30,21 +30,23 @@ class Check:
     detail: str
 
 
-def doctor() -> None:
+def doctor(json_file: display.JsonFile = None) -> None:
     """Report versions, BLAS, cores and instruction sets, and check that this installation computes what it should.
 
     Among the checks: the compiled kernels must give the same bits as NumPy on random data, which they would not if the
     compiler had contracted or reordered operations. Each backend is loaded in a process of its own, and a small
     question shows who answers, phase by phase. Exit code 1 if a check fails.
     """
+    out = display.console_beside(json_file)
     checks = [_check_core(), _check_numba(), _check_environment()]
     environment_ok = checks[-1].passed
     if checks[0].passed:
         checks += check_arithmetic()
     checks += _check_backends() if environment_ok else []
 
-    out = display.console()
-    out.print(display.fact_table(facts()))
+    known = facts()
+    display.write_json({"facts": known, "checks": [asdict(check) for check in checks]}, json_file)
+    out.print(display.fact_table(known))
     out.print()
     table = display.plain_table(("check", "left"), ("", "left"), ("", "left"))
     for check in checks:

@@ -2,19 +2,21 @@
 
 import enum
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from covertreex.base.types import IntArray
+from covertreex.base.types import FloatArray, IntArray
 from covertreex.cli import display, parts
 from covertreex.cli.display import KERNEL_LIST, PROFILE_LIST, KernelName, ProfileName
 from covertreex.covertree import CoverTree, cover_tree
 from covertreex.data.metrics import ResidualCorrelation
 from covertreex.errors import InvalidInputError
 from covertreex.io import tables
+from covertreex.ordering import maximin
 from covertreex.results import SearchResult, recall_interval
 from covertreex.search import choose_verb
 from covertreex.settings import resolve_settings, settings_from_env
@@ -39,6 +41,7 @@ class Order(str, enum.Enum):
 
     given = "given"
     random = "random"
+    maximin = "maximin"
 
 
 def neighbors(
@@ -46,7 +49,9 @@ def neighbors(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Points: .csv, .tsv, .txt, .npy or .npz; .zarr or .parquet, which need not fit into memory.",
+            metavar="FILE",
+            help="Points: .csv, .tsv, .txt (or these with .gz), .npy, .npz, .parquet or .feather; .zarr and .parquet "
+            "need not fit into memory.",
         ),
     ],
     columns: Annotated[
@@ -180,8 +185,8 @@ def neighbors(
         Order,
         typer.Option(
             metavar="ORDER",
-            help="Who comes before whom: given (as in the file) or random. Row numbers in the output are always the "
-            "file's.",
+            help="Who comes before whom: given (as in the file), random, or maximin (each the farthest from all before "
+            "it, in lengthscales). Row numbers in the output are always the file's.",
             rich_help_panel="Question",
         ),
     ] = Order.given,
@@ -213,10 +218,20 @@ def neighbors(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write rows, indices and distances: .npz or .csv. Default: FILE.neighbors.npz here. Of .zarr "
-            "and .parquet either of these, the same by default.",
+            help="Where to write rows, indices and distances: .npz, .csv, .parquet or .feather. Default: "
+            "FILE.neighbors.npz here. In parts: .zarr or .parquet, by default as FILE.",
         ),
     ] = None,
+    in_parts: Annotated[
+        bool | None,
+        typer.Option(
+            "--parts/--no-parts",
+            help="Read, search and write in parts, which fit into memory (extra dask). Default: Zarr, folders of "
+            "Parquet, and Parquet that would fill much of the memory.",
+            rich_help_panel="Reading",
+        ),
+    ] = None,
+    json_file: display.JsonFile = None,
 ) -> None:
     """Find the neighbours of every point in a file of your own.
 
@@ -242,10 +257,12 @@ def neighbors(
         raise InvalidInputError("--lonlat is of the first two columns; leave it out beside --lat and --lon.")
     if radius is not None and not sphere:
         raise InvalidInputError("--radius has no meaning without --lonlat, or --lat and --lon.")
-    in_parts = file.suffix in parts.SUFFIXES
+    out = display.console_beside(json_file)
+    if in_parts is None:
+        in_parts = parts.wanted(file)
     suffixes = parts.SUFFIXES if in_parts else tables.OUTPUT_SUFFIXES
     suffix = file.suffix if in_parts else ".npz"
-    output = tables.check_output(f"{file.stem}.neighbors{suffix}" if output is None else output, suffixes)
+    output = tables.check_output(f"{tables.stem(file)}.neighbors{suffix}" if output is None else output, suffixes)
     chosen = resolve_settings(None if settings is None else settings.value, settings_from_env())
 
     steps = display.Steps()
@@ -259,6 +276,8 @@ def neighbors(
         "jitter": jitter,
     }
     if in_parts:
+        if order is Order.maximin:
+            raise InvalidInputError("--order maximin needs all points in memory; give random, or --no-parts.")
         points = parts.read(file, display.names(columns), lat=lat, lon=lon, array=array, header=header)
         n = len(points)
         arguments = _arguments(points, n, metric, kernel, options)
@@ -268,7 +287,8 @@ def neighbors(
             settings=chosen, backend=backend, threads=threads, audit=audit,
         )  # fmt: skip
         told.insert(0, ("question", _question_line(k, predecessors, order, seed, max_per_site)))
-        display.console().print(display.fact_table(told))
+        out.print(display.fact_table(told))
+        display.write_json({name: str(value) for name, value in told}, json_file)
         return
     with steps.timed("reading", f"reading {file}"):
         table = tables.read_points(
@@ -284,7 +304,8 @@ def neighbors(
     n = len(table.rows)
     arguments = _arguments(table, n, metric, kernel, options)
 
-    place = np.random.default_rng(seed).permutation(n) if order is Order.random else np.arange(n)
+    with steps.timed("order", f"putting {n:,} points in {order.value} order"):
+        place = _place(order, seed, table.X, arguments)
     with steps.timed("factors", f"preparing {n:,} points"):
         tree = cover_tree(table.X[place], **arguments, n_threads=threads)
     if choose_verb(chosen, tree.payload) == "search":
@@ -299,7 +320,7 @@ def neighbors(
             backend=backend,
             n_threads=threads,
         )
-    checked = 0
+    checked, recall, interval = 0, None, None
     if audit:
         with steps.timed("audit", f"checking {min(audit, n):,} points against the dense oracle"):
             recall, interval, checked = audit_answers(
@@ -325,7 +346,7 @@ def neighbors(
         ("search", f"{result.settings.profile} settings, backend {result.backend} ({result.plan.verb}), "
                    f"{result.telemetry.n_threads} threads, {n / steps.took['search']:,.0f} points/s"),
     ]  # fmt: skip
-    if checked:
+    if recall is not None and interval is not None:
         low, high = interval
         found.append(
             ("recall", f"{display.share(recall)} of {checked:,} points against the dense oracle "
@@ -338,13 +359,45 @@ def neighbors(
         )  # fmt: skip
     found.append(("seconds", ", ".join(f"{name} {display.duration(took)}" for name, took in steps.took.items())))
     found.append(("written", f"{output}: rows, position, indices and distances ({n:,} x {k})"))
-    out = display.console()
     out.print(display.fact_table(found))
     if explain:
         out.print()
         out.print(str(result.plan))
-    if checked and recall < 1.0 and not result.settings.approximate:
+    if recall is not None and recall < 1.0 and not result.settings.approximate:
         out.print(_recall_is_low(tree), style="bold red")
+    figures = {
+        "file": str(file),
+        **_figures_of_rows(table),
+        "metric": _metric_line(tree, arguments),
+        "k": k,
+        "predecessors": predecessors,
+        "order": order.value,
+        "seed": seed,
+        "max_per_site": max_per_site,
+        "settings": result.settings.profile,
+        "backend": result.backend,
+        "strategy": result.plan.strategy,
+        "threads": result.telemetry.n_threads,
+        "recall": recall,
+        "recall_interval": interval,
+        "checked": checked,
+        "tied_rows": result.tied_rows,
+        "single_site_rows": result.single_site_rows,
+        "seconds": steps.took,
+        "output": str(output),
+    }
+    display.write_json(figures, json_file)
+
+
+def _place(order: Order, seed: int, X: FloatArray, arguments: dict[str, Any]) -> IntArray:
+    """The row of the point that comes i-th, for all i."""
+    if order is Order.random:
+        return np.random.default_rng(seed).permutation(len(X))
+    if order is Order.given:
+        return np.arange(len(X))
+    bare = {name: value for name, value in arguments.items() if name in ("kernel", "lonlat", "radius")}
+    tree = cover_tree(X, **bare)
+    return maximin(tree.metric.coordinates(tree.X))
 
 
 def _write(output: Path, table: tables.PointTable, place: IntArray, result: SearchResult) -> None:
@@ -457,6 +510,18 @@ def _check_options(metric: Metric, of_kernel: dict[str, object], inducing: int |
         raise InvalidInputError(f"inducing must be a number of points, 0 or more, got {inducing}.")
 
 
+def _figures_of_rows(table: tables.PointTable) -> dict[str, Any]:
+    """What was read, for a program."""
+    return {
+        "read": table.read,
+        "used": len(table.rows),
+        "rejected": [asdict(rejection) for rejection in table.rejections],
+        "columns": list(table.columns),
+        "header": table.header,
+        "index": table.index,
+    }
+
+
 def _rows_line(table: tables.PointTable) -> str:
     return f"{table.read:,} read, {len(table.rows):,} used, {table.rejected:,} rejected"
 
@@ -506,5 +571,9 @@ def _question_line(k: int, predecessors: bool, order: Order, seed: int, most: in
     few = "" if most is None else f", at most {most} at one place"
     if not predecessors:
         return f"the {k} nearest of all points{few}"
-    where = "in the order of the file" if order is Order.given else f"in a random order (seed {seed})"
+    where = {
+        Order.given: "in the order of the file",
+        Order.random: f"in a random order (seed {seed})",
+        Order.maximin: "in maximin order",
+    }[order]
     return f"the {k} nearest of the points that come before, {where}{few}"

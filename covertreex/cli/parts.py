@@ -6,12 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from covertreex.base.limits import available_memory
 from covertreex.cli import display
 from covertreex.errors import InvalidInputError
 from covertreex.settings import TraversalSettings
 
 #: What is read in parts, and written so.
 SUFFIXES = (".zarr", ".parquet")
+
+
+#: Of what memory is available, the share that a Parquet file may have and still be read at once: its columns are packed.
+SHARE = 0.05
+
+
+def wanted(file: Path) -> bool:
+    """Whether a file is read in parts unless people say otherwise."""
+    if file.suffix != ".parquet" or not file.exists():
+        return file.suffix == ".zarr"
+    return file.is_dir() or file.stat().st_size > SHARE * available_memory()
 
 
 @dataclass(frozen=True, eq=False)

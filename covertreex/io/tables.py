@@ -1,31 +1,46 @@
 """People's files: reading points, with every rejected row counted by reason, and writing neighbours."""
 
 import csv
+import gzip
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from covertreex.base.progress import Progress
 from covertreex.base.types import FloatArray, IntArray
 from covertreex.base.validation import LARGEST_COORDINATE, LARGEST_INTEGER, as_float64
 from covertreex.errors import InvalidInputError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
-INPUT_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz")
-OUTPUT_SUFFIXES = (".npz", ".csv")
+ARROW_SUFFIXES = (".parquet", ".feather", ".arrow")
+INPUT_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz", *ARROW_SUFFIXES)
+OUTPUT_SUFFIXES = (".npz", ".csv", ".parquet", ".feather")
+
+Item = TypeVar("Item")
 
 #: Cells that stand for a value that is not there, in lower case.
 MISSING_WORDS = frozenset({"", "na", "n/a", "null", "none", "-"})
 
 #: Names of columns that have none; pandas makes up the second when it reads a file with the first.
 _UNNAMED = re.compile(r"|Unnamed: [0-9]+")
+
+#: Lines that are comments; a spreadsheet's word for a missing value or a mistake is none.
+_COMMENT = re.compile(r"\s*#(?!(N/A|NA|NULL!|DIV/0!|VALUE!|REF!|NAME\?|NUM!))")
+
+#: A number with a decimal comma.
+_COMMA = re.compile(r"\s*[+-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?\s*")
+
+#: Names under which pandas keeps an index in a table.
+_PANDAS_INDEX = re.compile(r"__index_level_[0-9]+__")
 
 #: Reasons for rejecting a row, in the order in which they are looked for.
 MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE = (
@@ -66,7 +81,7 @@ class PointTable:
     columns : tuple of str
         The columns that were used.
     header : str
-        What a text file's first row was taken for, for people to read.
+        What a text file's first row was taken for, and what else was found in it, for people to read.
     index : str
         Which column was left out as row numbers, for people to read; mostly empty.
     """
@@ -95,12 +110,15 @@ def read_points(
     array: str | None = None,
     header: bool | None = None,
 ) -> PointTable:
-    """Read points from a CSV, ``.npy`` or ``.npz`` file.
+    """Read points from a file.
 
     Parameters
     ----------
     path : str or Path
-        Text (``.csv``, ``.tsv``, ``.txt``; commas, semicolons or tabs; UTF-8; with or without a header), or an array.
+        Text (``.csv``, ``.tsv``, ``.txt``, and these with ``.gz``; commas, semicolons or tabs; UTF-8; with or without a
+        header), an array (``.npy``, ``.npz``), or a table (``.parquet``, ``.feather``, ``.arrow``; needs pyarrow).
+        Empty lines and lines that begin with ``#`` are no rows. Beside semicolons and tabs numbers may have decimal
+        commas.
     columns : sequence of str, optional
         Columns to use, by name, or counted from 0 where there are no names; all by default.
     latitude, longitude : str, optional
@@ -121,11 +139,11 @@ def read_points(
     Raises
     ------
     InvalidInputError
-        If the file cannot be read, a column is not there, it is not clear whether the first row is a header, float64
-        cannot hold an integer, or no row can be used.
+        If the file cannot be read, a column is not there or there twice, it is not clear whether the first row is a
+        header, float64 cannot hold an integer, or no row can be used.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     if (latitude is None) != (longitude is None):
         raise InvalidInputError("latitude and longitude go together; give both or neither.")
     if latitude is not None and columns is not None:
@@ -141,12 +159,38 @@ def read_points(
     elif suffix in (".npy", ".npz"):
         values, names = _read_array(path, wanted, array)
         reason, cell = np.zeros(len(values), dtype=np.int64), {}
+    elif suffix in ARROW_SUFFIXES:
+        values, reason, cell, names = _read_arrow(path, wanted)
     else:
-        raise InvalidInputError(f"{path} must end in one of {', '.join(INPUT_SUFFIXES)}; convert it to CSV.")
+        raise InvalidInputError(
+            f"{path} must end in one of {', '.join(INPUT_SUFFIXES)}, text also in .gz after that; convert it to CSV."
+        )
+    if not names:
+        raise InvalidInputError(f"{path} has no columns.")
     lonlat = lonlat or latitude is not None
     if lonlat and len(names) < 2:
         raise InvalidInputError(f"with lonlat, {path} needs two columns, longitude and latitude; it has one.")
     return replace(_accepted(path, values, reason, cell, names, on_sphere=lonlat), **said)
+
+
+def _suffix(path: Path) -> str:
+    """The ending that says what is in a file, without .gz where the rest is text."""
+    inner = Path(path.stem).suffix.lower()
+    return inner if path.suffix.lower() == ".gz" and inner in TEXT_SUFFIXES else path.suffix.lower()
+
+
+def stem(path: str | Path) -> str:
+    """The name of a file of points without what says what is in it.
+
+    Examples
+    --------
+    >>> stem("data/cities.csv.gz"), stem("v1.2.npy")
+    ('cities', 'v1.2')
+    """
+    name = Path(path).name
+    return (
+        name[: -len(".gz")].rpartition(".")[0] if _suffix(Path(path)) != Path(path).suffix.lower() else Path(path).stem
+    )
 
 
 _REASONS = ("", MISSING, NOT_A_NUMBER, TOO_MANY, NAN, INFINITE, TOO_LARGE, BAD_LATITUDE, BAD_LONGITUDE)
@@ -223,19 +267,26 @@ def _read_text(
     path: Path, wanted: Sequence[str] | None, header: bool | None
 ) -> tuple[FloatArray, IntArray, dict[str, tuple[int, str]], list[str], dict[str, str]]:
     """Values, reason codes, first cell at fault by reason, names of the columns used, and what to say of the header."""
+    left_out: list[str] = []
     try:
         # Names in an old encoding must not stand in the way of numbers, which are ASCII in all of them.
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-            first = next((line for line in iter(file.readline, "") if line.strip()), None)
+        text: dict[str, Any] = {"newline": "", "encoding": "utf-8-sig", "errors": "replace"}
+        with gzip.open(path, "rt", **text) if path.suffix.lower() == ".gz" else open(path, **text) as file:
+            total = 0 if path.suffix.lower() == ".gz" else os.path.getsize(path)
+            physical = _without_comments(_told(f"reading {path.name}", iter(file.readline, ""), total), left_out)
+            first = next((line for line in physical if line.strip(" \t\r\n")), None)
             if first is None:
-                raise InvalidInputError(f"{path} is empty.")
-            tab = path.suffix.lower() == ".tsv" and "\t" in first
-            file.seek(0)
-            lines: Any = csv.reader(file, delimiter="\t" if tab else max(",;\t", key=first.count))
+                raise InvalidInputError(f"{path} is empty." if not left_out else f"{path} has nothing but comments.")
+            delimiter = _delimiter(first, _suffix(path))
+            lines: Any = csv.reader(_chain(first, physical), delimiter=delimiter)
             names = [
                 name.strip() for name in next(line for line in lines if any(map(str.strip, line)) or len(line) > 1)
             ]
-            numbers = all(_is_number(name) or name.lower() in MISSING_WORDS for name in names)
+            commas: dict[str, str] | None = None if delimiter == "," else {}
+            numbers = all(
+                _is_number(name) or name.lower() in MISSING_WORDS or (commas is not None and _COMMA.fullmatch(name))
+                for name in names
+            )
             unnamed = header is not False and len(names) > 1 and _UNNAMED.fullmatch(names[0]) is not None
             unclear = header is None and numbers and _could_be_names(names[unnamed:])
             if unclear and not unnamed:
@@ -248,11 +299,12 @@ def _read_text(
                 rows, said = _chain(names, lines), {"header": "none, the first row is a point"}
                 names = [str(column) for column in range(len(names))]
             if wanted is None:
+                _check_twice(path, [name for name in names if not _UNNAMED.fullmatch(name)])
                 at = [column for column in range(len(names)) if column not in nameless]
             else:
                 at = _columns(path, names, wanted)
             firsts: list[str] | None = [] if 0 in nameless else None
-            values, reasons, cells = _parse(path, rows, at, names, firsts)
+            values, reasons, cells = _parse(path, rows, at, names, firsts, commas)
             counts = firsts is not None and _count_rows(firsts)
             if unclear and not counts:
                 raise InvalidInputError(_unclear(path, names))
@@ -264,11 +316,65 @@ def _read_text(
                         f"out of: {', '.join(filter(None, names))}."
                     )
                 said["index"] = "the first column, which has no name and counts the rows"
+            if commas and "," in commas:
+                said["header"] += "; numbers have decimal commas"
+            if left_out:
+                said["header"] += f"; {len(left_out)} comment lines are no rows (the last: {_short(left_out[-1])!r})"
             return values, reasons, cells, [names[column] for column in at], said
-    except OSError as error:
-        raise InvalidInputError(f"cannot read {path}: {error.strerror}.") from None
+    except (OSError, EOFError, zlib.error) as error:  # the second and third are gzip's
+        raise InvalidInputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     except csv.Error as error:
         raise InvalidInputError(f"{path} is not a CSV file, line {lines.line_num}: {error}.") from None
+
+
+def _told(label: str, lines: Iterable[str], total: int) -> Iterator[str]:
+    """Lines as they are, with a progress bar where it is known how many characters there are, about `total`."""
+    with Progress(label, total) as progress:
+        size = 0
+        for line in lines:
+            size += len(line)
+            if size > 2**20 and total:
+                progress.advance(size)
+                size = 0
+            yield line
+
+
+def _without_comments(lines: Iterable[str], left_out: list[str]) -> Iterator[str]:
+    """Lines but for comments, which go to `left_out`."""
+    for line in lines:
+        if _COMMENT.match(line):
+            left_out.append(line.strip())
+        else:
+            yield line
+
+
+def _delimiter(first: str, suffix: str) -> str:
+    """What stands between the cells of a text file with this first line."""
+    if suffix == ".tsv" and "\t" in first:
+        return "\t"
+    for mark in ";\t":
+        cells = first.split(mark)
+        if (
+            len(cells) > 1
+            and any(map(_COMMA.fullmatch, cells))
+            and all(_COMMA.fullmatch(c) or "," not in c for c in cells)
+        ):
+            return mark
+    return max(",;\t", key=first.count)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _check_twice(path: Path, names: list[str]) -> None:
+    """Refuse columns of one name, of which it is not clear that both are coordinates."""
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InvalidInputError(
+            f"{path} has {names.count(twice[0])} columns called {twice[0]!r}. Rename one of them in its first "
+            "row; or, if neither is a coordinate, name the columns that are with --columns (columns=[...])."
+        )
 
 
 def _unclear(path: Path, names: list[str]) -> str:
@@ -293,15 +399,21 @@ def _count_rows(cells: list[str]) -> bool:
     return len(cells) > 0 and any(cells == [str(i + start) for i in range(len(cells))] for start in (0, 1))
 
 
-def _chain(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
+def _chain(first: Item, rest: Iterator[Item]) -> Iterator[Item]:
     yield first
     yield from rest
 
 
 def _parse(
-    path: Path, lines: Iterable[list[str]], at: list[int], names: list[str], firsts: list[str] | None
+    path: Path,
+    lines: Iterable[list[str]],
+    at: list[int],
+    names: list[str],
+    firsts: list[str] | None,
+    commas: dict[str, str] | None,
 ) -> tuple[FloatArray, IntArray, dict[str, tuple[int, str]]]:
-    """Values, reason codes, and the first cell at fault by reason; the first cell of each row goes to `firsts`."""
+    """Values, reason codes, and the first cell at fault by reason; the first cell of each row goes to `firsts`, and the
+    first numbers with a comma and with a point to `commas`, unless it is None and numbers have points."""
     values: list[list[float]] = []
     reasons: list[int] = []
     cells: dict[str, tuple[int, str]] = {}
@@ -311,6 +423,8 @@ def _parse(
             continue
         if firsts is not None:
             firsts.append(line[0].strip())
+        if commas is not None:
+            line = _with_points(line, at, commas)
         try:
             if _has_more(line, width):
                 raise ValueError
@@ -328,8 +442,27 @@ def _parse(
             reasons.append(_REASONS.index(name))
             numbers = [0.0] * len(at)
         values.append(numbers)
+    if commas and len(commas) == 2:
+        raise InvalidInputError(
+            f"{path} has numbers with a decimal point, such as {commas['.']!r}, and with a comma, such as "
+            f"{commas[',']!r}, which may stand between thousands. Write all in one way."
+        )
     array = np.array(values, dtype=np.float64).reshape(len(values), len(at))
     return array, np.array(reasons, dtype=np.int64), cells
+
+
+def _with_points(line: list[str], at: list[int], seen: dict[str, str]) -> list[str]:
+    """A line with points for decimal commas in the columns `at`; the first of either kind goes to `seen`."""
+    changed = line
+    for column in at:
+        cell = line[column] if column < len(line) else ""
+        if "." in cell and _is_number(cell):
+            seen.setdefault(".", cell)
+        elif "," in cell and _COMMA.fullmatch(cell):
+            seen.setdefault(",", cell)
+            changed = list(changed)
+            changed[column] = cell.replace(",", ".")
+    return changed
 
 
 def _check_integers(path: Path, row: int, line: list[str], at: list[int], names: list[str]) -> None:
@@ -357,8 +490,7 @@ def _fault(line: list[str], at: list[int], names: list[str]) -> tuple[str, str]:
         if text.lower() in MISSING_WORDS:
             return MISSING, f"{names[column]} is {text!r}"
         if "_" in text or not _is_number(text):
-            shown = text if len(text) <= 40 else text[:37] + "..."
-            return NOT_A_NUMBER, f"{names[column]} = {shown!r}"
+            return NOT_A_NUMBER, f"{names[column]} = {_short(text)!r}"
     raise AssertionError("every cell is a number")
 
 
@@ -400,6 +532,60 @@ def _read_array(path: Path, wanted: Sequence[str] | None, array: str | None) -> 
     names = [str(column) for column in range(values.shape[1])]
     at = _columns(path, names, wanted)
     return as_float64(values[:, at], str(path)), [names[column] for column in at]
+
+
+def _read_arrow(
+    path: Path, wanted: Sequence[str] | None
+) -> tuple[FloatArray, IntArray, dict[str, tuple[int, str]], list[str]]:
+    """Values, reason codes, first cell at fault by reason, and names of the columns used."""
+    pyarrow = _pyarrow(path)
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as parquet
+
+            table = parquet.ParquetFile(path).read()  # this file, whatever its name or folder say of partitions
+        else:
+            import pyarrow.feather as feather
+
+            table = feather.read_table(path)
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror or error}.") from None
+    except pyarrow.ArrowException as error:
+        raise InvalidInputError(f"{path} is not a readable {path.suffix[1:]} file: {error}") from None
+    names = [name for name in table.column_names if wanted is not None or not _PANDAS_INDEX.fullmatch(name)]
+    if wanted is None:
+        _check_twice(path, names)
+    at = _columns(path, names, wanted)
+    columns, reason = [], np.zeros(table.num_rows, dtype=np.int64)
+    cells: dict[str, tuple[int, str]] = {}
+    for name in (names[column] for column in at):
+        column = table.column(name)
+        if not (pyarrow.types.is_floating(column.type) or pyarrow.types.is_integer(column.type)
+                or pyarrow.types.is_boolean(column.type)):  # fmt: skip
+            raise InvalidInputError(
+                f"column {name!r} of {path} holds {column.type}, no real numbers; name the columns that hold the "
+                f"coordinates, out of: {', '.join(names)}."
+            )
+        missing = np.asarray(column.is_null())
+        if missing.any():
+            row = int(np.argmax(missing))
+            if MISSING not in cells or row < cells[MISSING][0]:
+                cells[MISSING] = row, f"{name} is null"
+            reason[missing] = _REASONS.index(MISSING)
+            column = column.fill_null(False if pyarrow.types.is_boolean(column.type) else 0)
+        columns.append(as_float64(np.asarray(column), str(path), name))
+    values = np.stack(columns, axis=1) if columns else np.zeros((table.num_rows, 0))
+    return values, reason, cells, [names[column] for column in at]
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise InvalidInputError(
+            f"{path} needs pyarrow, the extra arrow: python -m pip install pyarrow; or take a CSV file."
+        ) from None
+    return pyarrow
 
 
 def _array_name(path: Path, files: list[str], array: str | None) -> str:
@@ -470,7 +656,7 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 def write_neighbors(
     path: str | Path, rows: IntArray, position: IntArray | None, indices: IntArray, distances: FloatArray
 ) -> None:
-    """Write neighbours as ``.npz`` (arrays of these names) or as CSV (one line per row).
+    """Write neighbours as ``.npz`` (arrays of these names) or as a table, one line per row: CSV, parquet or feather.
 
     Parameters
     ----------
@@ -495,9 +681,21 @@ def write_neighbors(
             np.savez(file, rows=rows, position=position, indices=indices, distances=distances)
         return
     k = indices.shape[1]
+    names = ["row", "position", *(f"{what}_{i + 1}" for what in ("neighbor", "distance") for i in range(k))]
+    if path.suffix.lower() in ARROW_SUFFIXES:
+        table = _pyarrow(path).table(dict(zip(names, [rows, position, *indices.T, *distances.T], strict=True)))
+        with replacing(path, "wb") as file:
+            if path.suffix.lower() == ".parquet":
+                import pyarrow.parquet as parquet
+
+                parquet.write_table(table, file)
+            else:
+                import pyarrow.feather as feather
+
+                feather.write_feather(table, file)
+        return
     with replacing(path) as file:
         lines = csv.writer(file, lineterminator="\n")
-        header = ["row", "position"]
-        lines.writerow(header + [f"neighbor_{i + 1}" for i in range(k)] + [f"distance_{i + 1}" for i in range(k)])
+        lines.writerow(names)
         for row, place, found, distance in zip(rows, position, indices, distances, strict=True):
             lines.writerow([row, place, *found.tolist(), *distance.tolist()])

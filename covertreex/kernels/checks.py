@@ -57,7 +57,7 @@ def lengthscale_of(given: Any) -> float | tuple[float, ...] | Matrix:
     if shape == ():
         return positive("lengthscale", given)
     if not isinstance(given, (list, tuple)):
-        given = np.asarray(given)
+        given = list(given)  # and not an array, which a tensor that requires grad refuses to be
     if len(shape) == 1 and shape[0]:
         return tuple(positive(f"lengthscale[{i}]", v) for i, v in enumerate(given))
     if len(shape) == 2 and shape[0] == shape[1]:

@@ -216,6 +216,78 @@ def test_what_is_no_array_of_real_numbers_is_refused(case):
         cx.cover_tree(points)
 
 
+class Tensor:
+    """What torch's tensors do when NumPy asks for their numbers."""
+
+    def __init__(self, values, requires_grad=False, device="cpu"):
+        self.values, self.requires_grad, self.device, self.shape = values, requires_grad, device, np.shape(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __iter__(self):
+        return (Tensor(value, self.requires_grad) if np.ndim(value) else float(value) for value in self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        if self.requires_grad:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self.device != "cpu":
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first.")
+        return np.asarray(self.values, dtype=dtype)
+
+
+def test_tensors():
+    np.testing.assert_array_equal(answer(Tensor(X))[0], answer(X)[0])
+    with pytest.raises(cx.InvalidInputError, match=r"X is a tensor that requires grad, .*; give X\.detach\(\)"):
+        cx.cover_tree(Tensor(X, requires_grad=True))
+    with pytest.raises(cx.InvalidInputError, match=r"queries is a tensor that requires grad"):
+        cx.cover_tree(X).knn(1, Tensor(X, requires_grad=True))
+    with pytest.raises(cx.InvalidInputError, match=r"NumPy cannot read X, a Tensor: .*cuda:0.*Tensor\.cpu"):
+        cx.cover_tree(Tensor(X, device="cuda:0"))
+    assert cx.RBF(Tensor([0.5, 2.0], requires_grad=True)) == cx.RBF((0.5, 2.0))  # a model's own parameter
+
+
+def test_no_inducing_points():
+    """0 is none, as on the command line."""
+    tree = cx.cover_tree(X, kernel=RBF, inducing=0)
+    assert isinstance(tree.metric, cx.Correlation)
+    np.testing.assert_array_equal(tree.knn(3), cx.cover_tree(X, kernel=RBF).knn(3))
+    with pytest.raises(cx.InvalidInputError, match="inducing must be a count, rows or coordinates, got False"):
+        cx.cover_tree(X, kernel=RBF, inducing=False)
+    with pytest.raises(cx.InvalidInputError, match=r"got 0\. Correlation\(kernel\) is the metric without"):
+        cx.cover_tree(X, metric=cx.ResidualCorrelation(RBF, 0))
+
+
+def test_points_of_geopandas():
+    geopandas = pytest.importorskip("geopandas")
+    places = geopandas.GeoSeries.from_xy(X[:, 0], X[:, 1])
+    for points in (places, places.values, geopandas.GeoDataFrame(geometry=places)):
+        tree = cx.cover_tree(points)
+        np.testing.assert_array_equal(tree.X, X)
+        assert tree.feature_names_in_ == ("x", "y")
+        np.testing.assert_array_equal(tree.knn(2, points[:3]), tree.knn(2, X[:3]))
+    table = geopandas.GeoDataFrame({"day": np.arange(30)}, geometry=places)
+    tree = cx.cover_tree(table, kernel=cx.RBF(active_dims=("day", "x")))
+    assert tree.feature_names_in_ == ("day", "x", "y")
+    np.testing.assert_array_equal(tree.X, np.column_stack([np.arange(30), X]))
+    high = geopandas.GeoSeries.from_xy(X[:, 0], X[:, 1], z=np.arange(30.0))
+    np.testing.assert_array_equal(cx.cover_tree(high).X, np.column_stack([X, np.arange(30)]))
+    with pytest.raises(cx.InvalidInputError, match=r"a geometry must be points, got Polygon.*geometry.centroid"):
+        cx.cover_tree(places.buffer(1.0))
+    places[3] = None
+    with pytest.raises(cx.InvalidInputError, match="got nan at row 3, column 'x'; 1 such rows"):
+        cx.cover_tree(places)
+
+
+def test_two_columns_of_one_name():
+    table = frame()
+    table.columns = ["x", "x"]
+    for points in (table, pa.Table.from_arrays([pa.array(X[:, 0]), pa.array(X[:, 1])], names=["x", "x"])):
+        with pytest.raises(cx.InvalidInputError, match=r"X has 2 columns named 'x'\. Rename .*X\.to_numpy\(\)"):
+            cx.cover_tree(points)
+    np.testing.assert_array_equal(cx.cover_tree(table.to_numpy()).X, X)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # names of columns
 

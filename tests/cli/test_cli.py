@@ -1,6 +1,8 @@
 """What a person sees and gets: commands, files, exit codes."""
 
 import csv
+import gzip
+import json
 import os
 import re
 import sys
@@ -22,11 +24,11 @@ from covertreex.io import tables
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 
 
-def run(*arguments, code=0):
-    """Output of a command on a wide screen; it must end with exit code `code`."""
+def run(*arguments, code=0, stdout=False):
+    """Output of a command on a wide screen, or what of it went to stdout; it must end with exit code `code`."""
     result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False, env={"COLUMNS": "300"})
     assert result.exit_code == code, result.output
-    return result.output
+    return result.stdout if stdout else result.output
 
 
 @pytest.fixture
@@ -161,8 +163,49 @@ def test_doctor_survives_a_wrong_environment(monkeypatch):
     assert "covertreex: unknown environment variable COVERTREEX_SPEED" in run("backends", code=2)
 
 
+def test_figures_for_programs(here, points):
+    """--json, of every command that finds something out: to a file, or to stdout and nothing else there."""
+    np.save("points.npy", points)
+    asked = ["neighbors", "points.npy", "--metric", "euclidean", "-k", "3"]
+    figures = json.loads(run(*asked, "--json", "-", stdout=True))
+    run(*asked, "--json", "figures.json")
+    stored = json.loads((here / "figures.json").read_text())
+    for name, value in {
+        "read": 80, "used": 80, "rejected": [], "columns": ["0", "1"], "k": 3, "recall": 1.0, "checked": 80,
+        "order": "given", "output": "points.neighbors.npz", "backend": "cython",
+    }.items():  # fmt: skip
+        assert figures[name] == stored[name] == value
+    assert stored["seconds"]["search"] > 0.0
+    assert json.loads(run(*asked, "--audit", "0", "--json", "-", stdout=True))["recall"] is None
+    backends = {backend["name"]: backend for backend in json.loads(run("backends", "--json", "-", stdout=True))}
+    assert backends["cython"]["status"] == "ok"
+    assert "budget" in backends["cython"]["mechanisms"]
+    report = json.loads(run("doctor", "--json", "-", stdout=True))
+    assert ["covertreex", cx.__version__] in report["facts"]
+    assert all(check["passed"] for check in report["checks"])
+    assert "there is no folder nowhere" in run(*asked, "--json", "nowhere/figures.json", code=2)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"), [("covertreex ne", "neighbors"), ("covertreex neighbors --pre", "--pred")]
+)
+def test_shells_complete(line, offered):
+    shell = {"_COVERTREEX_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    result = CliRunner().invoke(app, [], prog_name="covertreex", env=shell)
+    assert result.output.startswith(offered)
+
+
+def test_ctrl_c_has_an_exit_code_of_its_own(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "list_backends", interrupted)
+    assert "Traceback" not in run("backends", code=130)
+
+
 def test_version_and_help():
     assert cx.__version__ in run("--version")
+    assert "Exit codes: 0 all is well; 1 what was checked is not right; 2" in run("--help")
     for command in ("gold", "neighbors", "cities", "backends", "doctor"):
         assert command in run("--help")
         assert "Usage" in run(command, "--help")
@@ -336,7 +379,10 @@ def test_neighbors_without_an_audit(here, points):
         (["--metric", "euclidean", "--backend", "nobody"], "unknown backend 'nobody'"),
         (["--metric", "euclidean", "--audit", "-1"], "audit must be a number of points"),
         (["--metric", "euclidean", "--seed", "-1"], "seed must be 0 or more"),
-        (["--metric", "euclidean", "-o", "out.xlsx"], "output must end in .npz or .csv, got out.xlsx."),
+        (
+            ["--metric", "euclidean", "-o", "out.xlsx"],
+            "output must end in .npz or .csv or .parquet or .feather, got out.xlsx.",
+        ),
         (["--metric", "euclidean", "-o", "nowhere/out.npz"], "there is no folder nowhere"),
         (["--metric", "euclidean", "--columns", "x"], "has no column 'x'; its columns are: 0, 1."),
         (["--metric", "euclidean", "--lat", "0"], "latitude and longitude go together"),
@@ -404,11 +450,84 @@ n,-90,360
     "text",
     ["x,y\n1,2\n3,4\n", "1.0,2\n3,4",
      "\n \nx,y\n\n1,2\n\n3,4,\n","x;y\r\n1;2\r\n3;4\r\n", "x\ty\n1\t2\n3\t4\n", b"\xef\xbb\xbfx,y\n1,2\n3,4\n",
+     "# by hand\n\n  #\nx,y\n1,2\n#5,6\n3,4\n", "x;y\n1,0;2\n3;4,00\n", "1,0;2,0\n3,0;4,0\n", "x\ty\n1,\t2\n+3\t,4e1\n",
      '"x","y"\n"1"," 2"\n3,4\n', b"x,y,\xe9\n1,2,\xe9\n3,4,\xe9\n"],
 )  # fmt: skip
 def test_text_files_come_in_many_shapes(here, text):
     columns = None if b"\xe9" not in (text if isinstance(text, bytes) else b"") else ["x", "y"]
     assert read(here, text, columns=columns).X.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_comments_and_decimal_commas_are_told(here):
+    table = read(here, "# one\nx;y\n1,5;2\n# two\n#N/A;3\n3;4\n")
+    assert table.header == (
+        "the first row, which names the columns; numbers have decimal commas; 2 comment lines are no rows (the last: "
+        "'# two')"
+    )
+    assert (table.rows.tolist(), table.rejections[0].example) == ([0, 2], "x = '#N/A'")
+    table = read(here, "x;y;label\n1.5;2;1,5\n", columns=["x", "y"])  # what is no coordinate may look as it likes
+    assert (table.X.tolist(), table.header) == ([[1.5, 2.0]], "the first row, which names the columns")
+
+
+def test_packed_text(here):
+    (here / "spots.csv.gz").write_bytes(gzip.compress(b"x,y\n0,1\n2,3\n5,5\n"))
+    assert tables.read_points("spots.csv.gz").columns == ("x", "y")
+    run("neighbors", "spots.csv.gz", "--metric", "euclidean", "-k", "1")
+    assert (here / "spots.neighbors.npz").exists()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_tables_of_arrow(here, points, suffix):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+
+    def written(table, name):
+        getattr(table, f"to_{suffix}")(name)
+        return tables.read_points(name)
+
+    table = pd.DataFrame(points, columns=["x", "y"])
+    read = written(table, f"points.{suffix}")
+    np.testing.assert_array_equal(read.X, points)
+    assert read.columns == ("x", "y")
+    if suffix == "parquet":  # its index is no coordinate
+        assert written(table[::-1], "other.parquet").columns == ("x", "y")
+    mixed = pd.DataFrame({"x": [0.5, 1.0, None], "n": pd.array([1, None, 3], "Int64"), "name": ["a", "b", "c"]})
+    with pytest.raises(cx.InvalidInputError, match=r"column 'name' of .* no real numbers; name .* out of: x, n, name"):
+        written(mixed, f"mixed.{suffix}")
+    found = tables.read_points(f"mixed.{suffix}", columns=["n", "x"])
+    assert (found.X.tolist(), found.rows.tolist()) == ([[1.0, 0.5]], [0])
+    assert found.rejections == (tables.Rejection(tables.MISSING, 2, 1, "n is null"),)
+    big = pd.DataFrame({"x": [2**53 + 1]})
+    with pytest.raises(cx.InvalidInputError, match="would round: 9007199254740993 at row 0, column 'x'"):
+        written(big, f"big.{suffix}")
+    (here / f"bad.{suffix}").write_bytes(b"PAR1")
+    with pytest.raises(cx.InvalidInputError, match=f"is not a readable {suffix} file"):
+        tables.read_points(f"bad.{suffix}")
+    with pytest.raises(cx.InvalidInputError, match=f"cannot read no.{suffix}: "):
+        tables.read_points(f"no.{suffix}")
+
+    run("neighbors", f"points.{suffix}", "--metric", "euclidean", "-k", "3", "-o", f"out.{suffix}")
+    run("neighbors", f"points.{suffix}", "--metric", "euclidean", "-k", "3", "-o", "out.csv")
+    pd.testing.assert_frame_equal(getattr(pd, f"read_{suffix}")(f"out.{suffix}"), pd.read_csv("out.csv"))
+
+
+def test_neighbors_in_maximin_order(here, points, visits):
+    """Distances of the order are in lengthscales, and on the sphere those of places."""
+    np.save("points.npy", points)
+    output = run("neighbors", "points.npy", "--lengthscale", "0.5,5", "--inducing", "8", "-k", "4", "--predecessors",
+                 "--order", "maximin")  # fmt: skip
+    assert "the 4 nearest of the points that come before, in maximin order" in output
+    assert "recall    1.0 of 80 points" in output
+    order = cx.ordering.maximin(points / [0.5, 5.0])
+    tree = cx.cover_tree(points[order], kernel=cx.Matern32((0.5, 5.0)), inducing=8)
+    with np.load("points.neighbors.npz") as found:
+        assert np.array_equal(found["position"], np.argsort(order))
+        assert np.array_equal(found["distances"][order], tree.search(4, predecessor_mode=True).distances)
+    run("neighbors", "visits.csv", "--lat", "lat", "--lon", "lon", "-k", "3", "--order", "maximin", "-o", "out.npz",
+        "--predecessors")  # fmt: skip
+    with np.load("out.npz") as found:
+        order = cx.ordering.maximin(tables.unit_vectors(visits[:, 0], visits[:, 1]))
+        assert np.array_equal(found["position"], np.argsort(order))
 
 
 def test_a_file_without_header_may_begin_with_a_missing_value(here):
@@ -466,8 +585,6 @@ def test_pandas_and_r_write_what_is_read(here, points):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x;y\n1,5;2,5\n", "not a number: 1 .first row 0, x = '1,5'"),
-        ("1,5;2,5\n3,5;4,5\n", "none of the 1 rows"),
         ("x\n1,5\n", "more cells than columns: 1"),
         ("x,y\n1 000,2\n", "not a number: 1"),
         ("x,y\n0x10,2\n", "not a number: 1"),
@@ -547,7 +664,15 @@ def test_arrays_of_an_npz_file(here):
         ("unnamed.csv", ",x\n7,1.5\n", "column 0 of .* has no name; name the columns .* out of: x"),
         ("nul.npy", "no array", "is not a readable NumPy file"),
         ("nul.npz", "no array", "is not a readable NumPy file"),
-        ("data.parquet", "PAR1", "must end in one of .csv"),
+        ("data.xlsx", "PK", "must end in one of .csv"),
+        ("numbers.gz", "", "must end in one of .csv"),
+        ("bare.npy.gz", "", "must end in one of .csv"),
+        ("text.csv.gz", "x,y\n", "cannot read .*text.csv.gz: Not a gzipped file"),
+        ("short.csv.gz", gzip.compress(b"x,y\n1,2\n", mtime=0)[:-9], "cannot read .*: Compressed file ended before"),
+        ("remarks.csv", "# one\n# two\n", "has nothing but comments"),
+        ("doubled.csv", "x,y,x\n1,2,3\n", "has 2 columns called 'x'. Rename one .*; or, .* with --columns"),
+        ("both.csv", "x;y\n1,5;2.5\n", "decimal point, such as '2.5', and with a comma, such as '1,5', which may"),
+        ("thousands.csv", "x;y\n1.000,5;2\n", "not a number: 1 .first row 0, x = '1.000,5'"),
     ],
 )
 def test_unreadable_files(here, name, text, message):

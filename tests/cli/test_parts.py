@@ -41,7 +41,7 @@ def test_zarr(points):
 
 
 def test_parquet_by_columns_in_a_random_order(points):
-    run("neighbors", "x.parquet", "--columns", "w,u", "--metric", "euclidean", "--predecessors", "--order", "random",
+    run("neighbors", "x.parquet", "--parts", "--columns", "w,u", "--metric", "euclidean", "--predecessors", "--order", "random",
         "--seed", 4, "-k", 3, "--audit", 20, "-o", "found.parquet")  # fmt: skip
     order = np.random.default_rng(4).permutation(900)
     truth = cx.cover_tree(points[:, [2, 0]]).knn(3, predecessor_mode=True, order=order)
@@ -54,9 +54,12 @@ def test_parquet_by_columns_in_a_random_order(points):
     [
         (["x.zarr", "--header", "--metric", "euclidean"], "--header has no meaning for .zarr; choose columns by"),
         (["y.zarr", "--metric", "euclidean"], "y.zarr is not there"),
-        (["bad.parquet", "--metric", "euclidean"], "bad.parquet cannot be read"),
+        (["bad.parquet", "--parts", "--metric", "euclidean"], "bad.parquet cannot be read"),
         (["flat.zarr", "--metric", "euclidean"], "flat.zarr must hold an array of shape (n, d), got shape (5,)"),
-        (["x.parquet", "--metric", "euclidean", "--columns", "q"], "--columns has 'q', but x.parquet has u, v, w"),
+        (
+            ["x.parquet", "--parts", "--metric", "euclidean", "--columns", "q"],
+            "--columns has 'q', but x.parquet has u, v, w",
+        ),
         (["x.zarr"], "a kernel needs a lengthscale in the units of the data"),
         (["x.zarr", "--metric", "euclidean", "-o", "x.csv"], ".zarr"),
     ],

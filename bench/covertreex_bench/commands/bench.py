@@ -8,7 +8,7 @@ import typer
 
 from covertreex.cli import display
 from covertreex.errors import InvalidInputError
-from covertreex_bench.writing import command_line, write_json
+from covertreex_bench.writing import command_line
 
 #: Distributions whose versions go into a file.
 PEER_PACKAGES = ("gpboost", "pynndescent", "scikit-learn", "pykdtree", "threadpoolctl")
@@ -46,9 +46,7 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Small sizes, half a minute: to see what a suite does.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
-    ] = None,
+    json_file: display.JsonFile = None,
     png: Annotated[
         Path | None, typer.Option("--png", metavar="FILE.png", help="Draw cost against n, and recall against time.")
     ] = None,
@@ -106,8 +104,7 @@ def bench(
     result = _result(suite, command_line(context), _facts(threads, load), options, notes, done)
     _show_result(out, result)
 
-    if json_file is not None:
-        write_json(result, json_file, indent=1)
+    display.write_json(result, json_file, indent=1)
     if png is not None:
         with tables.replacing(png, "wb") as file:
             pictures.draw(result, file)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from covertreex.cli import display
+
 if TYPE_CHECKING:
     from covertreex_bench.workloads import Cities
 
@@ -17,6 +19,7 @@ def cities(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="CSV file to write.")] = Path(
         "cities.csv"
     ),
+    json_file: display.JsonFile = None,
 ):
     """Write the names, latitudes and longitudes of the world's cities, to try "covertreex neighbors" on.
 
@@ -27,10 +30,14 @@ def cities(
     from covertreex_bench import workloads
 
     tables.check_output(output, (".csv",))
+    out = display.console_beside(json_file)
     found = workloads.load_cities(population)
     write_cities(output, found)
-    typer.echo(f"{len(found):,} cities written to {output}. Their neighbours, each among the cities before it:")
-    typer.echo(f"covertreex neighbors {output} --lat latitude --lon longitude --predecessors --order random")
+    out.print(f"{len(found):,} cities written to {output}. Their neighbours, each among the cities before it:")
+    out.print(
+        f"covertreex neighbors {output} --lat latitude --lon longitude --predecessors --order random", soft_wrap=True
+    )
+    display.write_json({"cities": len(found), "output": str(output)}, json_file)
 
 
 def write_cities(path: Path | str, cities: "Cities") -> None:

@@ -7,7 +7,6 @@ import typer
 
 from covertreex.cli import display
 from covertreex.cli.display import KERNEL_LIST, KernelName
-from covertreex_bench.writing import write_json
 
 
 def gold(
@@ -26,9 +25,7 @@ def gold(
         str | None,
         typer.Option(help="What to run, as backend/profile between commas. Default: all that is installed."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
-    ] = None,
+    json_file: display.JsonFile = None,
     telemetry: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what was counted, one JSON line per query block.")
     ] = None,
@@ -83,8 +80,7 @@ def gold(
     steps("done")
 
     _show(out, comparison, steps.took["factors"], tree, repeat)
-    if json_file is not None:
-        write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
+    display.write_json(_as_json(comparison, steps.took["factors"], workload, shape, here), json_file)
     if telemetry is not None:
         with tables.replacing(telemetry) as file:
             file.writelines(run.result.telemetry.to_jsonl() for run in comparison.runs)

@@ -8,7 +8,7 @@ import typer
 
 from covertreex.cli import display
 from covertreex.errors import InvalidInputError
-from covertreex_bench.writing import command_line, write_json
+from covertreex_bench.writing import command_line
 
 WorkloadName = enum.Enum(
     "WorkloadName", {name: name for name in ("gold", "vif", "cities", "rough", "euclidean")}, type=str
@@ -49,9 +49,7 @@ def parity(
     ] = False,
     backend: Annotated[str | None, typer.Option(help="Whose settings --matrix flips. Default: cython.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.md", help="Write a report in Markdown.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
-    ] = None,
+    json_file: display.JsonFile = None,
 ):
     """Run backends side by side on one question: bits, counters, times and recall, in one run.
 
@@ -121,8 +119,7 @@ def parity(
     if report is not None:
         with tables.replacing(report) as file:
             file.write(audit.markdown())
-    if json_file is not None:
-        write_json(audit.as_dict(), json_file)
+    display.write_json(audit.as_dict(), json_file)
     if comparison.problems:
         raise typer.Exit(1)
 
