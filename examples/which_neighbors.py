@@ -13,6 +13,7 @@ Needs matplotlib.
 import argparse
 
 import numpy as np
+from scipy.cluster.vq import kmeans2
 from scipy.linalg import cholesky, solve_triangular
 
 import covertreex as cx
@@ -72,19 +73,21 @@ def compare(d, kernel, noise, m, n=2_000, ks=(5, 10, 20, 40), seed=0):
         For each kind of neighbours the divergence at each k.
     """
     X = np.random.default_rng(seed).uniform(size=(n, d))
-    scaled = X / np.asarray(getattr(kernel, "lengthscale", 1.0))
-    inducing = {"inducing": X[:m]} if m else {}
+    lengthscale = np.asarray(getattr(kernel, "lengthscale", 1.0))
+    scaled = X / lengthscale
+    Z = lengthscale * kmeans2(scaled, m, minit="++", seed=np.random.default_rng(seed))[0] if m else None
+    inducing = {"inducing": Z} if m else {}
     tree = cx.cover_tree(X, kernel=kernel, **inducing)
     kinds = {
         "residual correlation": tree,
         "the same, of noisy data": cx.cover_tree(X, kernel=kernel, noise=noise, **inducing),
     }
     kinds["Euclidean, scaled"] = cx.cover_tree(scaled)
-    if np.ptp(scaled / X) > 1e-9:
+    if np.ndim(lengthscale):
         kinds["Euclidean, as given"] = cx.cover_tree(X)
     order = cx.ordering.maximin(scaled)
     covariance = kernel(X, X) + noise * np.eye(n)
-    U = factors(kernel, X, X[:m]) if m else np.zeros((n, 0))
+    U = factors(kernel, X, Z) if m else np.zeros((n, 0))
     lost = {}
     for name, kind in kinds.items():
         neighbors = [kind.knn(k, predecessor_mode=True, order=order) for k in ks]
@@ -106,6 +109,8 @@ def pyplot():
 def draw_compare(path):
     """Print and draw what `compare` finds for each of `CASES`."""
     plt = pyplot()
+    from matplotlib.ticker import LogLocator
+
     figure, axes = plt.subplots(2, 2, figsize=(9.6, 7.4), layout="constrained")
     styles = {"residual correlation": "o-", "the same, of noisy data": "v:", "Euclidean, scaled": "s--"}
     ks = (5, 10, 20, 40)
@@ -115,6 +120,8 @@ def draw_compare(path):
             print(f"  {name:38}" + "".join(f"{value:10.3f}" for value in lost), flush=True)
             axis.loglog(ks, lost, styles.get(name, "^-."), color=COLOURS[name], label=name, mec="white", ms=8, lw=2)
         axis.set_xticks(ks, ks)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.set_title(title, fontsize=11)
         axis.grid(alpha=0.25)

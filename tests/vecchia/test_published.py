@@ -27,7 +27,7 @@ def data():
     return X, f + norm.ppf(uniform(100, 0.1)) / 5.0
 
 
-@pytest.mark.parametrize("k, expected", [(99, 124.2549533), (30, 124.2252524)])
+@pytest.mark.parametrize(("k", "expected"), [(99, 124.2549533), (30, 124.2252524)])
 def test_likelihood(data, k, expected):
     """The kernel is isotropic, so that the most correlated points are the nearest."""
     X, y = data
