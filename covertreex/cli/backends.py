@@ -17,6 +17,7 @@ def backends(
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where a broken backend failed; with --check.")
     ] = False,
+    json_file: display.JsonFile = None,
 ) -> None:
     """List the backends that are installed. Nothing of theirs is imported, but with --check.
 
@@ -24,7 +25,7 @@ def backends(
     """
     if traceback and not check:
         raise InvalidInputError("--traceback goes with --check, which loads backends.")
-    infos = registry.list_backends()
+    infos, out = registry.list_backends(), display.console_beside(json_file)
     if check:
         infos = [probe.load(info)[0] for info in infos]
     table = display.plain_table(
@@ -58,3 +59,19 @@ def backends(
     priority = settings_from_env().priority
     order = [*priority, *(name for name in registry.PREFERENCE if name not in priority)]
     out.print(f"Unless you name one, the first of {', '.join(order)} that is able answers.")
+    display.write_json([_figures(info) for info in infos], json_file)
+
+
+def _figures(info: registry.BackendInfo) -> dict[str, object]:
+    """A backend for a program; what it can do is null where it was not loaded, or cannot be."""
+    able = info.capabilities
+    return {
+        "name": info.name,
+        "version": info.version,
+        "distribution": info.distribution,
+        "status": info.status,
+        "reason": info.reason,
+        "summary": able.summary if able else None,
+        "levels": list(info.levels) if able else None,
+        "mechanisms": sorted(able.mechanisms) if able else None,
+    }

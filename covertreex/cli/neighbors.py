@@ -49,7 +49,6 @@ def neighbors(
         Path,
         typer.Argument(
             metavar="FILE",
-            metavar="FILE",
             help="Points: .csv, .tsv, .txt (or these with .gz), .npy, .npz, .parquet or .feather; .zarr and .parquet "
             "need not fit into memory.",
         ),

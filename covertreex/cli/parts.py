@@ -15,7 +15,7 @@ from covertreex.settings import TraversalSettings
 SUFFIXES = (".zarr", ".parquet")
 
 
-#: Of what memory is available, the share that a Parquet file may have and still be read at once: its columns are packed.
+#: A Parquet file of up to this share of the available memory is read at once; its columns are packed.
 SHARE = 0.05
 
 

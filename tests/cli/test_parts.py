@@ -41,8 +41,8 @@ def test_zarr(points):
 
 
 def test_parquet_by_columns_in_a_random_order(points):
-    run("neighbors", "x.parquet", "--parts", "--columns", "w,u", "--metric", "euclidean", "--predecessors", "--order", "random",
-        "--seed", 4, "-k", 3, "--audit", 20, "-o", "found.parquet")  # fmt: skip
+    run("neighbors", "x.parquet", "--parts", "--columns", "w,u", "--metric", "euclidean", "--predecessors", "--order",
+        "random", "--seed", 4, "-k", 3, "--audit", 20, "-o", "found.parquet")  # fmt: skip
     order = np.random.default_rng(4).permutation(900)
     truth = cx.cover_tree(points[:, [2, 0]]).knn(3, predecessor_mode=True, order=order)
     table = pd.read_parquet("found.parquet").sort_values("row")
@@ -60,6 +60,7 @@ def test_parquet_by_columns_in_a_random_order(points):
             ["x.parquet", "--parts", "--metric", "euclidean", "--columns", "q"],
             "--columns has 'q', but x.parquet has u, v, w",
         ),
+        (["x.zarr", "--order", "maximin", "--metric", "euclidean"], "--order maximin needs all points in memory"),
         (["x.zarr"], "a kernel needs a lengthscale in the units of the data"),
         (["x.zarr", "--metric", "euclidean", "-o", "x.csv"], ".zarr"),
     ],
