@@ -262,3 +262,21 @@ def test_the_paper_is_what_its_journal_asks_for():
     pictures = re.findall(r"!\[.*?\]\((.+?)\)", body, re.DOTALL)
     assert pictures
     assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_recipe_has_the_version_and_the_dependencies():
+    recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    assert f'\n  version: "{cx.__version__}"\n' in recipe
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = re.findall(r'"([\w-]+)(>=[\d.]+)"', project.split("\ndependencies = [")[1].split("\n]")[0])
+    assert len(wanted) >= 5
+    renamed = {"xxhash": "python-xxhash"}
+    run = recipe.split("\n  run:")[1].split("\ntest:")[0]
+    assert [f"{renamed.get(name, name)} {least}" for name, least in wanted] == re.findall(r"- (?!python >)(.+)", run)
+
+
+def test_sessions_of_nox_that_pages_name_exist():
+    sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
+    pages = [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), ROOT / "noxfile.py"]
+    named = {name for page in pages for name in re.findall(r"nox (?:--no-venv )?-s (\w+)", page.read_text("utf-8"))}
+    assert named == sessions
