@@ -31,7 +31,7 @@ PAGES = [
 #: Modules of extras that the code of a page needs.
 MODULES_OF = {
     "coordinates.md": ("pandas",),
-    "guide.md": ("sklearn",),
+    "guide.md": ("sklearn", "matplotlib"),
     "concepts.md": ("matplotlib",),
     "howto-frames.md": ("pandas", "polars", "pyarrow"),
     "howto-gpytorch.md": ("gpytorch",),
@@ -39,7 +39,7 @@ MODULES_OF = {
 }
 
 #: Words of calls that need an extra, and its module.
-NEEDS = {"covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
+NEEDS = {"cx.plot": "matplotlib", "covertreex.sklearn": "sklearn", "to_frame": "pandas", "to_arrow": "pyarrow"}
 
 
 def python_blocks(path):
@@ -52,6 +52,12 @@ def python_blocks(path):
         (text.count("\n", 0, match.start(1)) + 1, match[1], match[2])
         for match in re.finditer(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
     ]
+
+
+def close_pictures():
+    """Those that pyplot keeps open, if there are any."""
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def calls():
@@ -93,6 +99,7 @@ def test_the_table_is_read():
 @pytest.mark.parametrize("row", calls(), ids=lambda row: row[0])
 def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     for call in row:
         if call.startswith("covertreex neighbors"):
             np.savetxt("points.csv", np.random.default_rng(0).normal(size=(200, 3)), delimiter=",", header="x,y,z",
@@ -106,6 +113,7 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
         if "covertreex.sklearn" in call:
             importlib.import_module("covertreex.sklearn")
         eval(call, names)
+    close_pictures()
 
 
 @pytest.mark.slow
@@ -126,8 +134,7 @@ def test_python_examples_run(path, tmp_path, monkeypatch):
             exec(compile("\n" * (line - 1) + block, str(path), "exec"), namespace)
         if expected is not None:
             assert printed.getvalue() == expected, f"{path.name}, after line {line}"
-    if "matplotlib" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")
+    close_pictures()
     for picture in tmp_path.glob("*.png"):  # bytes 16 to 24 of a PNG are its width and height
         assert picture.read_bytes()[16:24] == (path.parent / picture.name).read_bytes()[16:24], picture.name
 
