@@ -31,7 +31,7 @@ PAGES = [
 #: Modules of extras that the code of a page needs.
 MODULES_OF = {
     "coordinates.md": ("pandas",),
-    "guide.md": ("sklearn",),
+    "guide.md": ("sklearn", "matplotlib"),
     "concepts.md": ("matplotlib",),
     "dask.md": ("distributed",),
     "howto-frames.md": ("pandas", "polars", "pyarrow"),
@@ -40,7 +40,13 @@ MODULES_OF = {
 }
 
 #: Words of calls that need an extra, and its module.
-NEEDS = {"covertreex.sklearn": "sklearn", "covertreex.dask": "distributed", "to_frame": "pandas", "to_arrow": "pyarrow"}
+NEEDS = {
+    "cx.plot": "matplotlib",
+    "covertreex.sklearn": "sklearn",
+    "covertreex.dask": "distributed",
+    "to_frame": "pandas",
+    "to_arrow": "pyarrow",
+}
 
 
 def python_blocks(path):
@@ -53,6 +59,12 @@ def python_blocks(path):
         (text.count("\n", 0, match.start(1)) + 1, match[1], match[2])
         for match in re.finditer(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
     ]
+
+
+def close_pictures():
+    """Those that pyplot keeps open, if there are any."""
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def calls():
@@ -94,6 +106,7 @@ def test_the_table_is_read():
 @pytest.mark.parametrize("row", calls(), ids=lambda row: row[0])
 def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     for call in row:
         if call.startswith("covertreex neighbors"):
             np.savetxt("points.csv", np.random.default_rng(0).normal(size=(200, 3)), delimiter=",", header="x,y,z",
@@ -108,6 +121,7 @@ def test_calls_of_the_table(row, names, tmp_path, monkeypatch):
             if module in call:
                 importlib.import_module(module)
         eval(call, names)
+    close_pictures()
 
 
 @pytest.mark.slow
@@ -128,8 +142,7 @@ def test_python_examples_run(path, tmp_path, monkeypatch):
             exec(compile("\n" * (line - 1) + block, str(path), "exec"), namespace)
         if expected is not None:
             assert printed.getvalue() == expected, f"{path.name}, after line {line}"
-    if "matplotlib" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")
+    close_pictures()
     for picture in tmp_path.glob("*.png"):  # bytes 16 to 24 of a PNG are its width and height
         assert picture.read_bytes()[16:24] == (path.parent / picture.name).read_bytes()[16:24], picture.name
 
@@ -264,3 +277,21 @@ def test_the_paper_is_what_its_journal_asks_for():
     pictures = re.findall(r"!\[.*?\]\((.+?)\)", body, re.DOTALL)
     assert pictures
     assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_recipe_has_the_version_and_the_dependencies():
+    recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    assert f'\n  version: "{cx.__version__}"\n' in recipe
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = re.findall(r'"([\w-]+)(>=[\d.]+)"', project.split("\ndependencies = [")[1].split("\n]")[0])
+    assert len(wanted) >= 5
+    renamed = {"xxhash": "python-xxhash"}
+    run = recipe.split("\n  run:")[1].split("\ntest:")[0]
+    assert [f"{renamed.get(name, name)} {least}" for name, least in wanted] == re.findall(r"- (?!python >)(.+)", run)
+
+
+def test_sessions_of_nox_that_pages_name_exist():
+    sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
+    pages = [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), ROOT / "noxfile.py"]
+    named = {name for page in pages for name in re.findall(r"nox (?:--no-venv )?-s (\w+)", page.read_text("utf-8"))}
+    assert named == sessions

@@ -117,3 +117,10 @@ def test_every_tuned_constant_has_its_facts():
 def test_every_tuned_constant_is_used():
     text = "\n".join(path.read_text() for name, path in MODULES.items() if name != "covertreex.base.tuning")
     assert [name for name in tuning.FACTS if f"tuning.{name}" not in text] == []
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their bare names: of two that are called alike, one is taken for the other."""
+    names = [path.stem for path in Path(__file__).parent.rglob("*.py") if path.stem not in ("conftest", "__init__")]
+    assert len(names) > 50
+    assert sorted(names) == sorted(set(names))

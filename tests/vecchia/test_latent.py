@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from dense import KERNELS, dense_log_likelihood, factors_of, plain, points, tree_of
+from dense_process import KERNELS, dense_log_likelihood, factors_of, plain, points, tree_of
 
 import covertreex as cx
 from covertreex.vecchia import Vecchia
