@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 # Same bits everywhere: no contraction into fused multiply-add, no -march=native; canonical.h picks registers at run
 # time. -fno-math-errno and -fno-trapping-math change no value, they let sqrt be an instruction and loops be vectors.
 # Screens alone may contract: they only bound.
-# No debug information, which takes a third of the time and most of the size.
+# No debug information, which is four fifths of the size.
 FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-Wno-unused-function"]
 FLAGS += ["-Werror=implicit-function-declaration"]  # a kernel that C lacks
 CONTRACTED = ("nearest", "screen", "whiten")
