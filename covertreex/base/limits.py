@@ -1,4 +1,7 @@
-"""What this process may use of the machine: CPUs and memory, as the control groups of containers grant them."""
+"""What this process may use of the machine: CPUs and memory, as the control groups of containers grant them.
+
+All that one operating system alone tells is asked here, and nowhere else; where it cannot be asked, nothing is known.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +10,31 @@ from pathlib import Path, PurePosixPath
 
 #: What stands for "no limit": more than any machine has.
 NO_LIMIT = float(2**60)
+
+
+def allowed_cores() -> int:
+    """Cores that this process may run on: those of its affinity, or all where there is no such thing (macOS)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpuinfo(field: str, root: str = "/") -> str:
+    """What Linux says of the first processor: "model name", "flags". Empty where it does not.
+
+    Parameters
+    ----------
+    field : str
+    root : str
+        Of the file system; for tests.
+
+    Returns
+    -------
+    str
+    """
+    for line in _lines(Path(root, "proc/cpuinfo")):
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return ""
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex.base.limits import cpu_quota
+from covertreex.base.limits import allowed_cores, cpu_quota
 from covertreex.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -28,8 +28,7 @@ def thread_count(n_threads: int | None) -> int:
         If it is not a positive integer.
     """
     if n_threads is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(cores, ceil(cpu_quota())))
+        return max(1, min(allowed_cores(), ceil(cpu_quota())))
     if isinstance(n_threads, bool) or not isinstance(n_threads, Integral) or n_threads < 1:
         raise InvalidInputError(f"n_threads must be a positive integer or None for all cores, got {n_threads!r}.")
     return int(n_threads)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
-from covertreex.base import parallel
+from covertreex.base import limits, parallel
 
 PACKAGES = ("covertreex", "numpy", "scipy", "numba")
 
@@ -22,26 +22,14 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def _cpuinfo(field: str) -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name.strip() == field:
-                    return value.strip()
-    except OSError:
-        pass
-    return ""
-
-
 def processor() -> str:
     """The processor's name, as well as it can be told."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine() or "unknown"
+    return limits.cpuinfo("model name") or platform.processor() or platform.machine() or "unknown"
 
 
 def instruction_sets() -> frozenset[str]:
     """Instruction sets that the processor offers, as compilers name them; empty if unknown (other than Linux)."""
-    return frozenset(_cpuinfo("flags").split())
+    return frozenset(limits.cpuinfo("flags").split())
 
 
 def describe(n_threads: int | None = None) -> dict[str, Any]:

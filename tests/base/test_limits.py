@@ -1,7 +1,11 @@
 """What control groups grant, read from a made-up file system."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import covertreex
 from covertreex.base import limits
 
 GIB = 2.0**30
@@ -92,3 +96,32 @@ def test_without_a_word_from_the_machine_its_whole_memory_counts(tmp_path):
 def test_this_machine():
     assert limits.cpu_quota() > 0.0
     assert 0.0 < limits.available_memory() < limits.NO_LIMIT
+
+
+def test_what_linux_says_of_the_processor(tmp_path):
+    root = made(tmp_path, "", proc__cpuinfo="processor\t: 0\nmodel name\t: A: 1\nflags\t\t: sse avx2\nmodel name: B\n")
+    assert limits.cpuinfo("model name", root) == "A: 1"
+    assert limits.cpuinfo("flags", root) == "sse avx2"
+    assert limits.cpuinfo("bogomips", root) == ""
+    assert limits.cpuinfo("flags", str(tmp_path / "nothing here")) == ""
+
+
+def test_other_systems_are_asked_nothing_that_they_lack(monkeypatch, tmp_path):
+    """As on macOS: no affinity, no /proc and no control groups."""
+    monkeypatch.delattr(limits.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(limits.os, "cpu_count", lambda: 6)
+    assert limits.allowed_cores() == 6
+    assert limits.cpu_quota(str(tmp_path)) == limits.NO_LIMIT
+    assert limits.available_memory(str(tmp_path)) > 0
+
+
+def test_one_module_knows_one_system():
+    package = Path(covertreex.__file__).parent
+    asking = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(
+            r"\bproc/|sys/fs|sched_|sysconf|sys\.platform|os\.uname|platform\.system\(\) *[=!]=", path.read_text()
+        )
+    ]
+    assert asking == ["base/limits.py"]
