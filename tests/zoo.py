@@ -16,7 +16,7 @@ from covertreex.backends import registry
 from covertreex.backends.telemetry import COUNTERS
 from covertreex.data.payload import EUCLIDEAN
 from covertreex.kernels import RBF
-from covertreex.protocols import Capabilities, SearchOutput
+from covertreex.protocols import PROTOCOL_VERSION, Capabilities, SearchOutput
 from covertreex.testing import CHECKS, ConformanceError, check_backend
 from covertreex.testing.cases import whole_range
 from covertreex.testing.reference import Best, ReferenceBackend, Sweep, Walk
@@ -59,7 +59,7 @@ def caught_by(check):
 class Wrapper:
     """The cython backend, with a place to go wrong before and after each call."""
 
-    protocol_version = 3
+    protocol_version = PROTOCOL_VERSION
     capabilities = Capabilities()
 
     def __init__(self):

@@ -15,7 +15,7 @@ from covertreex import search
 from covertreex.backends.telemetry import COUNTERS
 from covertreex.base import tuning
 from covertreex.data import questions as asking
-from covertreex.protocols import Capabilities
+from covertreex.protocols import PROTOCOL_VERSION, Capabilities
 from covertreex.search.tree_walk import dynamic_blocks
 from covertreex_bench import workloads
 
@@ -162,7 +162,7 @@ class Stub:
     """A backend that answers nothing; tests give it something to do."""
 
     name = "stub"
-    protocol_version = 3
+    protocol_version = PROTOCOL_VERSION
     capabilities = Capabilities()
 
     def __init__(self, action):
