@@ -10,7 +10,16 @@ from zoo import TemplateBackend, eleven_bits
 
 import covertreex as cx
 from covertreex.data import questions
-from covertreex.protocols import LEVELS, Capabilities, Declined, Screening, Traversal, TreeTraversal, margin
+from covertreex.protocols import (
+    LEVELS,
+    PROTOCOL_VERSION,
+    Capabilities,
+    Declined,
+    Screening,
+    Traversal,
+    TreeTraversal,
+    margin,
+)
 from covertreex.search import SearchContext, nearest
 from covertreex.search.screens.cache import mixed_or_sharp, sharp, single
 from covertreex.search.screens.view import View
@@ -31,7 +40,7 @@ OWN = {
 class OwnScreens:
     """The cython backend, with covertreex's own screens as if they were its."""
 
-    protocol_version = 3
+    protocol_version = PROTOCOL_VERSION
     capabilities = Capabilities(levels=frozenset({"L0", "S"}))
 
     def __init__(self, kind):
