@@ -113,19 +113,18 @@ def test_more_neighbors_lose_less_and_with_noise_residual_ones_least(which):
     assert np.all(np.array(lost["Euclidean, scaled"]) < lost["Euclidean, as given"])
 
 
-def test_check_option_runs():
-    done = subprocess.run(
-        [sys.executable, FIT, "--check", "--n", "100", "--inducing", "10"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "all predecessors" in done.stdout
+def test_check_option_runs(vif, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(FIT), "--check", "--n", "100", "--inducing", "10"])
+    vif.main()
+    assert "all predecessors" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--n", "2"], ["--inducing", "-1"]])
-def test_too_few_of_anything_is_said(arguments):
-    done = subprocess.run([sys.executable, FIT, *arguments], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "a fit takes at least 3 points, 1 inducing point and 1 neighbour; got" in done.stderr
+@pytest.mark.parametrize("arguments", [["--n", "2"], ["--k", "0"], ["--inducing", "-1"]])
+def test_too_few_of_anything_is_said(vif, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(sys, "argv", [str(FIT), *arguments])
+    with pytest.raises(SystemExit):
+        vif.main()
+    assert "a fit takes at least 3 points, 1 inducing point and 1 neighbour; got" in capsys.readouterr().err
 
 
 def test_a_small_fit_runs_and_prints_the_recall():
