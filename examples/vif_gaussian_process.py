@@ -232,6 +232,7 @@ def picture(path, n, m, k):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from PIL import Image
 
     X, y = simulate(n)
     centre, radius, width = np.array([0.37, 0.64]), 0.06, 0.24
@@ -258,6 +259,7 @@ def picture(path, n, m, k):
         axis.set_title(title)
         axis.add_patch(plt.Rectangle(centre - width / 2, width, width, fill=False, ec="black", lw=1.2))
     figure.savefig(path, dpi=80)
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)  # small
     print(f"wrote {path}")
 
 

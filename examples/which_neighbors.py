@@ -28,6 +28,14 @@ def factors(kernel, X, Z):
     return solve_triangular(L, kernel(Z, X), lower=True).T
 
 
+def residual_correlation(kernel, x, X, Z):
+    """|rho| of one place with each row of X: the correlation that the inducing points leave."""
+    points = np.vstack([x, X])
+    U = factors(kernel, points, Z)
+    variance = kernel.variance - np.sum(U**2, axis=1)
+    return np.abs(kernel(points[:1], X)[0] - U[1:] @ U[0]) / np.sqrt(variance[0] * variance[1:])
+
+
 def divergence(covariance, model, U):
     """Kullback-Leibler divergence of a model from the dense one, in nats: how much log-likelihood it loses on average.
 
@@ -164,9 +172,7 @@ def draw_neighbors(path, n=4_000, m=60, k=20, seed=4):
         reach = 1.25 * max(np.abs(X[near[i]] - X[i]).max(), np.abs(X[residual[i]] - X[i]).max())
         x, y = (np.linspace(c - reach, c + reach, 240) for c in X[i])
         places = np.column_stack([a.ravel() for a in np.meshgrid(x, y)])
-        U = factors(kernel, np.vstack([X[i], places]), Z)
-        left = kernel(X[i : i + 1], places)[0] - U[1:] @ U[0]
-        left = np.abs(left) / np.sqrt((1.0 - U[0] @ U[0]) * (1.0 - np.sum(U[1:] ** 2, axis=1)))
+        left = residual_correlation(kernel, X[i], places, Z)
         for axis, found, name in zip(row, (near, residual), ("Euclidean", "residual correlation"), strict=True):
             image = axis.imshow(
                 left.reshape(240, 240), origin="lower", extent=(x[0], x[-1], y[0], y[-1]), cmap="Blues", vmin=0, vmax=1,
@@ -177,7 +183,8 @@ def draw_neighbors(path, n=4_000, m=60, k=20, seed=4):
             axis.plot(*X[found[i]].T, "o", color="tab:orange", mec="black", mew=0.7, ms=7, label="neighbour")
             axis.plot(*X[i], "*", color="crimson", mec="white", mew=0.8, ms=18, label="the point")
             axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xticks=[], yticks=[])
-            axis.set_title(name, fontsize=11)
+            strength = np.median(residual_correlation(kernel, X[i], X[found[i]], Z))
+            axis.set_title(f"{name}: median |\u03c1| {strength:.2f}", fontsize=11)
         row[0].set_ylabel(f"{shared[i]} of {k} neighbours in common", fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=11)

