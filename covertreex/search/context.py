@@ -67,7 +67,7 @@ class SearchContext:
     def products(self, queries: int) -> float:
         """How many numbers are multiplied to compare so many queries with all rows, about."""
         payload = self.payload
-        return queries * float(len(payload)) * (payload.factors.shape[1] + payload.coords.shape[1] + 16)
+        return float(queries * len(payload) * (payload.factors.shape[1] + payload.coords.shape[1] + 16))
 
     def scan(self, plan: ScanPlan, k: int | None = None, out: SearchOutput | None = None) -> SearchOutput:
         """Let the backend decide a plan, on this thread.
