@@ -88,7 +88,7 @@ cdef class Walk:
     cdef const double[::1] parent_distance, si
     # Settings
     cdef bint stop_rule, ascending, dynamic_tile, level_cache
-    cdef bint whole           # all children of a node are evaluated: nothing can end the search, or skip them, in between
+    cdef bint whole           # all children of a node are evaluated: nothing can end the search in between
     cdef int stream_tile
     cdef double radius_floor, budget_up, budget_down
     cdef int64_t level_cap, lowest_level
@@ -291,8 +291,9 @@ cdef class Walk:
         self.compare(sharing, counts, sharers, &self.children[at])
         return number
 
-    cdef void compare(self, Lane **lanes, const Py_ssize_t *counts, Py_ssize_t size, const int64_t *nodes) noexcept nogil:
-        """Compute the distances of lanes from nodes, of each lane as many as `counts` says, behind those that it has."""
+    cdef void compare(self, Lane **lanes, const Py_ssize_t *counts, Py_ssize_t size,
+                      const int64_t *nodes) noexcept nogil:
+        """Compute distances of lanes from nodes, of each lane as many as `counts` says, behind those that it has."""
         cdef const cx_payload *payload = &self.payload.c
         cdef const double *rows[PANEL + 3]
         cdef const double *factors[LANES]
@@ -358,10 +359,10 @@ cdef class Walk:
     cdef void foresee(self, Py_ssize_t number) noexcept nogil:
         """Find the rows that the lane after this one is likely to want first."""
         cdef Lane *lane
-        cdef Py_ssize_t i, at, next = number
+        cdef Py_ssize_t _, at, next = number
         cdef int64_t node
         self.afters = 0
-        for i in range(3):
+        for _ in range(3):
             next = next + 1 if next + 1 < self.lanes else 0
             lane = &self.lane[next]
             if lane.q == -1 or lane.frontier_size == 0:

@@ -314,7 +314,7 @@ mod tests {
     fn those_about_to_expand_the_node_share_and_no_others() {
         let factors: Vec<f64> = (0..8 * 16).map(|i| f64::from(i).sin()).collect();
         let index: Vec<i64> = (0..8).collect();
-        let payload = payload(&factors, &index);
+        let payload = Payload { p: &[1.0; 8], ..payload(&factors, &index) };
         let dot = |a, b| payload.simd.dot(payload.factors_of(a), payload.factors_of(b));
         let mut ahead = Ahead::new(&payload, 6);
         ahead.clear();

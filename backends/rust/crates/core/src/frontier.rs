@@ -1,37 +1,33 @@
 //! The nodes whose children are still to be visited: a min-heap on (lower bound, insertion sequence number).
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    /// B2: no descendant computes closer than this.
-    pub bound: f64,
-    pub sequence: u32,
-    pub node: u32,
-}
+/// A node on the frontier, as one number, by which a heap has it in its place in one comparison: the bits of the bound,
+/// which is not negative, so that they are in its order; then the sequence number; then the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry(Reverse<u128>);
 
-impl Ord for Entry {
-    // Reversed: the standard heap gives its largest first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.bound.total_cmp(&self.bound).then(other.sequence.cmp(&self.sequence))
+impl Entry {
+    /// Of a node of which no descendant computes closer than `bound` (B2), which is 0.0 or positive.
+    pub fn new(bound: f64, sequence: u32, node: u32) -> Entry {
+        Entry(Reverse(u128::from(bound.to_bits()) << 64 | u128::from(sequence) << 32 | u128::from(node)))
+    }
+
+    pub fn bound(self) -> f64 {
+        f64::from_bits((self.0.0 >> 64) as u64)
+    }
+
+    pub fn sequence(self) -> usize {
+        (self.0.0 >> 32) as u32 as usize
+    }
+
+    pub fn node(self) -> usize {
+        self.0.0 as u32 as usize
     }
 }
 
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Entry {}
-
+// The standard heap gives its largest first: entries are reversed.
 pub(crate) type Frontier = BinaryHeap<Entry>;
 
 #[cfg(test)]
@@ -41,10 +37,16 @@ mod tests {
     #[test]
     fn smallest_bound_first_then_first_pushed() {
         let mut frontier = Frontier::new();
-        for (sequence, bound) in [0.5, 0.0, 0.5, 0.0].into_iter().enumerate() {
-            frontier.push(Entry { bound, sequence: sequence as u32, node: 0 });
+        for (sequence, bound) in [0.5, 0.0, 0.5, 0.0, 1e-300, 1.5].into_iter().enumerate() {
+            frontier.push(Entry::new(bound, sequence as u32, u32::MAX - sequence as u32));
         }
-        let order: Vec<u32> = std::iter::from_fn(|| frontier.pop()).map(|entry| entry.sequence).collect();
-        assert_eq!(order, [1, 3, 0, 2]);
+        let order: Vec<usize> = std::iter::from_fn(|| frontier.pop()).map(Entry::sequence).collect();
+        assert_eq!(order, [1, 3, 4, 0, 2, 5]);
+    }
+
+    #[test]
+    fn an_entry_has_what_it_was_made_of() {
+        let entry = Entry::new(0.1, 7, u32::MAX);
+        assert_eq!((entry.bound(), entry.sequence(), entry.node()), (0.1, 7, u32::MAX as usize));
     }
 }

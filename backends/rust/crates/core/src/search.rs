@@ -138,12 +138,12 @@ impl<'a> Lane<'a> {
     fn step(&mut self, ahead: &mut Ahead<'a>) -> Option<Stop> {
         let Block { tree, payload, queries, settings, .. } = *self.block;
         let Some(nearest) = self.frontier.peek() else { return Some(Stop::Exhausted) };
-        if settings.kth_frontier_stop && nearest.bound > self.best.kth() {
+        if settings.kth_frontier_stop && nearest.bound() > self.best.kth() {
             return Some(Stop::KthFrontier);
         }
         let entry = self.frontier.pop()?;
-        let node = entry.node as usize;
-        let parent = self.pushed.get(entry.sequence as usize).copied();
+        let node = entry.node();
+        let parent = self.pushed.get(entry.sequence()).copied();
         let all = tree.children_of(node);
         let mut children = all;
         if queries.prefix {
@@ -176,7 +176,7 @@ impl<'a> Lane<'a> {
 
     /// The node that is nearest now, and its first two children.
     fn soon(&self) -> Option<(usize, [usize; 2])> {
-        let node = self.frontier.peek()?.node as usize;
+        let node = self.frontier.peek()?.node();
         let children = self.block.tree.children_of(node);
         let (first, second) = (children.first()?, children.get(1).or(children.first())?);
         Some((node, [*first as usize, *second as usize]))
@@ -263,7 +263,7 @@ impl<'a> Lane<'a> {
             return;
         }
         // Rows are fewer than 2^32: their places are numbered by as many bits (`Ahead`).
-        self.frontier.push(Entry { bound, sequence: self.counters.frontier_pushes as u32, node: node as u32 });
+        self.frontier.push(Entry::new(bound, self.counters.frontier_pushes as u32, node as u32));
         if self.block.settings.level_cache {
             self.pushed.push(distance);
         }
