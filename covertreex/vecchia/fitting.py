@@ -22,7 +22,7 @@ LEASH = 1.0
 STILL = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summit(Generic[T]):
     """Where `climb` came to.
 
