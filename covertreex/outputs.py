@@ -299,6 +299,8 @@ def to_frame(result: Answer, *, queries: ArrayLike | None = None) -> Any:
 def to_arrow(result: Answer, *, queries: ArrayLike | None = None) -> Any:
     """Neighbours as an Arrow table, one row per pair. Needs the extra ``arrow``.
 
+    ``polars.from_arrow`` makes a polars frame of it, ``pyarrow.feather.write_feather`` a file that R's ``arrow`` reads.
+
     Parameters
     ----------
     result, queries
