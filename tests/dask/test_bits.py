@@ -216,6 +216,17 @@ def test_fast_meets_its_target():
     assert audited == result.recall
 
 
+def test_exact_answers_need_no_halos():
+    """In eight dimensions halos hold nearly all rows; where these do not fit, partitions go without."""
+    X, memory = points(1000, 8), 500 * bytes_of_row(32, 8, 5)
+    metric = {"kernel": cx.Matern32(lengthscale=2.0), "inducing": 20}
+    with pytest.raises(cx.InvalidInputError, match="no partition fits into memory"):
+        cxd.search(X, 5, **metric, settings="fast", memory=memory)
+    result = cxd.search(da.from_array(X, chunks=(400, -1)), 5, **metric, settings="exact", memory=memory)
+    assert {level.width for level in result.plan.partition.levels} == {0.0}
+    np.testing.assert_array_equal(result.indices.compute(), cx.cover_tree(X, **metric).knn(5))
+
+
 def test_a_chunk_that_is_too_large_is_asked_in_turns(monkeypatch):
     X, trees = points(4000, 2), []
     monkeypatch.setattr(planning, "PROBES", 100)
