@@ -141,6 +141,4 @@ def _need_dask() -> None:
     try:
         import covertreex.dask  # noqa: F401
     except ImportError as error:
-        raise InvalidInputError(
-            f'Zarr and Parquet need the extra dask ({error}); in the source folder: python -m pip install ".[dask]".'
-        ) from error
+        raise InvalidInputError(f"Zarr and Parquet are read by Dask. {error}") from error

