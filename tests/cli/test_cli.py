@@ -1,7 +1,9 @@
 """What a person sees and gets: commands, files, exit codes."""
 
+import contextlib
 import csv
 import gzip
+import io
 import json
 import os
 import re
@@ -24,11 +26,18 @@ from covertreex.io import tables
 SMALL = ["--n", "300", "--inducing", "20", "--queries", "40", "--k", "5", "--threads", "2"]
 
 
-def run(*arguments, code=0, stdout=False):
-    """Output of a command on a wide screen, or what of it went to stdout; it must end with exit code `code`."""
+def run(*arguments, code=0):
+    """Output of a command on a wide screen; it must end with exit code `code`."""
     result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False, env={"COLUMNS": "300"})
     assert result.exit_code == code, result.output
-    return result.stdout if stdout else result.output
+    return result.output
+
+
+def figures_of(*arguments):
+    """What a command writes to stdout, and nothing else does there (older releases of click do not keep them apart)."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
+        app([*arguments, "--json", "-"], standalone_mode=False)
+    return json.loads(out.getvalue())
 
 
 @pytest.fixture
@@ -167,7 +176,7 @@ def test_figures_for_programs(here, points):
     """--json, of every command that finds something out: to a file, or to stdout and nothing else there."""
     np.save("points.npy", points)
     asked = ["neighbors", "points.npy", "--metric", "euclidean", "-k", "3"]
-    figures = json.loads(run(*asked, "--json", "-", stdout=True))
+    figures = figures_of(*asked)
     run(*asked, "--json", "figures.json")
     stored = json.loads((here / "figures.json").read_text())
     for name, value in {
@@ -176,11 +185,11 @@ def test_figures_for_programs(here, points):
     }.items():  # fmt: skip
         assert figures[name] == stored[name] == value
     assert stored["seconds"]["search"] > 0.0
-    assert json.loads(run(*asked, "--audit", "0", "--json", "-", stdout=True))["recall"] is None
-    backends = {backend["name"]: backend for backend in json.loads(run("backends", "--json", "-", stdout=True))}
+    assert figures_of(*asked, "--audit", "0")["recall"] is None
+    backends = {backend["name"]: backend for backend in figures_of("backends")}
     assert backends["cython"]["status"] == "ok"
     assert "budget" in backends["cython"]["mechanisms"]
-    report = json.loads(run("doctor", "--json", "-", stdout=True))
+    report = figures_of("doctor")
     assert ["covertreex", cx.__version__] in report["facts"]
     assert all(check["passed"] for check in report["checks"])
     assert "there is no folder nowhere" in run(*asked, "--json", "nowhere/figures.json", code=2)
