@@ -182,7 +182,8 @@ def merged(parts: list[Delayed], function: Callable[..., Any], *arguments: Any) 
     """One task of many, eight together at a time."""
     while len(parts) > 1:
         task = named(function)
-        parts = [task(i, parts[i : i + 8], *arguments) for i in range(0, len(parts), 8)]
+        # No lists of parts: for a list `delayed` looks through all graphs.
+        parts = [task(i, *arguments, *parts[i : i + 8]) for i in range(0, len(parts), 8)]
     return parts[0]
 
 

@@ -167,8 +167,8 @@ def _swept(close: list[Delayed], frames: list[Delayed], given: Delayed, level: L
     several = max(1, room // max(1, level.most // len(frames)))
     settled = []
     for i, found in enumerate(close):
-        others = [sweep(i * len(rows) + j, found, rows[j : j + several], given) for j in range(0, len(rows), several)]
-        settled.append(settle(i, found, others, given))
+        others = [sweep(i * len(rows) + j, found, given, *rows[j : j + several]) for j in range(0, len(rows), several)]
+        settled.append(settle(i, found, given, *others))
     return settled
 
 

@@ -86,7 +86,7 @@ def probe(
     return found
 
 
-def nearest_of(parts: Sequence[Sequence[Found]]) -> list[Found]:
+def nearest_of(*parts: Sequence[Found]) -> list[Found]:
     """Of the neighbours that several blocks have, the nearest of each query; which of a tie, a sample need not know."""
     merged = []
     for level in zip(*parts, strict=True):
@@ -104,7 +104,7 @@ def truth(block: Any, about: Block, model: Model, queries: Rows) -> Found:
     return model.ask_in_turns(about.rows(block), queries)
 
 
-def true_neighbours(parts: Sequence[Found], model: Model) -> Found:
+def true_neighbours(model: Model, *parts: Found) -> Found:
     """The neighbours that queries have, from those that they have in each block."""
     return model.ask_in_turns(Rows.union([found.candidates for found in parts]), parts[0].queries)
 
@@ -164,20 +164,20 @@ def own(data: pd.DataFrame) -> Rows:
     return rows.take(mine)
 
 
-def sweep(found: Found, parts: Sequence[Rows], model: Model) -> Rows:
+def sweep(found: Found, model: Model, *parts: Rows) -> Rows:
     """Rows of other partitions that are neighbours of a partition's queries, and were not known as such.
 
     What was found before is in the search too: it bounds from the beginning how near a new neighbour must be.
     """
-    parts = [part for part in parts if may_have(model, found, part)]
-    if not parts:
+    left = [part for part in parts if may_have(model, found, part)]
+    if not left:
         return found.candidates.take(np.zeros(0, dtype=np.int64))
-    data = Rows.union([found.candidates, *parts])
+    data = Rows.union([found.candidates, *left])
     better = model.ask(data, found.queries, model.settings).candidates
     return better.take(~np.isin(better.row, found.candidates.row))
 
 
-def settle(found: Found, others: Sequence[Rows], model: Model) -> Found:
+def settle(found: Found, model: Model, *others: Rows) -> Found:
     """The answer, from all rows that may be in it: once more a search, which puts ties in their order."""
     if not any(map(len, others)):
         return found
@@ -246,7 +246,7 @@ def within_others(found: Within, part: Rows, model: Model, r: float) -> Within:
     return model.within(part, found.queries, r)
 
 
-def settle_within(found: Within, others: Sequence[Within], model: Model, r: float) -> Within:
+def settle_within(found: Within, model: Model, r: float, *others: Within) -> Within:
     """All neighbours within a radius, from those in each partition: once more a search, which puts them in order."""
     parts = [one.candidates for one in (found, *others)]
     return model.within(Rows.union(parts), found.queries, r) if any(map(len, parts[1:])) else found

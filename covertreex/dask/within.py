@@ -126,5 +126,5 @@ def _found(ready: Prepared, r: float) -> list[Delayed]:
     rows, settled, count = [own(i, frame) for i, frame in enumerate(frames)], [], len(frames)
     for i, one in enumerate(found):
         others = [there(i * count + j, one, rows[j], given, r) for j in range(count) if j != i]
-        settled.append(settle(i, one, others, given, r))
+        settled.append(settle(i, one, given, r, *others))
     return settled
