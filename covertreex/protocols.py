@@ -43,12 +43,12 @@ from covertreex.settings import TraversalSettings
 __all__ = [
     "CONTRACT",
     "COUNTERS",
-    "LEVELS",
     "DUPLICATE_LEVEL",
     "EUCLIDEAN",
     "EXPRESSION",
     "KERNEL_CODES",
     "LANES",
+    "LEVELS",
     "MECHANISMS",
     "METRIC_CODES",
     "NO_KERNEL",
@@ -64,9 +64,9 @@ __all__ = [
     "ShortlistOutput",
     "Traversal",
     "TreeTraversal",
+    "check_codes",
     "decide",
     "margin",
-    "check_codes",
 ]
 
 #: What a backend may claim, and what each level means. The conformance kit tests those that are claimed.

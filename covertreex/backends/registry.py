@@ -23,9 +23,6 @@ PREFERENCE = tuple(offers.SHIPPED)
 #: How to get a backend that is ours but not installed.
 HOW_TO_GET = {"rust": "pip install ./backends/rust (needs cargo)"}
 
-#: Levels of a backend that does not state its own: it answers and counts, and its mechanisms, if it has any, work.
-LEVELS = ("L0", "L1")
-
 
 @dataclass(frozen=True)
 class BackendInfo:
@@ -152,7 +149,7 @@ def _load_offer(claims: list[Offer]) -> tuple[BackendInfo, Traversal | None]:
         if problem:
             return broken(f"{whose}: {problem}")
         capabilities: Capabilities = backend.capabilities
-        protocol, levels = _shown(backend.protocol_version), _levels(capabilities)
+        protocol, levels = _shown(backend.protocol_version), capabilities.claimed
     except Exception as error:
         return broken(
             f"{whose} cannot be described: {type(error).__name__}: {error}; report it to its authors",
@@ -163,12 +160,6 @@ def _load_offer(claims: list[Offer]) -> tuple[BackendInfo, Traversal | None]:
         capabilities=capabilities, protocol=protocol, levels=levels,
     )  # fmt: skip
     return info, backend
-
-
-def _levels(capabilities: Any) -> tuple[str, ...]:
-    """What capabilities claim, or what follows from their having no statement."""
-    unstated = (*LEVELS, "L2") if capabilities.mechanisms else LEVELS
-    return tuple(getattr(capabilities, "claimed", unstated))
 
 
 def _claim_problem(claims: list[Offer]) -> str:

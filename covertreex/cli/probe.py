@@ -91,5 +91,4 @@ def _answer(profile: str) -> tuple[str, dict[str, str]]:
         result = cover_tree(X, kernel=Matern32(lengthscale=0.5), inducing=16).search(5, settings=profile)
     except CovertreexError as error:
         return str(error), {}
-    phase = "search" if result.plan.verb == "search" else "decision"
-    return "", getattr(result.plan, "phases", {phase: result.backend})
+    return "", result.plan.phases
