@@ -146,7 +146,7 @@ def test_partitions_follow_from_memory(client):
     assert result.recall >= 0.999
     assert "a task takes about " in str(result.plan)
     with pytest.raises(InvalidInputError, match="no partition fits into memory: a task and its halo would take about"):
-        cxd.search(lazy(X, 5000), 5, **METRIC, memory="100 kB")
+        cxd.search(lazy(X, 5000), 5, **METRIC, memory="100 kB", settings="fast")
 
 
 def test_nan_names_chunk_and_row(client):
