@@ -78,7 +78,7 @@ BUILDING = {
     ),
     "kernel of a metric": (lambda: cx.Correlation(None), "kernel must be an RBF"),
     # Inducing points
-    "no inducing": (lambda: residual(inducing=0), "inducing must be from 1 to n = 30 points, got 0"),
+    "fewer than none": (lambda: residual(inducing=-1), "got -1"),
     "m > n": (lambda: residual(inducing=31), "inducing must be from 1 to n = 30 points, got 31"),
     "half a point": (lambda: residual(inducing=2.5), "inducing must be a count, rows or coordinates, got 2.5"),
     "inducing flag": (lambda: residual(inducing=True), "inducing must be a count, rows or coordinates, got True"),

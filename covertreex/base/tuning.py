@@ -143,10 +143,6 @@ WORTH_SCREENING = _tuned(
     "WORTH_SCREENING", 8, "rows for each neighbour wanted, above which screens are tried",
     "screens that drop too little against pairs that are all decided", "chosen", "gold",
 )  # fmt: skip
-WORTH_A_VIEW = _tuned(
-    "WORTH_A_VIEW", 2**20, "products of numbers in all pairs, above which screens are tried",
-    "what it takes to set up a screen against pairs that are all decided", "tried", "gold",
-)  # fmt: skip
 WORTH_COPYING = _tuned(
     "WORTH_COPYING", 64, "queries for which a float32 copy of the factors is made",
     "memory and a copy against products in float64", "tried", "gold",

@@ -73,7 +73,7 @@ def choose_residual(
     """As `choose_scan` under correlation, without halos (`no_halos` says why), and perhaps in one pass."""
     payload, settings, total = context.payload, context.settings, len(queries)
     plan = Plan("scan", WHY, no_halos=no_halos)
-    worth = context.k * tuning.WORTH_SCREENING < len(payload) and context.products(total) > tuning.WORTH_A_VIEW
+    worth = context.k * tuning.WORTH_SCREENING < len(payload)
     screen = first_choice(payload, settings, total, context.n_threads) if worth else None
     view = None if screen is None else View(context, screen, queries)
     if view is None or total < tuning.WORTH_BLOCKS:

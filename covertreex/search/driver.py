@@ -190,7 +190,8 @@ def _run_pass(
 
     tasks = [partial(answer, before + i, *span) for i, span in enumerate(groups.blocks)]
     with Progress("second pass" if number > 1 else "queries", len(queries)) as progress:
-        brief = context.products(len(queries)) <= tuning.BRIEF and context.payload.kernel_code != CALLED
+        brief = len(tasks) == 1 and context.products(len(queries)) <= tuning.BRIEF
+        brief = brief and context.payload.kernel_code != CALLED
         done: Iterable[tuple[int, BlockRecord]] = context.run(
             tasks, lambda one: progress.advance(one[1].queries), brief
         )

@@ -365,7 +365,7 @@ def test_ours_are_there_without_metadata(tmp_path):
     script = "from importlib import metadata\n" + textwrap.dedent(REPORT) + textwrap.dedent(code)
     run = subprocess.run(
         [sys.executable, "-S", "-c", script],
-        env={**environment, "PYTHONPATH": str(tmp_path)}, text=True, capture_output=True, timeout=300,
+        env={**environment, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path, text=True, capture_output=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     bare, report, version = json.loads(run.stdout.splitlines()[-1])

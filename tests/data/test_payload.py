@@ -131,7 +131,7 @@ class Spy:
 
     def __init__(self, backend):
         self.backend = backend
-        self.name = backend.name
+        self.name, self.capabilities = backend.name, backend.capabilities
         self.payloads, self.trees = [], []
 
     def search(self, tree, payload, queries, k, settings, out):
