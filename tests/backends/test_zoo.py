@@ -33,7 +33,8 @@ def test_names_are_unique():
 
 @pytest.mark.slow
 def test_every_check_catches_something():
-    unused = set(NAMED) - NEEDS_AN_INSTALLATION
+    # Each catches the beast that names it: `test_broken_backend_is_caught`.
+    unused = set(NAMED) - NEEDS_AN_INSTALLATION - {beast.caught_by for beast in ZOO}
     for beast in ZOO:
         unused -= set(failures(beast, [NAMED[name] for name in sorted(unused)]))
     assert not unused
