@@ -185,9 +185,7 @@ class CoverTreeNeighbors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Ker
         check_exact(X, "X")
         names = feature_names(X)
         check_names(names, self.inducing, "inducing")
-        seed = self.random_state
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            seed = check_random_state(seed).randint(2**31 - 1)
+        seed = _seed(self.random_state)
         sphere = radius_of_sphere(self.lonlat)
         tree = cover_tree(
             points,
@@ -490,9 +488,7 @@ class VecchiaGPRegressor(RegressorMixin, _KernelParams):
         """
         points, values = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True)
         self.y_: FloatArray = np.asarray(values, dtype=np.float64)
-        seed = self.random_state
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            seed = check_random_state(seed).randint(2**31 - 1)
+        seed = _seed(self.random_state)
         kernel, inducing = self.kernel, self.inducing
         if kernel is None:
             extent, variance = float(np.ptp(points, axis=0).mean()) / 4.0, float(np.var(self.y_))
@@ -550,6 +546,13 @@ class VecchiaGPRegressor(RegressorMixin, _KernelParams):
             points, self.y_, self.n_neighbors, X_mean=ones, X_mean_new=np.ones((len(points), 1)), settings=self.settings
         )
         return (mean, np.sqrt(variance)) if return_std else mean
+
+
+def _seed(random_state: Any) -> Any:
+    """The seed that a `random_state` of scikit-learn's stands for."""
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        return random_state
+    return check_random_state(random_state).randint(2**31 - 1)
 
 
 def _rows(values: AnyArray, indptr: IntArray) -> ObjectArray:

@@ -83,10 +83,13 @@ cdef class Sets:
                 self.s.columns[a * self.s.width + i] = self.s.coords[i][a]
         return count
 
-    cdef void leave(self, const double *minus, double *left) noexcept nogil:
-        """The factors of the point that was taken, and of its neighbours as often as `minus` says."""
-        memcpy(left, self.s.factors[self.s.count - 1], self.s.m * sizeof(double))
-        cx_weigh_rows(minus, self.s.factors, self.s.count - 1, self.s.m, left)
+    cdef void leave(self, const double *weights, double *left) noexcept nogil:
+        """The factors of the point that was taken, less those of its neighbours as often as `weights` says."""
+        cdef Py_ssize_t j, count = self.s.count - 1
+        for j in range(count):
+            self.s.column[j] = -weights[j]
+        memcpy(left, self.s.factors[count], self.s.m * sizeof(double))
+        cx_weigh_rows(self.s.column, self.s.factors, count, self.s.m, left)
 
 
 def regress(Sets sets, CovarianceView covariance, bint latent, double[:, ::1] weights, double[::1] D,
@@ -102,8 +105,6 @@ def regress(Sets sets, CovarianceView covariance, bint latent, double[:, ::1] we
     """
     cdef Py_ssize_t k = weights.shape[1], t, j, count, failed = -1
     cdef cx_set *s = &sets.s
-    cdef double[::1] minus_array = np.empty(k + 1)
-    cdef double *minus = &minus_array[0]
     with nogil:
         for t in range(weights.shape[0]):
             if cancel[0]:
@@ -120,29 +121,22 @@ def regress(Sets sets, CovarianceView covariance, bint latent, double[:, ::1] we
             if k > 0:
                 memcpy(&weights[t, 0], s.L + count * s.width, count * sizeof(double))
                 cx_set_solve_transposed(s, &weights[t, 0])
-            for j in range(count):
-                minus[j] = -weights[t, j]
             for j in range(count, k):
                 weights[t, j] = 0.0
             if s.m > 0:
-                sets.leave(minus, &left[t, 0])
+                sets.leave(&weights[t, 0], &left[t, 0])
     return failed
 
 
 def leave(Sets sets, const double[:, ::1] weights, double[:, ::1] left):
     """`left` of `regress`, (q, m), from the weights that it found. One thread's work, as `regress`."""
-    cdef Py_ssize_t t, j, count
-    cdef cx_set *s = &sets.s
-    cdef double[::1] minus_array = np.empty(weights.shape[1] + 1)
-    cdef double *minus = &minus_array[0]
-    if s.m == 0:
+    cdef Py_ssize_t t
+    if sets.s.m == 0:
         return
     with nogil:
         for t in range(left.shape[0]):
-            count = sets.take(t)
-            for j in range(count):
-                minus[j] = -weights[t, j]
-            sets.leave(minus, &left[t, 0])
+            sets.take(t)
+            sets.leave(&weights[t, 0], &left[t, 0])
 
 
 def adjoint(Sets sets, CovarianceView covariance, CovarianceView tables, const double[:, ::1] weights,

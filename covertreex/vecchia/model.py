@@ -610,8 +610,9 @@ class Vecchia:
             mean[part] += factors[part] @ explained
             variance[part] = D[part] + found.spread(weights[part], neighbors[part])
             if factors.shape[1]:
-                left[...] = factors[part]
-                core.subtract(found.carried, neighbors[part], weights[part], left)
+                if found.carried is not payload.factors:  # of those, it is what the regression left
+                    left[...] = factors[part]
+                    core.subtract(found.carried, neighbors[part], weights[part], left)
                 variance[part] += np.sum(solve_triangular(found.L, left.T, lower=True) ** 2, axis=0)
 
         with parallel.one_blas_thread():
