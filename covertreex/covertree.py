@@ -319,7 +319,8 @@ class CoverTree:
         >>> result.recall, result.telemetry.counters["stop_budget"]
         (1.0, 0)
         """
-        settings = resolve_settings(settings, settings_from_env())
+        environment = settings_from_env()
+        settings = resolve_settings(settings, environment)
         k = check_k(k, len(self), "the number of points")
         most = check_max_per_site(max_per_site)
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
@@ -335,7 +336,9 @@ class CoverTree:
             v_query=v_query,
             p_query=p_query,
         )
-        chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload))
+        chosen = registry.choose_backend(
+            settings, backend, search.choose_verb(settings, self.payload), environment
+        )
         block = questions.block_of(self._state, asked, n_threads)
         context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
         sites, spread = Sites.of(self.payload), None
@@ -491,12 +494,13 @@ class CoverTree:
         **asked: Any,
     ) -> Iterator[RadiusResult]:
         """Check everything; an iterator of answers to blocks of `size` queries, or to all at once."""
-        settings = resolve_settings(settings, settings_from_env())
+        environment = settings_from_env()
+        settings = resolve_settings(settings, environment)
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
         distance = search.check_radius(self.payload, r, min_correlation)
         most = search.check_max_bytes(max_bytes)
         question = questions.check(self._state, queries, **asked)
-        chosen = registry.choose_backend(settings, backend, "scan")
+        chosen = registry.choose_backend(settings, backend, "scan", environment)
         block = questions.block_of(self._state, question, n_threads)
 
         @standard_arithmetic  # batches are answered when they are asked for
@@ -563,9 +567,10 @@ class CoverTree:
         """
         k = check_k(k, len(self), "the number of points")
         n_threads = self.n_threads if n_threads is None else parallel.thread_count(n_threads)
-        settings = resolve_settings("exact", settings_from_env())
+        environment = settings_from_env()
+        settings = resolve_settings("exact", environment)
         block = questions.block_of(self._state, questions.check(self._state, include_self=True), n_threads)
-        backend = registry.choose_backend(settings, None, "scan")
+        backend = registry.choose_backend(settings, None, "scan", environment)
         context = search.SearchContext(self.payload, k, settings, backend, n_threads)
         self._state.kept.put("halos", search.prepare(context, block))
         return self

@@ -77,6 +77,7 @@ cdef class BoxTree:
     cdef const double[::1] centre
     cdef double scale                       # ... one over this, a power of two
     cdef double slack_rel, slack_abs
+    cdef object ranked  # the ranks that `least` was last asked for, and what it said
 
     def __init__(self, const double[:, ::1] coords, const int64_t[::1] index, rows, double slack_rel, double slack_abs):
         self.coords, self.index, self.row, self.rows = coords, index, rows, rows
@@ -102,17 +103,22 @@ cdef class BoxTree:
         self.leaves = leaves_of(points, self.start, self.centre, self.scale)
 
     def least(self, rank):
-        """The least rank of a row of each node.
+        """The least rank of a row of each node; `rank` is read-only, and asked for again and again.
 
         Returns
         -------
         ndarray, int64
         """
+        ranked = self.ranked
+        if ranked is not None and ranked[0] is rank:
+            return ranked[1]
         levels = [np.minimum.reduceat(rank[self.rows], self.start[:self.start.shape[0] - 1])]
         while len(levels[0]) > 1:
             fan = FAN if len(levels[0]) % FAN == 0 else len(levels[0])
             levels.insert(0, levels[0].reshape(-1, fan).min(axis=1))
-        return np.concatenate(levels)
+        least = np.concatenate(levels)
+        self.ranked = rank, least
+        return least
 
 
 cdef leaves_of(const double[:, ::1] points, const int64_t[::1] start, const double[::1] centre, double scale):

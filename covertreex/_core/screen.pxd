@@ -149,6 +149,7 @@ cdef class Screener:
     cdef Py_ssize_t gained(self) noexcept nogil
     cdef int screen_rows(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
                          Py_ssize_t ahead) except -1 nogil
+    cdef int sweep_few(self, int64_t begin, int64_t end) except -1 nogil
     cdef Py_ssize_t gained_by(self, Py_ssize_t i) noexcept nogil
     cdef void look_through(self, Lens lens) noexcept nogil
     cdef int finish(self, double *threshold, int64_t *counts) except -1 nogil

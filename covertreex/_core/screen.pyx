@@ -4,6 +4,7 @@ For each query it keeps a bound that the k-th best |rho| is sure to reach, and d
 stay below it. What survives is decided by canonical arithmetic, in a scan.
 """
 
+from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free
@@ -51,6 +52,9 @@ cdef extern from "screen.h" nogil:
 
 # A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any that is whitened.
 cdef double BLUNT32 = 1e-3, BLUNT64 = 3e-2
+
+cdef enum:
+    FEW = 4  # queries that are swept for each alone, at most
 
 
 ctypedef fused real:
@@ -129,8 +133,11 @@ cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high
 
 cdef char *address(array, list held) except? NULL:
     """Where an array is, which is held from now on."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
     held.append(array)
-    return <char *><size_t>array.ctypes.data
+    PyBuffer_Release(&view)
+    return <char *>view.buf
 
 
 cdef char *room(Py_ssize_t size, dtype, list held) except? NULL:
@@ -536,6 +543,22 @@ cdef class Screener:
         self.pairs += count
         return 0
 
+    cdef int sweep_few(self, int64_t begin, int64_t end) except -1 nogil:
+        """Look at rows `begin` to `end` for each query of the group alone, a panel at a time."""
+        cdef int64_t rows[PANEL]
+        cdef int64_t row, limit
+        cdef Py_ssize_t i, count
+        while begin < end and not self.cancel[0]:
+            for i in range(self.size):
+                limit, count = self.queries.limit[self.first + i], 0
+                for row in range(begin, min(begin + PANEL, end)):
+                    rows[count] = row
+                    count += self.queries.rank[row] < limit
+                self.screen_rows(self.broad, i, rows, count, 0)
+            self.panels += 1
+            begin += PANEL
+        return 0
+
     cdef Py_ssize_t gained_by(self, Py_ssize_t i) noexcept nogil:
         """How many of the rows looked at since the last call are sure to reach the threshold of the i-th query.
 
@@ -618,6 +641,14 @@ cdef class Screener:
                     continue
                 self.begin(before + group_ptr[g], group_ptr[g + 1] - group_ptr[g],
                            &start[group_ptr[g]] if start is not None else NULL)
+                # Tiles are as wide as a pack, which few queries do not fill; a whitened screen has no other way.
+                if self.size <= FEW and self.broad.kernel != CX_NO_KERNEL:
+                    for r in range(run_ptr[g], run_ptr[g + 1]):
+                        self.sweep_few(run_start[r], run_stop[r])
+                    self.finish(&threshold[group_ptr[g]], &count[group_ptr[g]])
+                    if self.cancel[0]:
+                        break
+                    continue
                 self.look_through(self.broad)
                 for r in range(run_ptr[g], run_ptr[g + 1]):
                     for row in range(run_start[r], run_stop[r]):

@@ -298,7 +298,9 @@ def _unknown(name: str) -> BackendError:
     return BackendError(f"unknown backend {name!r}; installed: {listed or 'none'}.{hint}")
 
 
-def choose_backend(settings: TraversalSettings, name: str | None, verb: str) -> Traversal:
+def choose_backend(
+    settings: TraversalSettings, name: str | None, verb: str, environment: EnvironmentSettings | None = None
+) -> Traversal:
     """The backend for `settings`: the caller's, else the environment's, else the first that is able.
 
     The first of COVERTREEX_BACKEND_PRIORITY, then of `PREFERENCE`, then of all others by name. What comes first and is
@@ -311,6 +313,8 @@ def choose_backend(settings: TraversalSettings, name: str | None, verb: str) -> 
         The caller's choice.
     verb : {'search', 'scan'}
         What it is to do: a scan needs no mechanism of the tree search.
+    environment : EnvironmentSettings, optional
+        What the caller has read already.
 
     Raises
     ------
@@ -328,7 +332,7 @@ def choose_backend(settings: TraversalSettings, name: str | None, verb: str) -> 
                 "settings='parity' to compare backends."
             )
         return get_backend("numba")
-    environment = settings_from_env()
+    environment = settings_from_env() if environment is None else environment
     name = environment.backend if name is None else name
     if name is None:
         return _first_able(settings, environment, verb)

@@ -423,6 +423,10 @@ BOX_PREFIX = _tuned(
     "BOX_PREFIX", 1024, "rows of the smallest such prefix", "boxes that are made for few against boxes of rows that no "
     "query may have", "chosen", "cities",
 )  # fmt: skip
+BOXES_LEAVE = _tuned(
+    "BOXES_LEAVE", 64, "rows that a query is compared with for each neighbour, about",
+    "no thread to start against a slower answer to Ctrl-C", "chosen", "euclidean",
+)  # fmt: skip
 RADIUS_ROOM = _tuned(
     "RADIUS_ROOM", 2**20, "neighbours that one scan has room for: queries times candidates of the one that has most",
     "fewer calls against memory", "chosen",

@@ -179,6 +179,19 @@ class PayloadStore:
     def _stretch(self) -> FloatArray | None:
         return None if self.kernel is None else self.kernel.stretch(self.coords.shape[1])
 
+    @cached_property
+    def corners(self) -> tuple[FloatArray, FloatArray]:
+        """ndarray, ndarray: the least and the largest of each coordinate, shape (d,); at 0 without rows."""
+        d = self.coords.shape[1]
+        if len(self) == 0:
+            return np.zeros(d), np.zeros(d)
+        return self.coords.min(axis=0), self.coords.max(axis=0)
+
+    @cached_property
+    def smallest_p(self) -> float:
+        """float: the least residual variance; infinity for Euclidean."""
+        return float(self.p.min(initial=np.inf))
+
     @property
     def variance(self) -> float:
         """float: the kernel's variance; 1 for Euclidean."""

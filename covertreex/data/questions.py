@@ -303,7 +303,7 @@ def _external(state: TreeState, question: Question, n_threads: int) -> tuple[Flo
     if payload.metric == EUCLIDEAN or not isinstance(metric, ResidualCorrelation):
         return coords, factors, p, payload.slack_abs
     slack = payload.slack_abs
-    if p.min(initial=np.inf) < payload.p.min():
+    if p.min(initial=np.inf) < payload.smallest_p:
         slack = max(slack, metric.slack(payload.factors.shape[1], p.min()))
     return coords, factors, p, slack + deficit
 

@@ -99,8 +99,10 @@ def _levels(limit: NDArray[np.int64], n: int) -> tuple[list[int], NDArray[np.int
     Query i of n, restricted to predecessors, has a neighbourhood n / i times wider than the last: among all rows it
     would look at n / i times more of them.
     """
-    halves = [n // 2**i for i in range(1, n.bit_length()) if n // 2**i >= tuning.BOX_PREFIX]
     prefixes: list[int] = []
+    if len(limit) < tuning.BOX_SHARE * tuning.BOX_PREFIX:
+        return prefixes, np.zeros(len(limit), dtype=np.int64)
+    halves = [n // 2**i for i in range(1, n.bit_length()) if n // 2**i >= tuning.BOX_PREFIX]
     level = np.full(len(limit), -1)
     for prefix in reversed(halves):
         members = (level < 0) & (limit <= prefix)
@@ -127,6 +129,8 @@ def _groups(
     payload: PayloadStore, queries: QueryBlock, prefixes: list[int], level: NDArray[np.int64], most: int
 ) -> Groups:
     """Queries of a level that are near each other, `most` at most together."""
+    if len(queries) == 1:
+        return Groups(np.zeros(1, dtype=np.int64), np.array([0, 1]), level, np.array([*prefixes, len(payload)]))
     if (queries.rows >= 0).all():
         near = _by_place(boxes_of(payload).rows, queries.rows)
     else:

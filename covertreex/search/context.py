@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from covertreex._core.canonical import PayloadView
 from covertreex._core.screen import Lens, Screener
-from covertreex.base import parallel
+from covertreex.base import parallel, tuning
 from covertreex.base.contract import CALLED
-from covertreex.data.payload import PayloadStore
+from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput, Traversal
 from covertreex.search.called_scan import scan_called
 from covertreex.settings import TraversalSettings
@@ -65,9 +65,11 @@ class SearchContext:
         return parallel.run(tasks, self.n_threads, self.cancel, on_done, brief)
 
     def products(self, queries: int) -> float:
-        """How many numbers are multiplied to compare so many queries with all rows, about."""
-        payload = self.payload
-        return float(queries * len(payload) * (payload.factors.shape[1] + payload.coords.shape[1] + 16))
+        """How many numbers are multiplied for so many queries, about: with all rows, or with those that boxes leave."""
+        payload, rows = self.payload, len(self.payload)
+        if payload.metric == EUCLIDEAN and self.settings.strategy != "tree":
+            rows = min(rows, tuning.BOXES_LEAVE * (self.k + 1))
+        return float(queries * rows * (payload.factors.shape[1] + payload.coords.shape[1] + 16))
 
     def scan(self, plan: ScanPlan, k: int | None = None, out: SearchOutput | None = None) -> SearchOutput:
         """Let the backend decide a plan, on this thread.

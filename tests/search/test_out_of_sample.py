@@ -8,6 +8,7 @@ from ard import ARD, EVERY_KERNEL
 
 import covertreex as cx
 from covertreex import oracle
+from covertreex.search.boxes import boxes_of
 
 N, D, Q, K = 250, 5, 60, 8
 
@@ -219,3 +220,17 @@ def test_the_sample_of_the_data_is_factorized_once(monkeypatch):
     sample.cholesky = None
     tree.knn(K, points()[:1], v_query=factors[:1])
     assert calls[-1] == min(N, 256) + 1
+
+
+def test_few_queries_do_not_look_at_all_coordinates_again(rng):
+    tree = cx.cover_tree(rng.normal(size=(300, 3)), kernel=cx.Matern32(1.0), inducing=20)
+    low, high = tree.payload.corners
+    np.testing.assert_array_equal(low, tree.payload.coords.min(axis=0))
+    np.testing.assert_array_equal(high, tree.payload.coords.max(axis=0))
+    assert tree.payload.corners[0] is low
+    assert tree.payload.smallest_p == tree.payload.p.min()
+    boxes = boxes_of(tree.payload)
+    assert boxes.least(tree.payload.index) is boxes.least(tree.payload.index)
+    other = tree.payload.index[::-1].copy()
+    assert boxes.least(other)[0] == boxes.least(tree.payload.index)[0] == 0
+    assert (boxes.least(other) != boxes.least(tree.payload.index)).any()

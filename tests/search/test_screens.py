@@ -99,6 +99,38 @@ def test_shortlist_keeps_every_neighbour(tree, dtype, predecessors, k):
         assert set(wanted[wanted >= 0]) <= set(tree.payload.index[rows])
 
 
+@pytest.mark.parametrize("number", [1, 4, 5])  # up to four are swept for each alone
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_queries_keep_every_neighbour(tree, dtype, number):
+    screen = make_screen(tree.payload, dtype)
+    if screen is None:
+        pytest.skip("there is no such screen of this tree; test_which_screens_there_are says where that is so")
+    for predecessors, first in itertools.product((False, True), (0, 2, 100, 235)):
+        queries = block_of(tree, predecessors).slice(first, first + number)
+        truth, _ = oracle.canonical(tree.payload, queries, 7)
+        short, counters = shorten(tree.payload, screen, queries, 7)
+        looked = counters.get("gate_rejects", 0) + counters["canonical_rechecks"]
+        assert "gemm_tiles" in counters or looked <= number * len(tree)
+        for q, wanted in enumerate(truth):
+            rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
+            assert len(np.unique(rows)) == len(rows)
+            assert set(wanted[wanted >= 0]) <= set(tree.payload.index[rows])
+
+
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize("which", ["long", "smooth"])
+def test_few_queries_have_the_bits_of_many(which, external, request, monkeypatch, backend):
+    monkeypatch.setattr("covertreex.search.screens.whitened.make_whitened", lambda *_: None)
+    tree = request.getfixturevalue(which)
+    tree.payload.kept.forget("whitened", "mixed")
+    points = tree.X[:600] + 0.01 if external else np.arange(600)
+    many = tree.search(9, settings="exact", backend=backend, queries=points)
+    for number in (1, 3, 4, 5):
+        few = tree.search(9, settings="exact", backend=backend, queries=points[:number])
+        np.testing.assert_array_equal(few.indices, many.indices[:number])
+        np.testing.assert_array_equal(few.distances, many.distances[:number])
+
+
 def test_which_screens_there_are(tree, request):
     """Float64 always; float32 unless it is too coarse for the smallest p, and then nothing uses it."""
     assert make_screen(tree.payload, np.float64) is not None

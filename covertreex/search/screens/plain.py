@@ -94,7 +94,7 @@ class Screen:
     @property
     def name(self) -> str:
         """str: how people call it."""
-        return str(np.dtype(self.dtype).name)
+        return "float32" if self.dtype is np.float32 else "float64"
 
     @property
     def tried(self) -> tuple[tuple[int, float], ...]:
@@ -111,7 +111,7 @@ class Screen:
         """
         if len(queries.p) == 0:
             return self._outside(queries.factors, queries.coords, queries.p, 0.0)
-        low, high = self.payload.coords.min(axis=0), self.payload.coords.max(axis=0)
+        low, high = self.payload.corners
         far = FAR if _is_gone(self.payload) else np.inf
         coords = np.clip(queries.coords, low - far, high + far)
         extent = np.maximum(high, coords.max(axis=0)) - np.minimum(low, coords.min(axis=0))
@@ -178,7 +178,8 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: 
     if payload.metric == EUCLIDEAN or payload.kernel_code == CALLED:
         return None
     length = longest_square(payload.factors) if payload.longest is None else payload.longest
-    margin = _margin(payload, dtype, length, float(np.max(np.ptp(payload.coords, axis=0), initial=0.0)))
+    low, high = payload.corners
+    margin = _margin(payload, dtype, length, float(np.max(high - low, initial=0.0)))
     if not margin / float(np.median(payload.p)) <= tuning.BLUR:  # NaN where factors from a file are no numbers
         return None
     inverse: Numbers = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
@@ -192,7 +193,7 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: 
         basis, head, tail, blunt = split_all(
             len(payload), payload.factors.__getitem__, inverse, inverse, margin, dtype, n_threads, turned
         )
-    centre = 0.5 * (payload.coords.min(axis=0) + payload.coords.max(axis=0))
+    centre = 0.5 * (low + high)
     return Screen(
         payload=payload,
         dtype=dtype,
