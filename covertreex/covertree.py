@@ -336,9 +336,7 @@ class CoverTree:
             v_query=v_query,
             p_query=p_query,
         )
-        chosen = registry.choose_backend(
-            settings, backend, search.choose_verb(settings, self.payload), environment
-        )
+        chosen = registry.choose_backend(settings, backend, search.choose_verb(settings, self.payload), environment)
         block = questions.block_of(self._state, asked, n_threads)
         context = search.SearchContext(self.payload, k, settings, chosen, n_threads)
         sites, spread = Sites.of(self.payload), None

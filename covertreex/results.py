@@ -38,6 +38,9 @@ class Plan:
     costs : tuple of (str, float, float)
         Ways to go about it, what was chosen first: the nanoseconds of one core that a pair is expected to take, and the
         pairs per query.
+    expected : tuple of (str, float)
+        What the way that was chosen is expected to take, part by part: microseconds of one core for a query in the
+        mean. Empty where it is not known.
     promise : float or None
         With a second pass: neighbours of neighbours are looked at where the product of both ``|rho|`` is at least this,
         the query's own k-th being 1. None: there is one pass.
@@ -78,6 +81,7 @@ class Plan:
     alone: bool = False
     tried: tuple[tuple[float, int, float, float], ...] = field(default=(), repr=False)
     costs: tuple[tuple[str, float, float], ...] = field(default=(), repr=False)
+    expected: tuple[tuple[str, float], ...] = field(default=(), repr=False)
     promise: float | None = None
     promises: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
     strategy: str = "sweep"
@@ -91,6 +95,20 @@ class Plan:
     decided_by: str = ""
     declined: str = ""
     again: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def expected_us(self) -> float:
+        """float: the microseconds of one core that a query is expected to take in the mean; 0 where that is not known.
+
+        They are those of a core at 3 GHz that has the machine to itself, and of a search of many queries.
+
+        Examples
+        --------
+        >>> import covertreex as cx
+        >>> cx.cover_tree([[0.0], [1.0], [3.0]]).search(k=1).plan.expected_us < 10
+        True
+        """
+        return sum(us for _, us in self.expected)
 
     @property
     def phases(self) -> dict[str, str]:
@@ -114,7 +132,8 @@ class Plan:
             declined = f"; {self.decided_by} declined: {self.declined}" if self.declined else ""
             lines.append(f"screen: {self.screen}{declined}")
         if self.strategy in ("sweep", "rings", "second pass"):
-            lines += [self._rows(), *self._samples(), *self._expected()]
+            lines += [self._rows(), *self._samples(), *self._ways()]
+        lines += self._expected_in_all()
         if self.candidates is not None:
             lines.append(
                 f"rows looked at: each query's {self.candidates:,} nearest in other coordinates; of a sample these "
@@ -151,11 +170,21 @@ class Plan:
             for promise, recall, rows in self.promises
         ]
 
-    def _expected(self) -> list[str]:
+    def _ways(self) -> list[str]:
         return [
-            f"  expected: {way}: {cost:.1f} ns for each of {pairs:,.0f} pairs, {cost * pairs / 1e3:,.0f} us a query"
+            f"  way: {way}: {cost:.1f} ns for each of {pairs:,.0f} pairs, {cost * pairs / 1e3:,.0f} us a query"
             for way, cost, pairs in self.costs
         ]
+
+    def _expected_in_all(self) -> list[str]:
+        if not self.expected:
+            return []
+        parts = ", ".join(f"{what} {_us(us)}" for what, us in self.expected)
+        return [f"expected in all: {_us(self.expected_us)} us of one core for a query ({parts})"]
+
+
+def _us(us: float) -> str:
+    return f"{us:,.1f}" if us < 10 else f"{us:,.0f}"
 
 
 def _few(rings: int) -> str:

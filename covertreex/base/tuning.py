@@ -199,6 +199,50 @@ LOOK = _tuned(
     "gold", "vif100k", avx2=True,
 )  # fmt: skip
 
+# What a plan expects; nothing is chosen by these.
+DECIDED, DECIDED_PAIR = (
+    _tuned(name, value, unit, "nothing: for people", "measured", "gold", "vif100k", avx2=True)
+    for name, value, unit in (
+        ("DECIDED", 0.35, "nanoseconds of one core at 3 GHz for one component of a pair that is decided"),
+        ("DECIDED_PAIR", 40.0, "nanoseconds of one core at 3 GHz for a pair that is decided, besides"),
+    )
+)  # fmt: skip
+ROWS_OF_A_BLOCK = _tuned(
+    "ROWS_OF_A_BLOCK", 32, "rows of a block, or of a leaf", "nothing: it is what they have", "measured", "vif100k",
+)  # fmt: skip
+FOUND, LISTED, LINKED, BOX_ROW, BOX_QUERY = (
+    _tuned(name, value, f"nanoseconds of one core at 3 GHz for {unit}", "nothing: for people", "measured", *suites,
+           avx2=True)
+    for name, value, unit, *suites in (
+        ("FOUND", 0.6, "one coordinate of a row that is looked through for near ones", "vif100k"),
+        ("LISTED", 1.0, "a block that may hold near rows", "vif100k"),
+        ("LINKED", 110.0, "a link of the graph of a second pass", "gold"),
+        ("BOX_ROW", 0.5, "one coordinate of a row in a box that a query meets", "euclidean"),
+        ("BOX_QUERY", 1200.0, "a query by boxes, besides", "euclidean"),
+    )
+)  # fmt: skip
+AGAIN_SWEPT, AGAIN_NEAR = (
+    _tuned(name, value, "nanoseconds of one core at 3 GHz, for each neighbour wanted, for pairs kept or looked at "
+           "again", "nothing: for people", "measured", "gold", "vif100k", "cities", "rough", avx2=True)
+    for name, value in (("AGAIN_SWEPT", 2400.0), ("AGAIN_NEAR", 500.0))
+)  # fmt: skip
+FOUND_SHARED = _tuned(
+    "FOUND_SHARED", 0.25, "share of the queries of a group that a block is near to", "nothing: for people", "measured",
+    "gold", "vif100k",
+)  # fmt: skip
+FOUND_ALONE = _tuned(
+    "FOUND_ALONE", 8, "queries that look for rows of their own in the same blocks", "nothing: for people", "measured",
+    "vif100k",
+)  # fmt: skip
+COLLECTED = _tuned(
+    "COLLECTED", 1.5, "rows that are collected, as a multiple of those looked at", "nothing: for people", "measured",
+    "vif100k",
+)  # fmt: skip
+ALONE_LOOK = _tuned(
+    "ALONE_LOOK", 6.5, "cost of a pair of a query alone, as a multiple of one that is shared", "nothing: for people",
+    "measured", "vif100k", avx2=True,
+)  # fmt: skip
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Whitened screens (C3)
 

@@ -4,6 +4,7 @@ The boxes lose no neighbour, ties included (docs/mathematics.md, E1 to E3), and 
 plan that a backend is given has one group per query, which holds hardly more than the answer.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from covertreex.data.leaf_order import leaf_order
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.results import Plan
-from covertreex.search import scan_plans
+from covertreex.search import expected, scan_plans
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted, query_coords
 from covertreex.search.shortlists import OWN
@@ -63,10 +64,9 @@ def box_tree(payload: PayloadStore, rows: NDArray[np.int64] | None = None) -> Bo
 class Boxes(LastPass):
     """Each query finds its own few rows by boxes; groups share a walk."""
 
-    plan = PLAN
-
     def __init__(self, context: SearchContext, queries: QueryBlock) -> None:
         self.context, payload, rank = context, context.payload, queries.rank
+        self.plan = replace(PLAN, expected=expected.boxes(context))
         prefixes, level = _levels(queries.limit, len(payload))
         trees = context.run([partial(box_tree, payload, np.flatnonzero(rank < prefix)) for prefix in prefixes])
         self._trees = [*trees, boxes_of(payload)]

@@ -11,6 +11,7 @@ from covertreex.base import tuning
 from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.results import Plan
+from covertreex.search import expected
 from covertreex.search.boxes import Boxes
 from covertreex.search.calibration import (
     Rule,
@@ -78,7 +79,8 @@ def choose_residual(
     view = None if screen is None else View(context, screen, queries)
     if view is None or total < tuning.WORTH_BLOCKS:
         groups = sweep_groups(context, queries)
-        plan = replace(plan, **_screened(payload, queries, view, None, Rule(None)))
+        told = _screened(payload, queries, view, None, Rule(None))
+        plan = replace(plan, **told, expected=expected.sweep(context, queries, screen))
         return Sweep(context.exact, groups, permuted(queries, groups.order), view, None, plan)
     near = Near.of(context, queries, view)
     calibrated: tuple[Rule, Screen | None] = Rule(None), None
@@ -98,7 +100,8 @@ def _choose_rings(
     float64 = surely_sharp(context.payload)
 
     def told(near: Near, rule: Rule, rows: float) -> Plan:
-        return replace(plan, strategy="rings", **_screened(context.payload, queries, near.view, rule.least, rule, rows))
+        told = _screened(context.payload, queries, near.view, rule.least, rule, rows)
+        return replace(plan, strategy="rings", **told, expected=expected.rings(near, sample, rule, rows))
 
     alone = rule_alone(near, sample) if screen.dtype is np.float32 else None
     if alone is not None:
@@ -146,7 +149,8 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
                              context.n_threads)  # fmt: skip
         screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
         view = View(context, screen, queries)
-    plan = replace(plan, **_screened(payload, queries, view, None, rule, rule.rows))
+    told = _screened(payload, queries, view, None, rule, rule.rows)
+    plan = replace(plan, **told, expected=expected.sweep(context, queries, None if view is None else view.screen))
     return Sweep(context, groups, block, view, start, plan)
 
 

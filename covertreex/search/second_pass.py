@@ -19,7 +19,7 @@ from covertreex.base import parallel, tuning
 from covertreex.base.contract import COUNTERS
 from covertreex.protocols import QueryBlock, SearchOutput
 from covertreex.results import Plan
-from covertreex.search import scan_plans
+from covertreex.search import expected, scan_plans
 from covertreex.search.calibration import Rule, Sample, meets
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import permuted
@@ -97,6 +97,7 @@ class SecondPass(LastPass):
             tried=((first.least, 1, tried[0][1], seen),),
             promise=self.promise,
             promises=tried[1:],
+            expected=expected.second_pass(context, first.plan.expected, screen, tried[-1][2]),
         )
 
     def _make_tools(self) -> tuple[Explorer, Screener]:

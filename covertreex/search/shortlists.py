@@ -131,9 +131,9 @@ class Shortlists:
             self.by, self.name, self._screens = context.backend.name, str(made.handle), context.backend
 
     def told(self) -> dict[str, Any]:
-        """What a `Plan` says of the screen; expected costs are those of covertreex's own."""
+        """What a `Plan` says of the screen; what is expected is told of covertreex's own."""
         told: dict[str, Any] = {"screen": self.name, "screened_by": self.by, "declined": self.declined}
-        return told if self._handle is None else told | {"costs": ()}
+        return told if self._handle is None else told | {"costs": (), "expected": ()}
 
     def of(
         self,

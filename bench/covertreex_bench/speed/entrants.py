@@ -127,6 +127,8 @@ class Run:
         How the search went about it.
     evals : float or None
         Distance evaluations per query.
+    expected_us, took_us : float or None
+        Microseconds of one core for a query: what the plan expected, if it did, and what the search took.
     workload : Workload or None
         What was answered, where it is not the question's own.
     """
@@ -138,6 +140,8 @@ class Run:
     work: int | None = None
     plan: str = ""
     evals: float | None = None
+    expected_us: float | None = None
+    took_us: float | None = None
     workload: Workload | None = None
 
 
@@ -280,7 +284,9 @@ class Engine(Entrant):
 def _answer(result, seconds, **more):
     counters = result.telemetry.counters
     evals = counters.get("distance_evals", 0) / max(1, len(result.indices))
-    return Run(seconds, result.indices, plan=str(result.plan), evals=evals, **more)
+    took = 1e6 * result.telemetry.seconds * result.telemetry.n_threads / max(1, len(result.indices))
+    us = {"expected_us": result.plan.expected_us or None, "took_us": took}
+    return Run(seconds, result.indices, plan=str(result.plan), evals=evals, **us, **more)
 
 
 @dataclass(frozen=True, eq=False)

@@ -233,5 +233,7 @@ class _Racer:
             "checked_queries": self.checked,
             "evals_per_query": self.last.evals,
             "plan": self.last.plan,
+            "expected_us": self.last.expected_us,
+            "took_us": self.last.took_us,
             "note": entrant.note,
         }
