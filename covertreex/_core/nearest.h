@@ -5,6 +5,7 @@
 #include "screen.h"
 
 #define CX_BLOCK 32     /* rows per block */
+#define CX_SHELF 16     /* blocks per shelf */
 #define CX_FAR 3.0e38f  /* no distance is as large */
 
 enum { CX_NEAR_LANES = 8 };
@@ -15,7 +16,17 @@ typedef struct {
     const float *coords;    /* (count, d, CX_BLOCK) */
     const int32_t *rank;    /* (count, CX_BLOCK) */
     const float *low, *high; /* (d, count): corners */
+    ptrdiff_t shelves;       /* consecutive blocks, CX_SHELF each */
+    const float *shelf_low, *shelf_high; /* (d, shelves): their corners */
 } cx_blocks;
+
+/* The blocks whose distance from a group is known: all within some reach. Borrowed from a `Finder`. */
+typedef struct {
+    ptrdiff_t count;
+    int32_t *blocks; /* (blocks,) */
+    float *far;      /* (blocks,): squared distances between the box of all queries and these */
+    float *shelf;    /* (shelves,): the same of shelves */
+} cx_near_known;
 
 /* A group of queries, and what `cx_near_gather` remembers of it; borrowed from a `Finder`, which owns the arrays. */
 typedef struct {
@@ -24,7 +35,6 @@ typedef struct {
     const int32_t *limit;   /* (stride,): a query sees rows of rank below it */
     const float *inverse;   /* (stride,): 1 / radius^2 */
     float widest;           /* the largest radius^2 */
-    float *far;   /* (blocks,): squared distances between the box of all queries and the blocks */
     float *best;  /* (blocks, CX_BLOCK): the values so far, so that a query is compared with a block once */
     float *due;   /* (blocks,): how far the next thing in a block is */
     float *gap;   /* (stride,): scratch */
@@ -110,20 +120,44 @@ CX_INLINE ptrdiff_t cx_near_keep(cx_screen32_vector value, cx_screen32_bits numb
     return __builtin_popcount((unsigned)set);
 }
 
-/* Squared distances between the box of a group, with corners (d,), and all blocks: `far` of the group. */
-CX_SCREEN_CLONES CX_UNUSED static void cx_near_boxes(const cx_blocks *all, const float *low, const float *high,
-                                                     float *far)
+/* Squared distances between the box of a group, with corners (d,), and `count` boxes, with corners (d, stride). */
+CX_INLINE void cx_near_boxes(const float *box_low, const float *box_high, ptrdiff_t d, ptrdiff_t stride, ptrdiff_t count,
+                             const float *low, const float *high, float *far)
 {
-    ptrdiff_t blocks = all->count;
-    for (ptrdiff_t b = 0; b < blocks; ++b)
+    for (ptrdiff_t b = 0; b < count; ++b)
         far[b] = 0.0f;
-    for (ptrdiff_t j = 0; j < all->d; ++j)
-        for (ptrdiff_t b = 0; b < blocks; ++b) {
-            float under = all->low[j * blocks + b] - high[j], over = low[j] - all->high[j * blocks + b];
+    for (ptrdiff_t j = 0; j < d; ++j)
+        for (ptrdiff_t b = 0; b < count; ++b) {
+            float under = box_low[j * stride + b] - high[j], over = low[j] - box_high[j * stride + b];
             float gap = under > over ? under : over;
             gap = gap > 0.0f ? gap : 0.0f;
             far[b] += gap * gap;
         }
+}
+
+/* How far shelves are from the box of a group, with corners (d,): nothing is known of blocks yet. */
+CX_SCREEN_CLONES CX_UNUSED static void cx_near_shelves(const cx_blocks *all, const float *low, const float *high,
+                                                       cx_near_known *known)
+{
+    cx_near_boxes(all->shelf_low, all->shelf_high, all->d, all->shelves, all->shelves, low, high, known->shelf);
+    known->count = 0;
+}
+
+/* Get to know the blocks of shelves whose distance from the box is in (above, reach] (squared). */
+CX_SCREEN_CLONES CX_UNUSED static void cx_near_open(const cx_blocks *all, const float *low, const float *high, float above,
+                                                    float reach, cx_near_known *known)
+{
+    for (ptrdiff_t s = 0; s < all->shelves; ++s) {
+        if (!(known->shelf[s] > above && known->shelf[s] <= reach))
+            continue;
+        const ptrdiff_t begin = s * CX_SHELF, left = all->count - begin, count = left < CX_SHELF ? left : CX_SHELF;
+        float *far = known->far + known->count;
+        int32_t *blocks = known->blocks + known->count;
+        cx_near_boxes(all->low + begin, all->high + begin, all->d, all->count, count, low, high, far);
+        for (ptrdiff_t b = 0; b < count; ++b)
+            blocks[b] = (int32_t)(begin + b);
+        known->count += count;
+    }
 }
 
 /* Squared distances of a query, the i-th of the group, from the rows of the `count` listed blocks; CX_FAR for rows whose
@@ -257,26 +291,28 @@ CX_INLINE int cx_near_gaps(const cx_blocks *all, const cx_near_group *group, ptr
     return any;
 }
 
-/* Rows whose distance to some query, in units of that query's own radius, is in (above, reach] (both squared). Calls for
- * a group go outwards, each from where the last ended (the first from -1), by what `best` and `due` of the group keep.
- * Returns how many. */
+/* Rows whose distance to some query, in units of that query's own radius, is in (above, reach] (both squared); all blocks
+ * that are as near to the box of the group are to be known. Calls for a group go outwards, each from where the last ended
+ * (the first from -1), by what `best` and `due` of the group keep. Returns how many. */
 CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_gather(const cx_blocks *all, const cx_near_group *group,
-                                                           float above, float reach, const cx_near_found *found)
+                                                           const cx_near_known *known, float above, float reach,
+                                                           const cx_near_found *found)
 {
     enum { PARTS = CX_BLOCK / CX_NEAR_LANES };
     const cx_screen32_bits lane = {0, 1, 2, 3, 4, 5, 6, 7};
     /* By themselves, for stores might change what a pointer leads to. */
-    const float *queries = group->coords, *inverse = group->inverse, *gap = group->gap, *far = group->far;
+    const float *queries = group->coords, *inverse = group->inverse, *gap = group->gap, *far = known->far;
     const int32_t *limit = group->limit;
     const float widest = group->widest;
     float *due = group->due, *values = found->values;
     int32_t *places = found->places;
     ptrdiff_t d = all->d, size = group->size, stride = group->stride, kept = 0;
-    for (ptrdiff_t b = 0; b < all->count; ++b) {
-        if (far[b] > reach * widest)
+    for (ptrdiff_t e = 0; e < known->count; ++e) {
+        if (far[e] > reach * widest)
             continue;
+        const ptrdiff_t b = known->blocks[e];
         float *own = group->best + b * CX_BLOCK, next;
-        int fresh = far[b] > above * widest;
+        int fresh = far[e] > above * widest;
         if (fresh)
             for (int l = 0; l < CX_BLOCK; ++l)
                 own[l] = CX_FAR;

@@ -23,13 +23,20 @@ cdef extern from "nearest.h" nogil:
         const int32_t *rank
         const float *low
         const float *high
+        Py_ssize_t shelves
+        const float *shelf_low
+        const float *shelf_high
+    ctypedef struct cx_near_known:
+        Py_ssize_t count
+        int32_t *blocks
+        float *far
+        float *shelf
     ctypedef struct cx_near_group:
         Py_ssize_t size, stride
         const float *coords
         const int32_t *limit
         const float *inverse
         float widest
-        float *far
         float *best
         float *due
         float *gap
@@ -42,17 +49,20 @@ cdef extern from "nearest.h" nogil:
     ctypedef struct cx_near_found:
         float *values
         int32_t *places
-    void cx_near_boxes(const cx_blocks *all, const float *low, const float *high, float *far)
+    void cx_near_shelves(const cx_blocks *all, const float *low, const float *high, cx_near_known *known)
+    void cx_near_open(const cx_blocks *all, const float *low, const float *high, float above, float reach,
+                      cx_near_known *known)
     Py_ssize_t cx_near_rows(const cx_blocks *all, const cx_near_group *group, Py_ssize_t i, const int32_t *blocks,
                             Py_ssize_t count, float *out)
     float cx_near_threshold(float *values, Py_ssize_t count, Py_ssize_t wanted)
     Py_ssize_t cx_near_find(const float *values, Py_ssize_t count, float above, float reach, int32_t *places)
-    Py_ssize_t cx_near_gather(const cx_blocks *all, const cx_near_group *group, float above, float reach,
-                              const cx_near_found *found)
+    Py_ssize_t cx_near_gather(const cx_blocks *all, const cx_near_group *group, const cx_near_known *known, float above,
+                              float reach, const cx_near_found *found)
     Py_ssize_t cx_near_around(const cx_blocks *all, const cx_near_group *group, Py_ssize_t i,
                               const cx_near_listed *listed, float above, float reach, const cx_near_found *found)
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     const int BLOCK "CX_BLOCK"
+    const int SHELF "CX_SHELF"
     const float FAR "CX_FAR"
 
 #: Farthest coordinate from the middle, so that squares stay finite in float32.
@@ -78,12 +88,15 @@ def centred(coords, middle):
 
 
 cdef class Blocks:
-    """Payload rows in leaf order, in blocks of 32, with their boxes. Read-only: many threads may search it at once."""
+    """Payload rows in leaf order, in blocks of 32, with their boxes, and those of shelves of 16 blocks.
+
+    Read-only: many threads may search it at once.
+    """
 
     cdef const int64_t[::1] row
     cdef float[:, :, ::1] coords
     cdef int32_t[:, ::1] rank
-    cdef float[:, ::1] low, high
+    cdef float[:, ::1] low, high, shelf_low, shelf_high
     cdef cx_blocks c  # borrows all of these
 
     def __init__(self, coords, rows, rank):
@@ -103,6 +116,11 @@ cdef class Blocks:
         self.c.count, self.c.d = blocks, d
         self.c.coords, self.c.rank = &self.coords[0, 0, 0], &self.rank[0, 0]
         self.c.low, self.c.high = &self.low[0, 0], &self.high[0, 0]
+        shelves = np.arange(0, blocks, SHELF)
+        self.shelf_low = np.minimum.reduceat(self.low, shelves, axis=1)
+        self.shelf_high = np.maximum.reduceat(self.high, shelves, axis=1)
+        self.c.shelves = len(shelves)
+        self.c.shelf_low, self.c.shelf_high = &self.shelf_low[0, 0], &self.shelf_high[0, 0]
 
     def __len__(self):
         return self.row.shape[0]
@@ -114,8 +132,10 @@ cdef class Finder:
     cdef Blocks blocks
     cdef cx_near_group group
     cdef float[:, ::1] queries
-    cdef int32_t[::1] limit, list, places, screened
-    cdef float[::1] inverse, gap, far, best, due, values, box
+    cdef int32_t[::1] limit, list, places, screened, opened
+    cdef float[::1] inverse, gap, far, shelf, best, due, values, box
+    cdef cx_near_known known  # blocks of all shelves that are within `horizon` (squared) of the group
+    cdef float horizon
     # Blocks that `rings_of_query` looks through, their corners, and how far these blocks reach; and what it found.
     cdef cx_near_listed listed
     cdef float[:, ::1] low, high
@@ -141,14 +161,16 @@ cdef class Finder:
         width = (blocks.c.count + 7) // 8 * 8
         self.low, self.high = np.zeros((2, d, width), dtype=np.float32)
         self.far, self.due = np.zeros((2, width), dtype=np.float32)
-        self.list, self.met = np.zeros(width, dtype=np.int32), np.zeros(rows + 8, dtype=np.int32)
+        self.shelf = np.zeros(blocks.c.shelves + 8, dtype=np.float32)
+        self.list, self.opened = np.zeros((2, width), dtype=np.int32)
+        self.met = np.zeros(rows + 8, dtype=np.int32)
         self.rows = np.empty(rows + 1, dtype=np.int64)
         self.hint = 1
         self.group.stride = stride
         self.group.coords, self.group.limit, self.group.inverse = (
             &self.queries[0, 0], &self.limit[0], &self.inverse[0])
-        self.group.far, self.group.best, self.group.due, self.group.gap = (
-            &self.far[0], &self.best[0], &self.due[0], &self.gap[0])
+        self.group.best, self.group.due, self.group.gap = &self.best[0], &self.due[0], &self.gap[0]
+        self.known.blocks, self.known.far, self.known.shelf = &self.opened[0], &self.far[0], &self.shelf[0]
         self.listed.width, self.listed.blocks, self.listed.met = width, &self.list[0], &self.met[0]
         self.listed.low, self.listed.high = &self.low[0, 0], &self.high[0, 0]
         self.found.values, self.found.places = &self.values[0], &self.places[0]
@@ -169,8 +191,42 @@ cdef class Finder:
                 self.box[d + j] = max(self.box[d + j], queries[i, j]) if i else queries[i, j]
         for i in range(self.group.size):
             self.limit[i] = <int32_t>min(limits[i], <int64_t>INT32_MAX)
-        cx_near_boxes(&self.blocks.c, &self.box[0], &self.box[d], &self.far[0])
+        cx_near_shelves(&self.blocks.c, &self.box[0], &self.box[d], &self.known)
+        self.horizon = -1.0
         self.measure(unit)
+
+    cdef void open_within(self, float reach) noexcept nogil:
+        """Make all blocks known that are within `reach` (squared) of the group."""
+        if reach > self.horizon:
+            cx_near_open(&self.blocks.c, &self.box[0], &self.box[self.blocks.c.d], self.horizon, reach, &self.known)
+            self.horizon = reach
+
+    cdef float nearest_blocks(self, Py_ssize_t wanted) noexcept nogil:
+        """How far (squared) the group reaches into about so many blocks, all of which are known then."""
+        cdef Py_ssize_t shelves = wanted // SHELF + 4, i
+        cdef float reach = -1.0
+        while True:
+            shelves = min(shelves, self.blocks.c.shelves)
+            for i in range(self.blocks.c.shelves):
+                self.values[i] = self.known.shelf[i]
+            self.open_within(cx_near_threshold(&self.values[0], self.blocks.c.shelves, shelves))
+            if shelves == self.blocks.c.shelves:
+                self.open_within(FAR)
+            if shelves == self.blocks.c.shelves or (
+                    cx_near_find(self.known.far, self.known.count, -1.0, self.horizon, &self.list[0]) >= wanted):
+                break
+            shelves = 2 * shelves
+        for i in range(self.known.count):
+            self.values[i] = self.known.far[i]
+        reach = cx_near_threshold(&self.values[0], self.known.count, min(wanted, self.blocks.c.count))
+        return min(reach, self.horizon)
+
+    cdef Py_ssize_t list_within(self, float reach) noexcept nogil:
+        """List the known blocks within `reach` (squared) of the group; returns how many."""
+        cdef Py_ssize_t i, count = cx_near_find(self.known.far, self.known.count, -1.0, reach, &self.list[0])
+        for i in range(count):
+            self.list[i] = self.opened[self.list[i]]
+        return count
 
     cdef void measure(self, Py_ssize_t unit) noexcept nogil:
         """Set the radius of each query, by ever more of the blocks that are nearest to the group."""
@@ -178,9 +234,8 @@ cdef class Finder:
         cdef float reach, radius
         self.group.widest = 0.0
         while i < self.group.size:
-            self.values[:blocks] = self.far[:blocks]
-            reach = cx_near_threshold(&self.values[0], blocks, min(look, blocks))
-            count = cx_near_find(&self.far[0], blocks, -1.0, reach, &self.list[0])
+            reach = self.nearest_blocks(look)
+            count = self.list_within(reach)
             while i < self.group.size:
                 within = cx_near_rows(&self.blocks.c, &self.group, i, &self.list[0], count, &self.values[0])
                 if within < unit and count < blocks:
@@ -194,7 +249,8 @@ cdef class Finder:
 
     cdef Py_ssize_t gather(self, float above, float reach) noexcept nogil:
         """Collect in `places` and `values` the rows farther than `above`, at most `reach` (squared) from the group."""
-        return cx_near_gather(&self.blocks.c, &self.group, above, reach, &self.found)
+        self.open_within(reach * self.group.widest)
+        return cx_near_gather(&self.blocks.c, &self.group, &self.known, above, reach, &self.found)
 
     cdef Py_ssize_t screen_ring(self, Screener screener, Lens lens, Py_ssize_t count, float above, float reach,
                                 Py_ssize_t seen) except -1 nogil:
@@ -291,7 +347,8 @@ cdef class Finder:
     cdef void pick(self, float reach) noexcept nogil:
         """List the blocks within `reach` (squared) of the group, with their corners."""
         cdef Py_ssize_t b, j
-        self.listed.count = cx_near_find(&self.far[0], self.blocks.c.count, -1.0, reach, &self.list[0])
+        self.open_within(reach)
+        self.listed.count = self.list_within(reach)
         self.picked = reach
         for j in range(self.low.shape[0]):
             for b in range(self.listed.count):

@@ -210,12 +210,11 @@ DECIDED, DECIDED_PAIR = (
 ROWS_OF_A_BLOCK = _tuned(
     "ROWS_OF_A_BLOCK", 32, "rows of a block, or of a leaf", "nothing: it is what they have", "measured", "vif100k",
 )  # fmt: skip
-FOUND, LISTED, LINKED, BOX_ROW, BOX_QUERY = (
+FOUND, LINKED, BOX_ROW, BOX_QUERY = (
     _tuned(name, value, f"nanoseconds of one core at 3 GHz for {unit}", "nothing: for people", "measured", *suites,
            avx2=True)
     for name, value, unit, *suites in (
         ("FOUND", 0.6, "one coordinate of a row that is looked through for near ones", "vif100k"),
-        ("LISTED", 1.0, "a block that may hold near rows", "vif100k"),
         ("LINKED", 110.0, "a link of the graph of a second pass", "gold"),
         ("BOX_ROW", 0.5, "one coordinate of a row in a box that a query meets", "euclidean"),
         ("BOX_QUERY", 1200.0, "a query by boxes, besides", "euclidean"),
@@ -229,10 +228,6 @@ AGAIN_SWEPT, AGAIN_NEAR = (
 FOUND_SHARED = _tuned(
     "FOUND_SHARED", 0.25, "share of the queries of a group that a block is near to", "nothing: for people", "measured",
     "gold", "vif100k",
-)  # fmt: skip
-FOUND_ALONE = _tuned(
-    "FOUND_ALONE", 8, "queries that look for rows of their own in the same blocks", "nothing: for people", "measured",
-    "vif100k",
 )  # fmt: skip
 COLLECTED = _tuned(
     "COLLECTED", 1.5, "rows that are collected, as a multiple of those looked at", "nothing: for people", "measured",

@@ -51,13 +51,12 @@ def rings(near: Near, sample: Sample | None, rule: Rule, rows: float) -> Parts:
     context, screen, queries = near.context, near.view.screen, near.queries
     every, d, wanted = float(np.mean(queries.limit)), context.payload.coords.shape[1], min(rows, context.k)
     pair = screen.pair_cost * (tuning.ALONE_LOOK if rule.alone else 1.0)
-    met, together = _met(tuning.COLLECTED * rows, d, every), tuning.FOUND_ALONE if rule.alone else tuning.NEAR_MOST
+    met = _met(tuning.COLLECTED * rows, d, every)
     found = met * d * tuning.FOUND * (1.0 if rule.alone else tuning.FOUND_SHARED)
-    listed = every / tuning.ROWS_OF_A_BLOCK / together * tuning.LISTED
     parts = [
         ("pairs", rows * pair / 1e3),
         ("pairs in doubt", wanted * tuning.AGAIN_NEAR / 1e3),
-        ("near rows", (found + listed) / 1e3),
+        ("near rows", found / 1e3),
         ("decision", _decision(context, wanted)),
     ]
     if sample is not None:
