@@ -358,7 +358,7 @@ def test_named_backend_is_final(offer):
     offer(able("cython", "level_cap"), able("mine"))
     with pytest.raises(
         cx.BackendError,
-        match="backend 'mine' cannot carry out the custom settings: it lacks level_cap. "
+        match=r"backend 'mine' cannot carry out the custom settings: it lacks level_cap\. "
         "Choose another backend or settings='parity', which this one carries out",
     ):
         registry.choose_backend(cx.PARITY.replace(level_cap=5), "mine", "search")
