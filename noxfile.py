@@ -6,6 +6,9 @@ Each session installs this folder into an environment of its own, which compiles
 
 import nox
 
+#: Those of the classifiers in pyproject.toml and of the hosted CI.
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["quick", "lint"]
 
@@ -28,6 +31,60 @@ def tests(session: nox.Session) -> None:
     """All tests, or those that are named behind ``--``."""
     install(session, "test", "docs")
     session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
+
+
+def tests_of(version: str) -> None:
+    """A session ``tests-VERSION``: README's commands, small, on another Python; what else to run behind ``--``."""
+
+    @nox.session(name=f"tests-{version}", python=version)
+    def session_of_version(session: nox.Session) -> None:
+        install(session, "test")
+        session.run("covertreex", "doctor")
+        session.run("covertreex", "gold", "--n", "2048", "--inducing", "64", "--queries", "64")
+        session.run("python", "-m", "pytest", *(session.posargs or ["-q", "-m", "quick"]))
+
+
+for version in PYTHONS:
+    tests_of(version)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Which lines of Python the tests run, without those that other processes run; some minutes more than the tests."""
+    install(session, "test")
+    session.install("pytest-cov")
+    session.run(
+        *("python", "-m", "pytest", "-q", "-n", "2", "--cov=covertreex", "--cov-report=term:skip-covered"),
+        *session.posargs,
+    )
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Quick tests with the oldest release of each dependency that pyproject.toml allows, those of extras too."""
+    session.install("uv")
+    found = f"{session.create_tmp()}/lowest.txt"
+    session.run(
+        *("uv", "pip", "compile", "-q", "--resolution", "lowest-direct", "--output-file", found, "pyproject.toml"),
+        *("--extra", "test", "--python", session.virtualenv.interpreter or "python"),
+    )
+    session.install("-r", found)
+    session.install("--no-deps", "-e", ".")
+    session.run("covertreex", "doctor")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-q", "-m", "quick"]))
+
+
+@nox.session
+def sanitizers(session: nox.Session) -> None:
+    """All tests of the core under sanitizers, of which ``.ci/run`` runs a part: some six minutes."""
+    install(session, "test", "lint")
+    session.run("tests/torture/sanitize.sh", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def release(session: nox.Session) -> None:
+    """The sdist and a wheel of this machine in dist, their metadata and contents checked, and the wheel installed."""
+    session.run(".ci/wheel", *session.posargs, external=True)
 
 
 @nox.session

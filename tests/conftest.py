@@ -71,6 +71,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker("quick")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Neighbouring tests stay in one process, which shares what they make; who is done first takes of what is left."""
+    if config.getoption("dist") == "load":  # what -n means unless --dist says otherwise
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+    return None
+
+
 def pytest_addoption(parser):
     add_backend_option(parser)
 

@@ -339,9 +339,10 @@ def choose_backend(
     backend = _get(name, environment)
     missing = _missing(backend, settings, verb)
     if missing:
+        able = "parity" if "L1" in backend.capabilities.levels else "exact"  # parity is a tree search
         raise BackendError(
             f"backend {name!r} cannot carry out the {settings.profile} settings: it lacks {', '.join(missing)}. "
-            "Choose another backend or settings='parity', which every backend carries out."
+            f"Choose another backend or settings={able!r}, which this one carries out."
         )
     return backend
 

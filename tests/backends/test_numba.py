@@ -497,11 +497,16 @@ def alone(package, **environment):
     return done.stdout
 
 
+def copy(folder):
+    """Copy the sources of the backend, and nothing that was compiled from them, into a folder."""
+    source = Path(kernels.__file__).parent
+    shutil.copytree(source, folder / "covertreex_numba", ignore=shutil.ignore_patterns("__pycache__"))
+
+
 @pytest.fixture
 def package(tmp_path):
     """A copy of the backend that may be changed."""
-    source = Path(kernels.__file__).parent
-    shutil.copytree(source, tmp_path / "covertreex_numba", ignore=shutil.ignore_patterns("__pycache__"))
+    copy(tmp_path)
     return tmp_path
 
 
@@ -520,10 +525,18 @@ def test_kernels_that_cannot_be_loaded_are_said_to_be(package):
     )
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A folder with a copy of the backend that has compiled what it answers with, and that answer."""
+    folder = tmp_path_factory.mktemp("compiled")
+    copy(folder)
+    return folder, alone(folder)
+
+
 @pytest.mark.slow
-def test_what_was_compiled_from_other_sources_never_answers(package):
+def test_what_was_compiled_from_other_sources_never_answers(compiled):
     """The entry's own file stays as it is, date and all: Numba would take what it compiled before."""
-    before = alone(package)
+    package, before = compiled
     assert list(package.rglob("*.nbi"))
     assert alone(package) == before
     changed = package / "covertreex_numba" / "kernels.py"
@@ -534,11 +547,8 @@ def test_what_was_compiled_from_other_sources_never_answers(package):
 
 
 @pytest.mark.slow
-def test_without_a_home_or_a_place_to_write_the_backend_answers(package):
-    expected = alone(package)
-    for folder in package.rglob("__pycache__"):
-        shutil.rmtree(folder)
+def test_without_a_home_or_a_place_to_write_the_backend_answers(compiled, package):
     (package / "covertreex_numba" / "__pycache__").write_text("in the way of a folder")
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "NUMBA_CACHE_DIR": ""}
-    assert alone(package, **nowhere) == expected
+    assert alone(package, **nowhere) == compiled[1]
     assert not list(package.rglob("*.nbi"))

@@ -357,11 +357,24 @@ def test_a_scan_needs_no_mechanisms(offer):
 def test_named_backend_is_final(offer):
     offer(able("cython", "level_cap"), able("mine"))
     with pytest.raises(
-        cx.BackendError, match="backend 'mine' cannot carry out the custom settings: it lacks level_cap"
+        cx.BackendError,
+        match=r"backend 'mine' cannot carry out the custom settings: it lacks level_cap\. "
+        "Choose another backend or settings='parity', which this one carries out",
     ):
         registry.choose_backend(cx.PARITY.replace(level_cap=5), "mine", "search")
     with pytest.raises(cx.BackendError, match="unknown backend 'absent'"):
         registry.choose_backend(cx.PARITY, "absent", "search")
+
+
+def test_a_backend_without_a_tree_search_is_not_advised_to_make_one(offer):
+    offer(able("cython"), entry("mine", changed("mine", search=None, capabilities=Capabilities(levels={"L0"}))))
+    with pytest.raises(
+        cx.BackendError,
+        match=r"'mine' cannot carry out the parity settings: it lacks the tree search \(level L1\). "
+        "Choose another backend or settings='exact', which this one carries out",
+    ):
+        registry.choose_backend(cx.PARITY, "mine", "search")
+    assert registry.choose_backend(cx.EXACT, "mine", "scan").name == "mine"
 
 
 def test_environment_names_a_backend_where_the_caller_does_not(offer, monkeypatch):

@@ -223,7 +223,7 @@ import hashlib, sys
 import covertreex as cx
 tree = cx.load(sys.argv[1], n_threads=1)
 sys.stdin.readline()
-found = tree.knn(5, queries=range(0, 6000, 400), return_distances=True, settings="parity", backend="numba")
+found = tree.knn(5, queries=range(0, 6000, 400), return_distances=True, settings="exact", backend="numba")
 print(hashlib.sha256(b"".join(array.tobytes() for array in found)).hexdigest())
 """
 
