@@ -225,6 +225,10 @@ AGAIN_SWEPT, AGAIN_NEAR = (
            "again", "nothing: for people", "measured", "gold", "vif100k", "cities", "rough", avx2=True)
     for name, value in (("AGAIN_SWEPT", 2400.0), ("AGAIN_NEAR", 500.0))
 )  # fmt: skip
+AGAIN_MOST = _tuned(
+    "AGAIN_MOST", 15.0, "nanoseconds of one core at 3 GHz, for each row that is swept, that these take at most",
+    "nothing: for people", "measured", "gold", avx2=True,
+)  # fmt: skip
 FOUND_SHARED = _tuned(
     "FOUND_SHARED", 0.25, "share of the queries of a group that a block is near to", "nothing: for people", "measured",
     "gold", "vif100k",

@@ -41,7 +41,7 @@ def sweep(context: SearchContext, queries: QueryBlock, screen: Screen | None) ->
     wanted = min(every, context.k)
     return (
         ("pairs", every * screen.pair_cost / 1e3),
-        ("pairs in doubt", wanted * tuning.AGAIN_SWEPT / 1e3),
+        ("pairs in doubt", min(wanted * tuning.AGAIN_SWEPT, every * tuning.AGAIN_MOST) / 1e3),
         ("decision", _decision(context, wanted)),
     )
 
