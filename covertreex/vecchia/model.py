@@ -430,14 +430,14 @@ class Vecchia:
             latest = latest._with(tree, noise, condition(tree, found, order))
             return latest, others
 
-        def value(theta: FloatArray, model: Vecchia) -> tuple[float, FloatArray]:
+        def value(model: Vecchia, theta: FloatArray) -> tuple[float, FloatArray]:
             here = model._with(*tree_at(theta, False))
             r = here._unexplained(values, A)
             n = len(values)
             return here._log_density(r) / n, here._slopes(r, parameters.moved(theta)) * np.exp(theta) / n
 
         with parallel.one_blas_thread():  # to set and restore that takes longer than a small likelihood
-            summit = climb(parameters.logarithms, parameters.ends, search, value, searches)
+            summit = climb(parameters.logarithms, parameters.ends, search, value, searches, len(values))
             model = summit.model._with(*tree_at(summit.theta, False))
         return Fit(
             model=model,

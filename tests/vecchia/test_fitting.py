@@ -148,11 +148,35 @@ def test_some_parameters_and_an_order():
 
 
 def test_a_range_that_ends():
-    """Data smoother than any powered exponential: the power goes to 2, and no further."""
+    """Data smoother than any powered exponential with so much noise: the power goes to 2, and no further."""
     X, y = data(200, cx.RBF(0.3), 0.01, seed=8)
-    fitted = fit(X, y, kernel=cx.PoweredExponential(0.4, power=1.8), k=20, free=["lengthscale", "power"])
+    start = {"kernel": cx.PoweredExponential(0.4, power=1.8), "k": 20, "free": ["lengthscale", "power"]}
+    fitted = fit(X, y, noise=0.02, fit_noise=False, **start)
     assert fitted.kernel.power == 2.0
+    assert fitted.converged
     assert fitted.model.log_likelihood(y, grad=True, free=["power"])[1]["power"] > 0.0
+
+
+def test_where_the_leash_ends_is_no_maximum():
+    """The noise has far to go, and the neighbours stay what they are."""
+    X, y = data(100, cx.RBF(0.3), 0.01, seed=8)
+    far, near = (
+        fit(X, y, kernel=cx.PoweredExponential(0.4, power=1.8), k=99, free=["lengthscale", "power"], noise=noise)
+        for noise in (1.0, 0.01)
+    )
+    assert far.converged
+    assert far.log_likelihood == pytest.approx(near.log_likelihood, abs=0.02)
+    assert far.noise == pytest.approx(near.noise, rel=0.05)
+
+
+def test_curvature_holds_behind_a_search():
+    """Six parameters, far from where they begin, in fewer evaluations than two and a half times their square."""
+    truth = cx.Matern52(lengthscale=(0.3, 0.6, 1.0, 2.0))
+    X = np.random.default_rng(0).uniform(size=(800, 4))
+    y = Vecchia(cx.cover_tree(X, kernel=truth), k=30, noise=0.1).sample(0)[0]
+    fitted = fit(X, y, kernel=cx.Matern52(lengthscale=(1.0, 1.0, 1.0, 1.0)), inducing=40, k=15, noise=0.3)
+    assert fitted.converged
+    assert fitted.evaluations < 90
 
 
 def test_what_is_free():
