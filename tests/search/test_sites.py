@@ -71,11 +71,17 @@ def test_few_neighbours_share_a_site(X, kind, most, backend, rng):
         for profile in ("exact", "parity"):
             for threads in (1, 2):
                 found = tree.search(
-                    6, **ask, max_per_site=most, settings=profile, backend=backend, n_threads=threads, audit=40
+                    6,
+                    **ask,
+                    max_per_site=most,
+                    settings=profile,
+                    backend=backend,
+                    n_threads=threads,
+                    audit=40 if threads == 1 else 0,
                 )
                 np.testing.assert_array_equal(found.indices, expected[0], err_msg=f"{name} {profile}")
                 np.testing.assert_array_equal(found.distances, expected[1])
-                assert found.recall == 1.0
+                assert found.recall == (1.0 if threads == 1 else None)  # with two it has the same bits
         np.testing.assert_array_equal(
             tree.knn(6, **ask, max_per_site=most, settings="fast", backend=backend), expected[0]
         )
