@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from covertreex.dask import tasks
 from covertreex.dask.planning import named
-from covertreex.dask.preparing import Prepared, prepare, sent_back
+from covertreex.dask.preparing import Prepared, in_groups, prepare, sent_back
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.settings import TraversalSettings
@@ -122,9 +122,10 @@ def _found(ready: Prepared, r: float) -> list[Delayed]:
     found = [here(i, frame, one, given, r) for i, (frame, one) in enumerate(zip(frames, ask, strict=True))]
     if ready.model.euclidean or len(frames) == 1:
         return found
-    own, there, settle = named(tasks.own), named(tasks.within_others), named(tasks.settle_within)
-    rows, settled, count = [own(i, frame) for i, frame in enumerate(frames)], [], len(frames)
+    there, settle = named(tasks.within_others), named(tasks.settle_within)
+    rows, settled = in_groups(frames, ready.groups(ready.partition.levels[0])), []
+    size = -(-len(frames) // len(rows))
     for i, one in enumerate(found):
-        others = [there(i * count + j, one, rows[j], given, r) for j in range(count) if j != i]
+        others = [there(i * len(rows) + j, one, group, i - j * size, given, r) for j, group in enumerate(rows)]
         settled.append(settle(i, one, given, r, *others))
     return settled
