@@ -3,7 +3,8 @@
     python bench/dask_cluster.py 2_000_000 --workers 2 --threads 1 --memory 1GiB
 
 Prints the plan, seconds of the clock and of CPU, the largest memory of each worker, and the recall of a sample; with
-`--single` also what `tree.search` takes in a process of its own. Needs the extra ``dask``, and disk space for points and answers.
+`--single` also what `tree.search` takes in a process of its own. Needs the extra ``dask``, and disk space for points
+and answers.
 """
 
 import argparse
@@ -26,11 +27,13 @@ from covertreex_bench.workloads import make_workload
 DIMENSIONS, K = 5, 30
 
 SINGLE = """
-import sys, time, numpy as np, covertreex as cx
-from dask_cluster import metric
-X = np.load(sys.argv[1])
-clock, cpu = time.perf_counter(), time.process_time()
-cx.cover_tree(X, **metric(), n_threads=int(sys.argv[2])).search(30, predecessor_mode=True, settings=sys.argv[3], n_threads=int(sys.argv[2]))
+import sys, time
+import numpy as np
+import covertreex as cx
+from dask_cluster import K, metric
+X, threads, clock, cpu = np.load(sys.argv[1]), int(sys.argv[2]), time.perf_counter(), time.process_time()
+tree = cx.cover_tree(X, **metric(), n_threads=threads)
+tree.search(K, predecessor_mode=True, settings=sys.argv[3], n_threads=threads)
 print(time.perf_counter() - clock, time.process_time() - cpu)
 """
 

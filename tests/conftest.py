@@ -79,7 +79,9 @@ def _backend_names(config):
     names = config.getoption("--backend")
     if not names:
         listed = cx.list_backends(load=True)
-        return [info.name for info in listed if info.status == "ok" and "L1" in info.levels]  # those of L0 by their name
+        return [
+            info.name for info in listed if info.status == "ok" and "L1" in info.levels
+        ]  # those of L0 by their name
     for name in names:
         try:
             cx.get_backend(name)

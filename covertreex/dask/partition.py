@@ -18,7 +18,7 @@ SMALLEST_LEVEL = 2048
 #: More cells, as a multiple, while a task would not fit.
 MORE_CELLS = 1.1
 
-#: Standard errors by which a sample of misses may be too lucky.
+#: Standard errors by which a sample of misses is taken to be too lucky.
 CAUTION = 1.5
 
 #: Sampled rows of a cell, at least, for its size to be known.
@@ -196,9 +196,9 @@ class Pairs:
         return cls(nothing, nothing, np.zeros(0), places, places)
 
     def width(self, cells: Cells, wider: FloatArray, may_miss: float) -> float:
-        """The narrowest halo outside of which no more than this share of the neighbours is, by the sample and with caution.
+        """The narrowest halo outside of which no more than this share of the neighbours is.
 
-        Misses of one query come together, so their spread is that of queries.
+        The sample is taken to be an unlucky one. Misses of one query come together, so their spread is that of queries.
         """
         if not len(self.query):
             return 0.0
@@ -217,12 +217,12 @@ class Pairs:
 
 
 def row_bytes(d: int) -> float:
-    """Bytes that a row takes on its way to a partition, at most: in a frame, and while that is made and cut into pieces."""
+    """Bytes that a row takes on its way to a partition, at most: in a frame, which is made and cut into pieces."""
     return 6.0 * (8.0 * (d + 4) + 1.0)
 
 
 def chances(k: int, share: int, count: int) -> FloatArray:
-    """How probable it is that the first, second... of the neighbours in one of `share` rows are of the k nearest in all.
+    """How probable it is that the first, second... neighbour in one of `share` rows is one of the k nearest in all.
 
     The j-th is if at least j of the k are among those rows.
 

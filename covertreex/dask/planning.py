@@ -28,7 +28,7 @@ from covertreex.settings import FAST
 SAMPLE, SAMPLE_OF_CELL = 2**15, 128
 
 #: Queries of each prefix level whose neighbours tell how wide halos must be.
-PROBES = 2048
+PROBES = 4096
 
 #: They are looked for in one of so many rows, but in this many rows at least.
 PROBED_SHARE, PROBED_ROWS = 8, 20_000

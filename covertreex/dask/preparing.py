@@ -25,6 +25,7 @@ from covertreex.dask.sources import Source
 from covertreex.data.metrics import Correlation, Euclidean, Metric
 from covertreex.data.payload import padded
 from covertreex.errors import InvalidInputError, SettingsError
+from covertreex.kernels import Kernel
 from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
 
 #: A task whose queries are compared with a group of partitions may take so many times the coordinates of these.
@@ -63,8 +64,9 @@ class Prepared:
         if len(self.partition) == 1:
             here = named(tasks.together)
             frames = [here(0, *self.data.each(tasks.deal, given, dealt))]
-            asked = [here(1, *self.asked.each(tasks.deal_queries, given, dealt))] if self.model.external else [None]
-            return frames, asked
+            if not self.model.external:
+                return frames, [None]
+            return frames, [here(1, *self.asked.each(tasks.deal_queries, given, dealt))]
         count, width = len(self.partition), self.data.source.width
         noise = None if self.data.about[0].noise is None else np.zeros(0)
         frame = dd.from_delayed(self.data.each(tasks.deal, given, dealt), meta=_frame(width, noise))
@@ -79,20 +81,26 @@ def prepare(
     X: Any,
     queries: Any,
     k: int | None,
-    metric: dict[str, Any],
     *,
-    noise: ArrayLike | None,
-    predecessor_mode: bool,
-    order: ArrayLike | None,
-    include_self: bool,
-    max_per_site: int | None,
-    settings: str | TraversalSettings | None,
-    backend: str | None,
-    memory: str | float | None,
-    partitions: int | None,
+    kernel: Kernel | None = None,
+    inducing: ArrayLike | None = None,
+    seed: int = 0,
+    jitter: float | None = None,
+    noise: ArrayLike | None = None,
+    lonlat: bool = False,
+    radius: float | None = None,
+    predecessor_mode: bool = False,
+    order: ArrayLike | None = None,
+    include_self: bool = False,
+    max_per_site: int | None = None,
+    settings: str | TraversalSettings | None = None,
+    backend: str | None = None,
+    memory: str | float | None = None,
+    partitions: int | None = None,
     r: float = 0.0,
 ) -> Prepared:
     """Check the arguments of `search`, or with k of None those of `radius`, and plan."""
+    metric: dict[str, Any] = {"kernel": kernel, "seed": seed, "jitter": jitter, "lonlat": lonlat, "radius": radius}
     chosen = _settings(settings)
     predecessor_mode = check_flag(predecessor_mode, "predecessor_mode")
     include_self = check_flag(include_self, "include_self")
@@ -110,16 +118,15 @@ def prepare(
     data = Data.of(source, ranks, noises)
     of_queries = data if asked is None else Data.of(asked.counted(), None, None)
 
-    many, wanted = workers(memory), _inducing(metric["inducing"], metric["seed"], n)
-    factors = 0 if metric["inducing"] is None else padded(len(wanted) or len(as_array(metric["inducing"], "inducing")))
+    many, wanted = workers(memory), _inducing(inducing, seed, n)
+    factors = 0 if inducing is None else padded(len(wanted) or len(as_array(inducing, "inducing")))
     need = Need.of(factors, source.width, k)
     memory_of_task = many.memory if near and chosen.approximate else many.memory / 2.0  # a sweep has two partitions
     room = max(1, int(memory_of_task / (need.row + need.query)))
     cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
     levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
     samples, drawn = look(data, levels, np.unique(wanted), max(cells, n // room))
-    if len(wanted):
-        metric = metric | {"inducing": drawn.points[np.searchsorted(drawn.row, wanted)]}
+    metric["inducing"] = drawn.points[np.searchsorted(drawn.row, wanted)] if len(wanted) else inducing
     made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
     if noises is not None and not isinstance(made, Euclidean):
         Correlation(made.kernel, noises)  # which checks the values
