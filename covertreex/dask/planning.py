@@ -28,10 +28,10 @@ from covertreex.settings import FAST
 SAMPLE, SAMPLE_OF_CELL = 2**15, 128
 
 #: Queries of each prefix level whose neighbours tell how wide halos must be.
-PROBES = 4096
+PROBES = 2048
 
 #: They are looked for in one of so many rows, but in this many rows at least.
-PROBED_SHARE, PROBED_ROWS = 8, 20_000
+PROBED_SHARE, PROBED_ROWS = 4, 20_000
 
 #: Share of the misses that a recall target allows which halos may take.
 HALO_MISSES = 0.5

@@ -181,7 +181,7 @@ def test_memory_is_what_workers_have(client):
 
 def test_partitions_follow_from_memory(client):
     X = points(20_000, 2)
-    result = cxd.search(lazy(X, 5000), 5, **METRIC, memory="4 MB", settings="fast", audit=300)
+    result = cxd.search(lazy(X, 5000), 5, **METRIC, memory="4 MB", settings="fast", audit=3000)
     assert len(result.plan.partition) > 4
     assert result.plan.estimate <= 4e6
     assert result.recall >= 0.999
