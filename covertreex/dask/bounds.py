@@ -1,6 +1,7 @@
 """Whether a partition can have neighbours that its queries do not know yet: bounds on the kernel and on factors."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covertreex.base.types import FloatArray
 from covertreex.dask.model import Model
@@ -15,41 +16,44 @@ SLACK, ROUNDING = 1e-7, 1e-11
 FEW = 64
 
 
-def may_have(model: Model, found: Found, data: Rows) -> bool:
-    """False if every query has k neighbours that are nearer than any row of `data` can be.
+def may_gain(model: Model, found: Found, data: Rows) -> NDArray[np.bool_]:
+    """False for queries that have k neighbours which are nearer than any row of `data` can be.
 
     With r the distance of a query from the box around the rows, in scaled coordinates, no correlation exceeds
     ``(k(r) + |v_q| V) / sqrt(p_q P)``, V being the largest ``|v|`` of the rows and P the smallest residual variance
-    (Cauchy and Schwarz). Noise makes correlations smaller still. Equality keeps the pair, so ties lose nothing.
+    (Cauchy and Schwarz). Noise makes correlations smaller still. Equality keeps the query, so ties lose nothing.
     """
     kth = found.distances[:, -1]
-    if not len(data) or not len(kth) or not np.all(np.isfinite(kth)):
-        return len(data) > 0 and len(kth) > 0
-    # The bound of a few rows is below that of all: where it excludes nothing, that of all does not either.
+    every = np.ones(len(kth), dtype=bool)
+    if not len(data) or not len(kth):
+        return ~every
+    # The bound of a few rows is below that of all: where it passes over no query, that of all does not either.
     some, few = (np.unique(np.linspace(0, len(one) - 1, FEW).astype(np.int64)) for one in (kth, data))
-    if _may_have(model, found.queries.take(some), kth[some], data.take(few)):
-        return True
-    return _may_have(model, found.queries, kth, data)
+    if np.all(_may_gain(model, found.queries.take(some), kth[some], data.take(few))):
+        return every
+    return _may_gain(model, found.queries, kth, data)
 
 
-def _may_have(model: Model, queries: Rows, kth: FloatArray, data: Rows) -> bool:
+def _may_gain(model: Model, queries: Rows, kth: FloatArray, data: Rows) -> NDArray[np.bool_]:
     tree = model.tree(data.take(np.arange(1)))
     project = tree.projection
     if project is None or not (isinstance(tree.metric, Euclidean) or isinstance(tree.metric.kernel, Stationary)):
-        return True  # of several distances none bounds the others
+        return np.ones(len(kth), dtype=bool)  # of several distances none bounds the others
     coords, factors, p = project(data.points, model.threads)
     asked, of_queries, p_asked = project(queries.points, model.threads)
     away = np.maximum(np.maximum(coords.min(axis=0) - asked, asked - coords.max(axis=0)), 0.0)
     far = np.sqrt(np.sum(away * away, axis=1)) * (1.0 - SLACK)
     if isinstance(tree.metric, Euclidean):
-        return bool(np.any(far <= kth))
+        within: NDArray[np.bool_] = far <= kth
+        return within
     edges = np.unique(np.floor(far * 16.0)) / 16.0  # one value of the kernel for all queries that are about as far
     largest = np.array([tree.metric.kernel.beyond(edge) for edge in edges])
     kernel = largest[np.searchsorted(edges, far, side="right") - 1]
     product = _lengths(of_queries) * np.max(_lengths(factors))
     rho = (kernel + product + ROUNDING) / np.sqrt(p_asked * np.min(p))
     nearest = np.sqrt(np.maximum(0.0, 1.0 - rho - SLACK))
-    return bool(np.any(nearest <= kth))
+    gain: NDArray[np.bool_] = nearest <= kth
+    return gain
 
 
 def _lengths(factors: FloatArray) -> FloatArray:

@@ -82,15 +82,15 @@ class Cells:
     def cell_of(self, places: FloatArray) -> IntArray:
         """The cell of each place (n, d)."""
         found = np.empty(len(places), dtype=np.int64)
-        for cell, members in self._walk(places, 0.0, whole=False):
+        for cell, members in self._walk(places, None):
             found[members] = cell
         return found
 
-    def near(self, places: FloatArray, width: float) -> tuple[IntArray, IntArray]:
-        """All pairs of a place and a cell whose box is within `width` of it: numbers of places, and cells."""
+    def near(self, places: FloatArray, width: FloatArray) -> tuple[IntArray, IntArray]:
+        """All pairs of a place and a cell whose box is within the place's width of it: numbers of places, and cells."""
         members, cells = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-        for cell, some in self._walk(places, width, whole=True):
-            some = some[self.outside(places[some], np.full(len(some), cell)) <= width]
+        for cell, some in self._walk(places, width):
+            some = some[self.outside(places[some], np.full(len(some), cell)) <= width[some]]
             members.append(some)
             cells.append(np.full(len(some), cell))
         return np.concatenate(members), np.concatenate(cells)
@@ -101,8 +101,8 @@ class Cells:
         far: FloatArray = np.sqrt(np.sum(away * away, axis=1))
         return far
 
-    def _walk(self, places: FloatArray, width: float, whole: bool) -> "list[tuple[int, NDArray[np.int64]]]":
-        """(cell, places in it), or with `whole` those within `width` of each of its cuts."""
+    def _walk(self, places: FloatArray, width: FloatArray | None) -> "list[tuple[int, NDArray[np.int64]]]":
+        """(cell, places in it), or those within their `width` of each of its cuts."""
         found, waiting = [], [(0, np.arange(len(places)))]
         while waiting:
             node, members = waiting.pop()
@@ -111,8 +111,8 @@ class Cells:
                 found.append((int(self.child[node, 0]), members))
                 continue
             along = places[members, axis] - self.cut[node]
-            first = along <= width if whole else along < 0.0
-            second = along >= -width if whole else ~first
+            first = along < 0.0 if width is None else along <= width[members]
+            second = ~first if width is None else along >= -width[members]
             waiting.append((int(self.child[node, 0]), members[first]))
             waiting.append((int(self.child[node, 1]), members[second]))
         return found

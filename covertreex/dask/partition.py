@@ -10,16 +10,36 @@ from covertreex.base.types import FloatArray, IntArray
 from covertreex.dask.cells import Cells
 
 #: A prefix level has this share of the rows of the one before: their queries need halos of their own.
-LEVEL_SHARE = 4
+LEVEL_SHARE = 8
 
 #: Rows of the smallest prefix level, at least.
 SMALLEST_LEVEL = 2048
 
 #: More cells, as a multiple, while a task would not fit.
-MORE_CELLS = 1.25
+MORE_CELLS = 1.1
+
+#: Standard errors by which a sample of misses is taken to be too lucky.
+CAUTION = 1.5
 
 #: Sampled rows of a cell, at least, for its size to be known.
 SAMPLED = 16
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a task needs, at most, for each row that it has, and for each query (docs/dask.md, "Memory")."""
+
+    row: float
+    query: float
+
+    @classmethod
+    def of(cls, factors: int, d: int, k: int) -> "Need":
+        """Of so many factors, coordinates and neighbours.
+
+        Factors in float64, and in float32 twice while they are turned; frames, points, coordinates and levels of near
+        rows; the answer as arrays and as a frame.
+        """
+        return cls(16.0 * factors + 120.0 * (d + 4), 64.0 * k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +52,37 @@ class Level:
         Its queries have ranks from `least` to below `most`; its data are all rows below `most`.
     cells : Cells
     width : float
-        Of the halo around each cell.
+        Of the halo around each cell, for the last rows.
+    power : float
+        Earlier rows have a wider halo: what comes after them, and may have them as neighbours, begins where rows are
+        fewer. It grows like this power of ``most / rank``.
     largest, rows : int
         Rows of the largest task, and of all tasks together, halos included; estimated from the sample.
+    bytes : float
+        Of the task that needs most.
     """
 
     least: int
     most: int
     cells: Cells
     width: float
+    power: float
     largest: int
     rows: int
+    bytes: float
+
+    def widths(self, rank: IntArray) -> FloatArray:
+        """How wide the halos are that have rows of these ranks."""
+        return self.width * self.wider(rank)
+
+    def wider(self, rank: IntArray) -> FloatArray:
+        """The same as multiples of `width`."""
+        return _wider(rank, self.least, self.most, self.power)
+
+
+def _wider(rank: IntArray, least: int, most: int, power: float) -> FloatArray:
+    times: FloatArray = (most / np.maximum(rank, max(1, least))) ** power
+    return times
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +95,14 @@ class Partition:
         return sum(len(level.cells) for level in self.levels)
 
     @property
-    def largest(self) -> int:
-        """int: rows of the largest task."""
-        return max(level.largest for level in self.levels)
+    def bytes(self) -> float:
+        """float: of the task that needs most."""
+        return max(level.bytes for level in self.levels)
+
+    @property
+    def copies(self) -> float:
+        """float: in how many parts a row is."""
+        return sum(level.rows for level in self.levels) / self.levels[0].most
 
     @property
     def starts(self) -> list[int]:
@@ -72,7 +117,7 @@ class Partition:
             if not len(may):
                 continue
             home = level.cells.cell_of(places[may])
-            some, cells = level.cells.near(places[may], level.width)
+            some, cells = level.cells.near(places[may], level.widths(rank[may]))
             halo = home[some] != cells
             member += [may, may[some[halo]]]
             part += [start + home, start + cells[halo]]
@@ -86,7 +131,7 @@ def level_sizes(n: int, predecessors: bool, together: int) -> list[int]:
     Examples
     --------
     >>> level_sizes(1_000_000, True, 10_000)
-    [1000000, 250000, 62500, 15625, 3906]
+    [1000000, 125000, 15625, 1953]
     """
     sizes = [n]
     while predecessors and sizes[-1] > max(together, SMALLEST_LEVEL):
@@ -100,60 +145,133 @@ class Sampled:
 
     Attributes
     ----------
-    size : int
-        Its rows.
+    least, size : int
+        Its rows, and how many of them are not asked.
     places : ndarray, shape (s, d)
         Where a sample of them is.
-    queries, neighbours : ndarray, shape (pairs, d)
-        Where sampled queries and their neighbours are.
+    rank : ndarray, shape (s,)
+    pairs : Pairs
+        Sampled queries and their neighbours.
     width : float or None
         Of halos, if that is known.
+    external : bool
+        Whether queries are other points.
     """
 
+    least: int
     size: int
     places: FloatArray
+    rank: IntArray
+    pairs: "Pairs"
+    width: float | None = None
+    external: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of a query and what is perhaps one of its k nearest.
+
+    Attributes
+    ----------
+    query : ndarray, shape (pairs,), int64
+        Numbers of queries.
+    rank : ndarray, shape (pairs,), int64
+        Of the query.
+    weight : ndarray, shape (pairs,)
+        How probable it is that it is one.
+    queries, neighbours : ndarray, shape (pairs, d)
+        Where both are.
+    """
+
+    query: IntArray
+    rank: IntArray
+    weight: FloatArray
     queries: FloatArray
     neighbours: FloatArray
-    width: float | None = None
+
+    @classmethod
+    def none(cls, d: int) -> "Pairs":
+        """No pair."""
+        nothing, places = np.zeros(0, dtype=np.int64), np.zeros((0, d))
+        return cls(nothing, nothing, np.zeros(0), places, places)
+
+    def width(self, cells: Cells, wider: FloatArray, may_miss: float) -> float:
+        """The narrowest halo outside of which no more than this share of the neighbours is.
+
+        The sample is taken to be an unlucky one. Misses of one query come together, so their spread is that of queries.
+        """
+        if not len(self.query):
+            return 0.0
+        needed = cells.outside(self.neighbours, cells.cell_of(self.queries)) / wider
+        order = np.argsort(-needed)
+        allowed, missed, squares = may_miss * float(np.sum(self.weight)), 0.0, 1.0
+        of_query: dict[int, float] = {}
+        for place in order.tolist():
+            query, weight = int(self.query[place]), float(self.weight[place])
+            before = of_query.get(query, 0.0)
+            of_query[query] = before + weight
+            missed, squares = missed + weight, squares + weight * (weight + 2.0 * before)
+            if missed + CAUTION * np.sqrt(squares) > allowed:
+                return float(needed[place]) * (1.0 + 1e-9)
+        return 0.0
 
 
-def cut(sampled: Sampled, least: int, cells: int, room: int, may_miss: float) -> Level:
-    """The fewest cells, `cells` at least, whose tasks have at most `room` rows; else those with the smallest tasks.
+def row_bytes(d: int) -> float:
+    """Bytes that a row takes on its way to a partition, at most: in a frame, which is made and cut into pieces."""
+    return 6.0 * (8.0 * (d + 4) + 1.0)
+
+
+def chances(k: int, share: int, count: int) -> FloatArray:
+    """How probable it is that the first, second... neighbour in one of `share` rows is one of the k nearest in all.
+
+    The j-th is if at least j of the k are among those rows.
+
+    Examples
+    --------
+    >>> chances(2, 2, 3).tolist()
+    [0.75, 0.25, 0.0]
+    """
+    kept = np.ones(1)
+    for _ in range(k):
+        kept = np.append(kept * (1.0 - 1.0 / share), 0.0) + np.append(0.0, kept / share)
+    beyond = np.cumsum(kept[::-1])[::-1]
+    return np.append(beyond, np.zeros(count))[1 : count + 1]
+
+
+def cut(sampled: Sampled, cells: int, need: Need, memory: float, may_miss: float) -> Level:
+    """The fewest cells, `cells` at least, whose tasks need at most `memory`; else those with the smallest tasks.
 
     Parameters
     ----------
     sampled : Sampled
-    least : int
-        As `Level`.
     cells : int
-    room : int
+    need : Need
+    memory : float
     may_miss : float
         Share of the neighbours that may be outside of the halos.
     """
-    best = level = _level(sampled, least, cells, may_miss)
-    while level.largest > room and SAMPLED * len(level.cells) < len(sampled.places):
-        level = _level(sampled, least, int(np.ceil(MORE_CELLS * len(level.cells))), may_miss)
-        best = min(best, level, key=lambda one: one.largest)
+    best = level = _level(sampled, cells, need, may_miss)
+    while level.bytes > memory and SAMPLED * len(level.cells) < len(sampled.places):
+        level = _level(sampled, int(np.ceil(MORE_CELLS * len(level.cells))), need, may_miss)
+        best = min(best, level, key=lambda one: one.bytes)
     return best
 
 
-def _level(sampled: Sampled, least: int, count: int, may_miss: float) -> Level:
-    cells = Cells.of_sample(sampled.places, count)
-    width = 0.0 if sampled.width is None else sampled.width
-    if count > 1 and sampled.width is None:
-        needed = np.sort(cells.outside(sampled.neighbours, cells.cell_of(sampled.queries)))
-        allowed = int(may_miss * len(needed))
-        width = float(needed[-1 - allowed]) * (1.0 + 1e-9) if len(needed) else 0.0
-    _, of = cells.near(sampled.places, width)
-    held = np.bincount(of, minlength=count)
+def _level(sampled: Sampled, count: int, need: Need, may_miss: float) -> Level:
+    cells, width, power = Cells.of_sample(sampled.places, count), 0.0, 0.0
+    if sampled.width is not None:
+        width = sampled.width
+    elif count > 1:
+        if sampled.least:
+            power = 1.0 / sampled.places.shape[1]
+        wider = _wider(sampled.pairs.rank, sampled.least, sampled.size, power)
+        width = sampled.pairs.width(cells, wider, may_miss)
+    widths = width * _wider(sampled.rank, sampled.least, sampled.size, power)
+    held = np.bincount(cells.near(sampled.places, widths)[1], minlength=count)
+    asked = held
+    if not sampled.external:
+        asked = np.bincount(cells.cell_of(sampled.places[sampled.rank >= sampled.least]), minlength=count)
     scale = sampled.size / max(1, len(sampled.places))
-    return Level(least, sampled.size, cells, width, int(np.max(held) * scale), int(np.sum(held) * scale))
-
-
-def bytes_of_row(factors: int, d: int, k: int) -> float:
-    """Bytes that a task needs for each row that it has, at most (docs/dask.md, "Memory").
-
-    Factors in float64, and in float32 twice while they are turned; frames, points, coordinates and levels of near rows;
-    the answer as arrays and as a frame.
-    """
-    return 16.0 * factors + 120.0 * (d + 4) + 64.0 * k
+    bytes_ = scale * float(np.max(need.row * held + need.query * asked))
+    largest, rows = int(np.max(held) * scale), int(np.sum(held) * scale)
+    return Level(sampled.least, sampled.size, cells, width, power, largest, rows, bytes_)

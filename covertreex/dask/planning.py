@@ -18,7 +18,7 @@ from covertreex.base.parallel import thread_count
 from covertreex.base.types import IntArray
 from covertreex.dask import tasks
 from covertreex.dask.model import Model, version
-from covertreex.dask.partition import Level, Partition, Sampled, cut
+from covertreex.dask.partition import Level, Need, Pairs, Partition, Sampled, chances, cut
 from covertreex.dask.rows import Found, Rows
 from covertreex.dask.sources import Source
 from covertreex.errors import InvalidInputError
@@ -31,7 +31,7 @@ SAMPLE, SAMPLE_OF_CELL = 2**15, 128
 PROBES = 2048
 
 #: They are looked for in one of so many rows, but in this many rows at least.
-PROBED_SHARE, PROBED_ROWS = 8, 20_000
+PROBED_SHARE, PROBED_ROWS = 4, 20_000
 
 #: Share of the misses that a recall target allows which halos may take.
 HALO_MISSES = 0.5
@@ -167,13 +167,19 @@ def look(data: Data, levels: Sequence[int], wanted: IntArray, cells: int) -> tup
     return samples, Rows.union([part[1] for part in parts])
 
 
+def _shares(levels: Sequence[int]) -> list[int]:
+    """In one of how many rows of each level the neighbours of some queries are looked for."""
+    return [int(max(1, min(PROBED_SHARE, level // PROBED_ROWS))) for level in levels]
+
+
 def probe(data: Data, model: Model, levels: Sequence[int], asked: Sequence[Rows]) -> list[Found]:
     """The neighbours of some queries of each level in a part of the data: a pass over it.
 
-    Where one row in s is looked at, about k / s of a query's k nearest are among them, and are the nearest of these.
+    Of a query's k nearest about k / s are in one of s rows, and are the nearest of these. Of more than twice as many
+    none is likely to be one.
     """
-    shares = [int(max(1, min(PROBED_SHARE, level // PROBED_ROWS))) for level in levels]
-    ks = [-(-model.k // share) + (share > 1) for share in shares]
+    shares = _shares(levels)
+    ks = [min(model.k, 2 * -(-model.k // share)) for share in shares]
     given = delayed(model, traverse=False), list(levels), shares, ks, delayed(list(asked), traverse=False)
     return list(merged(data.each(tasks.probe, *given), tasks.nearest_of).compute())
 
@@ -193,7 +199,8 @@ def partition(
     levels: Sequence[int],
     samples: Sequence[Rows],
     queries: Rows | None,
-    room: int,
+    need: Need,
+    memory: float,
     cells: int,
     r: float | None = None,
 ) -> Partition:
@@ -209,8 +216,9 @@ def partition(
         Of each.
     queries : Rows or None
         A sample of external queries, if these are asked.
-    room : int
-        Rows that a task may have.
+    need : Need
+    memory : float
+        Bytes that a task may take.
     cells : int
         Of the first level, at least.
     r : float, optional
@@ -218,7 +226,8 @@ def partition(
     """
     random, bounds = np.random.default_rng(0), [*levels, 0]
     # At least as many as hold the rows, and as leave no task more than its share of the work.
-    counts = [max(1, -(-level // room), round(cells * level / levels[0])) for level in levels]
+    room = int(memory / (need.row + need.query))
+    counts = [max(1, -(-level // max(1, room)), round(cells * level / levels[0])) for level in levels]
     asked = []
     for sample, least, count in zip(samples, bounds[1:], counts, strict=True):
         may = sample.take(sample.rank >= least) if queries is None else queries
@@ -227,18 +236,20 @@ def partition(
     width = None if r is None else r * (1.0 + 1e-9) if model.euclidean else 0.0
     target = model.settings.recall_target if model.settings.approximate else FAST.recall_target
     made: list[Level] = []
-    for i, count in enumerate(counts):
+    for i, (count, share) in enumerate(zip(counts, _shares(levels), strict=True)):
         places = model.places(samples[i].points)
-        queried, neighbours = (places[:0], places[:0]) if found is None else _pairs(found[i], model)
-        sampled = Sampled(levels[i], places, queried, neighbours, width)
-        made.append(cut(sampled, bounds[i + 1], count, room, HALO_MISSES * (1.0 - target)))
+        pairs = Pairs.none(places.shape[1]) if found is None else _pairs(found[i], model, share)
+        sampled = Sampled(bounds[i + 1], levels[i], places, samples[i].rank, pairs, width, model.external)
+        made.append(cut(sampled, count, need, memory, HALO_MISSES * (1.0 - target)))
     return Partition(tuple(made))
 
 
-def _pairs(found: Found, model: Model) -> tuple[Any, Any]:
-    """Where queries and their neighbours are, for each pair of such."""
+def _pairs(found: Found, model: Model, share: int) -> Pairs:
+    """Each query with each of its neighbours in one of `share` rows."""
     query, place = np.nonzero(found.indices >= 0)
     if not len(query):
-        return np.zeros((0, 1)), np.zeros((0, 1))
+        return Pairs.none(found.queries.points.shape[1])
     where = np.searchsorted(found.candidates.row, found.indices[query, place])
-    return model.places(found.queries.points)[query], model.places(found.candidates.points)[where]
+    weight = chances(model.k, share, found.indices.shape[1])[place]
+    asked, there = model.places(found.queries.points)[query], model.places(found.candidates.points)[where]
+    return Pairs(query, found.queries.rank[query], weight, asked, there)

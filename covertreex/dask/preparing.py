@@ -17,7 +17,7 @@ from covertreex.base.validation import as_array, check_flag, check_k, check_max_
 from covertreex.covertree import cover_tree
 from covertreex.dask import tasks
 from covertreex.dask.model import Model, version
-from covertreex.dask.partition import Partition, bytes_of_row, level_sizes
+from covertreex.dask.partition import Level, Need, Partition, level_sizes, row_bytes
 from covertreex.dask.planning import WORTH_CUTTING, Data, look, named, partition, workers
 from covertreex.dask.results import DaskPlan
 from covertreex.dask.rows import Found, Rows
@@ -25,7 +25,11 @@ from covertreex.dask.sources import Source
 from covertreex.data.metrics import Correlation, Euclidean, Metric
 from covertreex.data.payload import padded
 from covertreex.errors import InvalidInputError, SettingsError
+from covertreex.kernels import Kernel
 from covertreex.settings import TraversalSettings, resolve_settings, settings_from_env
+
+#: A task whose queries are compared with a group of partitions may take so many times the coordinates of these.
+GROUPED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +42,6 @@ class Prepared:
         The points, and those whose neighbours are wanted; the same where these are the rows of X.
     model : Model
     partition : Partition
-    room : int
-        Rows that a task may have.
     plan : DaskPlan
     """
 
@@ -47,12 +49,24 @@ class Prepared:
     asked: Data
     model: Model
     partition: Partition
-    room: int
     plan: DaskPlan
+
+    def groups(self, level: Level) -> int:
+        """How many groups of partitions there are, for a task to compare its queries with one group after the other.
+
+        As few as leave most of its memory to the search.
+        """
+        return -(-int(GROUPED * level.most * 8 * (self.data.source.width + 2)) // int(self.plan.memory))
 
     def shuffled(self) -> tuple[list[Delayed], list[Delayed | None]]:
         """For each part, a frame of its rows and its halo; and one of its queries, where these are no rows."""
         given, dealt = delayed(self.model, traverse=False), delayed(self.partition, traverse=False)
+        if len(self.partition) == 1:
+            here = named(tasks.together)
+            frames = [here(0, *self.data.each(tasks.deal, given, dealt))]
+            if not self.model.external:
+                return frames, [None]
+            return frames, [here(1, *self.asked.each(tasks.deal_queries, given, dealt))]
         count, width = len(self.partition), self.data.source.width
         noise = None if self.data.about[0].noise is None else np.zeros(0)
         frame = dd.from_delayed(self.data.each(tasks.deal, given, dealt), meta=_frame(width, noise))
@@ -67,20 +81,26 @@ def prepare(
     X: Any,
     queries: Any,
     k: int | None,
-    metric: dict[str, Any],
     *,
-    noise: ArrayLike | None,
-    predecessor_mode: bool,
-    order: ArrayLike | None,
-    include_self: bool,
-    max_per_site: int | None,
-    settings: str | TraversalSettings | None,
-    backend: str | None,
-    memory: str | float | None,
-    partitions: int | None,
+    kernel: Kernel | None = None,
+    inducing: ArrayLike | None = None,
+    seed: int = 0,
+    jitter: float | None = None,
+    noise: ArrayLike | None = None,
+    lonlat: bool = False,
+    radius: float | None = None,
+    predecessor_mode: bool = False,
+    order: ArrayLike | None = None,
+    include_self: bool = False,
+    max_per_site: int | None = None,
+    settings: str | TraversalSettings | None = None,
+    backend: str | None = None,
+    memory: str | float | None = None,
+    partitions: int | None = None,
     r: float = 0.0,
 ) -> Prepared:
     """Check the arguments of `search`, or with k of None those of `radius`, and plan."""
+    metric: dict[str, Any] = {"kernel": kernel, "seed": seed, "jitter": jitter, "lonlat": lonlat, "radius": radius}
     chosen = _settings(settings)
     predecessor_mode = check_flag(predecessor_mode, "predecessor_mode")
     include_self = check_flag(include_self, "include_self")
@@ -94,20 +114,19 @@ def prepare(
     n, near = len(source), k is not None
     k = 1 if k is None else check_k(k, n, "the number of points")
     noises = _noises(noise, n)
-    data = Data.of(source, _ranks(order, n), noises)
+    ranks = _ranks(order, n)
+    data = Data.of(source, ranks, noises)
     of_queries = data if asked is None else Data.of(asked.counted(), None, None)
 
-    many, wanted = workers(memory), _inducing(metric["inducing"], metric["seed"], n)
-    factors = 0 if metric["inducing"] is None else padded(len(wanted) or len(as_array(metric["inducing"], "inducing")))
-    each = bytes_of_row(factors, source.width, k)
-    room = max(1, int(many.memory / each))
-    if not (near and chosen.approximate):
-        room = max(1, room // 2)  # a sweep has rows of two partitions
+    many, wanted = workers(memory), _inducing(inducing, seed, n)
+    factors = 0 if inducing is None else padded(len(wanted) or len(as_array(inducing, "inducing")))
+    need = Need.of(factors, source.width, k)
+    memory_of_task = many.memory if near and chosen.approximate else many.memory / 2.0  # a sweep has two partitions
+    room = max(1, int(memory_of_task / (need.row + need.query)))
     cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
     levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
     samples, drawn = look(data, levels, np.unique(wanted), max(cells, n // room))
-    if len(wanted):
-        metric = metric | {"inducing": drawn.points[np.searchsorted(drawn.row, wanted)]}
+    metric["inducing"] = drawn.points[np.searchsorted(drawn.row, wanted)] if len(wanted) else inducing
     made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
     if noises is not None and not isinstance(made, Euclidean):
         Correlation(made.kernel, noises)  # which checks the values
@@ -115,20 +134,23 @@ def prepare(
     sample = None
     if asked is not None:
         (sample,), _ = look(of_queries, [len(of_queries.source)], np.zeros(0, dtype=np.int64), 0)
-    part = partition(data, model, levels, samples, sample, room, cells, None if near else r)
+    how = data, model, levels, samples, sample, need, memory_of_task, cells
+    part = partition(*how, None if near else r)
     passes += near and len(part) > len(part.levels)
-    if near and not chosen.approximate and part.largest > room:
-        part = partition(data, model, levels, samples, sample, room, cells, 0.0)  # sweeps find what halos would
-    largest = part.largest
-    if largest > room:
+    if near and not chosen.approximate and part.bytes > memory_of_task:
+        part = partition(*how, 0.0)  # sweeps find what halos would
+    if part.bytes > memory_of_task:
         raise InvalidInputError(
-            f"no partition fits into memory: a task and its halo would take about {format_bytes(int(largest * each))}, "
-            f"and may take {format_bytes(int(room * each))}. Halos grow with the dimension and with k; give workers "
+            f"no partition fits into memory: a task and its halo would take about {format_bytes(int(part.bytes))}, "
+            f"and may take {format_bytes(int(memory_of_task))}. Halos grow with the dimension and with k; give workers "
             "more memory, or fewer threads each, or memory='...' if there is more than Dask knows of."
         )
+    most = max(1, int(memory_of_task / max(part.copies * row_bytes(source.width), need.query)))
+    data = Data.of(source.cut(most), ranks, noises)
+    of_queries = data if asked is None else Data.of(of_queries.source.cut(most), None, None)
     model = replace(model, threads=max(1, many.threads // max(many.count, len(part.levels[0].cells))))
-    plan = DaskPlan(part, many.memory, largest * each, passes)
-    return Prepared(data, of_queries, model, part, room, plan)
+    plan = DaskPlan(part, many.memory, part.bytes, passes)
+    return Prepared(data, of_queries, model, part, plan)
 
 
 def _check(partitions: int | None, queries: Any, predecessor_mode: bool, order: ArrayLike | None) -> None:
@@ -220,12 +242,23 @@ def _shuffled(frame: dd.DataFrame, key: str, count: int) -> list[Delayed]:
     return list(frame.set_index(key, divisions=list(range(count + 1))).to_delayed())
 
 
+def in_groups(frames: list[Delayed], count: int) -> list[Delayed]:
+    """The rows of all partitions without their halos, in `count` groups of partitions."""
+    own, gathered = named(tasks.own), named(tasks.gathered)
+    rows = [own(i, frame) for i, frame in enumerate(frames)]
+    size = -(-len(rows) // count)
+    return [gathered(j, *rows[j : j + size]) for j in range(0, len(rows), size)]
+
+
 def sent_back(found: list[Delayed], answers: Callable[..., Any], starts: IntArray) -> list[Delayed]:
     """What was found, made into frames by `answers`, as frames for each block of what was asked."""
     none = _frame(1)["row"].to_numpy()
     rows = Rows(none, none, np.zeros((0, 1)))
     meta = tasks.answers(Found(rows, rows, none[:, None], np.zeros((0, 1))), starts)
     task, lazy = named(answers), delayed(starts, traverse=False)
+    if len(found) == 1:
+        (frame,), pick = [task(0, found[0], lazy)], named(tasks.of_block)
+        return [pick(block, frame, block) for block in range(len(starts) - 1)]
     parts = [task(i, one, lazy) for i, one in enumerate(found)]
     # `from_delayed` marks its tasks as sources of data, which a scheduler holds back while there is other work: what is
     # found would pile up in memory until all is found.

@@ -53,8 +53,7 @@ class DaskPlan:
             f"at most about {level.largest:,} rows each"
             for level in self.partition.levels
         ]
-        rows = sum(level.rows for level in self.partition.levels)
-        lines.append(f"each row is in about {rows / self.partition.levels[0].most:.1f} partitions")
+        lines.append(f"each row is in about {self.partition.copies:.1f} partitions")
         lines.append(
             f"a task takes about {format_bytes(int(self.estimate))} at most, and may take "
             f"{format_bytes(int(self.memory))}; points were read {self.passes} times to plan this"

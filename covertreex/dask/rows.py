@@ -75,6 +75,13 @@ class Found:
     indices: IntArray
     distances: FloatArray
 
+    def improved(self, asked: NDArray[np.bool_], better: "Found") -> "Found":
+        """The same with other answers of some of the queries."""
+        indices, distances = self.indices.copy(), self.distances.copy()
+        indices[asked], distances[asked] = better.indices, better.distances
+        candidates = Rows.union([self.candidates, better.candidates]).among(indices)
+        return Found(self.queries, candidates, indices, distances)
+
 
 @dataclass(frozen=True, eq=False)
 class Within:

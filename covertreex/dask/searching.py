@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike
 
 from covertreex.base.validation import check_flag
 from covertreex.dask import tasks
-from covertreex.dask.partition import Level
 from covertreex.dask.planning import named
-from covertreex.dask.preparing import Prepared, prepare, sent_back
+from covertreex.dask.preparing import Prepared, in_groups, prepare, sent_back
 from covertreex.dask.results import DaskResult
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
@@ -99,8 +98,13 @@ def search(
         X,
         queries,
         k,
-        {"kernel": kernel, "inducing": inducing, "seed": seed, "jitter": jitter, "lonlat": lonlat, "radius": radius},
+        kernel=kernel,
+        inducing=inducing,
+        seed=seed,
+        jitter=jitter,
         noise=noise,
+        lonlat=lonlat,
+        radius=radius,
         predecessor_mode=predecessor_mode,
         order=order,
         include_self=include_self,
@@ -155,19 +159,17 @@ def _found(ready: Prepared) -> list[Delayed]:
         whole = len(level.cells) == 1
         close = [near(i, frames[i], ask[i], given, level.least, whole) for i in cells]
         if not whole and not ready.model.settings.approximate:
-            close = _swept(close, [frames[i] for i in cells], given, level, ready.room)
+            close = _swept(close, [frames[i] for i in cells], given, ready.groups(level))
         found += close
     return found
 
 
-def _swept(close: list[Delayed], frames: list[Delayed], given: Delayed, level: Level, room: int) -> list[Delayed]:
-    """Every partition's queries against the rows of all partitions, a few of these at a time."""
-    own, sweep, settle = named(tasks.own), named(tasks.sweep), named(tasks.settle)
-    rows = [own(i, frame) for i, frame in enumerate(frames)]
-    several = max(1, room // max(1, level.most // len(frames)))
-    settled = []
+def _swept(close: list[Delayed], frames: list[Delayed], given: Delayed, groups: int) -> list[Delayed]:
+    """Every partition's queries against the rows of all partitions, which are in groups."""
+    sweep, settle = named(tasks.sweep), named(tasks.settle)
+    rows, settled = in_groups(frames, groups), []
     for i, found in enumerate(close):
-        others = [sweep(i * len(rows) + j, found, given, *rows[j : j + several]) for j in range(0, len(rows), several)]
+        others = [sweep(i * len(rows) + j, found, given, group) for j, group in enumerate(rows)]
         settled.append(settle(i, found, given, *others))
     return settled
 

@@ -1,5 +1,6 @@
 """What points come as: Dask arrays and data frames, memory maps, Zarr arrays; all are blocks of rows to a plan."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from covertreex.base.validation import check_points
 from covertreex.errors import InvalidInputError
 
 #: Bytes of a block of a memory map, which has no chunks of its own.
-MAPPED_BLOCK = 2**25
+MAPPED_BLOCK = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,22 @@ class Source:
             raise InvalidInputError(f"{self.name} is empty; at least one row is needed.")
         return replace(self, sizes=sizes)
 
+    def cut(self, most: int) -> "Source":
+        """Itself, blocks of more than `most` rows in pieces."""
+        assert self.sizes is not None  # `counted` has been asked
+        if self.sizes.max() <= most:
+            return self
+        blocks, sizes, slice_of = list[Delayed](), list[int](), delayed(_slice, pure=True)
+        for block, size in zip(self.blocks, self.sizes.tolist(), strict=True):
+            if size <= most:
+                blocks.append(block)
+                sizes.append(size)
+                continue
+            edges = np.linspace(0, size, -(-size // most) + 1).astype(np.int64).tolist()
+            blocks += [slice_of(block, *edge) for edge in itertools.pairwise(edges)]
+            sizes += np.diff(edges).tolist()
+        return replace(self, blocks=blocks, sizes=np.array(sizes, dtype=np.int64))
+
     @property
     def starts(self) -> IntArray:
         """ndarray, shape (blocks + 1,), int64: the first row of each block, and the number of all rows."""
@@ -120,6 +137,11 @@ class Source:
     def label(self, number: int) -> str:
         """What an error calls a block."""
         return f"chunk {number} of {self.name}"
+
+
+def _slice(block: Any, start: int, stop: int) -> Any:
+    # A copy: what is sent or kept is no larger than the piece.
+    return block[start:stop].copy()
 
 
 def _read_map(file: str, dtype: str, offset: int, shape: tuple[int, int]) -> FloatArray:

@@ -1,6 +1,6 @@
 """What runs on workers. Each function is a task; its name is what the dashboard shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from covertreex.base.types import FloatArray, IntArray
-from covertreex.dask.bounds import may_have
+from covertreex.dask.bounds import may_gain
 from covertreex.dask.model import Model
 from covertreex.dask.partition import Partition
 from covertreex.dask.rows import Found, Rows, Within
@@ -133,6 +133,16 @@ def frame_of(rows: Rows, part: IntArray, own: NDArray[np.bool_]) -> pd.DataFrame
     return pd.DataFrame(columns)
 
 
+def together(*frames: pd.DataFrame) -> pd.DataFrame:
+    """What is dealt to the only partition."""
+    return pd.concat(frames)
+
+
+def of_block(frame: pd.DataFrame, block: int) -> pd.DataFrame:
+    """Of the answers of the only partition, those of a block."""
+    return frame[(frame["block"] == block).to_numpy()]
+
+
 def rows_of(frame: pd.DataFrame) -> tuple[Rows, NDArray[np.bool_]]:
     """Rows of a partition, and which are its own; in the order of their numbers, whatever the shuffle made of it."""
     frame = frame.sort_values("row")
@@ -164,17 +174,39 @@ def own(data: pd.DataFrame) -> Rows:
     return rows.take(mine)
 
 
-def sweep(found: Found, model: Model, *parts: Rows) -> Rows:
+def gathered(*parts: Rows) -> tuple[Rows, ...]:
+    """The rows of some partitions, as one thing that tasks depend on."""
+    return parts
+
+
+def sweep(found: Found, model: Model, parts: Sequence[Rows]) -> Rows:
     """Rows of other partitions that are neighbours of a partition's queries, and were not known as such.
 
-    What was found before is in the search too: it bounds from the beginning how near a new neighbour must be.
+    Only queries that may gain something are asked, and a few partitions at a time: what these have bounds how near a
+    new neighbour in the next ones must be.
     """
-    left = [part for part in parts if may_have(model, found, part)]
-    if not left:
-        return found.candidates.take(np.zeros(0, dtype=np.int64))
-    data = Rows.union([found.candidates, *left])
-    better = model.ask(data, found.queries, model.settings).candidates
-    return better.take(~np.isin(better.row, found.candidates.row))
+    known = found
+    for turn in in_turns(parts, model.room):
+        gains = [may_gain(model, known, part) for part in turn]
+        asked = np.logical_or.reduce(gains)
+        if not np.any(asked):
+            continue
+        before = known.candidates.among(known.indices[asked])
+        data = Rows.union([before, *(part for part, gain in zip(turn, gains, strict=True) if np.any(gain))])
+        known = known.improved(asked, model.ask(data, known.queries.take(asked), model.settings))
+    return known.candidates.take(~np.isin(known.candidates.row, found.candidates.row))
+
+
+def in_turns(parts: Sequence[Rows], room: int) -> Iterator[Sequence[Rows]]:
+    """Consecutive parts that together have as many rows as one search may have, or one part that has more."""
+    start, held = 0, 0
+    for place, part in enumerate(parts):
+        if place > start and held + len(part) > room:
+            yield parts[start:place]
+            start, held = place, 0
+        held += len(part)
+    if start < len(parts):
+        yield parts[start:]
 
 
 def settle(found: Found, model: Model, *others: Rows) -> Found:
@@ -241,15 +273,16 @@ def within(data: pd.DataFrame, queries: pd.DataFrame | None, model: Model, r: fl
     return model.within(rows, asked, r)
 
 
-def within_others(found: Within, part: Rows, model: Model, r: float) -> Within:
-    """The neighbours within a radius that a partition's queries have in another partition."""
-    return model.within(part, found.queries, r)
+def within_others(found: Within, parts: Sequence[Rows], own: int, model: Model, r: float) -> Rows:
+    """Rows of some partitions that are neighbours of a partition's queries within a radius; `own` was asked before."""
+    turns = in_turns([part for place, part in enumerate(parts) if place != own], model.room)
+    others = [model.within(Rows.union(turn), found.queries, r).candidates for turn in turns]
+    return Rows.union([found.candidates, *others])
 
 
-def settle_within(found: Within, model: Model, r: float, *others: Within) -> Within:
-    """All neighbours within a radius, from those in each partition: once more a search, which puts them in order."""
-    parts = [one.candidates for one in (found, *others)]
-    return model.within(Rows.union(parts), found.queries, r) if any(map(len, parts[1:])) else found
+def settle_within(found: Within, model: Model, r: float, *others: Rows) -> Within:
+    """All neighbours within a radius, from those in all partitions: once more a search, which puts them in order."""
+    return model.within(Rows.union([found.candidates, *others]), found.queries, r)
 
 
 def answers_within(found: Within, starts: IntArray) -> pd.DataFrame:

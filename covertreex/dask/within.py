@@ -6,14 +6,12 @@ from typing import Any
 import dask.dataframe as dd
 import numpy as np
 from dask.delayed import Delayed, delayed
-from numpy.typing import ArrayLike
 
 from covertreex.dask import tasks
 from covertreex.dask.planning import named
-from covertreex.dask.preparing import Prepared, prepare, sent_back
+from covertreex.dask.preparing import Prepared, in_groups, prepare, sent_back
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
-from covertreex.settings import TraversalSettings
 
 
 def radius(
@@ -22,20 +20,7 @@ def radius(
     queries: Any = None,
     *,
     min_correlation: float | None = None,
-    kernel: Kernel | None = None,
-    inducing: ArrayLike | None = None,
-    seed: int = 0,
-    jitter: float | None = None,
-    noise: ArrayLike | None = None,
-    lonlat: bool = False,
-    radius: float | None = None,
-    predecessor_mode: bool = False,
-    order: ArrayLike | None = None,
-    include_self: bool = False,
-    settings: str | TraversalSettings | None = None,
-    backend: str | None = None,
-    memory: str | float | None = None,
-    partitions: int | None = None,
+    **options: Any,
 ) -> dd.DataFrame:
     """All neighbours within a radius; exact under all settings, as `covertreex.CoverTree.radius`.
 
@@ -48,11 +33,9 @@ def radius(
         Neighbours at a distance of at most this.
     min_correlation : float, from 0 to 1, optional
         Instead of `r`, where there is a kernel: neighbours with ``|rho|`` of at least this.
-    radius : float, optional
-        That of the sphere, beside `lonlat`.
-    X, queries, kernel, inducing, seed, jitter, noise, lonlat, predecessor_mode, order, include_self, settings, \
-    backend, memory, partitions
-        As for `covertreex.dask.search`.
+    X, queries, **options
+        As for `covertreex.dask.search`: what says how far away points are, which neighbours a row may have, and what
+        tasks may take, as in ``radius(X, 0.05, kernel=kernel, memory="1 GiB")``.
 
     Returns
     -------
@@ -72,23 +55,8 @@ def radius(
     >>> found["query"].tolist(), found["index"].tolist(), found["distance"].tolist()
     ([0, 1, 1, 2], [1, 0, 2, 1], [1.0, 1.0, 2.0, 2.0])
     """
-    far = _distance(r, min_correlation, kernel)
-    ready = prepare(
-        X,
-        queries,
-        None,
-        {"kernel": kernel, "inducing": inducing, "seed": seed, "jitter": jitter, "lonlat": lonlat, "radius": radius},
-        noise=noise,
-        predecessor_mode=predecessor_mode,
-        order=order,
-        include_self=include_self,
-        max_per_site=None,
-        settings=settings,
-        backend=backend,
-        memory=memory,
-        partitions=partitions,
-        r=far,
-    )
+    far = _distance(r, min_correlation, options.get("kernel"))
+    ready = prepare(X, queries, None, r=far, **options)
     starts, collect = ready.asked.source.starts, named(tasks.collect_within)
     frames = sent_back(_found(ready, far), tasks.answers_within, starts)
     spans = enumerate(itertools.pairwise(starts.tolist()))
@@ -122,9 +90,10 @@ def _found(ready: Prepared, r: float) -> list[Delayed]:
     found = [here(i, frame, one, given, r) for i, (frame, one) in enumerate(zip(frames, ask, strict=True))]
     if ready.model.euclidean or len(frames) == 1:
         return found
-    own, there, settle = named(tasks.own), named(tasks.within_others), named(tasks.settle_within)
-    rows, settled, count = [own(i, frame) for i, frame in enumerate(frames)], [], len(frames)
+    there, settle = named(tasks.within_others), named(tasks.settle_within)
+    rows, settled = in_groups(frames, ready.groups(ready.partition.levels[0])), []
+    size = -(-len(frames) // len(rows))
     for i, one in enumerate(found):
-        others = [there(i * count + j, one, rows[j], given, r) for j in range(count) if j != i]
+        others = [there(i * len(rows) + j, one, group, i - j * size, given, r) for j, group in enumerate(rows)]
         settled.append(settle(i, one, given, r, *others))
     return settled

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import dask.array as da
@@ -79,26 +81,65 @@ def test_a_worker_that_is_killed_changes_no_bit(client, truth):
     client.wait_for_workers(2)
 
 
+def left(client):
+    """Tasks that the scheduler knows, once they are none or ten seconds are over."""
+    for _ in range(100):
+        names = client.run_on_scheduler(lambda dask_scheduler: [key_split(key) for key in dask_scheduler.tasks])
+        if not names:
+            break
+        time.sleep(0.1)
+    return names
+
+
 def test_a_search_that_is_cancelled_leaves_nothing_behind(client, truth):
     future = client.compute(search(points()).indices)
     time.sleep(0.3)
     future.cancel()
     del future
-    for _ in range(100):
-        left = client.run_on_scheduler(lambda dask_scheduler: [key_split(key) for key in dask_scheduler.tasks])
-        if not left:
-            break
-        time.sleep(0.1)
-    assert left == []
+    assert left(client) == []
+    np.testing.assert_array_equal(search(points()).indices.compute(), truth.indices)
+
+
+LOST = """
+import sys, time
+import dask.array as da, numpy as np
+from distributed import Client
+import covertreex as cx, covertreex.dask as cxd
+client = Client(sys.argv[1])
+X = da.from_array(np.random.default_rng(0).uniform(size=(60_000, 3)), chunks=(5000, -1))
+futures = client.compute(cxd.search(X, 6, kernel=cx.Matern32(lengthscale=0.6), inducing=40, partitions=12).indices)
+print("computing", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_client_that_is_lost_leaves_nothing_behind(client, truth):
+    """A process that is killed while its search runs: nobody says goodbye to the scheduler."""
+    lost = subprocess.Popen([sys.executable, "-c", LOST, client.scheduler.address], stdout=subprocess.PIPE, text=True)
+    try:
+        assert lost.stdout.readline() == "computing\n"
+        for _ in range(100):
+            known = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+            if known > 12:
+                break
+            time.sleep(0.1)
+        assert known > 12, "it was not computing"
+    finally:
+        lost.kill()
+        lost.wait()
+        lost.stdout.close()
+    assert left(client) == []
     np.testing.assert_array_equal(search(points()).indices.compute(), truth.indices)
 
 
 def test_tasks_have_names_and_their_number_is_linear(client):
-    def graph(partitions):
-        result = cxd.search(lazy(points(), 250), 6, **METRIC, partitions=partitions, settings="fast")
+    def graph(partitions, settings="fast"):
+        result = cxd.search(lazy(points(), 250), 6, **METRIC, partitions=partitions, settings=settings)
         return dict(result.indices.__dask_graph__())
 
     few, many = graph(8), graph(32)
+    exact = graph(32, "exact")
+    assert len(exact) < len(many) + 5 * 32 * 2  # of 32 partitions, in one group, and not 32 x 32
     names = {key_split(key) for key in many}
     assert {"near", "collect"} <= names
     assert any(name.startswith("deal") for name in names)
@@ -140,7 +181,7 @@ def test_memory_is_what_workers_have(client):
 
 def test_partitions_follow_from_memory(client):
     X = points(20_000, 2)
-    result = cxd.search(lazy(X, 5000), 5, **METRIC, memory="4 MB", settings="fast", audit=300)
+    result = cxd.search(lazy(X, 5000), 5, **METRIC, memory="4 MB", settings="fast", audit=3000)
     assert len(result.plan.partition) > 4
     assert result.plan.estimate <= 4e6
     assert result.recall >= 0.999

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import astuple
 
 import dask
 import dask.array as da
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 import covertreex as cx
 import covertreex.dask as cxd
 from covertreex.dask import planning, tasks
-from covertreex.dask.bounds import may_have
+from covertreex.dask.bounds import may_gain
+from covertreex.dask.cells import Cells
 from covertreex.dask.model import Model
-from covertreex.dask.partition import bytes_of_row
+from covertreex.dask.partition import Need, Pairs
+from covertreex.dask.rows import Rows
 from covertreex_bench.workloads import make_workload
 
 KERNEL = cx.Matern32(lengthscale=0.6)
@@ -185,7 +188,7 @@ def test_memory_maps_and_arrays(tmp_path):
 def test_partitions_that_are_too_far_are_passed_over(metric, monkeypatch):
     """Clusters: of most pairs of partitions a bound shows that there is nothing to find, and no bit changes."""
     said = []
-    monkeypatch.setattr(tasks, "may_have", lambda *pair: said.append(may_have(*pair)) or said[-1])
+    monkeypatch.setattr(tasks, "may_gain", lambda *pair: said.append(may_gain(*pair)) or said[-1])
     random = np.random.default_rng(0)
     X = np.repeat(random.uniform(0, 60, size=(8, 2)), 100, axis=0) + random.normal(size=(800, 2)) * 0.2
     arguments = dict(METRICS[metric])
@@ -193,7 +196,58 @@ def test_partitions_that_are_too_far_are_passed_over(metric, monkeypatch):
         arguments["inducing"] = X[:5]  # so of other clusters nothing is explained
     same(X, 5, arguments, partitions=8)
     assert len(said) >= 64
-    assert 0.7 < np.mean(np.logical_not(said)) < 1.0
+    assert 0.7 < np.mean([not np.any(gain) for gain in said]) < 1.0
+
+
+def test_only_queries_that_may_gain_are_asked_elsewhere(monkeypatch):
+    """Two clusters, and one row between them, which alone may have a neighbour in the other."""
+    asked, ask = [], Model.ask
+
+    def counted(model, data, queries, *more, **others):
+        asked.append(len(queries))
+        return ask(model, data, queries, *more, **others)
+
+    random = np.random.default_rng(0)
+    left, right = random.normal(size=(200, 2)) * 0.1, random.normal(size=(200, 2)) * 0.1 + [10.0, 0.0]
+    X = np.concatenate([left, [[5.2, 0.0]], right])
+    rows = [Rows(part, part, X[part]) for part in (np.arange(201), np.arange(201, 401))]
+    model = cxd.search(X, 3, settings="exact")._model
+    near = [model.ask(part, part, model.settings) for part in rows]
+    monkeypatch.setattr(Model, "ask", counted)
+    better = [tasks.sweep(near[0], model, rows[1:]), tasks.sweep(near[1], model, rows[:1])]
+    assert asked == [1]
+    assert len(better[1]) == 0
+    settled = tasks.settle(near[0], model, better[0])
+    np.testing.assert_array_equal(settled.indices, cx.cover_tree(X).knn(3)[:201])
+
+
+def test_parts_in_turns():
+    parts = [range(3), range(4), range(9), range(1), range(2)]
+    assert [[len(part) for part in turn] for turn in tasks.in_turns(parts, 7)] == [[3, 4], [9], [1, 2]]
+    assert list(tasks.in_turns([], 7)) == []
+
+
+def test_halos_are_as_wide_as_a_sample_needs_with_caution():
+    """One cut at 0, and neighbours of 1,000 queries beyond it: each needs a halo as wide as its neighbour is far."""
+    cells = Cells.of_sample(np.array([[-1.0], [1.0]]), 2)
+    far, numbers = np.arange(1, 1001) / 1000.0, np.arange(1000)
+    pairs = Pairs(numbers, numbers, np.ones(1000), np.full((1000, 1), -0.5), far[:, None])
+    width = pairs.width(cells, np.ones(1000), 0.1)
+    missed = np.sum(far > width)
+    assert missed + 1.5 * np.sqrt(missed) < 100 < missed + 1 + 1.5 * np.sqrt(missed + 2)
+    assert pairs.width(cells, np.full(1000, 2.0), 0.1) == pytest.approx(width / 2.0)
+    together = Pairs(numbers // 100, numbers, np.ones(1000), pairs.queries, pairs.neighbours)
+    assert together.width(cells, np.ones(1000), 0.1) > width  # misses of a query come together, and tell less
+    unlikely = Pairs(numbers, numbers, np.where(numbers < 500, 1.0, 1e-3), pairs.queries, pairs.neighbours)
+    assert unlikely.width(cells, np.ones(1000), 0.1) < 0.6
+    assert Pairs.none(1).width(cells, np.zeros(0), 0.1) == 0.0
+
+
+def test_chunks_whose_answers_do_not_fit_are_cut():
+    X = points(6000, 2)
+    result = cxd.search(da.from_array(X, chunks=(6000, 2)), 5, settings="exact", memory="1 MB")
+    assert max(result.indices.chunks[0]) < 2000
+    np.testing.assert_array_equal(result.indices.compute(), cx.cover_tree(X).knn(5))
 
 
 def test_parity_and_gold_are_exact_too():
@@ -221,7 +275,7 @@ def test_fast_meets_its_target():
 
 def test_exact_answers_need_no_halos():
     """In eight dimensions halos hold nearly all rows; where these do not fit, partitions go without."""
-    X, memory = points(1000, 8), 500 * bytes_of_row(32, 8, 5)
+    X, memory = points(1000, 8), 500 * sum(astuple(Need.of(32, 8, 5)))
     metric = {"kernel": cx.Matern32(lengthscale=2.0), "inducing": 20}
     with pytest.raises(cx.InvalidInputError, match="no partition fits into memory"):
         cxd.search(X, 5, **metric, settings="fast", memory=memory)
@@ -234,7 +288,7 @@ def test_a_chunk_that_is_too_large_is_asked_in_turns(monkeypatch):
     X, trees = points(4000, 2), []
     monkeypatch.setattr(planning, "PROBES", 100)
     monkeypatch.setattr(Model, "tree", lambda self, rows, tree=Model.tree: trees.append(len(rows)) or tree(self, rows))
-    memory = 1500 * bytes_of_row(48, 2, 5)
+    memory = 1500 * sum(astuple(Need.of(48, 2, 5)))
     result = cxd.search(
         da.from_array(X, chunks=(4000, -1)), 5, **METRICS["residual"], settings="fast", memory=memory, audit=50
     )
