@@ -33,7 +33,7 @@ run() { python -m pytest -q -x -n 2 --color=no -p no:faulthandler -p no:cachepro
 core=(tests/data/test_canonical.py tests/data/test_tree.py tests/backends/test_scan.py tests/backends/test_search.py)
 if [ "${1-}" = brief ]; then
     python tests/torture/searches.py --backend cython >/dev/null
-    python tests/torture/run.py --backend cython --cases 150
+    python tests/torture/run.py --backend cython --cases 60
     run "${core[@]}" "${@:2}"
 else
     run "${core[@]}" tests/search/test_{boxes,halos,radius,screens,second_pass}.py \
