@@ -130,7 +130,7 @@ def _groups(
 ) -> Groups:
     """Queries of a level that are near each other, `most` at most together."""
     if len(queries) == 1:
-        return Groups(np.zeros(1, dtype=np.int64), np.array([0, 1]), level, np.array([*prefixes, len(payload)]))
+        return Groups.of_sizes(np.zeros(1, dtype=np.int64), [1], len(payload))
     if (queries.rows >= 0).all():
         near = _by_place(boxes_of(payload).rows, queries.rows)
     else:
