@@ -42,11 +42,12 @@ class Plan:
         What the way that was chosen is expected to take, part by part: microseconds of one core for a query in the
         mean. Empty where it is not known.
     promise : float or None
-        With a second pass: neighbours of neighbours are looked at where the product of both ``|rho|`` is at least this,
-        the query's own k-th being 1. None: there is one pass.
+        With a second pass, or a start from an earlier answer: neighbours of neighbours are looked at where the product
+        of both ``|rho|`` is at least this, the query's own k-th being 1. None: none are.
     promises : tuple of tuple of (float, float, float)
-        For each promise tried on a sample: the sample's recall, and the rows that eight queries looked at.
-    strategy : {'tree', 'sweep', 'rings', 'second pass', 'halos', 'boxes', 'radius', 'candidates'}
+        For each promise tried on a sample: the sample's recall, and the rows that eight queries (or a query alone)
+        looked at.
+    strategy : {'tree', 'sweep', 'rings', 'second pass', 'from answer', 'halos', 'boxes', 'radius', 'candidates'}
         How it was answered (docs/architecture.md, "The strategies").
     anchors, certified, looked : int, int and float, or None
         Of halos: how many anchors there are, how many queries needed no sweep, and the rows that each looked at.
@@ -131,7 +132,7 @@ class Plan:
         if self.strategy not in ("tree", "boxes", "candidates"):
             declined = f"; {self.decided_by} declined: {self.declined}" if self.declined else ""
             lines.append(f"screen: {self.screen}{declined}")
-        if self.strategy in ("sweep", "rings", "second pass"):
+        if self.strategy in ("sweep", "rings", "second pass", "from answer"):
             lines += [self._rows(), *self._samples(), *self._ways()]
         lines += self._expected_in_all()
         if self.candidates is not None:
@@ -147,6 +148,8 @@ class Plan:
         return "\n".join(lines)
 
     def _rows(self) -> str:
+        if self.strategy == "from answer":
+            return "rows looked at: the neighbours that each query had"
         if self.least is None:
             return "rows looked at: all"
         whose = "each query's nearest" if self.alone else "the nearest to a group"
@@ -165,8 +168,9 @@ class Plan:
                 "then: neighbours of neighbours, where the product of both |rho| is at least "
                 f"{self.promise:g} times a query's k-th"
             )
+        more = "looked at" if self.strategy == "from answer" else "more"
         return lines + [
-            f"  sample: at {promise:g} times, recall is {recall:.5f} with {rows:,.0f} rows more"
+            f"  sample: at {promise:g} times, recall is {recall:.5f} with {rows:,.0f} rows {more}"
             for promise, recall, rows in self.promises
         ]
 

@@ -17,7 +17,7 @@ class Graph:
     def link(self, begin: int, end: int) -> None: ...
 
 class Explorer:
-    def __init__(self, graph: Graph, screener: Screener, together: int) -> None: ...
+    def __init__(self, graph: Graph, screener: Screener, together: int, neighbors: bool = False) -> None: ...
     def trial(
         self,
         first: int,
@@ -28,8 +28,17 @@ class Explorer:
         leasts: NDArray[np.float32],
         missed: NDArray[np.int64],
         looked: NDArray[np.int64],
-    ) -> None: ...
+    ) -> int: ...
     def look(
+        self,
+        first: int,
+        last: int,
+        seen: NDArray[np.int32],
+        least: float,
+        start: NDArray[np.float64],
+        counts: NDArray[np.int64],
+    ) -> None: ...
+    def look_alone(
         self,
         first: int,
         last: int,

@@ -70,18 +70,19 @@ cdef class Graph:
 
     def take(self, const int64_t[::1] rows, const int64_t[::1] row_of, const int64_t[:, ::1] indices,
              const double[:, ::1] distances):
-        """Take the lists (r, k) of `rows` (r,); ``row_of[i]`` is the payload row of index i."""
-        cdef Py_ssize_t q, t
+        """Take the lists (r, k) of `rows` (r,), -1 for nothing; ``row_of[i]`` is the payload row of index i."""
+        cdef Py_ssize_t q, t, found
         cdef Link *to
         with nogil:
             for q in range(rows.shape[0]):
                 to = self.near + rows[q] * self.k
-                t = 0
-                while t < self.k and indices[q, t] >= 0:
-                    to[t].row = <int32_t>row_of[indices[q, t]]
-                    to[t].rho = <float>(1.0 - distances[q, t] * distances[q, t])
-                    t += 1
-                self.found[rows[q]] = <int32_t>t
+                found = 0
+                for t in range(self.k):
+                    if indices[q, t] >= 0:
+                        to[found].row = <int32_t>row_of[indices[q, t]]
+                        to[found].rho = <float>(1.0 - distances[q, t] * distances[q, t])
+                        found += 1
+                self.found[rows[q]] = <int32_t>found
 
     def count(self, Py_ssize_t begin, Py_ssize_t end):
         """Count the rows that have row ``begin <= j < end``."""
@@ -126,17 +127,22 @@ cdef class Explorer:
     cdef Screener screener
     cdef Lens lens
     cdef Py_ssize_t together, touched, based
+    cdef bint neighbors
     cdef double[::1] threshold
     cdef float[::1] score, weight
     cdef int32_t[::1] found, bases
+    cdef int64_t[::1] rows
 
-    def __init__(self, Graph graph, Screener screener, Py_ssize_t together):
-        """`together` queries share candidates, those of consecutive places."""
-        self.graph, self.screener, self.together = graph, screener, together
+    def __init__(self, Graph graph, Screener screener, Py_ssize_t together, bint neighbors=False):
+        """`together` queries share candidates, those of consecutive places; with `neighbors`, what they have in the
+        graph is looked at too, and first, and nothing is `seen`.
+        """
+        self.graph, self.screener, self.together, self.neighbors = graph, screener, together, neighbors
         self.lens = screener.near
-        self.threshold = np.empty(together)
+        self.threshold = np.empty(screener.most)
         self.score, self.weight = np.zeros((2, graph.n), dtype=np.float32)
         self.found, self.bases = np.zeros((2, graph.n + 1), dtype=np.int32)
+        self.rows = np.empty(graph.n + 1, dtype=np.int64)
 
     cdef void mark(self, const int32_t[::1] rows, float value) noexcept nogil:
         cdef Py_ssize_t i
@@ -181,6 +187,11 @@ cdef class Explorer:
                     self.bases[self.based] = <int32_t>j
                     self.based += 1
                 self.weight[j] = max(self.weight[j], weight)
+        if self.neighbors:
+            for b in range(self.based):
+                self.found[b] = self.bases[b]
+                self.score[self.bases[b]] = INFINITY
+            self.touched = self.based
         for b in range(self.based):
             if b + 2 < self.based:
                 fetch(self.graph.near + self.bases[b + 2] * self.graph.k)
@@ -204,8 +215,9 @@ cdef class Explorer:
               const int64_t[:, ::1] neighbors, const float[::1] leasts, int64_t[::1] missed, int64_t[::1] looked):
         """What `look` would miss of the `neighbors` (members, k), rows or -1, of some of the queries from place `first`
         to `last`, and the rows that it would look at, with each of `leasts`, the last being the least: filled in.
+        Returns how many times it would look: queries that share candidates look once.
         """
-        cdef Py_ssize_t begin = first, size, i, e
+        cdef Py_ssize_t begin = first, size, wanted, parts = 0, i, e
         cdef int64_t top
         cdef float score
         missed[:] = 0
@@ -213,7 +225,13 @@ cdef class Explorer:
         with nogil:
             self.mark(seen, INFINITY)
             while begin < last and not self.screener.cancel[0]:
-                size = min(self.together, last - begin)
+                size, wanted = min(self.together, last - begin), 0
+                for i in range(members.shape[0]):
+                    wanted += begin <= members[i] < begin + size
+                if wanted == 0:
+                    begin += size
+                    continue
+                parts += 1
                 self.explore(begin, size, leasts[leasts.shape[0] - 1])
                 for i in range(members.shape[0]):
                     if begin <= members[i] < begin + size:
@@ -229,6 +247,7 @@ cdef class Explorer:
                             looked[e] += score >= leasts[e]
                 begin += size
             self.mark(seen, 0.0)
+        return parts
 
     def look(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen, float least, const double[::1] start,
              int64_t[::1] counts):
@@ -252,6 +271,28 @@ cdef class Explorer:
                 screener.flush(self.lens)
                 screener.finish(&self.threshold[0], &counts[begin - first])
                 begin += size
+            self.mark(seen, 0.0)
+
+    def look_alone(self, Py_ssize_t first, Py_ssize_t last, const int32_t[::1] seen, float least,
+                   const double[::1] start, int64_t[::1] counts):
+        """As `look`, but each query looks at candidates of its own."""
+        cdef Screener screener = self.screener
+        cdef Py_ssize_t i, e, count
+        cdef int64_t limit
+        with nogil:
+            self.mark(seen, INFINITY)
+            screener.begin(first, last - first, &start[0])
+            for i in range(last - first):
+                if screener.cancel[0]:
+                    break
+                self.explore(first + i, 1, least)
+                limit, count = screener.queries.limit[first + i], 0
+                for e in range(self.touched):
+                    self.score[self.found[e]] = 0.0
+                    self.rows[count] = self.found[e]
+                    count += screener.queries.rank[self.found[e]] < limit
+                screener.screen_rows(self.lens, i, &self.rows[0], count, 0)
+            screener.finish(&self.threshold[0], &counts[0])
             self.mark(seen, 0.0)
 
 

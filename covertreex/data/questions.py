@@ -190,6 +190,53 @@ def dataset_indices(state: TreeState, places: IntArray) -> IntArray:
     return places if state.held is None else np.where(places >= 0, state.held[places], -1)
 
 
+def earlier(
+    state: TreeState, question: Question, rows: IntArray | None, indices: IntArray, distances: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """What an earlier answer has for the queries of a question.
+
+    Parameters
+    ----------
+    state : TreeState
+    question : Question
+    rows : ndarray, int64, or None
+        Which were asked for; None if they were coordinates.
+    indices, distances : ndarray, int64 and float64
+        The answer.
+
+    Returns
+    -------
+    indices : ndarray, shape (q, j), int64
+        As the payload numbers them; -1 for those that it does not hold, and of queries that were not asked then.
+    distances : ndarray, shape (q, j), float64
+
+    Raises
+    ------
+    InvalidInputError
+        If one of both is about coordinates.
+    """
+    if rows is None or question.external:
+        which = "start answers" if rows is None else "queries are"
+        raise InvalidInputError(
+            f"start helps queries that are rows of X, and {which} coordinates; leave start out, or ask for rows."
+        )
+    if not np.array_equal(rows, question.asked):
+        place, known = np.full(len(state.X), -1), np.flatnonzero(rows < len(state.X))
+        place[rows[known]] = known
+        at = place[question.asked]
+        asked, known = np.flatnonzero(at >= 0), at[at >= 0]
+        shape = len(at), indices.shape[1]
+        lists, far = np.full(shape, -1), np.full(shape, np.inf)
+        lists[asked], far[asked] = indices[known], distances[known]
+        indices, distances = lists, far
+    most = int(np.max(indices, initial=-1))
+    if state.held is None and most < len(state.X):
+        return indices, distances
+    number = np.full(max(len(state.X), most + 1), -1)
+    number[np.arange(len(state.X)) if state.held is None else state.held] = np.arange(len(state.payload))
+    return np.where(indices >= 0, number[indices], -1), distances
+
+
 def _check_queries(state: TreeState, queries: ArrayLike | None) -> AnyArray:
     """Dataset indices (q,), or coordinates (q, d)."""
     if queries is None:

@@ -13,6 +13,7 @@ from covertreex.search.called import is_called, refuse_tree
 from covertreex.search.choose import choose_scan, choose_verb
 from covertreex.search.context import SearchContext
 from covertreex.search.driver import Answer
+from covertreex.search.from_answer import Earlier
 from covertreex.search.halos import GivenUp, Halos
 from covertreex.search.preparing import prepare
 from covertreex.search.radius import Radius, Tally, batches, check_batch_size, check_max_bytes, check_radius
@@ -22,6 +23,7 @@ from covertreex.search.tree_walk import TreeWalk
 
 __all__ = [
     "Answer",
+    "Earlier",
     "GivenUp",
     "Halos",
     "SearchContext",
@@ -43,6 +45,7 @@ def nearest(
     tree: Callable[[], Tree],
     halos: Halos | GivenUp | None = None,
     spread: Spread | None = None,
+    earlier: Earlier | None = None,
 ) -> Answer:
     """The ``context.k`` nearest neighbours of each query of a block.
 
@@ -56,6 +59,8 @@ def nearest(
         What `prepare` made of the payload.
     spread : Spread, optional
         How many of a query's neighbours may share a site; any number by default.
+    earlier : Earlier, optional
+        What the same queries found under other parameters.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def nearest(
         If the backend gave a query no stop reason, or more than one.
     """
     if spread is not None:
-        return spread.nearest(context, queries, lambda context, part: nearest(context, part, tree, halos))
+        return spread.nearest(context, queries, lambda one, part: nearest(one, part, tree, halos, earlier=earlier))
     if choose_verb(context.settings, context.payload) == "search":
         if is_called(context.payload):
             refuse_tree()
@@ -76,7 +81,7 @@ def nearest(
         strategy: Strategy = TreeWalk(context, queries, structure)
     else:
         begin = time.perf_counter()
-        strategy = choose_scan(context, queries, halos)
+        strategy = choose_scan(context, queries, halos, earlier)
     return driver.run(context, strategy, driver.NearestResults(len(queries), context.k), begin)
 
 

@@ -200,8 +200,7 @@ def rule_alone(near: Near, sample: Sample | None) -> Rule | None:
     if sample is None:
         return None
     context = near.context
-    target, every = context.settings.recall_target, np.mean(near.queries.limit)
-    most = min(tuning.ALONE_MOST * context.k, tuning.WORTH_NEAR / tuning.ALONE_COST * every)
+    target, most = context.settings.recall_target, most_alone(near)
     probes = [log for logs in _logs_alone(near, sample.probes) for log in logs]
     if _looked(probes, _stops(probes, 0, tuning.ALONE_PROBED)) > most:
         return None
@@ -229,6 +228,11 @@ def rule_alone(near: Near, sample: Sample | None) -> Rule | None:
     return None
 
 
+def most_alone(near: Near) -> float:
+    """Rows that a query may look at alone, at most: more are better shared, or swept in order."""
+    return min(tuning.ALONE_MOST * near.context.k, most_near(near) / tuning.ALONE_COST)
+
+
 def places_of_share(share: float, k: int) -> int:
     """How many of a query's k places are a share of them."""
     return int(share * k + 1e-9)
@@ -250,11 +254,15 @@ def _logs_alone(near: Near, sample: Sample) -> list[list[Log]]:
 # Groups
 
 
+def asks_every_row(near: Near) -> bool:
+    """Whether each row of the payload is asked for once, so that there is a graph of what all of them have."""
+    rows, n = near.queries.rows, len(near.context.payload)
+    return len(rows) == n and bool(rows.min() >= 0 and np.bincount(rows, minlength=n).max() == 1)
+
+
 def rows_of_first_pass(near: Near, sample: Sample | None) -> float:
     """How many rows a group would look at in the first of two passes; infinite where there should be one."""
-    rows, n = near.queries.rows, len(near.context.payload)
-    every_row = len(rows) == n and rows.min() >= 0 and np.bincount(rows, minlength=n).max() == 1
-    if not every_row or sample is None or near.context.settings.recall_target < tuning.HIGH_TARGET:
+    if not asks_every_row(near) or sample is None or near.context.settings.recall_target < tuning.HIGH_TARGET:
         return np.inf
     logs = logs_of_groups(near, sample.probes, tuning.ONE_PASS, 1)
     looked = _looked(logs, _stops(logs, tuning.FIRST_PASS, 1))

@@ -25,6 +25,7 @@ from covertreex.search.calibration import (
 )
 from covertreex.search.called import choose_called, is_called
 from covertreex.search.context import SearchContext
+from covertreex.search.from_answer import Earlier, from_answer
 from covertreex.search.groups import permuted
 from covertreex.search.halos import GivenUp, Halos, HaloWalk
 from covertreex.search.near import Near
@@ -57,19 +58,28 @@ def choose_verb(settings: TraversalSettings, payload: PayloadStore) -> str:
     return "scan"
 
 
-def choose_scan(context: SearchContext, queries: QueryBlock, halos: Halos | GivenUp | None = None) -> Strategy:
-    """The strategy of a scan for the nearest neighbours of a block of queries."""
+def choose_scan(
+    context: SearchContext,
+    queries: QueryBlock,
+    halos: Halos | GivenUp | None = None,
+    earlier: Earlier | None = None,
+) -> Strategy:
+    """The strategy of a scan for the nearest neighbours of a block of queries, whose answer of before may be known."""
     if is_called(context.payload):
         return choose_called(context, queries)
     if context.payload.metric == EUCLIDEAN:
         return Boxes(context, queries)
     if isinstance(halos, Halos) and halos.serve(queries, context.k, context.settings):
         return HaloWalk(context, queries, halos)
-    return choose_residual(context, queries, halos.reason if isinstance(halos, GivenUp) else "")
+    return choose_residual(context, queries, halos.reason if isinstance(halos, GivenUp) else "", earlier=earlier)
 
 
 def choose_residual(
-    context: SearchContext, queries: QueryBlock, no_halos: str = "", two_passes: bool = True
+    context: SearchContext,
+    queries: QueryBlock,
+    no_halos: str = "",
+    two_passes: bool = True,
+    earlier: Earlier | None = None,
 ) -> Strategy:
     """As `choose_scan` under correlation, without halos (`no_halos` says why), and perhaps in one pass."""
     payload, settings, total = context.payload, context.settings, len(queries)
@@ -85,6 +95,9 @@ def choose_residual(
     near = Near.of(context, queries, view)
     calibrated: tuple[Rule, Screen | None] = Rule(None), None
     if settings.recall_target < 1.0:
+        again = None if earlier is None else from_answer(near, queries, earlier, plan)
+        if again is not None:
+            return again
         found = _choose_rings(near, queries, plan, two_passes)
         if not isinstance(found, tuple):
             return found

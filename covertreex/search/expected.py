@@ -74,6 +74,21 @@ def second_pass(context: SearchContext, first: Parts, screen: Screen, rows: floa
     )
 
 
+def from_answer(near: Near, sample: Sample, screen: Screen, rows: float, alone: bool) -> Parts:
+    """A graph of an earlier answer, and a look at so many rows, which a query has alone or shares."""
+    context, k = near.context, near.context.k
+    pair = screen.pair_cost * (tuning.ALONE_LOOK if alone else 1.0)
+    solved = sum(len(members) for members in sample.members)
+    every = float(np.mean(near.queries.limit))
+    return (
+        ("pairs", rows * pair / 1e3),
+        ("pairs in doubt", k * tuning.AGAIN_NEAR / 1e3),
+        ("decision", _decision(context, k)),
+        ("sample", solved / len(near.queries) * every * near.view.screen.pair_cost / 1e3),
+        ("graph", k * tuning.LINKED / 1e3),
+    )
+
+
 def boxes(context: SearchContext) -> Parts:
     """Boxes around rows (Euclidean)."""
     d, k = context.payload.coords.shape[1], context.k

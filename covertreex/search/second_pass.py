@@ -1,27 +1,23 @@
 """Two passes (`fast`): rings first, and then neighbours of neighbours.
 
-The first pass looks at the rows nearest in coordinates. What it misses is correlated but not near, and most of that has
-neighbours in common with the query: it is found by a look at the neighbours of the neighbours found so far (source:
-Dong, Charikar, Li, "Efficient k-nearest neighbor graph construction for generic similarity measures", WWW 2011), those
-whose product of correlations promises enough. How much is enough is calibrated on a sample, solved exactly.
+The first pass looks at the rows nearest in coordinates; what it misses is correlated but not near.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex._core.graph import Explorer, Graph, merge
+from covertreex._core.graph import merge
 from covertreex._core.screen import Screener
-from covertreex.base import parallel, tuning
+from covertreex.base import tuning
 from covertreex.base.contract import COUNTERS
 from covertreex.protocols import QueryBlock, SearchOutput
 from covertreex.results import Plan
 from covertreex.search import expected, scan_plans
-from covertreex.search.calibration import Rule, Sample, meets
-from covertreex.search.context import SearchContext
+from covertreex.search.calibration import Rule, Sample
+from covertreex.search.exploring import TOGETHER, Exploring, make_graph
 from covertreex.search.groups import permuted
 from covertreex.search.near import Near
 from covertreex.search.rings import Rings
@@ -29,9 +25,6 @@ from covertreex.search.screens.cache import mixed_or_sharp
 from covertreex.search.screens.plain import least_rho
 from covertreex.search.screens.view import View
 from covertreex.search.strategy import Found, LastPass, Strategy
-
-#: Queries that share candidates: as many as a float64 screen compares at once.
-TOGETHER = tuning.INNER
 
 
 class FirstPass(Rings):
@@ -82,15 +75,17 @@ class SecondPass(LastPass):
     """
 
     def __init__(self, first: FirstPass, indices: NDArray[np.int64], distances: NDArray[np.float64]) -> None:
-        self.context, self.groups, self.queries, self.seen = first.context, first.groups, first.queries, first.seen
+        self.context, self.groups, self.queries = first.context, first.groups, first.queries
         self._indices, self._distances = indices, distances
-        context = self.context
+        context, sample = self.context, first.sample
         screen = mixed_or_sharp(context.payload, context.settings, len(self.queries), context.n_threads)
         self._view = View(context, screen, self.queries)
-        self._graph = make_graph(context, first.asked, indices, distances)
-        self._tools = parallel.PerThread(self._make_tools)
-        self.promise, tried = self._calibrate(first)
-        seen = float(np.mean([len(rows) for rows in self.seen]))
+        graph = make_graph(context, first.asked, indices, distances)
+        self._exploring = Exploring(context, self.groups, self._screener, graph, first.seen)
+        order = self.groups.order
+        solved = sample.solve(first.near, [least_rho(distances[order[own], -1]) for own in sample.members])
+        self.promise, tried = self._exploring.calibrate(sample, solved)
+        seen = float(np.mean([len(rows) for rows in first.seen]))
         self.plan: Plan = replace(
             first.plan,
             strategy="second pass",
@@ -100,49 +95,18 @@ class SecondPass(LastPass):
             expected=expected.second_pass(context, first.plan.expected, screen, tried[-1][2]),
         )
 
-    def _make_tools(self) -> tuple[Explorer, Screener]:
+    def _screener(self) -> Screener:
         lens = self._view.lens(self.queries, TOGETHER)
-        screener = self.context.screener(lens, self.queries, TOGETHER)
-        return Explorer(self._graph, screener, TOGETHER), screener
-
-    def _calibrate(self, first: FirstPass) -> tuple[float | None, tuple[tuple[float, float, float], ...]]:
-        """The largest promise at which a sample has its neighbours, None if there is none; and what was tried."""
-        sample, order = first.sample, self.groups.order
-        solved = sample.solve(first.near, [least_rho(self._distances[order[own], -1]) for own in sample.members])
-        groups = sample.groups
-        shape = len(groups), len(tuning.PROMISES)
-        missed, looked = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
-        promises = np.array(tuning.PROMISES, dtype=np.float32)
-
-        def trial(i: int) -> int:
-            begin, end = self.groups.span(groups[i], groups[i] + 1)
-            explorer, _ = self._tools.get()
-            explorer.trial(
-                begin, end, self.seen[groups[i]], sample.members[i], solved[i], promises, missed[i], looked[i]
-            )
-            return -(-(end - begin) // TOGETHER)
-
-        parts = sum(self.context.run([partial(trial, i) for i in range(len(groups))]))
-        wanted = np.array([np.sum(rows >= 0) for rows in solved])
-        tried: list[tuple[float, float, float]] = []
-        for promise, tries, rows in zip(tuning.PROMISES, missed.T, looked.sum(axis=0), strict=True):
-            tried.append((promise, float(1.0 - tries.sum() / max(1, wanted.sum())), rows / parts))
-            if meets(self.context.settings.recall_target, missed.T[: len(tried)], wanted):
-                return promise, tuple(tried)
-        return None, tuple(tried)
+        return self.context.screener(lens, self.queries, TOGETHER)
 
     def answer(self, first: int, last: int) -> Found:
         """As `Strategy.answer`."""
-        ptr, (begin, end) = self.groups.ptr, self.groups.span(first, last)
+        begin, end = self.groups.span(first, last)
         block, place = self.queries.slice(begin, end), self.groups.order[begin:end]
         indices, distances = self._indices[place], self._distances[place]
-        kth, counts = distances[:, -1].copy(), np.zeros(len(block), dtype=np.int64)
-        start = least_rho(kth)
-        explorer, screener = self._tools.get()
+        kth = distances[:, -1].copy()
         assert self.promise is not None  # without one something else is done instead of this pass
-        for group in range(first, last):
-            part = slice(ptr[group] - begin, ptr[group + 1] - begin)
-            explorer.look(ptr[group], ptr[group + 1], self.seen[group], self.promise, start[part], counts[part])
+        counts, screener = self._exploring.look(first, last, self.promise, least_rho(kth)), self._exploring.screener
         rows = screener.take()
         out = self.context.scan(scan_plans.plan_of_lists(block, counts, rows, kth))
         marks = np.empty(len(block), dtype=np.uint8)
@@ -168,21 +132,3 @@ class SecondPass(LastPass):
         out.indices[places], out.distances[places] = decided.indices, decided.distances
         for name in ("distance_evals", "nodes_visited", "yields"):
             out.counters[places, COUNTERS.index(name)] += decided.counters[:, COUNTERS.index(name)]
-
-
-def make_graph(
-    context: SearchContext, queries: QueryBlock, indices: NDArray[np.int64], distances: NDArray[np.float64]
-) -> Graph:
-    """A graph of what the queries found: all payload rows, each once."""
-    n, n_threads = len(context.payload), context.n_threads
-    graph = Graph(n, indices.shape[1])
-
-    def take(begin: int, end: int) -> None:
-        graph.take(queries.rows[begin:end], context.payload.row, indices[begin:end], distances[begin:end])
-
-    context.run([partial(take, *span) for span in parallel.spans(n, tuning.LISTS_TAKEN)])
-    spans = parallel.spans(n, -(-n // n_threads))
-    context.run([partial(graph.count, *span) for span in spans])
-    graph.make_room()
-    context.run([partial(graph.link, *span) for span in spans])
-    return graph

@@ -412,7 +412,7 @@ class Vecchia:
             first = self._with(self.tree, 0.1 * float(self.kernel.variance))
         parameters = first._parameters(free, fit_noise)
         heard = bool(np.any(tree_noise(self.tree)))  # whether neighbours are those of observations
-        latest = first
+        latest, answer = first, None
 
         def tree_at(theta: FloatArray, search: bool) -> tuple[CoverTree, Any]:
             kernel, noise = parameters.at(theta)
@@ -420,12 +420,15 @@ class Vecchia:
             return self.tree.with_metric(kernel, noise=noise if heard and search else None), noise
 
         def search(theta: FloatArray) -> tuple[Vecchia, int]:
-            nonlocal latest
+            nonlocal latest, answer
             if self._own or np.array_equal(theta, parameters.logarithms):
                 return latest, 0
             tree, noise = tree_at(theta, True)
             k, order = self.neighbors.shape[1], self.order
-            found = tree.knn(k, predecessor_mode=True, order=order, settings=self._settings, n_threads=self._threads)
+            answer = tree.search(
+                k, predecessor_mode=True, order=order, settings=self._settings, n_threads=self._threads, start=answer
+            )
+            found = answer.indices
             others = int(np.sum(np.any(np.sort(found, axis=1) != np.sort(latest.neighbors, axis=1), axis=1)))
             latest = latest._with(tree, noise, condition(tree, found, order))
             return latest, others

@@ -16,8 +16,8 @@ from covertreex.backends.telemetry import check_line, merge_totals
 from covertreex.base import tuning
 from covertreex.search import SearchContext
 from covertreex.search.calibration import meets
+from covertreex.search.exploring import make_graph
 from covertreex.search.screens.cache import sharp
-from covertreex.search.second_pass import make_graph
 from covertreex.testing.reference import make_queries
 
 USABLE = [info.name for info in cx.list_backends(load=True) if info.status == "ok"]
@@ -84,10 +84,39 @@ def test_scores_are_the_best_products(most, n_threads, rng):
         allowed = np.flatnonzero(queries.rank < queries.limit[first])
         for row in [*allowed, -1]:
             members, neighbors = np.array([first]), np.array([[row]])
-            explorer.trial(first, last, seen, members, neighbors, leasts, missed, looked)
+            assert explorer.trial(first, last, seen, members, neighbors, leasts, missed, looked) == 1
             found = row < 0 or row in seen
             assert missed.tolist() == [not found and scores[0][row] < least for least in leasts]
-            assert looked.tolist() == [sum(int(np.sum(score >= least)) for score in scores) for least in leasts]
+            assert looked.tolist() == [int(np.sum(scores[0] >= least)) for least in leasts]
+
+
+@pytest.mark.parametrize("neighbors", [False, True])
+def test_a_query_alone_looks_at_its_best_products(neighbors, rng):
+    n, k, least = 150, 12, np.float32(0.9)
+    tree = cx.cover_tree(rng.normal(size=(n, 2)), kernel=cx.RBF(), inducing=10)
+    payload = tree.payload
+    queries = dataclasses.replace(
+        make_queries(payload, np.arange(n)), rank=rng.permutation(n), limit=rng.integers(1, n, n)
+    )
+    indices, distances = lists_of(rng, n, k, k)
+    graph = make_graph(SearchContext(payload, k, cx.EXACT, cx.get_backend("cython")), queries, indices, distances)
+    near, rho = [[] for _ in range(n)], [[] for _ in range(n)]
+    for place, row in enumerate(queries.rows):
+        near[row] = payload.row[indices[place][indices[place] >= 0]]
+        rho[row] = (1.0 - distances[place][indices[place] >= 0] ** 2).astype(np.float32)
+    lens = sharp(payload).lens(queries, 8)
+    screener = Screener(lens, lens, None, queries, PayloadView(payload), n, 8, np.zeros(1, np.int32))  # n: all stand
+    explorer, counts = Explorer(graph, screener, 1, neighbors), np.zeros(8, dtype=np.int64)
+    seen = np.zeros(0, np.int32) if neighbors else rng.choice(n, 20, replace=False).astype(np.int32)
+    explorer.look_alone(24, 32, seen, least, np.full(8, -np.inf), counts)
+    lists = np.split(screener.take(), np.cumsum(counts)[:-1])
+    for place, found in zip(range(24, 32), lists, strict=True):
+        row, limit = queries.rows[place], queries.limit[place]
+        score = plain_scores([row], [limit], queries.rank, near, rho, seen)
+        wanted = set(np.flatnonzero(score >= least).tolist())
+        if neighbors:
+            wanted |= {int(j) for j in near[row] if queries.rank[j] < limit}
+        assert sorted(found.tolist()) == sorted(wanted - {queries.exclude[place]})
 
 
 @settings(max_examples=200, deadline=None)

@@ -314,7 +314,7 @@ class FirstSolve(Engine):
 
     def prepare(self, question: Question):
         super().prepare(question)
-        return {"turn": 0}
+        return {"turn": 0, "answer": None}
 
     def run(self, question: Question, state, positions: np.ndarray) -> Run:
         workload = self.steps.of(question.workload, state["turn"])
@@ -326,7 +326,9 @@ class FirstSolve(Engine):
         begin = time.perf_counter()
         tree = self._tree(workload, question, state)
         made = time.perf_counter() - begin
-        result, seconds = self._search(tree, question)
+        result, seconds = self._search(tree, question, start=state["answer"])
+        if state["answer"] is not None:
+            state["answer"] = result
         return _answer(result, made + seconds, prepare=ordered, workload=workload)
 
     def _tree(self, workload, question, state):
@@ -334,7 +336,7 @@ class FirstSolve(Engine):
 
 
 class Change(FirstSolve):
-    """The same kernel parameters on a tree that was made under other ones: `CoverTree.with_metric`, and its search."""
+    """The same on a tree made under other parameters: `CoverTree.with_metric`, and a search from the last answer."""
 
     def __init__(self, contender: Contender, steps: Steps):
         super().__init__(contender, steps)
@@ -342,8 +344,8 @@ class Change(FirstSolve):
 
     def prepare(self, question: Question):
         tree = question.workload.tree(question.threads)
-        self._search(tree, question)
-        return {**super().prepare(question), "tree": tree}
+        answer, _ = self._search(tree, question)
+        return {**super().prepare(question), "tree": tree, "answer": answer}
 
     def _tree(self, workload, question, state):
         state["tree"] = state["tree"].with_metric(workload.metric["kernel"])
