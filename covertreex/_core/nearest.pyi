@@ -3,6 +3,7 @@ from numpy.typing import NDArray
 
 from covertreex._core.screen import Screener
 
+ROWS_OF_A_BLOCK: int
 FARTHEST: float
 
 def centred(coords: NDArray[np.float64], middle: NDArray[np.float64]) -> NDArray[np.float32]: ...

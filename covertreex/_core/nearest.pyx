@@ -65,6 +65,9 @@ cdef extern from "nearest.h" nogil:
     const int SHELF "CX_SHELF"
     const float FAR "CX_FAR"
 
+#: Rows of a block.
+ROWS_OF_A_BLOCK = BLOCK
+
 #: Farthest coordinate from the middle, so that squares stay finite in float32.
 FARTHEST = 1e15
 

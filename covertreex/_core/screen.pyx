@@ -630,6 +630,7 @@ cdef class Screener:
         cdef const int64_t[::1] run_start = plan.run_start, run_stop = plan.run_stop
         cdef Py_ssize_t g, r, total = group_ptr[group_ptr.shape[0] - 1]
         cdef int64_t row
+        cdef bint few
         thresholds, counts = np.empty(total), np.zeros(total, dtype=np.int64)
         cdef double[::1] threshold = thresholds
         cdef int64_t[::1] count = counts
@@ -642,19 +643,17 @@ cdef class Screener:
                 self.begin(before + group_ptr[g], group_ptr[g + 1] - group_ptr[g],
                            &start[group_ptr[g]] if start is not None else NULL)
                 # Tiles are as wide as a pack, which few queries do not fill; a whitened screen has no other way.
-                if self.size <= FEW and self.broad.kernel != CX_NO_KERNEL:
-                    for r in range(run_ptr[g], run_ptr[g + 1]):
-                        self.sweep_few(run_start[r], run_stop[r])
-                    self.finish(&threshold[group_ptr[g]], &count[group_ptr[g]])
-                    if self.cancel[0]:
-                        break
-                    continue
-                self.look_through(self.broad)
+                few = self.size <= FEW and self.broad.kernel != CX_NO_KERNEL
+                if not few:
+                    self.look_through(self.broad)
                 for r in range(run_ptr[g], run_ptr[g + 1]):
-                    for row in range(run_start[r], run_stop[r]):
-                        self.add(self.broad, row)
-                        if self.filled == PANEL and self.cancel[0]:
-                            break
+                    if few:
+                        self.sweep_few(run_start[r], run_stop[r])
+                    else:
+                        for row in range(run_start[r], run_stop[r]):
+                            self.add(self.broad, row)
+                            if self.filled == PANEL and self.cancel[0]:
+                                break
                     if self.cancel[0]:
                         break
                 self.flush(self.broad)

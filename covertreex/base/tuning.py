@@ -207,9 +207,6 @@ DECIDED, DECIDED_PAIR = (
         ("DECIDED_PAIR", 40.0, "nanoseconds of one core at 3 GHz for a pair that is decided, besides"),
     )
 )  # fmt: skip
-ROWS_OF_A_BLOCK = _tuned(
-    "ROWS_OF_A_BLOCK", 32, "rows of a block, or of a leaf", "nothing: it is what they have", "measured", "vif100k",
-)  # fmt: skip
 FOUND, LINKED, BOX_ROW, BOX_QUERY = (
     _tuned(name, value, f"nanoseconds of one core at 3 GHz for {unit}", "nothing: for people", "measured", *suites,
            avx2=True)

@@ -385,6 +385,27 @@ def check_rows(rows: ArrayLike, n: int, name: str) -> IntArray:
     return array.astype(np.int64)
 
 
+def check_order(order: ArrayLike, count: int, n: int) -> IntArray:
+    """An order of `count` of the rows from 0 to n - 1, each once, as int64.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another length, holds no rows, or one twice.
+    """
+    array = as_array(order, "order")
+    if array.ndim != 1 or len(array) != count:
+        raise InvalidInputError(f"order must be a permutation of all rows, shape ({count},), got shape {array.shape}.")
+    array = check_rows(array, n, "order")
+    times = np.bincount(array)
+    if times.max(initial=0) > 1:
+        raise InvalidInputError(
+            f"order must be a permutation of all rows, each once; it names row {np.argmax(times > 1)} "
+            f"{times.max()} times. If these are ranks, give np.argsort(ranks)."
+        )
+    return array
+
+
 def check_flag(value: object, name: str) -> bool:
     """`value` as a bool.
 

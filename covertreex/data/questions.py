@@ -17,6 +17,7 @@ from covertreex.base.validation import (
     blaming_float32,
     check_flag,
     check_names,
+    check_order,
     check_points,
     check_rows,
     check_told_apart,
@@ -126,7 +127,7 @@ def check(
                 "order says which rows come before others, and restricts nothing by itself; give predecessor_mode=True "
                 "or limit=... as well."
             )
-        order = _check_order(state, order)
+        order = check_living(state, check_order(order, len(state), len(state.X)), "order")
     if limit is not None:
         most = len(state) if order is not None else len(state.X)
         limit = _check_limit(limit, len(asked), most)
@@ -275,21 +276,6 @@ def check_living(state: TreeState, rows: IntArray, name: str) -> IntArray:
                 "that are left."
             )
     return rows
-
-
-def _check_order(state: TreeState, order: ArrayLike) -> IntArray:
-    n = len(state)
-    array = as_array(order, "order")
-    if array.ndim != 1 or len(array) != n:
-        raise InvalidInputError(f"order must be a permutation of all rows, shape ({n},), got shape {array.shape}.")
-    array = check_living(state, check_rows(array, len(state.X), "order"), "order")
-    times = np.bincount(array)
-    if times.max() > 1:
-        raise InvalidInputError(
-            f"order must be a permutation of all rows, each once; it names row {np.argmax(times > 1)} "
-            f"{times.max()} times. If these are ranks, give np.argsort(ranks)."
-        )
-    return array
 
 
 def _check_limit(limit: ArrayLike, q: int, most: int) -> IntArray:

@@ -6,6 +6,7 @@ screen that is made once and kept is not counted.
 
 import numpy as np
 
+from covertreex._core.nearest import ROWS_OF_A_BLOCK
 from covertreex.base import tuning
 from covertreex.protocols import QueryBlock
 from covertreex.search.calibration import Rule, Sample
@@ -28,7 +29,7 @@ def _met(rows: float, d: int, every: float) -> float:
 
     A block of b rows is a cube, and the ball is taken for one: their sum has the sum of their sides.
     """
-    block = tuning.ROWS_OF_A_BLOCK
+    block = ROWS_OF_A_BLOCK
     side: float = 1.0 + (rows / block) ** (1.0 / d)
     return min(every, block * side**d)
 

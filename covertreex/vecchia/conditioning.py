@@ -63,16 +63,6 @@ def check_tree(tree: Any) -> CoverTree:
     return tree
 
 
-def check_order(order: ArrayLike | None, n: int) -> IntArray:
-    """`order` as a permutation; 0 to n - 1 for None."""
-    if order is None:
-        return np.arange(n, dtype=np.int64)
-    array = as_array(order, "order")
-    if array.shape != (n,) or array.dtype.kind not in "iu" or not np.array_equal(np.sort(array), np.arange(n)):
-        raise InvalidInputError(f"order must be a permutation of the {n} rows.")
-    return array.astype(np.int64)
-
-
 def check_neighbors(neighbors: ArrayLike, order: IntArray) -> IntArray:
     """Conditioning sets of anyone's.
 

@@ -14,12 +14,20 @@ from covertreex._core import vecchia as core
 from covertreex._core.canonical import standard_arithmetic
 from covertreex.base import parallel, tuning
 from covertreex.base.types import FloatArray, IntArray
-from covertreex.base.validation import as_array, as_float64, check_flag, check_points, columns_of, read_only
+from covertreex.base.validation import (
+    as_array,
+    as_float64,
+    check_flag,
+    check_order,
+    check_points,
+    columns_of,
+    read_only,
+)
 from covertreex.covertree import CoverTree
 from covertreex.errors import InvalidInputError
 from covertreex.kernels import Kernel
 from covertreex.settings import TraversalSettings
-from covertreex.vecchia.conditioning import Conditioning, check_neighbors, check_order, check_tree, condition
+from covertreex.vecchia.conditioning import Conditioning, check_neighbors, check_tree, condition
 from covertreex.vecchia.factorization import Factorization, LatentFactorization, covariance_of, refuse, sparse_factor
 from covertreex.vecchia.fitting import climb
 from covertreex.vecchia.gradient import powers, slopes, telling_rows
@@ -111,7 +119,8 @@ class Vecchia:
                 "above 0. Without noise both forms are one."
             )
         self._threads = tree.n_threads if n_threads is None else parallel.thread_count(n_threads)
-        checked = check_order(order, len(tree))
+        n = len(tree)
+        checked = np.arange(n, dtype=np.int64) if order is None else check_order(order, n, n)
         if neighbors is None:
             found = tree.knn(k, predecessor_mode=True, order=order, settings=settings, n_threads=self._threads)
         else:

@@ -375,7 +375,7 @@ SQUARE = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
         (lambda tree: Vecchia(tree, k=2, noise=-1.0), "noise must be a variance, 0 or above"),
         (lambda tree: Vecchia(tree, k=2, noise=[1.0, 2.0]), r"shape \(4,\); got \(2,\)"),
         (lambda tree: Vecchia(tree, k=2, noise="loud"), "noise must be a variance"),
-        (lambda tree: Vecchia(tree, k=2, order=[0, 1, 2, 2]), "order must be a permutation of the 4 rows"),
+        (lambda tree: Vecchia(tree, k=2, order=[0, 1, 2, 2]), "order .* each once; it names row 2 2 times"),
         (lambda tree: Vecchia(tree, neighbors=[[-1], [0], [0], [4]]),
          "row 3 of neighbors names 4, but rows are 0 to 3"),
         (lambda tree: Vecchia(tree, neighbors=[[-1], [0], [2], [0]]),
