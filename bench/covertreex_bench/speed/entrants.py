@@ -281,6 +281,26 @@ class Engine(Entrant):
         return _answer(result, again, prepare=build, fixed=build)
 
 
+class OneByOne(Engine):
+    """The same queries, a search for each: what is more than in one search of all is what Python takes."""
+
+    def __init__(self, contender: Contender):
+        super().__init__(contender, "search")
+        self.name = f"{contender.name}, one by one"
+
+    def run(self, question: Question, state, positions: np.ndarray) -> Run:
+        begin = time.perf_counter()
+        tree = question.workload.tree(question.threads)
+        made = time.perf_counter() - begin
+        self._search(tree, question, queries=question.rows[:1])  # which makes what all searches share
+        begin = time.perf_counter()
+        found = [self._search(tree, question, queries=[row])[0] for row in question.rows]
+        seconds = time.perf_counter() - begin
+        return _answer(
+            replace(found[-1], indices=np.concatenate([one.indices for one in found])), seconds, prepare=made
+        )
+
+
 def _answer(result, seconds, **more):
     counters = result.telemetry.counters
     evals = counters.get("distance_evals", 0) / max(1, len(result.indices))

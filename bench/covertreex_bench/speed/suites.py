@@ -9,7 +9,16 @@ from covertreex.backends import registry
 from covertreex.errors import InvalidInputError
 from covertreex_bench import compare, workloads
 from covertreex_bench.compare import Contender
-from covertreex_bench.speed.entrants import Change, DenseLimit, Engine, Entrant, FirstSolve, Question, Steps
+from covertreex_bench.speed.entrants import (
+    Change,
+    DenseLimit,
+    Engine,
+    Entrant,
+    FirstSolve,
+    OneByOne,
+    Question,
+    Steps,
+)
 from covertreex_bench.speed.peers import PEERS
 from covertreex_bench.workloads import Workload
 
@@ -60,8 +69,8 @@ class Series:
         The `Workload` of a size.
     sizes, quick : tuple of int
         Numbers of points, ascending; those of --quick.
-    counts : {'search', 'prepared', 'build', 'change'}
-        As `Engine` takes it; 'change' for the rows of the suite `optimiser`.
+    counts : {'search', 'prepared', 'build', 'change', 'one by one'}
+        As `Engine` takes it; 'change' and 'one by one' for the rows of the suites `optimiser` and `small`.
     profiles : tuple of str
         Rows of covertreex, where none are named.
     """
@@ -239,6 +248,13 @@ SUITES = {
             peers=(),
             repeat=CHANGES,
         ),
+        Suite(
+            "small",
+            "2,000 points, 50 inducing points, k = 20: all neighbours, in one search and in one for each query",
+            (Series(_EVERY, _workload("vif", predecessors=False, inducing=50, k=20), (2_000,), (512,), "one by one"),),
+            "less than a minute",
+            peers=(),
+        ),
     )
 }
 
@@ -372,6 +388,8 @@ def entrants(series: Series, contenders: list[Contender] | None, peers: list[Ent
         contenders = compare.parse_contenders([f"{backend}/{profile}" for profile in series.profiles])
     if series.counts == "change":
         ours = [kind(contender, _steps(series)) for contender in contenders for kind in (FirstSolve, Change)]
+    elif series.counts == "one by one":
+        ours = [one for contender in contenders for one in (Engine(contender, "search"), OneByOne(contender))]
     else:
         ours = [Engine(contender, series.counts) for contender in contenders]
     return [DenseLimit(), *ours, *peers]
