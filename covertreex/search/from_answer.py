@@ -58,12 +58,11 @@ class FromAnswer(LastPass):
         if screen.dtype is np.float64:
             screen = mixed_or_sharp(context.payload, context.settings, len(queries), context.n_threads)
         self.context, self._view = context, View(context, screen, queries)
+        view, asked = self._view, self.queries
         # Where rows are long, to load one for a single query takes longer than to compare it with eight.
         alone, graph = screen.dtype is np.float32, make_graph(context, queries, earlier.indices, earlier.distances)
         most = self.groups.most if alone else TOGETHER
-        self._exploring = Exploring(
-            context, self.groups, lambda: self._view.screener(self.queries, most), graph, alone=alone
-        )
+        self._exploring = Exploring(context, self.groups, lambda: view.screener(asked, most), graph, alone=alone)
         self.promise, tried = self._exploring.calibrate(sample, sample.solve(near, _thresholds(near, earlier, sample)))
         self.looked, self.most = tried[-1][2], most_alone(near) if alone else most_near(near)
         self.plan = replace(

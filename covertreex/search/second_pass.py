@@ -80,8 +80,12 @@ class SecondPass(LastPass):
         context, sample = self.context, first.sample
         screen = mixed_or_sharp(context.payload, context.settings, len(self.queries), context.n_threads)
         self._view = View(context, screen, self.queries)
-        graph = make_graph(context, first.asked, indices, distances)
-        self._exploring = Exploring(context, self.groups, self._screener, graph, first.seen)
+        view, queries, graph = self._view, self.queries, make_graph(context, first.asked, indices, distances)
+
+        def screener() -> Screener:
+            return context.screener(view.lens(queries, TOGETHER), queries, TOGETHER)
+
+        self._exploring = Exploring(context, self.groups, screener, graph, first.seen)
         order = self.groups.order
         solved = sample.solve(first.near, [least_rho(distances[order[own], -1]) for own in sample.members])
         self.promise, tried = self._exploring.calibrate(sample, solved)
@@ -94,10 +98,6 @@ class SecondPass(LastPass):
             promises=tried[1:],
             expected=expected.second_pass(context, first.plan.expected, screen, tried[-1][2]),
         )
-
-    def _screener(self) -> Screener:
-        lens = self._view.lens(self.queries, TOGETHER)
-        return self.context.screener(lens, self.queries, TOGETHER)
 
     def answer(self, first: int, last: int) -> Found:
         """As `Strategy.answer`."""
