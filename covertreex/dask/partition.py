@@ -15,6 +15,9 @@ LEVEL_SHARE = 8
 #: Rows of the smallest prefix level, at least.
 SMALLEST_LEVEL = 2048
 
+#: What each row of a task costs beside its queries: factors, their copy for a screen. As a share of what a query costs.
+ROW_COST = 0.25
+
 #: More cells, as a multiple, while a task would not fit.
 MORE_CELLS = 1.1
 
@@ -137,6 +140,21 @@ def level_sizes(n: int, predecessors: bool, together: int) -> list[int]:
     while predecessors and sizes[-1] > max(together, SMALLEST_LEVEL):
         sizes.append(sizes[-1] // LEVEL_SHARE)
     return sizes
+
+
+def rank_sizes(n: int, parts: int) -> list[int]:
+    """How many of the first rows each of so many parts has, whose queries are the rows that the next part has not.
+
+    No part has a halo: it has all that its queries may have. All parts cost about the same, `ROW_COST` for each of
+    their rows and 1 for each query: a later part has more rows, and fewer queries.
+
+    Examples
+    --------
+    >>> rank_sizes(900, 2)
+    [900, 500]
+    """
+    share = 1.0 / (1.0 + ROW_COST)
+    return [int(n * (1.0 - share**part) / (1.0 - share**parts)) for part in range(parts, 0, -1)]
 
 
 @dataclass(frozen=True, eq=False)

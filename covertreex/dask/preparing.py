@@ -17,8 +17,8 @@ from covertreex.base.validation import as_array, check_flag, check_k, check_max_
 from covertreex.covertree import cover_tree
 from covertreex.dask import tasks
 from covertreex.dask.model import Model, version
-from covertreex.dask.partition import Level, Need, Partition, level_sizes, row_bytes
-from covertreex.dask.planning import WORTH_CUTTING, Data, look, named, partition, workers
+from covertreex.dask.partition import Level, Need, Partition, level_sizes, rank_sizes, row_bytes
+from covertreex.dask.planning import MOST_BY_RANK, WORTH_CUTTING, Data, look, named, partition, workers
 from covertreex.dask.results import DaskPlan
 from covertreex.dask.rows import Found, Rows
 from covertreex.dask.sources import Source
@@ -30,6 +30,9 @@ from covertreex.settings import TraversalSettings, resolve_settings, settings_fr
 
 #: A task whose queries are compared with a group of partitions may take so many times the coordinates of these.
 GROUPED = 8
+
+#: Parts among which each row is sent by itself: a task for each pair of a block and a part costs less than a shuffle.
+FEW_PARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +64,13 @@ class Prepared:
     def shuffled(self) -> tuple[list[Delayed], list[Delayed | None]]:
         """For each part, a frame of its rows and its halo; and one of its queries, where these are no rows."""
         given, dealt = delayed(self.model, traverse=False), delayed(self.partition, traverse=False)
-        if len(self.partition) == 1:
-            here = named(tasks.together)
-            frames = [here(0, *self.data.each(tasks.deal, given, dealt))]
-            if not self.model.external:
-                return frames, [None]
-            return frames, [here(1, *self.asked.each(tasks.deal_queries, given, dealt))]
         count, width = len(self.partition), self.data.source.width
         noise = None if self.data.about[0].noise is None else np.zeros(0)
-        frame = dd.from_delayed(self.data.each(tasks.deal, given, dealt), meta=_frame(width, noise))
-        frames = _shuffled(frame, "part", count)
+        frames = _sent(self.data.each(tasks.deal, given, dealt), "part", count, count, _frame(width, noise))
         if not self.model.external:
             return frames, [None] * count
-        frame = dd.from_delayed(self.asked.each(tasks.deal_queries, given, dealt), meta=_frame(width))
-        return frames, [*_shuffled(frame, "part", count)]
+        queries = self.asked.each(tasks.deal_queries, given, dealt)
+        return frames, [*_sent(queries, "part", count, count, _frame(width))]
 
 
 def prepare(
@@ -125,6 +121,8 @@ def prepare(
     room = max(1, int(memory_of_task / (need.row + need.query)))
     cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
     levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
+    if predecessor_mode and near and partitions is None and 1 < cells <= MOST_BY_RANK and n <= room:
+        levels, cells = rank_sizes(n, cells), 1
     samples, drawn = look(data, levels, np.unique(wanted), max(cells, n // room))
     metric["inducing"] = drawn.points[np.searchsorted(drawn.row, wanted)] if len(wanted) else inducing
     made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
@@ -237,8 +235,18 @@ def _frame(width: int, noise: Any = None) -> pd.DataFrame:
     return tasks.frame_of(Rows(none, none, np.zeros((0, width)), noise), none, np.zeros(0, dtype=bool))
 
 
-def _shuffled(frame: dd.DataFrame, key: str, count: int) -> list[Delayed]:
-    """Frames for each value of a column below `count`."""
+def _sent(frames: list[Delayed], key: str, count: int, parts: int, meta: pd.DataFrame) -> list[Delayed]:
+    """Frames for each value of a column below `count`: picked from each frame where parts are few, else shuffled."""
+    if parts <= FEW_PARTS:
+        pick, gather = named(tasks.picked), named(tasks.together)
+        one = len(frames)
+        picked = [[pick(to * one + i, frame, key, to) for i, frame in enumerate(frames)] for to in range(count)]
+        return [gather(to, *pieces) for to, pieces in enumerate(picked)]
+    # `from_delayed` marks its tasks as sources of data, which a scheduler holds back while there is other work: what is
+    # found would pile up in memory until all is found.
+    graph = HighLevelGraph.merge(*[frame.dask for frame in frames]).to_dict()
+    unknown = (None,) * (len(frames) + 1)
+    frame = dd.from_graph(graph, meta, unknown, [frame.key for frame in frames], f"by-{key}")
     return list(frame.set_index(key, divisions=list(range(count + 1))).to_delayed())
 
 
@@ -256,13 +264,5 @@ def sent_back(found: list[Delayed], answers: Callable[..., Any], starts: IntArra
     rows = Rows(none, none, np.zeros((0, 1)))
     meta = tasks.answers(Found(rows, rows, none[:, None], np.zeros((0, 1))), starts)
     task, lazy = named(answers), delayed(starts, traverse=False)
-    if len(found) == 1:
-        (frame,), pick = [task(0, found[0], lazy)], named(tasks.of_block)
-        return [pick(block, frame, block) for block in range(len(starts) - 1)]
-    parts = [task(i, one, lazy) for i, one in enumerate(found)]
-    # `from_delayed` marks its tasks as sources of data, which a scheduler holds back while there is other work: what is
-    # found would pile up in memory until all is found.
-    graph = HighLevelGraph.merge(*[part.dask for part in parts]).to_dict()
-    unknown = (None,) * (len(parts) + 1)
-    frame = dd.from_graph(graph, meta, unknown, [part.key for part in parts], "answered")
-    return _shuffled(frame, "block", len(starts) - 1)
+    frames = [task(i, one, lazy) for i, one in enumerate(found)]
+    return _sent(frames, "block", len(starts) - 1, len(found), meta)

@@ -133,14 +133,14 @@ def frame_of(rows: Rows, part: IntArray, own: NDArray[np.bool_]) -> pd.DataFrame
     return pd.DataFrame(columns)
 
 
+def picked(frame: pd.DataFrame, key: str, number: int) -> pd.DataFrame:
+    """The rows of a frame that go to one part or block."""
+    return frame[(frame[key] == number).to_numpy()]
+
+
 def together(*frames: pd.DataFrame) -> pd.DataFrame:
-    """What is dealt to the only partition."""
+    """What goes to one part or block, from all frames."""
     return pd.concat(frames)
-
-
-def of_block(frame: pd.DataFrame, block: int) -> pd.DataFrame:
-    """Of the answers of the only partition, those of a block."""
-    return frame[(frame["block"] == block).to_numpy()]
 
 
 def rows_of(frame: pd.DataFrame) -> tuple[Rows, NDArray[np.bool_]]:

@@ -10,12 +10,13 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from dask.base import key_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import covertreex as cx
 import covertreex.dask as cxd
-from covertreex.dask import planning, tasks
+from covertreex.dask import planning, preparing, tasks
 from covertreex.dask.bounds import may_gain
 from covertreex.dask.cells import Cells
 from covertreex.dask.model import Model
@@ -82,6 +83,23 @@ def test_any_order():
     X = points()
     for order in (np.random.default_rng(3).permutation(len(X)), np.argsort(X[:, 0]), np.arange(len(X))[::-1]):
         same(X, 6, METRICS["residual"], partitions=4, predecessor_mode=True, order=order)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_few_workers_share_predecessors_by_rank(ordered, monkeypatch):
+    """Where a task can hold all rows, each part has all that its queries may have: no probe, no halo, no sweep."""
+    monkeypatch.setattr(preparing, "workers", lambda memory: planning.Workers(3, 3, 1e9))
+    monkeypatch.setattr(preparing, "WORTH_CUTTING", 500)
+    order = {"order": np.random.default_rng(3).permutation(3000)} if ordered else {}
+    result = same(points(), 6, METRICS["residual"], partitions=None, predecessor_mode=True, **order)
+    levels = result.plan.partition.levels
+    assert [(level.least, level.most, len(level.cells)) for level in levels] == [
+        (2213, 3000, 1), (1229, 2213, 1), (0, 1229, 1)
+    ]  # fmt: skip
+    assert result.plan.passes == 1
+    names = [key_split(key) for key in result.indices.__dask_graph__()]
+    assert names.count("near") == 3
+    assert not {"sweep", "probe"} & set(names)
 
 
 def test_inducing_rows_keep_their_order():
