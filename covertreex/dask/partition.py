@@ -1,6 +1,7 @@
 """How rows are dealt to tasks: prefix levels, the cells of each, and halos; sizes follow from the memory of a task."""
 
 import itertools
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,12 +113,17 @@ class Partition:
         """list of int: the number of the first part of each level."""
         return [0, *itertools.accumulate(len(level.cells) for level in self.levels)]
 
-    def deal(self, places: FloatArray, rank: IntArray) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
-        """Which rows go to which parts: numbers of rows, parts, and whether the part's own cell has the row."""
+    def deal(
+        self, places: FloatArray, rank: IntArray, which: Container[int] | None = None
+    ) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+        """Which rows go to which parts: numbers of rows, parts, and whether the part's own cell has the row.
+
+        Of all levels, or those whose number is in `which`.
+        """
         member, part, own = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
-        for level, start in zip(self.levels, self.starts, strict=False):
+        for number, (level, start) in enumerate(zip(self.levels, self.starts, strict=False)):
             may = np.flatnonzero(rank < level.most)
-            if not len(may):
+            if not len(may) or (which is not None and number not in which):
                 continue
             home = level.cells.cell_of(places[may])
             some, cells = level.cells.near(places[may], level.widths(rank[may]))

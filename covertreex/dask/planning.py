@@ -155,6 +155,11 @@ def named(function: Callable[..., Any]) -> Callable[..., Delayed]:
     return task
 
 
+def drawn(n: int, count: int, seed: int) -> IntArray:
+    """Numbers of `count` of n rows, or of all, drawn at random."""
+    return np.sort(np.random.default_rng(seed).choice(n, min(count, n), replace=False))
+
+
 def _part(values: Any, start: int, stop: int) -> Any:
     return None if values is None else values[start:stop]
 
@@ -241,13 +246,13 @@ def partition(
     made: list[Level] = []
     for i, (count, share) in enumerate(zip(counts, _shares(levels), strict=True)):
         places = model.places(samples[i].points)
-        pairs = Pairs.none(places.shape[1]) if found is None else _pairs(found[i], model, share)
+        pairs = Pairs.none(places.shape[1]) if found is None else pairs_of(found[i], model, share)
         sampled = Sampled(bounds[i + 1], levels[i], places, samples[i].rank, pairs, width, model.external)
         made.append(cut(sampled, count, need, memory, HALO_MISSES * (1.0 - target)))
     return Partition(tuple(made))
 
 
-def _pairs(found: Found, model: Model, share: int) -> Pairs:
+def pairs_of(found: Found, model: Model, share: int) -> Pairs:
     """Each query with each of its neighbours in one of `share` rows."""
     query, place = np.nonzero(found.indices >= 0)
     if not len(query):

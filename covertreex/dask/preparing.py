@@ -18,7 +18,7 @@ from covertreex.covertree import cover_tree
 from covertreex.dask import tasks
 from covertreex.dask.model import Model, version
 from covertreex.dask.partition import Level, Need, Partition, level_sizes, rank_sizes, row_bytes
-from covertreex.dask.planning import MOST_BY_RANK, WORTH_CUTTING, Data, look, named, partition, workers
+from covertreex.dask.planning import MOST_BY_RANK, WORTH_CUTTING, Data, drawn, look, named, partition, workers
 from covertreex.dask.results import DaskPlan
 from covertreex.dask.rows import Found, Rows
 from covertreex.dask.sources import Source
@@ -46,6 +46,8 @@ class Prepared:
     model : Model
     partition : Partition
     plan : DaskPlan
+    audit : Rows or None
+        Queries by whose neighbours levels are judged, where these have halos that may be too narrow.
     """
 
     data: Data
@@ -53,6 +55,7 @@ class Prepared:
     model: Model
     partition: Partition
     plan: DaskPlan
+    audit: Rows | None
 
     def groups(self, level: Level) -> int:
         """How many groups of partitions there are, for a task to compare its queries with one group after the other.
@@ -64,13 +67,17 @@ class Prepared:
     def shuffled(self) -> tuple[list[Delayed], list[Delayed | None]]:
         """For each part, a frame of its rows and its halo; and one of its queries, where these are no rows."""
         given, dealt = delayed(self.model, traverse=False), delayed(self.partition, traverse=False)
-        count, width = len(self.partition), self.data.source.width
-        noise = None if self.data.about[0].noise is None else np.zeros(0)
-        frames = _sent(self.data.each(tasks.deal, given, dealt), "part", count, count, _frame(width, noise))
+        frames, count = self.sent(self.data.each(tasks.deal, given, dealt)), len(self.partition)
         if not self.model.external:
             return frames, [None] * count
         queries = self.asked.each(tasks.deal_queries, given, dealt)
-        return frames, [*_sent(queries, "part", count, count, _frame(width))]
+        return frames, [*_sent(queries, "part", count, count, _frame(self.data.source.width))]
+
+    def sent(self, frames: list[Delayed]) -> list[Delayed]:
+        """Rows that are dealt, as a frame for each part."""
+        count = len(self.partition)
+        noise = None if self.data.about[0].noise is None else np.zeros(0)
+        return _sent(frames, "part", count, count, _frame(self.data.source.width, noise))
 
 
 def prepare(
@@ -93,6 +100,7 @@ def prepare(
     backend: str | None = None,
     memory: str | float | None = None,
     partitions: int | None = None,
+    audit: int = 0,
     r: float = 0.0,
 ) -> Prepared:
     """Check the arguments of `search`, or with k of None those of `radius`, and plan."""
@@ -123,15 +131,18 @@ def prepare(
     levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
     if predecessor_mode and near and partitions is None and 1 < cells <= MOST_BY_RANK and n <= room:
         levels, cells = rank_sizes(n, cells), 1
-    samples, drawn = look(data, levels, np.unique(wanted), max(cells, n // room))
-    metric["inducing"] = drawn.points[np.searchsorted(drawn.row, wanted)] if len(wanted) else inducing
+    judged = drawn(len(of_queries.source), audit, 1)
+    mine = judged if asked is None else judged[:0]
+    samples, known = look(data, levels, np.union1d(wanted, mine), max(cells, n // room))
+    judges = known.among(mine)
+    metric["inducing"] = known.points[np.searchsorted(known.row, wanted)] if len(wanted) else inducing
     made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
     if noises is not None and not isinstance(made, Euclidean):
         Correlation(made.kernel, noises)  # which checks the values
     model = Model(made, k, predecessor_mode, include_self, asked is not None, most, chosen, backend, version(), room)
     sample = None
     if asked is not None:
-        (sample,), _ = look(of_queries, [len(of_queries.source)], np.zeros(0, dtype=np.int64), 0)
+        (sample,), judges = look(of_queries, [len(of_queries.source)], judged, 0)
     how = data, model, levels, samples, sample, need, memory_of_task, cells
     part = partition(*how, None if near else r)
     passes += near and len(part) > len(part.levels)
@@ -148,7 +159,8 @@ def prepare(
     of_queries = data if asked is None else Data.of(of_queries.source.cut(most), None, None)
     model = replace(model, threads=max(1, many.threads // max(many.count, len(part.levels[0].cells))))
     plan = DaskPlan(part, many.memory, part.bytes, passes)
-    return Prepared(data, of_queries, model, part, plan)
+    judge = near and chosen.approximate and len(part) > len(part.levels) and len(judges) > 0
+    return Prepared(data, of_queries, model, part, plan, judges if judge else None)
 
 
 def _check(partitions: int | None, queries: Any, predecessor_mode: bool, order: ArrayLike | None) -> None:

@@ -18,6 +18,9 @@ from covertreex.dask.sources import points_of
 from covertreex.errors import CovertreexError
 from covertreex.settings import FAST
 
+#: How much less than the k-th ``|rho|`` that of a right neighbour may be; how much farther it may be, Euclidean.
+RHO_TOLERANCE, EUCLIDEAN_TOLERANCE = 1e-7, 1e-9
+
 #: How the answers of a row travel: pandas and Arrow move pieces of bytes faster than many columns.
 PACKED = pa.large_binary()
 
@@ -107,6 +110,18 @@ def truth(block: Any, about: Block, model: Model, queries: Rows) -> Found:
 def true_neighbours(model: Model, *parts: Found) -> Found:
     """The neighbours that queries have, from those that they have in each block."""
     return model.ask_in_turns(Rows.union([found.candidates for found in parts]), parts[0].queries)
+
+
+def hits(model: Model, true: Found, indices: IntArray, distances: FloatArray) -> tuple[IntArray, IntArray]:
+    """How many of each query's true neighbours were returned, and how many there are (as `DenseOracle.hits`)."""
+    expected = np.sum(true.indices >= 0, axis=1)
+    last = np.take_along_axis(true.distances, np.maximum(expected - 1, 0)[:, None], axis=1)
+    if model.euclidean:
+        enough = distances <= last * (1.0 + EUCLIDEAN_TOLERANCE)
+    else:
+        enough = 1.0 - distances**2 >= 1.0 - last**2 - RHO_TOLERANCE
+    right = np.sum(enough & (indices >= 0), axis=1)
+    return np.minimum(right, expected), expected
 
 
 def deal(block: Any, about: Block, model: Model, partition: Partition) -> pd.DataFrame:

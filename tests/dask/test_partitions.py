@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import dask
 import dask.array as da
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import covertreex as cx
 import covertreex.dask as cxd
-from covertreex.dask import planning, preparing, tasks
+from covertreex.dask import again, planning, preparing, tasks
 from covertreex.dask.bounds import may_gain
 from covertreex.dask.cells import Cells
 from covertreex.dask.model import Model
@@ -289,6 +289,59 @@ def test_fast_meets_its_target():
     audited, (low, high) = result.recall_of(indices, distances)
     assert low - 1e-3 <= recall <= high + 1e-3
     assert audited == result.recall
+
+
+@pytest.mark.parametrize("other_points", [False, True])
+def test_what_misses_neighbours_is_asked_again(other_points, monkeypatch):
+    """A probe that sees nothing plans no halos; an audit finds out, and levels that fall short are asked again."""
+    monkeypatch.setattr(planning, "PROBES", 0)
+    X, queries = points(6000), points(1000, seed=8) if other_points else None
+    question = {"predecessor_mode": not other_points, "settings": "fast"}
+    truth = cx.cover_tree(X, **METRICS["residual"]).search(10, queries, **question | {"settings": "exact"}).indices
+
+    def recall(audit):
+        asked = None if queries is None else da.from_array(queries, chunks=(400, -1))
+        result = cxd.search(
+            da.from_array(X, chunks=(2000, -1)), 10, asked, **METRICS["residual"], partitions=4, audit=audit, **question
+        )
+        assert {level.width for level in result.plan.partition.levels} == {0.0}
+        indices, distances = computed(result)
+        assert np.all(np.diff(distances[10:], axis=1) >= 0.0)
+        return np.mean([len(set(a) & set(b)) for a, b in zip(indices[10:], truth[10:], strict=True)]) / 10
+
+    assert recall(0) < 0.95
+    assert recall(400) >= 0.999
+
+
+def test_levels_that_miss_few_are_not_asked_again(monkeypatch):
+    asked, ask = [], Model.ask
+    X = points(6000)
+    result = cxd.search(X, 10, **METRICS["residual"], predecessor_mode=True, settings="fast", partitions=4, audit=300)
+    monkeypatch.setattr(Model, "ask", lambda self, *more, **final: asked.append(final) or ask(self, *more, **final))
+    np.testing.assert_array_equal(
+        computed(result)[0],
+        cxd.knn(X, 10, **METRICS["residual"], predecessor_mode=True, settings="fast", partitions=4).compute(),
+    )
+    assert asked.count({"final": True}) == 2 * len(result.plan.partition)
+
+
+@pytest.mark.parametrize("width", [0.2, 5.0])
+def test_partitions_that_grew_are_cut_when_they_are_asked_again(width, monkeypatch):
+    """Halves with halos where these are small, turns where halos hold nearly all rows; the same answer."""
+    X, searched, ask = points(2000, 2), [], Model.ask
+    result = cxd.search(X, 5, **METRICS["correlation"], settings="fast", partitions=2)
+
+    def counted(model, data, *more, **final):
+        searched.append(len(data))
+        return ask(model, data, *more, **final)
+
+    monkeypatch.setattr(Model, "ask", counted)
+    rows, level = Rows(np.arange(2000), np.arange(2000), X), replace(result.plan.partition.levels[0], width=width)
+    some = np.arange(0, 2000, 3)
+    found = again.ask_in_cells(replace(result._model, room=700), rows, rows.take(some), level)
+    np.testing.assert_array_equal(found.indices, cx.cover_tree(X, **METRICS["correlation"]).knn(5, some))
+    assert sum(size > 700 for size in searched) == (width == 5.0)  # once, what turns have found
+    assert len(searched) >= 3
 
 
 def test_exact_answers_need_no_halos():
