@@ -69,6 +69,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", default="1GiB")
     parser.add_argument("--settings", default="fast")
+    parser.add_argument("--partitions", type=int, help="at least so many, with halos")
     parser.add_argument("--audit", type=int, default=1000)
     parser.add_argument("--single", action="store_true")
     parser.add_argument("--plan", action="store_true", help="nothing but the plan")
@@ -85,7 +86,8 @@ def main():
         points(given.n, file)
         X, before = np.load(file, mmap_mode="r"), client.run(used)
         clock = time.perf_counter()
-        result = cxd.search(X, K, **metric(), predecessor_mode=True, settings=given.settings)
+        how = {"settings": given.settings, "partitions": given.partitions}
+        result = cxd.search(X, K, **metric(), predecessor_mode=True, **how)
         print(result.plan, flush=True)
         planned, after = time.perf_counter() - clock, client.run(used)
         cpu = sum(after[one][1] - before[one][1] for one in before)

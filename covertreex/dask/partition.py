@@ -148,17 +148,20 @@ def level_sizes(n: int, predecessors: bool, together: int) -> list[int]:
     return sizes
 
 
-def rank_sizes(n: int, parts: int) -> list[int]:
+def rank_sizes(n: int, parts: int, exact: bool) -> list[int]:
     """How many of the first rows each of so many parts has, whose queries are the rows that the next part has not.
 
-    No part has a halo: it has all that its queries may have. All parts cost about the same, `ROW_COST` for each of
-    their rows and 1 for each query: a later part has more rows, and fewer queries.
+    No part has a halo: it has all that its queries may have. All parts cost about the same, so a later part, which has
+    more rows, has fewer queries: each query costs 1 and each row `ROW_COST`, or for `exact` settings each query all
+    rows before it.
 
     Examples
     --------
-    >>> rank_sizes(900, 2)
-    [900, 500]
+    >>> rank_sizes(900, 2, False), rank_sizes(1000, 4, True)
+    ([900, 500], [1000, 866, 707, 500])
     """
+    if exact:
+        return [int(n * (part / parts) ** 0.5) for part in range(parts, 0, -1)]
     share = 1.0 / (1.0 + ROW_COST)
     return [int(n * (1.0 - share**part) / (1.0 - share**parts)) for part in range(parts, 0, -1)]
 

@@ -39,8 +39,9 @@ HALO_MISSES = 0.5
 #: Share of a worker's memory that its tasks may fill, and what a worker has in use before it does anything.
 FILLED, IDLE = 0.6, 2.5e8
 
-#: Parts, at most, that predecessors are cut into by rank, where a task can hold all rows: more have rows too often.
-MOST_BY_RANK = 4
+#: Parts, at most, that predecessors are cut into by rank, where a task can hold all rows. More have rows too often,
+#: which matters less where queries cost more, by exact settings.
+MOST_BY_RANK, MOST_BY_RANK_EXACT = 4, 16
 
 #: Points for which another worker is worth another partition.
 WORTH_CUTTING = 20_000

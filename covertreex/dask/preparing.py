@@ -18,7 +18,17 @@ from covertreex.covertree import cover_tree
 from covertreex.dask import tasks
 from covertreex.dask.model import Model, version
 from covertreex.dask.partition import Level, Need, Partition, level_sizes, rank_sizes, row_bytes
-from covertreex.dask.planning import MOST_BY_RANK, WORTH_CUTTING, Data, drawn, look, named, partition, workers
+from covertreex.dask.planning import (
+    MOST_BY_RANK,
+    MOST_BY_RANK_EXACT,
+    WORTH_CUTTING,
+    Data,
+    drawn,
+    look,
+    named,
+    partition,
+    workers,
+)
 from covertreex.dask.results import DaskPlan
 from covertreex.dask.rows import Found, Rows
 from covertreex.dask.sources import Source
@@ -129,8 +139,9 @@ def prepare(
     room = max(1, int(memory_of_task / (need.row + need.query)))
     cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
     levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
-    if predecessor_mode and near and partitions is None and 1 < cells <= MOST_BY_RANK and n <= room:
-        levels, cells = rank_sizes(n, cells), 1
+    most_by_rank = MOST_BY_RANK if chosen.approximate else MOST_BY_RANK_EXACT
+    if predecessor_mode and near and partitions is None and 1 < cells <= most_by_rank and n <= room:
+        levels, cells = rank_sizes(n, cells, not chosen.approximate), 1
     judged = drawn(len(of_queries.source), audit, 1)
     mine = judged if asked is None else judged[:0]
     samples, known = look(data, levels, np.union1d(wanted, mine), max(cells, n // room))

@@ -1,5 +1,6 @@
 """Equal bits with one process, whatever the partitions."""
 
+import inspect
 import subprocess
 import sys
 from dataclasses import astuple, replace
@@ -94,12 +95,14 @@ def test_few_workers_share_predecessors_by_rank(ordered, monkeypatch):
     result = same(points(), 6, METRICS["residual"], partitions=None, predecessor_mode=True, **order)
     levels = result.plan.partition.levels
     assert [(level.least, level.most, len(level.cells)) for level in levels] == [
-        (2213, 3000, 1), (1229, 2213, 1), (0, 1229, 1)
+        (2449, 3000, 1), (1732, 2449, 1), (0, 1732, 1)
     ]  # fmt: skip
     assert result.plan.passes == 1
     names = [key_split(key) for key in result.indices.__dask_graph__()]
     assert names.count("near") == 3
     assert not {"sweep", "probe"} & set(names)
+    fast = cxd.search(points(), 6, **METRICS["residual"], predecessor_mode=True, settings="fast")
+    assert [level.most for level in fast.plan.partition.levels] == [3000, 2213, 1229]
 
 
 def test_inducing_rows_keep_their_order():
@@ -442,6 +445,16 @@ def test_what_cannot_be_used(given, message):
     arguments = {"X": da.from_array(points(30)), "k": 3} | given
     with pytest.raises((cx.InvalidInputError, cx.SettingsError), match=message):
         cxd.search(**arguments)
+
+
+def test_what_is_searched_is_what_is_planned():
+    """People see the arguments in `search`; `prepare`, which `radius` asks too, has the same ones and defaults."""
+
+    def options(function):
+        parameters = inspect.signature(function).parameters.values()
+        return {one.name: (one.default, one.annotation) for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+    assert options(cxd.search) | {"r": (0.0, float)} == options(preparing.prepare)
 
 
 @pytest.mark.slow
