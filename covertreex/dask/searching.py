@@ -171,8 +171,10 @@ def _found(ready: Prepared) -> list[Delayed]:
 
 def _swept(close: list[Delayed], frames: list[Delayed], given: Delayed, groups: int) -> list[Delayed]:
     """Every partition's queries against the rows of all partitions, which are in groups."""
-    sweep, settle = named(tasks.sweep), named(tasks.settle)
-    rows, settled = in_groups(frames, groups), []
+    sweep, settle, sweep_all = named(tasks.sweep), named(tasks.settle), named(tasks.sweep_all)
+    rows, settled = in_groups(frames, groups), list[Delayed]()
+    if len(rows) == 1:  # one group after the other would be compared, and what they had at last; of one, that is all
+        return [sweep_all(i, found, given, rows[0]) for i, found in enumerate(close)]
     for i, found in enumerate(close):
         others = [sweep(i * len(rows) + j, found, given, group) for j, group in enumerate(rows)]
         settled.append(settle(i, found, given, *others))

@@ -195,7 +195,13 @@ def gathered(*parts: Rows) -> tuple[Rows, ...]:
 
 
 def sweep(found: Found, model: Model, parts: Sequence[Rows]) -> Rows:
-    """Rows of other partitions that are neighbours of a partition's queries, and were not known as such.
+    """Rows of some partitions that are neighbours of a partition's queries, and were not known as such."""
+    known = sweep_all(found, model, parts)
+    return known.candidates.take(~np.isin(known.candidates.row, found.candidates.row))
+
+
+def sweep_all(found: Found, model: Model, parts: Sequence[Rows]) -> Found:
+    """The neighbours of a partition's queries among the rows of some partitions and those that are known.
 
     Only queries that may gain something are asked, and a few partitions at a time: what these have bounds how near a
     new neighbour in the next ones must be.
@@ -209,7 +215,7 @@ def sweep(found: Found, model: Model, parts: Sequence[Rows]) -> Rows:
         before = known.candidates.among(known.indices[asked])
         data = Rows.union([before, *(part for part, gain in zip(turn, gains, strict=True) if np.any(gain))])
         known = known.improved(asked, model.ask(data, known.queries.take(asked), model.settings))
-    return known.candidates.take(~np.isin(known.candidates.row, found.candidates.row))
+    return known
 
 
 def in_turns(parts: Sequence[Rows], room: int) -> Iterator[Sequence[Rows]]:

@@ -80,6 +80,18 @@ def test_any_number_of_partitions(partitions):
     same(points(), 5, METRICS["residual"], partitions=partitions, predecessor_mode=True)
 
 
+@pytest.mark.parametrize("groups", [2, 5])
+def test_any_number_of_groups(groups, monkeypatch):
+    """What a partition has found in each group of partitions is settled, ties and all."""
+    monkeypatch.setattr(preparing.Prepared, "groups", lambda self, level: groups)
+    X = np.round(points(1500, 2) * 12) / 12
+    for metric in ("euclidean", "residual"):
+        result = same(X, 9, METRICS[metric], partitions=5)
+        names = {key_split(key) for key in result.indices.__dask_graph__()}
+        assert {"sweep", "settle"} <= names
+        assert "sweep-all" not in names
+
+
 def test_any_order():
     X = points()
     for order in (np.random.default_rng(3).permutation(len(X)), np.argsort(X[:, 0]), np.arange(len(X))[::-1]):
@@ -406,6 +418,7 @@ def test_radius_by_correlation_and_of_nothing():
         ({}, "give a radius r, or min_correlation=..., and not both"),
         ({"r": -1.0}, r"r must be a number from 0 to inf, got -1.0"),
         ({"r": True}, r"r must be a number from 0 to inf, got True"),
+        ({"r": 0.1, "audit": 9}, "audit measures recall, and radius searches are exact; leave it out"),
         ({"min_correlation": 0.5}, "min_correlation needs a kernel; this metric is Euclidean"),
         ({"min_correlation": 1.5, "kernel": KERNEL}, "min_correlation must be a number from 0 to 1.0, got 1.5"),
     ],
