@@ -35,8 +35,8 @@ class DaskPlan:
     estimate : float
         Bytes that the largest task takes, by the estimate.
     passes : int
-        How often all points were read while the search was planned. They are read once more when it is computed, and
-        for an audit twice more.
+        How often all points were read while the search was planned. They are read once more when it is computed, twice
+        more if levels are judged by an audit, and twice for `DaskResult.recall`.
     """
 
     partition: Partition
