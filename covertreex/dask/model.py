@@ -1,6 +1,5 @@
 """What every task needs in order to ask the search of this package about some rows."""
 
-import gc
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +13,6 @@ from covertreex.dask.rows import Found, Rows, Within
 from covertreex.data.metrics import Correlation, Euclidean, Metric
 from covertreex.errors import InvalidInputError
 from covertreex.settings import EXACT, TraversalSettings
-
-#: Rows of a tree that is worth the time of a garbage collection.
-LARGE = 10_000
 
 
 def version() -> str:
@@ -117,8 +113,6 @@ class Model:
                 n_threads=self.threads, **restricted,
             )  # fmt: skip
             indices, distances = np.append(every.row, -1)[result.indices], result.distances
-            del tree, result
-            _forget(len(every))
         if indices.shape[1] < k:
             short = (0, 0), (0, k - indices.shape[1])
             indices = np.pad(indices, short, constant_values=-1)
@@ -146,8 +140,6 @@ class Model:
         found = tree.radius(
             r, asked, settings=self.settings, backend=self.backend, n_threads=self.threads, **restricted
         )
-        del tree
-        _forget(len(every))
         indices = every.row[found.indices]
         return Within(queries, data.among(indices), found.indptr, indices, found.distances)
 
@@ -160,9 +152,3 @@ class Model:
         order = np.concatenate([np.flatnonzero(may)[np.argsort(data.rank)], np.flatnonzero(~may)])
         restricted = {"order": order, "limit": self.limits(data, queries), "include_self": self.include_self}
         return every, self.tree(every), np.searchsorted(every.row, queries.row), restricted
-
-
-def _forget(rows: int) -> None:
-    """Free a tree that nobody holds but itself: a worker has no room for two."""
-    if rows >= LARGE:
-        gc.collect()

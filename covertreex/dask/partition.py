@@ -1,6 +1,7 @@
 """How rows are dealt to tasks: prefix levels, the cells of each, and halos; sizes follow from the memory of a task."""
 
 import itertools
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ LEVEL_SHARE = 8
 
 #: Rows of the smallest prefix level, at least.
 SMALLEST_LEVEL = 2048
+
+#: What each row of a task costs beside its queries: factors, their copy for a screen. As a share of what a query costs.
+ROW_COST = 0.25
 
 #: More cells, as a multiple, while a task would not fit.
 MORE_CELLS = 1.1
@@ -109,12 +113,17 @@ class Partition:
         """list of int: the number of the first part of each level."""
         return [0, *itertools.accumulate(len(level.cells) for level in self.levels)]
 
-    def deal(self, places: FloatArray, rank: IntArray) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
-        """Which rows go to which parts: numbers of rows, parts, and whether the part's own cell has the row."""
+    def deal(
+        self, places: FloatArray, rank: IntArray, which: Container[int] | None = None
+    ) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+        """Which rows go to which parts: numbers of rows, parts, and whether the part's own cell has the row.
+
+        Of all levels, or those whose number is in `which`.
+        """
         member, part, own = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
-        for level, start in zip(self.levels, self.starts, strict=False):
+        for number, (level, start) in enumerate(zip(self.levels, self.starts, strict=False)):
             may = np.flatnonzero(rank < level.most)
-            if not len(may):
+            if not len(may) or (which is not None and number not in which):
                 continue
             home = level.cells.cell_of(places[may])
             some, cells = level.cells.near(places[may], level.widths(rank[may]))
@@ -137,6 +146,24 @@ def level_sizes(n: int, predecessors: bool, together: int) -> list[int]:
     while predecessors and sizes[-1] > max(together, SMALLEST_LEVEL):
         sizes.append(sizes[-1] // LEVEL_SHARE)
     return sizes
+
+
+def rank_sizes(n: int, parts: int, exact: bool) -> list[int]:
+    """How many of the first rows each of so many parts has, whose queries are the rows that the next part has not.
+
+    No part has a halo: it has all that its queries may have. All parts cost about the same, so a later part, which has
+    more rows, has fewer queries: each query costs 1 and each row `ROW_COST`, or for `exact` settings each query all
+    rows before it.
+
+    Examples
+    --------
+    >>> rank_sizes(900, 2, False), rank_sizes(1000, 4, True)
+    ([900, 500], [1000, 866, 707, 500])
+    """
+    if exact:
+        return [int(n * (part / parts) ** 0.5) for part in range(parts, 0, -1)]
+    share = 1.0 / (1.0 + ROW_COST)
+    return [int(n * (1.0 - share**part) / (1.0 - share**parts)) for part in range(parts, 0, -1)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,10 @@ HALO_MISSES = 0.5
 #: Share of a worker's memory that its tasks may fill, and what a worker has in use before it does anything.
 FILLED, IDLE = 0.6, 2.5e8
 
+#: Parts, at most, that predecessors are cut into by rank, where a task can hold all rows. More have rows too often,
+#: which matters less where queries cost more, by exact settings.
+MOST_BY_RANK, MOST_BY_RANK_EXACT = 4, 16
+
 #: Points for which another worker is worth another partition.
 WORTH_CUTTING = 20_000
 
@@ -152,6 +156,11 @@ def named(function: Callable[..., Any]) -> Callable[..., Delayed]:
     return task
 
 
+def drawn(n: int, count: int, seed: int) -> IntArray:
+    """Numbers of `count` of n rows, or of all, drawn at random."""
+    return np.sort(np.random.default_rng(seed).choice(n, min(count, n), replace=False))
+
+
 def _part(values: Any, start: int, stop: int) -> Any:
     return None if values is None else values[start:stop]
 
@@ -238,13 +247,13 @@ def partition(
     made: list[Level] = []
     for i, (count, share) in enumerate(zip(counts, _shares(levels), strict=True)):
         places = model.places(samples[i].points)
-        pairs = Pairs.none(places.shape[1]) if found is None else _pairs(found[i], model, share)
+        pairs = Pairs.none(places.shape[1]) if found is None else pairs_of(found[i], model, share)
         sampled = Sampled(bounds[i + 1], levels[i], places, samples[i].rank, pairs, width, model.external)
         made.append(cut(sampled, count, need, memory, HALO_MISSES * (1.0 - target)))
     return Partition(tuple(made))
 
 
-def _pairs(found: Found, model: Model, share: int) -> Pairs:
+def pairs_of(found: Found, model: Model, share: int) -> Pairs:
     """Each query with each of its neighbours in one of `share` rows."""
     query, place = np.nonzero(found.indices >= 0)
     if not len(query):

@@ -17,8 +17,18 @@ from covertreex.base.validation import as_array, check_flag, check_k, check_max_
 from covertreex.covertree import cover_tree
 from covertreex.dask import tasks
 from covertreex.dask.model import Model, version
-from covertreex.dask.partition import Level, Need, Partition, level_sizes, row_bytes
-from covertreex.dask.planning import WORTH_CUTTING, Data, look, named, partition, workers
+from covertreex.dask.partition import Level, Need, Partition, level_sizes, rank_sizes, row_bytes
+from covertreex.dask.planning import (
+    MOST_BY_RANK,
+    MOST_BY_RANK_EXACT,
+    WORTH_CUTTING,
+    Data,
+    drawn,
+    look,
+    named,
+    partition,
+    workers,
+)
 from covertreex.dask.results import DaskPlan
 from covertreex.dask.rows import Found, Rows
 from covertreex.dask.sources import Source
@@ -30,6 +40,9 @@ from covertreex.settings import TraversalSettings, resolve_settings, settings_fr
 
 #: A task whose queries are compared with a group of partitions may take so many times the coordinates of these.
 GROUPED = 8
+
+#: Parts among which each row is sent by itself: a task for each pair of a block and a part costs less than a shuffle.
+FEW_PARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +56,8 @@ class Prepared:
     model : Model
     partition : Partition
     plan : DaskPlan
+    audit : Rows or None
+        Queries by whose neighbours levels are judged, where these have halos that may be too narrow.
     """
 
     data: Data
@@ -50,6 +65,7 @@ class Prepared:
     model: Model
     partition: Partition
     plan: DaskPlan
+    audit: Rows | None
 
     def groups(self, level: Level) -> int:
         """How many groups of partitions there are, for a task to compare its queries with one group after the other.
@@ -61,20 +77,17 @@ class Prepared:
     def shuffled(self) -> tuple[list[Delayed], list[Delayed | None]]:
         """For each part, a frame of its rows and its halo; and one of its queries, where these are no rows."""
         given, dealt = delayed(self.model, traverse=False), delayed(self.partition, traverse=False)
-        if len(self.partition) == 1:
-            here = named(tasks.together)
-            frames = [here(0, *self.data.each(tasks.deal, given, dealt))]
-            if not self.model.external:
-                return frames, [None]
-            return frames, [here(1, *self.asked.each(tasks.deal_queries, given, dealt))]
-        count, width = len(self.partition), self.data.source.width
-        noise = None if self.data.about[0].noise is None else np.zeros(0)
-        frame = dd.from_delayed(self.data.each(tasks.deal, given, dealt), meta=_frame(width, noise))
-        frames = _shuffled(frame, "part", count)
+        frames, count = self.sent(self.data.each(tasks.deal, given, dealt)), len(self.partition)
         if not self.model.external:
             return frames, [None] * count
-        frame = dd.from_delayed(self.asked.each(tasks.deal_queries, given, dealt), meta=_frame(width))
-        return frames, [*_shuffled(frame, "part", count)]
+        queries = self.asked.each(tasks.deal_queries, given, dealt)
+        return frames, [*_sent(queries, "part", count, count, _frame(self.data.source.width))]
+
+    def sent(self, frames: list[Delayed]) -> list[Delayed]:
+        """Rows that are dealt, as a frame for each part."""
+        count = len(self.partition)
+        noise = None if self.data.about[0].noise is None else np.zeros(0)
+        return _sent(frames, "part", count, count, _frame(self.data.source.width, noise))
 
 
 def prepare(
@@ -97,6 +110,7 @@ def prepare(
     backend: str | None = None,
     memory: str | float | None = None,
     partitions: int | None = None,
+    audit: int = 0,
     r: float = 0.0,
 ) -> Prepared:
     """Check the arguments of `search`, or with k of None those of `radius`, and plan."""
@@ -125,15 +139,21 @@ def prepare(
     room = max(1, int(memory_of_task / (need.row + need.query)))
     cells = partitions or min(many.count, max(1, n // WORTH_CUTTING))
     levels = level_sizes(n, predecessor_mode and near, min(room, n // cells))
-    samples, drawn = look(data, levels, np.unique(wanted), max(cells, n // room))
-    metric["inducing"] = drawn.points[np.searchsorted(drawn.row, wanted)] if len(wanted) else inducing
+    most_by_rank = MOST_BY_RANK if chosen.approximate else MOST_BY_RANK_EXACT
+    if predecessor_mode and near and partitions is None and 1 < cells <= most_by_rank and n <= room:
+        levels, cells = rank_sizes(n, cells, not chosen.approximate), 1
+    judged = drawn(len(of_queries.source), audit, 1)
+    mine = judged if asked is None else judged[:0]
+    samples, known = look(data, levels, np.union1d(wanted, mine), max(cells, n // room))
+    judges = known.among(mine)
+    metric["inducing"] = known.points[np.searchsorted(known.row, wanted)] if len(wanted) else inducing
     made = _metric(source, samples[0], asked, metric | {"noise": noise if noises is None else 0.0})
     if noises is not None and not isinstance(made, Euclidean):
         Correlation(made.kernel, noises)  # which checks the values
     model = Model(made, k, predecessor_mode, include_self, asked is not None, most, chosen, backend, version(), room)
     sample = None
     if asked is not None:
-        (sample,), _ = look(of_queries, [len(of_queries.source)], np.zeros(0, dtype=np.int64), 0)
+        (sample,), judges = look(of_queries, [len(of_queries.source)], judged, 0)
     how = data, model, levels, samples, sample, need, memory_of_task, cells
     part = partition(*how, None if near else r)
     passes += near and len(part) > len(part.levels)
@@ -150,7 +170,8 @@ def prepare(
     of_queries = data if asked is None else Data.of(of_queries.source.cut(most), None, None)
     model = replace(model, threads=max(1, many.threads // max(many.count, len(part.levels[0].cells))))
     plan = DaskPlan(part, many.memory, part.bytes, passes)
-    return Prepared(data, of_queries, model, part, plan)
+    judge = near and chosen.approximate and len(part) > len(part.levels) and len(judges) > 0
+    return Prepared(data, of_queries, model, part, plan, judges if judge else None)
 
 
 def _check(partitions: int | None, queries: Any, predecessor_mode: bool, order: ArrayLike | None) -> None:
@@ -237,8 +258,18 @@ def _frame(width: int, noise: Any = None) -> pd.DataFrame:
     return tasks.frame_of(Rows(none, none, np.zeros((0, width)), noise), none, np.zeros(0, dtype=bool))
 
 
-def _shuffled(frame: dd.DataFrame, key: str, count: int) -> list[Delayed]:
-    """Frames for each value of a column below `count`."""
+def _sent(frames: list[Delayed], key: str, count: int, parts: int, meta: pd.DataFrame) -> list[Delayed]:
+    """Frames for each value of a column below `count`: picked from each frame where parts are few, else shuffled."""
+    if parts <= FEW_PARTS:
+        pick, gather = named(tasks.picked), named(tasks.together)
+        one = len(frames)
+        picked = [[pick(to * one + i, frame, key, to) for i, frame in enumerate(frames)] for to in range(count)]
+        return [gather(to, *pieces) for to, pieces in enumerate(picked)]
+    # `from_delayed` marks its tasks as sources of data, which a scheduler holds back while there is other work: what is
+    # found would pile up in memory until all is found.
+    graph = HighLevelGraph.merge(*[frame.dask for frame in frames]).to_dict()
+    unknown = (None,) * (len(frames) + 1)
+    frame = dd.from_graph(graph, meta, unknown, [frame.key for frame in frames], f"by-{key}")
     return list(frame.set_index(key, divisions=list(range(count + 1))).to_delayed())
 
 
@@ -256,13 +287,5 @@ def sent_back(found: list[Delayed], answers: Callable[..., Any], starts: IntArra
     rows = Rows(none, none, np.zeros((0, 1)))
     meta = tasks.answers(Found(rows, rows, none[:, None], np.zeros((0, 1))), starts)
     task, lazy = named(answers), delayed(starts, traverse=False)
-    if len(found) == 1:
-        (frame,), pick = [task(0, found[0], lazy)], named(tasks.of_block)
-        return [pick(block, frame, block) for block in range(len(starts) - 1)]
-    parts = [task(i, one, lazy) for i, one in enumerate(found)]
-    # `from_delayed` marks its tasks as sources of data, which a scheduler holds back while there is other work: what is
-    # found would pile up in memory until all is found.
-    graph = HighLevelGraph.merge(*[part.dask for part in parts]).to_dict()
-    unknown = (None,) * (len(parts) + 1)
-    frame = dd.from_graph(graph, meta, unknown, [part.key for part in parts], "answered")
-    return _shuffled(frame, "block", len(starts) - 1)
+    frames = [task(i, one, lazy) for i, one in enumerate(found)]
+    return _sent(frames, "block", len(starts) - 1, len(found), meta)

@@ -17,12 +17,9 @@ from covertreex.base.types import IntArray
 from covertreex.dask import tasks
 from covertreex.dask.model import Model
 from covertreex.dask.partition import Partition
-from covertreex.dask.planning import Data, look, merged, named
+from covertreex.dask.planning import Data, drawn, look, merged, named
 from covertreex.errors import InvalidInputError
 from covertreex.results import recall_interval
-
-#: How much less than the k-th ``|rho|`` that of a right neighbour may be; how much farther it may be, Euclidean.
-RHO_TOLERANCE, EUCLIDEAN_TOLERANCE = 1e-7, 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +35,8 @@ class DaskPlan:
     estimate : float
         Bytes that the largest task takes, by the estimate.
     passes : int
-        How often all points were read while the search was planned. They are read once more when it is computed, and
-        for an audit twice more.
+        How often all points were read while the search was planned. They are read once more when it is computed, twice
+        more if levels are judged by an audit, and twice for `DaskResult.recall`.
     """
 
     partition: Partition
@@ -145,32 +142,16 @@ class DaskResult:
         count = self._audit if count is None else count
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise InvalidInputError(f"count must be a number of queries, 1 or more, got {count!r}.")
-        rows = self._draw(int(count))
+        rows = drawn(len(self._asked.source), int(count), 0)
         _, queries = look(self._asked, [len(self._asked.source)], rows, 0)
         given = delayed(self._model, traverse=False), delayed(queries, traverse=False)
         parts = self._data.each(tasks.truth, *given)
         found = merged(parts, tasks.true_neighbours, given[0]).compute()
         answered = compute(*[_rows_of(array, rows) for array in (indices, distances)])
-        return recall_interval(*_hits(self._model, found.indices, found.distances, *answered))
-
-    def _draw(self, count: int) -> IntArray:
-        n = len(self._asked.source)
-        return np.sort(np.random.default_rng(0).choice(n, min(count, n), replace=False))
+        return recall_interval(*tasks.hits(self._model, found, *answered))
 
 
 def _rows_of(array: Any, rows: IntArray) -> Any:
     if isinstance(array, (da.Array, np.ndarray)):
         return array[rows]
     return array.oindex[rows]
-
-
-def _hits(model: Model, true: IntArray, truth: Any, indices: IntArray, distances: Any) -> tuple[IntArray, IntArray]:
-    """How many of each query's true neighbours were returned, and how many there are (as `DenseOracle.hits`)."""
-    expected = np.sum(true >= 0, axis=1)
-    last = np.take_along_axis(truth, np.maximum(expected - 1, 0)[:, None], axis=1)
-    if model.euclidean:
-        enough = distances <= last * (1.0 + EUCLIDEAN_TOLERANCE)
-    else:
-        enough = 1.0 - distances**2 >= 1.0 - last**2 - RHO_TOLERANCE
-    right = np.sum(enough & (indices >= 0), axis=1)
-    return np.minimum(right, expected), expected

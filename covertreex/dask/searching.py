@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from covertreex.base.validation import check_flag
 from covertreex.dask import tasks
+from covertreex.dask.again import asked_again
 from covertreex.dask.planning import named
 from covertreex.dask.preparing import Prepared, in_groups, prepare, sent_back
 from covertreex.dask.results import DaskResult
@@ -60,7 +61,9 @@ def search(
     order : array_like of int, shape (n,), optional
         As for `covertreex.CoverTree.search`; it travels with the graph, 8 bytes a row.
     audit : int
-        How many queries `DaskResult.recall` is measured by.
+        How many queries `DaskResult.recall` is measured by. Where settings are approximate and partitions have halos,
+        as many others are audited as part of the search: their neighbours are looked for in all rows, and a prefix
+        level that misses more of them than its target allows is asked again, with halos as wide as they need.
     memory : int or str, optional
         Bytes that one task may take, such as '512 MB'; by default six tenths of each worker's limit, less what it has
         in use when idle, divided among its threads. Partitions are as few as that allows.
@@ -113,8 +116,10 @@ def search(
         backend=backend,
         memory=memory,
         partitions=partitions,
+        audit=int(audit),
     )
-    indices, distances = _in_order(ready, _found(ready))
+    found = _found(ready)
+    indices, distances = _in_order(ready, found if ready.audit is None else asked_again(ready, found))
     return DaskResult(indices, distances, ready.plan, ready.model, ready.data, ready.asked, int(audit))
 
 
@@ -166,8 +171,10 @@ def _found(ready: Prepared) -> list[Delayed]:
 
 def _swept(close: list[Delayed], frames: list[Delayed], given: Delayed, groups: int) -> list[Delayed]:
     """Every partition's queries against the rows of all partitions, which are in groups."""
-    sweep, settle = named(tasks.sweep), named(tasks.settle)
-    rows, settled = in_groups(frames, groups), []
+    sweep, settle, sweep_all = named(tasks.sweep), named(tasks.settle), named(tasks.sweep_all)
+    rows, settled = in_groups(frames, groups), list[Delayed]()
+    if len(rows) == 1:  # one group after the other would be compared, and what they had at last; of one, that is all
+        return [sweep_all(i, found, given, rows[0]) for i, found in enumerate(close)]
     for i, found in enumerate(close):
         others = [sweep(i * len(rows) + j, found, given, group) for j, group in enumerate(rows)]
         settled.append(settle(i, found, given, *others))

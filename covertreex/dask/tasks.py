@@ -18,6 +18,9 @@ from covertreex.dask.sources import points_of
 from covertreex.errors import CovertreexError
 from covertreex.settings import FAST
 
+#: How much less than the k-th ``|rho|`` that of a right neighbour may be; how much farther it may be, Euclidean.
+RHO_TOLERANCE, EUCLIDEAN_TOLERANCE = 1e-7, 1e-9
+
 #: How the answers of a row travel: pandas and Arrow move pieces of bytes faster than many columns.
 PACKED = pa.large_binary()
 
@@ -109,6 +112,18 @@ def true_neighbours(model: Model, *parts: Found) -> Found:
     return model.ask_in_turns(Rows.union([found.candidates for found in parts]), parts[0].queries)
 
 
+def hits(model: Model, true: Found, indices: IntArray, distances: FloatArray) -> tuple[IntArray, IntArray]:
+    """How many of each query's true neighbours were returned, and how many there are (as `DenseOracle.hits`)."""
+    expected = np.sum(true.indices >= 0, axis=1)
+    last = np.take_along_axis(true.distances, np.maximum(expected - 1, 0)[:, None], axis=1)
+    if model.euclidean:
+        enough = distances <= last * (1.0 + EUCLIDEAN_TOLERANCE)
+    else:
+        enough = 1.0 - distances**2 >= 1.0 - last**2 - RHO_TOLERANCE
+    right = np.sum(enough & (indices >= 0), axis=1)
+    return np.minimum(right, expected), expected
+
+
 def deal(block: Any, about: Block, model: Model, partition: Partition) -> pd.DataFrame:
     """The rows of a block, each as often as a partition has it: once as its own, or as one of its halo."""
     rows = about.rows(block)
@@ -133,14 +148,14 @@ def frame_of(rows: Rows, part: IntArray, own: NDArray[np.bool_]) -> pd.DataFrame
     return pd.DataFrame(columns)
 
 
+def picked(frame: pd.DataFrame, key: str, number: int) -> pd.DataFrame:
+    """The rows of a frame that go to one part or block."""
+    return frame[(frame[key] == number).to_numpy()]
+
+
 def together(*frames: pd.DataFrame) -> pd.DataFrame:
-    """What is dealt to the only partition."""
+    """What goes to one part or block, from all frames."""
     return pd.concat(frames)
-
-
-def of_block(frame: pd.DataFrame, block: int) -> pd.DataFrame:
-    """Of the answers of the only partition, those of a block."""
-    return frame[(frame["block"] == block).to_numpy()]
 
 
 def rows_of(frame: pd.DataFrame) -> tuple[Rows, NDArray[np.bool_]]:
@@ -180,7 +195,13 @@ def gathered(*parts: Rows) -> tuple[Rows, ...]:
 
 
 def sweep(found: Found, model: Model, parts: Sequence[Rows]) -> Rows:
-    """Rows of other partitions that are neighbours of a partition's queries, and were not known as such.
+    """Rows of some partitions that are neighbours of a partition's queries, and were not known as such."""
+    known = sweep_all(found, model, parts)
+    return known.candidates.take(~np.isin(known.candidates.row, found.candidates.row))
+
+
+def sweep_all(found: Found, model: Model, parts: Sequence[Rows]) -> Found:
+    """The neighbours of a partition's queries among the rows of some partitions and those that are known.
 
     Only queries that may gain something are asked, and a few partitions at a time: what these have bounds how near a
     new neighbour in the next ones must be.
@@ -194,7 +215,7 @@ def sweep(found: Found, model: Model, parts: Sequence[Rows]) -> Rows:
         before = known.candidates.among(known.indices[asked])
         data = Rows.union([before, *(part for part, gain in zip(turn, gains, strict=True) if np.any(gain))])
         known = known.improved(asked, model.ask(data, known.queries.take(asked), model.settings))
-    return known.candidates.take(~np.isin(known.candidates.row, found.candidates.row))
+    return known
 
 
 def in_turns(parts: Sequence[Rows], room: int) -> Iterator[Sequence[Rows]]:

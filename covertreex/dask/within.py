@@ -55,6 +55,8 @@ def radius(
     >>> found["query"].tolist(), found["index"].tolist(), found["distance"].tolist()
     ([0, 1, 1, 2], [1, 0, 2, 1], [1.0, 1.0, 2.0, 2.0])
     """
+    if "audit" in options:
+        raise InvalidInputError("audit measures recall, and radius searches are exact; leave it out.")
     far = _distance(r, min_correlation, options.get("kernel"))
     ready = prepare(X, queries, None, r=far, **options)
     starts, collect = ready.asked.source.starts, named(tasks.collect_within)

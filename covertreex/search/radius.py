@@ -161,16 +161,17 @@ class Radius(LastPass):
         most = tuning.NEAR_MOST if screen is None else tuning.SWEEP_MOST
         self.groups = group_queries(payload, queries, most, n_threads=context.n_threads)
         self.queries = permuted(queries, self.groups.order)
-        self._candidates: Callable[[NDArray[np.int64]], Iterator[ScanPlan]]
+        # Functions, not methods of this object: in a circle with them, all data would stay in memory.
+        self._candidates: Callable[[Radius, NDArray[np.int64]], Iterator[ScanPlan]]
         if payload.metric == EUCLIDEAN:
-            why, self._candidates = "boxes around blocks of rows leave few that may be within", self._by_boxes
+            why, self._candidates = "boxes around blocks of rows leave few that may be within", Radius._by_boxes
             self._boxes = boxes_of(payload)
             self._least = self._boxes.least(queries.rank)
         elif screen is not None:
-            why, self._candidates = "a screen whose threshold is the radius leaves few", self._by_screen
+            why, self._candidates = "a screen whose threshold is the radius leaves few", Radius._by_screen
             self._lists = Shortlists(context, View(context, screen, queries), self.queries, self.groups.most, 0)
         else:
-            why, self._candidates = "every pair is compared", self._all_rows
+            why, self._candidates = "every pair is compared", Radius._all_rows
         boxed = OWN if payload.metric == EUCLIDEAN else ""
         self.plan = Plan("scan", f"radius: {why}", strategy="radius", screened_by=boxed)
         if screen is not None:
@@ -179,7 +180,7 @@ class Radius(LastPass):
     def answer(self, first: int, last: int) -> Found:
         """As `Strategy.answer`; how many neighbours each query has is in `Found.counts`."""
         parts = []
-        for plan in self._candidates(self.groups.ptr[first : last + 1]):
+        for plan in self._candidates(self, self.groups.ptr[first : last + 1]):
             for part, most in _packed(plan):
                 out = self.context.scan(part, most)
                 found = out.indices >= 0

@@ -120,8 +120,10 @@ class Shortlists:
     def __init__(
         self, context: SearchContext, view: View, queries: QueryBlock, most: int, k: int | None = None
     ) -> None:
-        self._context, self._view, self._k = context, view, context.k if k is None else k
-        self._screeners = parallel.PerThread(lambda: view.screener(queries, most, self._k))
+        k = context.k if k is None else k
+        self._context, self._view, self._k = context, view, k
+        # It knows k and not this object: in a circle, all data would stay in memory until somebody looks for circles.
+        self._screeners = parallel.PerThread(lambda: view.screener(queries, most, k))
         made = prepared(context.backend, context.payload)
         self._handle, self.declined = made.handle, made.declined
         self.by, self.name = OWN, view.screen.name

@@ -1,8 +1,9 @@
 """Equal bits with one process, whatever the partitions."""
 
+import inspect
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import dask
 import dask.array as da
@@ -10,12 +11,13 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+from dask.base import key_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import covertreex as cx
 import covertreex.dask as cxd
-from covertreex.dask import planning, tasks
+from covertreex.dask import again, planning, preparing, tasks
 from covertreex.dask.bounds import may_gain
 from covertreex.dask.cells import Cells
 from covertreex.dask.model import Model
@@ -78,10 +80,41 @@ def test_any_number_of_partitions(partitions):
     same(points(), 5, METRICS["residual"], partitions=partitions, predecessor_mode=True)
 
 
+@pytest.mark.parametrize("groups", [2, 5])
+def test_any_number_of_groups(groups, monkeypatch):
+    """What a partition has found in each group of partitions is settled, ties and all."""
+    monkeypatch.setattr(preparing.Prepared, "groups", lambda self, level: groups)
+    X = np.round(points(1500, 2) * 12) / 12
+    for metric in ("euclidean", "residual"):
+        result = same(X, 9, METRICS[metric], partitions=5)
+        names = {key_split(key) for key in result.indices.__dask_graph__()}
+        assert {"sweep", "settle"} <= names
+        assert "sweep-all" not in names
+
+
 def test_any_order():
     X = points()
     for order in (np.random.default_rng(3).permutation(len(X)), np.argsort(X[:, 0]), np.arange(len(X))[::-1]):
         same(X, 6, METRICS["residual"], partitions=4, predecessor_mode=True, order=order)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_few_workers_share_predecessors_by_rank(ordered, monkeypatch):
+    """Where a task can hold all rows, each part has all that its queries may have: no probe, no halo, no sweep."""
+    monkeypatch.setattr(preparing, "workers", lambda memory: planning.Workers(3, 3, 1e9))
+    monkeypatch.setattr(preparing, "WORTH_CUTTING", 500)
+    order = {"order": np.random.default_rng(3).permutation(3000)} if ordered else {}
+    result = same(points(), 6, METRICS["residual"], partitions=None, predecessor_mode=True, **order)
+    levels = result.plan.partition.levels
+    assert [(level.least, level.most, len(level.cells)) for level in levels] == [
+        (2449, 3000, 1), (1732, 2449, 1), (0, 1732, 1)
+    ]  # fmt: skip
+    assert result.plan.passes == 1
+    names = [key_split(key) for key in result.indices.__dask_graph__()]
+    assert names.count("near") == 3
+    assert not {"sweep", "probe"} & set(names)
+    fast = cxd.search(points(), 6, **METRICS["residual"], predecessor_mode=True, settings="fast")
+    assert [level.most for level in fast.plan.partition.levels] == [3000, 2213, 1229]
 
 
 def test_inducing_rows_keep_their_order():
@@ -263,14 +296,67 @@ def test_fast_meets_its_target():
     truth = cx.cover_tree(X, **METRICS["residual"]).search(20, predecessor_mode=True, settings="exact")
     result = cxd.search(
         da.from_array(X, chunks=(4000, -1)), 20, **METRICS["residual"], predecessor_mode=True, settings="fast",
-        partitions=6, audit=500,
-    )  # fmt: skip
+        partitions=6, audit=300,
+    ).persist()  # fmt: skip
     indices, distances = computed(result)
     recall = np.mean([len(set(a) & set(b)) for a, b in zip(indices[20:], truth.indices[20:], strict=True)]) / 20
     assert recall >= 0.999
     audited, (low, high) = result.recall_of(indices, distances)
     assert low - 1e-3 <= recall <= high + 1e-3
     assert audited == result.recall
+
+
+@pytest.mark.parametrize("other_points", [False, True])
+def test_what_misses_neighbours_is_asked_again(other_points, monkeypatch):
+    """A probe that sees nothing plans no halos; an audit finds out, and levels that fall short are asked again."""
+    monkeypatch.setattr(planning, "PROBES", 0)
+    X, queries = points(6000), points(1000, seed=8) if other_points else None
+    question = {"predecessor_mode": not other_points, "settings": "fast"}
+    truth = cx.cover_tree(X, **METRICS["residual"]).search(10, queries, **question | {"settings": "exact"}).indices
+
+    def recall(audit):
+        asked = None if queries is None else da.from_array(queries, chunks=(400, -1))
+        result = cxd.search(
+            da.from_array(X, chunks=(2000, -1)), 10, asked, **METRICS["residual"], partitions=4, audit=audit, **question
+        )
+        assert {level.width for level in result.plan.partition.levels} == {0.0}
+        indices, distances = computed(result)
+        assert np.all(np.diff(distances[10:], axis=1) >= 0.0)
+        return np.mean([len(set(a) & set(b)) for a, b in zip(indices[10:], truth[10:], strict=True)]) / 10
+
+    assert recall(0) < 0.95
+    assert recall(400) >= 0.999
+
+
+def test_levels_that_miss_few_are_not_asked_again(monkeypatch):
+    asked, ask = [], Model.ask
+    X = points(6000)
+    result = cxd.search(X, 10, **METRICS["residual"], predecessor_mode=True, settings="fast", partitions=4, audit=300)
+    monkeypatch.setattr(Model, "ask", lambda self, *more, **final: asked.append(final) or ask(self, *more, **final))
+    np.testing.assert_array_equal(
+        computed(result)[0],
+        cxd.knn(X, 10, **METRICS["residual"], predecessor_mode=True, settings="fast", partitions=4).compute(),
+    )
+    assert asked.count({"final": True}) == 2 * len(result.plan.partition)
+
+
+@pytest.mark.parametrize("width", [0.2, 5.0])
+def test_partitions_that_grew_are_cut_when_they_are_asked_again(width, monkeypatch):
+    """Halves with halos where these are small, turns where halos hold nearly all rows; the same answer."""
+    X, searched, ask = points(2000, 2), [], Model.ask
+    result = cxd.search(X, 5, **METRICS["correlation"], settings="fast", partitions=2)
+
+    def counted(model, data, *more, **final):
+        searched.append(len(data))
+        return ask(model, data, *more, **final)
+
+    monkeypatch.setattr(Model, "ask", counted)
+    rows, level = Rows(np.arange(2000), np.arange(2000), X), replace(result.plan.partition.levels[0], width=width)
+    some = np.arange(0, 2000, 3)
+    found = again.ask_in_cells(replace(result._model, room=700), rows, rows.take(some), level)
+    np.testing.assert_array_equal(found.indices, cx.cover_tree(X, **METRICS["correlation"]).knn(5, some))
+    assert sum(size > 700 for size in searched) == (width == 5.0)  # once, what turns have found
+    assert len(searched) >= 3
 
 
 def test_exact_answers_need_no_halos():
@@ -332,6 +418,7 @@ def test_radius_by_correlation_and_of_nothing():
         ({}, "give a radius r, or min_correlation=..., and not both"),
         ({"r": -1.0}, r"r must be a number from 0 to inf, got -1.0"),
         ({"r": True}, r"r must be a number from 0 to inf, got True"),
+        ({"r": 0.1, "audit": 9}, "audit measures recall, and radius searches are exact; leave it out"),
         ({"min_correlation": 0.5}, "min_correlation needs a kernel; this metric is Euclidean"),
         ({"min_correlation": 1.5, "kernel": KERNEL}, "min_correlation must be a number from 0 to 1.0, got 1.5"),
     ],
@@ -371,6 +458,16 @@ def test_what_cannot_be_used(given, message):
     arguments = {"X": da.from_array(points(30)), "k": 3} | given
     with pytest.raises((cx.InvalidInputError, cx.SettingsError), match=message):
         cxd.search(**arguments)
+
+
+def test_what_is_searched_is_what_is_planned():
+    """People see the arguments in `search`; `prepare`, which `radius` asks too, has the same ones and defaults."""
+
+    def options(function):
+        parameters = inspect.signature(function).parameters.values()
+        return {one.name: (one.default, one.annotation) for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+    assert options(cxd.search) | {"r": (0.0, float)} == options(preparing.prepare)
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """The query driver: what it cuts, shares and merges changes nothing; failures and Ctrl-C get through."""
 
+import gc
 import signal
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -364,3 +366,28 @@ def test_memory_beside_the_payload_is_what_is_documented(workload, profile, pred
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0.5 * payload < peak < bound
+
+
+ASKED = {
+    "rings": lambda tree: tree.search(10, settings="fast"),
+    "sweep": lambda tree: tree.search(10, settings="exact"),
+    "halos": lambda tree: (tree.prepare(5), tree.search(5, np.arange(200)))[1],
+    "tree": lambda tree: tree.search(5, [0, 1], settings="parity"),
+    "radius": lambda tree: tree.radius(0.5, [0, 1]),
+}
+
+
+@pytest.mark.parametrize("metric", [{}, {"kernel": cx.Matern32(lengthscale=0.5)}], ids=["euclidean", "correlation"])
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_data_are_freed_when_nobody_has_them(ask, metric):
+    """At once, not when somebody looks for circles of objects: factors and screens are most of a process's memory."""
+    tree = cx.cover_tree(np.random.default_rng(0).uniform(size=(7000, 2)), **metric)
+    payload = weakref.ref(tree.payload)
+    gc.collect()
+    gc.disable()
+    try:
+        ask(tree)
+        del tree
+        assert payload() is None
+    finally:
+        gc.enable()

@@ -1,7 +1,7 @@
 """Screens in one precision: all pairs are looked at in float32 or in float64 (docs/mathematics.md, C1, C2 and C4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -45,6 +45,8 @@ class Screen:
     Attributes
     ----------
     payload : PayloadStore
+        With the arrays of the one that keeps this screen. Not that one itself: in a circle, it would stay in memory
+        when nobody has it any more, until somebody looks for circles.
     dtype : type
         float32 or float64.
     centre : ndarray, shape (d,)
@@ -195,7 +197,7 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: 
         )
     centre = 0.5 * (low + high)
     return Screen(
-        payload=payload,
+        payload=replace(payload),
         dtype=dtype,
         centre=centre,
         kernel_code=payload.kernel_code,

@@ -161,7 +161,7 @@ def make_whitened(
     w = factorization.w[: best // PIVOTS]
     basis, head, tail, blunt = split_all(n, lambda rows: _flat(w[:, rows]), scale, spread, 1.0, np.float32, n_threads)
     return WhitenedScreen(
-        payload=payload,
+        payload=sharp.payload,
         dtype=np.float32,
         centre=sharp.centre,
         kernel_code=NO_KERNEL,
