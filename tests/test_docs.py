@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
-PAGES = [
-    README,
-    GUIDE,
-    COORDINATES,
-    *(ROOT / "docs" / name for name in ("api-kernels.md", "vecchia.md", "concepts.md", "dask.md")),
+#: Pages with code in Python: all of them, but those whose code others run (test_docs_backends, test_persistence).
+PAGES = [README] + [
+    page
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    if "\n```python\n" in page.read_text(encoding="utf-8") and page.name not in ("backends.md", "file-format.md")
 ]
 
 #: Modules of extras that the code of a page needs.
