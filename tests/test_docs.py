@@ -16,16 +16,17 @@ import pytest
 from scipy.linalg import cholesky, solve_triangular
 
 import covertreex as cx
+from covertreex._version import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 COORDINATES = ROOT / "docs" / "coordinates.md"
-PAGES = [
-    README,
-    GUIDE,
-    COORDINATES,
-    *(ROOT / "docs" / name for name in ("api-kernels.md", "vecchia.md", "concepts.md", "dask.md")),
+#: Pages with code in Python: all of them, but those whose code others run (test_docs_backends, test_persistence).
+PAGES = [README] + [
+    page
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    if "\n```python\n" in page.read_text(encoding="utf-8") and page.name not in ("backends.md", "file-format.md")
 ]
 
 #: Modules of extras that the code of a page needs.
@@ -209,21 +210,23 @@ def test_commands_of_the_guide(tmp_path):
     assert np.load(tmp_path / "neighbors.npz")["indices"].shape == (200, 30)
 
 
-#: `covertreex` by its bare name after an installer's command; quotes and line ends of Python strings may stand between.
+#: This project by its bare name after an installer's command; quotes and line ends of Python strings may stand between.
 BY_NAME = re.compile(
-    r"""\b(?:install|add|download)\b[\s"'f`]+(?:-{1,2}[\w-]+[\s"'f`]+)*covertreex(?=[\s"'`\[=<>~!,;)]|$|\.\s)"""
+    r"""\b(?:install|add|download)\b[\s"'f`]+(?:-{1,2}[\w-]+[\s"'f`]+)*"""
+    r"""(?:covertreex|vecchia-neighbors)(?=[\s"'`\[=<>~!,;)]|$|\.\s)"""
 )
 INSTALLER = re.compile(r"\b(?:pip3?|pipx|uv|conda|mamba|poetry)\b[^\n]{0,20}$")
 
 
 def tells_to_install_by_name(text):
-    """Commands of `text` that install `covertreex` from an index."""
+    """Commands of `text` that install this project from an index."""
     found = [match for match in BY_NAME.finditer(text) if INSTALLER.search(text[: match.start()])]
-    return [text[match.start() : match.end()] for match in found] + re.findall(r"`covertreex\[.*?\]`", text)
+    commands = [text[match.start() : match.end()] for match in found]
+    return commands + re.findall(r"`(?:covertreex|vecchia-neighbors)\[.*?\]`", text)
 
 
 def test_nobody_is_told_to_install_by_name():
-    """On the public index the name is another project's (docs/name.md)."""
+    """On the public index `covertreex` is another project, and `vecchia-neighbors` not there yet (docs/name.md)."""
     folders = [ROOT / name for name in ("covertreex", "backends", "bench", "docs", "examples", ".ci", ".github")]
     paths = [path for folder in folders for path in folder.rglob("*") if "target" not in path.parts] + list(
         ROOT.glob("*.*")
@@ -245,6 +248,7 @@ def test_nobody_is_told_to_install_by_name():
         "uv pip install covertreex==0.1.",
         "uv add covertreex",
         "the extra `covertreex[bench]`",
+        "pip install 'vecchia-neighbors[bench]'",
     ],
 )
 def test_what_tells_to_install_by_name_is_found(text):
@@ -252,10 +256,18 @@ def test_what_tells_to_install_by_name_is_found(text):
 
 
 @pytest.mark.parametrize(
-    "text", ['pip install ".[bench]"', "pip install ./covertreex-mine", "pip install dist/covertreex-*.whl"]
+    "text", ['pip install ".[bench]"', "pip install ./covertreex-mine", "pip install dist/vecchia_neighbors-*.whl"]
 )
 def test_what_installs_from_a_folder_is_not(text):
     assert not tells_to_install_by_name(text)
+
+
+def test_the_distribution_has_one_name():
+    """That of pyproject.toml, where its extras name it too."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^name = "(.+)"$', project, re.MULTILINE)[1] == DISTRIBUTION
+    assert set(re.findall(r'"([\w-]+)\[(?:cities|sklearn),?.*\]"', project)) == {DISTRIBUTION}
+    assert f"\n  name: {DISTRIBUTION}\n" in (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
 
 
 def test_the_citation_has_the_version():

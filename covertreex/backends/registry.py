@@ -21,7 +21,7 @@ from covertreex.settings import EnvironmentSettings, TraversalSettings, settings
 PREFERENCE = tuple(offers.SHIPPED)
 
 #: How to get a backend that is ours but not installed.
-HOW_TO_GET = {"rust": "pip install ./backends/rust (needs cargo)"}
+HOW_TO_GET = {"rust": "pip install ./backends/rust in the source folder (needs cargo)"}
 
 
 @dataclass(frozen=True)

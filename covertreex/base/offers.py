@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 
-from covertreex._version import __version__
+from covertreex._version import DISTRIBUTION, __version__
 
 GROUP = "covertreex.backends"
 
@@ -52,7 +52,7 @@ def shipped(name: str) -> Offer | None:
     target = SHIPPED.get(name)
     if target is None or find_spec(target.partition(":")[0]) is None:
         return None
-    return Offer(name, "covertreex", __version__, metadata.EntryPoint(name, target, GROUP))
+    return Offer(name, DISTRIBUTION, __version__, metadata.EntryPoint(name, target, GROUP))
 
 
 @lru_cache(maxsize=1)

@@ -109,7 +109,8 @@ def as_array(values: Any, name: str) -> AnyArray:
     ------
     InvalidInputError
         If they are sparse, or nested lists of different lengths, some are masked or missing, a column holds no numbers,
-        two columns have one name, numbers would lose digits on the way into one array, or a tensor requires grad.
+        two columns have one name, numbers would lose digits on the way into one array, a tensor requires grad, or a
+        table is a plan that was not carried out.
     """
     if isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray):
         return np.asarray(values)
@@ -119,6 +120,8 @@ def as_array(values: Any, name: str) -> AnyArray:
         raise InvalidInputError(
             f"{name} is a tensor that requires grad, and neighbours have no gradient; give {name}.detach()."
         )
+    if hasattr(values, "collect") and not hasattr(values, "__array__"):
+        raise InvalidInputError(f"{name} is a {type(values).__name__}, not computed yet; give {name}.collect().")
     several = isinstance(values, (list, tuple))
     masked = sum(np.ma.count_masked(part) for part in (values if several else (values,)) if np.ma.is_masked(part))
     if masked:

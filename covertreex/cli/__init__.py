@@ -6,12 +6,12 @@ Exit codes: 0 all is well; 1 what was checked is not right; 2 the command cannot
 """
 
 from functools import cached_property
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from covertreex._version import __version__
 from covertreex.cli import backends, doctor, neighbors, plugins
 from covertreex.errors import CovertreexError
 
@@ -62,7 +62,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"covertreex {metadata.version('covertreex')}")
+        typer.echo(f"covertreex {__version__}")
         raise typer.Exit()
 
 

@@ -3,6 +3,7 @@
 import importlib
 import os
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,9 @@ def doctor(json_file: display.JsonFile = None) -> None:
     question shows who answers, phase by phase. Exit code 1 if a check fails.
     """
     out = display.console_beside(json_file)
-    checks = [_check_core(), _check_numba(), _check_environment()]
+    checks = [_check_distribution(), _check_core(), _check_numba(), _check_environment()]
     environment_ok = checks[-1].passed
-    if checks[0].passed:
+    if checks[1].passed:
         checks += check_arithmetic()
     checks += _check_backends() if environment_ok else []
 
@@ -132,6 +133,17 @@ def multiplies() -> str:
         return "unknown"
     kernels = f", kernels for {pools[0]['architecture']}" if "architecture" in pools[0] else ""
     return f"{pools[0]['internal_api']} {pools[0]['version']}{kernels}"
+
+
+def _check_distribution() -> Check:
+    """One distribution alone installed this: two overwrite each other's files, and both claim the commands."""
+    ours = {entry.dist.name for entry in metadata.entry_points(group=offers.GROUP)
+            if entry.value == offers.SHIPPED["cython"] and entry.dist is not None}  # fmt: skip
+    if len(ours) > 1:
+        names = " and ".join(sorted(ours))
+        advice = "Uninstall both, delete *.egg-info in the source folder, and install again."
+        return Check("distribution", False, f"{names} both installed covertreex. {advice}")
+    return Check("distribution", True, ours.pop() if ours else "none: a copy, or a frozen program")
 
 
 def _check_core() -> Check:

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
+from covertreex._version import __version__
 from covertreex.base import limits, parallel
 
-PACKAGES = ("covertreex", "numpy", "scipy", "numba")
+PACKAGES = ("numpy", "scipy", "numba")
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Version by package name, as installed; nothing is imported."""
-    found = {"python": platform.python_version()}
+    """Version by package name, as installed, Python's and ours first; nothing is imported."""
+    found = {"python": platform.python_version(), "covertreex": __version__}
     for name in packages:
         try:
             found[name] = metadata.version(name)

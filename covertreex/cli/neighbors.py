@@ -303,7 +303,10 @@ def neighbors(
     n = len(table.rows)
     arguments = _arguments(table, n, metric, kernel, options)
 
-    with steps.timed("order", f"putting {n:,} points in {order.value} order"):
+    keeps = order.value == "given"
+    with steps.timed(
+        "order", "keeping the order of the file" if keeps else f"putting {n:,} points in {order.value} order"
+    ):
         place = _place(order, seed, table.X, arguments)
     with steps.timed("factors", f"preparing {n:,} points"):
         tree = cover_tree(table.X[place], **arguments, n_threads=threads)

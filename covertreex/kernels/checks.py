@@ -16,6 +16,8 @@ OPTIONAL = ("active_dims", "lonlat")
 
 def positive(name: str, value: Any, low: float = SMALLEST, high: float = LARGEST) -> float:
     """`value` as a float, if it is a number from `low` to `high`."""
+    if hasattr(value, "detach"):  # a tensor, which may warn that numbers have no gradient
+        value = value.detach()
     if isinstance(value, np.complexfloating):  # of which float() drops the imaginary part
         raise InvalidInputError(f"{name} must be a real number, got {value!r}.")
     try:

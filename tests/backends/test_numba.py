@@ -1,5 +1,6 @@
 """The numba backend against the naive one: the same bits and the same counters, whatever the settings."""
 
+import logging
 import math
 import os
 import shutil
@@ -473,6 +474,17 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "sources_digest", lambda: None)
     monkeypatch.setattr(kernels.config, "CACHE_DIR", str(tmp_path))
     assert kernels.cache_folder() is None
+
+
+def test_the_log_tells_of_compiling(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="covertreex"):
+        kernels.tell_of_compiling(str(tmp_path))
+        (tmp_path / "kernel.nbi").touch()
+        kernels.tell_of_compiling(str(tmp_path))
+        kernels.tell_of_compiling(None)
+    once, always = (record.getMessage() for record in caplog.records)
+    assert once.endswith("for half a minute, once")
+    assert always.endswith("each time: there is no folder to keep them")
 
 
 ALONE = """

@@ -121,7 +121,7 @@ def test_ours_are_found_by_their_modules(offer, monkeypatch):
     assert [info.name for info in cx.list_backends()] == ["cython", "mine", "numba"]
     assert cx.get_backend("cython").name == "cython"
     ours = next(info for info in cx.list_backends() if info.name == "cython")
-    assert (ours.distribution, ours.version, ours.status) == ("covertreex", cx.__version__, "ok")
+    assert (ours.distribution, ours.version, ours.status) == ("vecchia-neighbors", cx.__version__, "ok")
 
 
 def test_a_name_of_ours_is_ours(offer, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_name_of_ours_is_ours(offer, monkeypatch):
     monkeypatch.setattr(offers, "SHIPPED", shipped)
     registry.refresh()
     found = {info.distribution: info for info in cx.list_backends(load=True) if info.name == "cython"}
-    assert found["covertreex"].status == "ok"
+    assert found["vecchia-neighbors"].status == "ok"
     assert found["usurper"].status == "broken"
     assert found["usurper"].reason == "the name 'cython' is that of a backend of covertreex; uninstall usurper"
     assert type(cx.get_backend("cython")).__module__ == "covertreex_cython"
@@ -474,5 +474,7 @@ def test_parity_asks_for_nothing():
 def test_shipped_backends_are_there():
     infos = {info.name: info for info in cx.list_backends(load=True)}
     assert infos["numba"].status == infos["cython"].status == "ok"
-    assert infos["numba"].distribution == infos["cython"].distribution == "covertreex"
+    for name in ("numba", "cython"):
+        installed = {found.dist.name for found in metadata.entry_points(group=offers.GROUP, name=name)}
+        assert infos[name].distribution in installed or infos[name].distribution == "vecchia-neighbors"
     assert cx.get_backend("numba").capabilities.missing(cx.GOLD) == []

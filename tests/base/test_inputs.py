@@ -1,6 +1,7 @@
 """What callers pass in: every accepted kind of array answers as plain float64 does, and what would not is refused."""
 
 import pickle
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +14,7 @@ import covertreex as cx
 from covertreex.base.validation import as_float64, check_points
 from covertreex.io import description
 
-pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+pd, pa, pl = (pytest.importorskip(name) for name in ("pandas", "pyarrow", "polars"))
 
 BIG = 2**53 + 1
 NANOSECONDS = 1_700_000_000_000_000_001
@@ -204,6 +205,7 @@ REFUSED = {
     "masked rows": ([np.ma.masked_array([1.0, 2.0], mask=[True, False])], "X has 1 masked entries"),
     "scalar": (np.float64(1.0), r"must have shape \(n, d\), got \(\)"),
     "column alone": (pd.Series([1.0, 2.0]), r"must have shape \(n, d\), got \(2,\).*reshape"),
+    "lazy": (pl.LazyFrame({"x": [1.0, 2.0]}), r"X is a LazyFrame, not computed yet; give X\.collect\(\)"),
     "no columns": (pd.DataFrame(index=range(3)), r"X is empty, shape \(3, 0\)"),
     "no rows": (frame()[:0], r"X is empty, shape \(0, 2\)"),
 }
@@ -236,6 +238,21 @@ class Tensor:
         return np.asarray(self.values, dtype=dtype)
 
 
+class Parameter:
+    """One number of a model, as a tensor of torch."""
+
+    def __init__(self, requires_grad):
+        self.requires_grad = requires_grad
+
+    def detach(self):
+        return Parameter(False)
+
+    def __float__(self):
+        if self.requires_grad:
+            warnings.warn("Converting a tensor with requires_grad=True to a scalar", stacklevel=2)
+        return 0.5
+
+
 def test_tensors():
     np.testing.assert_array_equal(answer(Tensor(X))[0], answer(X)[0])
     with pytest.raises(cx.InvalidInputError, match=r"X is a tensor that requires grad, .*; give X\.detach\(\)"):
@@ -244,6 +261,7 @@ def test_tensors():
         cx.cover_tree(X).knn(1, Tensor(X, requires_grad=True))
     with pytest.raises(cx.InvalidInputError, match=r"NumPy cannot read X, a Tensor: .*cuda:0.*Tensor\.cpu"):
         cx.cover_tree(Tensor(X, device="cuda:0"))
+    assert cx.RBF(Parameter(requires_grad=True)) == cx.RBF(0.5)
     assert cx.RBF(Tensor([0.5, 2.0], requires_grad=True)) == cx.RBF((0.5, 2.0))  # a model's own parameter
 
 

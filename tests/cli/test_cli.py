@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import covertreex as cx
 from covertreex import oracle
 from covertreex.backends import registry
-from covertreex.cli import app, display, probe
+from covertreex.cli import app, display, doctor, probe
 from covertreex.cli.neighbors import audit_answers
 from covertreex.io import tables
 
@@ -146,6 +146,16 @@ def test_doctor_finds_nothing_wrong():
     output = run("doctor")
     for text in ("numpy BLAS", "cores", "instruction sets", "C rationalquadratic", "backend cython", "checks passed"):
         assert text in output
+
+
+def test_doctor_notices_a_second_installation(tmp_path, monkeypatch):
+    """As where this was installed by an earlier name, and again by the one that it has now."""
+    for name in ("old-name", "older-name"):
+        plugins.install(tmp_path, name, name.replace("-", "_"), "", name="cython", target="covertreex_cython:backend")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = doctor._check_distribution()
+    assert not found.passed
+    assert re.search("old-name and older-name .*both installed.* Uninstall both, .*install again", found.detail)
 
 
 def test_doctor_notices_other_arithmetic(monkeypatch):

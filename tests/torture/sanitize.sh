@@ -14,6 +14,7 @@ cp -rp "$root/covertreex" "$root/tests" "$work" # with dates: what Cython has tr
 cd "$work"
 find . -name '*.so' -delete
 sed -i 's/"-O3", "-g0", //' setup.py # it would come after -O1, and take many times as long
+touch -r "$root/setup.py" setup.py
 CC=gcc CFLAGS="-O1 -g1 -fno-omit-frame-pointer $sanitize" LDSHARED="gcc -shared $sanitize" \
     python setup.py --quiet build_ext --inplace >build.log 2>&1 || { tail -50 build.log; exit 1; }
 

@@ -6,6 +6,7 @@ them from SVML or from the C library, whichever it finds.
 """
 
 import hashlib
+import logging
 import math
 import os
 import tempfile
@@ -77,7 +78,15 @@ def cache_folder():
     return None
 
 
+def tell_of_compiling(folder):
+    """Say in the log that the first search will compile kernels, where `folder` keeps none."""
+    if folder is None or not os.listdir(folder):
+        often = "each time: there is no folder to keep them" if folder is None else "once"
+        logging.getLogger("covertreex").info("numba compiles the kernels of its backend, for half a minute, %s", often)
+
+
 _FOLDER = cache_folder()
+tell_of_compiling(_FOLDER)
 
 
 def jit_entry(function):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from covertreex._version import DISTRIBUTION
 from covertreex.cli import display
 from covertreex.errors import InvalidInputError
 from covertreex_bench.writing import command_line
@@ -135,8 +136,9 @@ def _check_options(matrix, rows, backend, backends):
 
 
 def _distributions(contenders):
-    """Names of the distributions whose backends take part."""
+    """Names of the distributions, beside our own, whose backends take part."""
     from covertreex.backends import registry
 
     wanted = {contender.backend for contender in contenders}
-    return [info.distribution for info in registry.list_backends() if info.name in wanted]
+    found = [info.distribution for info in registry.list_backends() if info.name in wanted]
+    return [name for name in found if name != DISTRIBUTION]

@@ -48,7 +48,7 @@ class Page:
                 "queries and scaled.",
             ],
             ["Made by this command, and by no hand:"],
-            ["```", self.command, "```"],
+            ["```bash", self.command, "```"],
             ["## What is wanted, and what was measured"],
             self.wanted().markdown(),
         ]
@@ -68,7 +68,7 @@ class Page:
         commands = [f"{run['command']}    # {run['date']}" for run in suite["runs"]]
         yield [f"## {suite['suite']}"]
         yield [suite["summary"] + "."]
-        yield ["```", *commands, "```"]
+        yield ["```bash", *commands, "```"]
         yield [f"![{suite['suite']}: cost against n, and recall against time]({self.picture(suite)})"]
         yield [f"- **FAILED:** {problem}" for problem in suite["problems"]]
         yield list(dict.fromkeys(line for run in suite["runs"] for line in results.warnings(run)))
