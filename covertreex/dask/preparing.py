@@ -13,7 +13,7 @@ from dask.utils import format_bytes
 from numpy.typing import ArrayLike
 
 from covertreex.base.types import IntArray
-from covertreex.base.validation import as_array, check_flag, check_k, check_max_per_site, check_rows
+from covertreex.base.validation import as_array, check_flag, check_k, check_max_per_site, check_order, check_rows
 from covertreex.covertree import cover_tree
 from covertreex.dask import tasks
 from covertreex.dask.model import Model, version
@@ -201,14 +201,8 @@ def _ranks(order: ArrayLike | None, n: int) -> IntArray | None:
     """The place of each row in the order."""
     if order is None:
         return None
-    rows = check_rows(as_array(order, "order"), n, "order")
-    if len(rows) != n or np.bincount(rows, minlength=n).max() > 1:
-        raise InvalidInputError(
-            f"order must be a permutation of all {n} rows, each once; got {len(rows)} rows, {len(np.unique(rows))} of "
-            "them different. If these are ranks, give np.argsort(ranks)."
-        )
     rank = np.empty(n, dtype=np.int64)
-    rank[rows] = np.arange(n)
+    rank[check_order(order, n, n)] = np.arange(n)
     return rank
 
 
