@@ -6,6 +6,7 @@ from covertreex._core.screen import Screener
 ROWS_OF_A_BLOCK: int
 FARTHEST: float
 
+def narrow_only(yes: bool) -> None: ...
 def centred(coords: NDArray[np.float64], middle: NDArray[np.float64]) -> NDArray[np.float32]: ...
 
 class Blocks:

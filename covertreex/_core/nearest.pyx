@@ -17,6 +17,7 @@ import numpy as np
 from covertreex._core.screen cimport Lens, Screener
 
 cdef extern from "nearest.h" nogil:
+    bint cx_narrow_only
     ctypedef struct cx_blocks:
         Py_ssize_t count, d
         const float *coords
@@ -72,7 +73,7 @@ ROWS_OF_A_BLOCK = BLOCK
 FARTHEST = 1e15
 
 cdef enum:
-    LANES = 16       # queries are padded to a multiple of this
+    LANES = 16       # numbers are padded to a multiple of this: those of the widest register
     FIRST_LOOK = 8   # rows looked at for the radii, as a multiple of the unit
     STAGE = 4        # rings whose rows are collected at once
     MOST_RINGS = 64  # the last of so many is all that is left
@@ -83,6 +84,12 @@ cdef enum:
 
 cdef float FIRST = 0.3   # this share of the first ring, squared, is looked at before the rest of it
 cdef double THIN = 0.15  # a ring has at least this share of the rows looked at before it
+
+
+def narrow_only(bint yes):
+    """Whether registers of 64 bytes are left alone even where there are some: tests compare what both find."""
+    global cx_narrow_only
+    cx_narrow_only = yes
 
 
 def centred(coords, middle):
@@ -158,15 +165,15 @@ cdef class Finder:
         self.limit = np.zeros(stride, dtype=np.int32)
         self.inverse, self.gap = np.zeros((2, stride), dtype=np.float32)
         self.best = np.empty(rows, dtype=np.float32)
-        self.values = np.zeros(rows + 8, dtype=np.float32)
-        self.places, self.screened = np.zeros((2, rows + 8), dtype=np.int32)
+        self.values = np.zeros(rows + LANES, dtype=np.float32)
+        self.places, self.screened = np.zeros((2, rows + LANES), dtype=np.int32)
         self.box = np.zeros(2 * d, dtype=np.float32)
-        width = (blocks.c.count + 7) // 8 * 8
+        width = (blocks.c.count + LANES - 1) // LANES * LANES
         self.low, self.high = np.zeros((2, d, width), dtype=np.float32)
         self.far, self.due = np.zeros((2, width), dtype=np.float32)
-        self.shelf = np.zeros(blocks.c.shelves + 8, dtype=np.float32)
+        self.shelf = np.zeros(blocks.c.shelves + LANES, dtype=np.float32)
         self.list, self.opened = np.zeros((2, width), dtype=np.int32)
-        self.met = np.zeros(rows + 8, dtype=np.int32)
+        self.met = np.zeros(rows + LANES, dtype=np.int32)
         self.rows = np.empty(rows + 1, dtype=np.int64)
         self.hint = 1
         self.group.stride = stride

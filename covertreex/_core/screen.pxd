@@ -50,7 +50,7 @@ cdef extern from "lens.h" nogil:
 cdef enum:
     PANEL = 48  # rows compared at once: a multiple of the 6 of a tile
     DOUBTS = 256  # pairs to be looked at again
-    MANY = 8    # pairs of one row that are looked at again at once
+    MANY = 8    # of them, looked at together
 
 
 cdef struct Survivor:
@@ -121,6 +121,10 @@ cdef class Lens:
     cdef bint bound_row(self, int64_t row, Py_ssize_t j) noexcept nogil
     cdef Py_ssize_t survivors(self, int64_t row, Py_ssize_t j) noexcept nogil
     cdef void prefetch(self, int64_t row) noexcept nogil
+    cdef cx_screen32_query query32(self, int64_t query) noexcept nogil
+    cdef cx_screen64_query query64(self, int64_t query) noexcept nogil
+    cdef void correlate_pairs(self, const int64_t *rows, const int64_t *queries, Py_ssize_t count,
+                              double *rho) noexcept nogil
     cdef void correlate(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
                         double *rho) noexcept nogil
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil

@@ -20,6 +20,7 @@ from covertreex._core.memory cimport grown, zeroed
 from covertreex._core.queries cimport QueriesView
 
 cdef extern from "screen.h" nogil:
+    bint cx_narrow_only
     void cx_screen32_put(const float *factors, Py_ssize_t m, float *pack, Py_ssize_t lane)
     void cx_screen64_put(const double *factors, Py_ssize_t m, double *pack, Py_ssize_t lane)
     void cx_screen32_dots(const float *const *rows, Py_ssize_t nrows, const float *const *next, Py_ssize_t ahead,
@@ -41,13 +42,12 @@ cdef extern from "screen.h" nogil:
                           Py_ssize_t count, Py_ssize_t ahead, double *rho)
     void cx_screen64_many(const cx_screen64_lens *lens, const cx_screen64_query *query, const int64_t *rows,
                           Py_ssize_t count, Py_ssize_t ahead, double *rho)
+    void cx_screen32_pairs(const cx_screen32_lens *lens, const cx_screen32_query *queries, const int64_t *rows,
+                           Py_ssize_t count, double *rho)
+    void cx_screen64_pairs(const cx_screen64_lens *lens, const cx_screen64_query *queries, const int64_t *rows,
+                           Py_ssize_t count, double *rho)
     void cx_screen32_values(int kernel, float alpha, float *values, Py_ssize_t count)
     void cx_screen64_values(int kernel, double alpha, double *values, Py_ssize_t count)
-    void cx_screen32_dots_narrow(const float *const *rows, Py_ssize_t nrows, const float *const *next, Py_ssize_t ahead,
-                                 const float *pack, Py_ssize_t packs, Py_ssize_t m, float *out, Py_ssize_t stride)
-    void cx_screen64_dots_narrow(const double *const *rows, Py_ssize_t nrows, const double *const *next,
-                                 Py_ssize_t ahead, const double *pack, Py_ssize_t packs, Py_ssize_t m, double *out,
-                                 Py_ssize_t stride)
 
 
 # A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any that is whitened.
@@ -62,6 +62,12 @@ ctypedef fused real:
     double
 
 
+def narrow_only(bint yes):
+    """Whether registers of 64 bytes are left alone even where there are some: tests compare what both find."""
+    global cx_narrow_only
+    cx_narrow_only = yes
+
+
 def kernel_values(int code, double alpha, real[::1] values):
     """Put in place of squared scaled distances the values that screens have of a kernel whose variance is 1."""
     check_kernel(code)
@@ -71,8 +77,8 @@ def kernel_values(int code, double alpha, real[::1] values):
         cx_screen64_values(code, alpha, &values[0], values.shape[0])
 
 
-def dots(const real[:, ::1] rows, const real[:, ::1] queries, bint narrow):
-    """Products of rows with queries as a screen forms them, in the widest registers that there are or in `narrow` ones.
+def dots(const real[:, ::1] rows, const real[:, ::1] queries):
+    """Products of rows with queries as a screen forms them.
 
     Rows and queries have a multiple of 16 components, and queries come in whole packs: 64 bytes of one component.
     """
@@ -90,11 +96,9 @@ def dots(const real[:, ::1] rows, const real[:, ::1] queries, bint narrow):
         else:
             cx_screen64_put(&queries[i, 0], m, &pack[i // lanes * m * lanes], i % lanes)
     if real is float:
-        (cx_screen32_dots_narrow if narrow else cx_screen32_dots)(
-            <const float *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
+        cx_screen32_dots(<const float *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
     else:
-        (cx_screen64_dots_narrow if narrow else cx_screen64_dots)(
-            <const double *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
+        cx_screen64_dots(<const double *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
     return np.asarray(out)[:rows.shape[0]]
 
 
@@ -326,25 +330,52 @@ cdef class Lens:
         else:
             cx_screen_fetch(self.data.head + row * self.data.wide, self.m * self.width)
 
-    cdef void correlate(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
-                        double *rho) noexcept nogil:
-        """|rho| of rows and a query (its place among the rows, or -1 - its place among the external), all components;
-        `ahead` rows behind them will be next. `rho` has room for a multiple of 8.
-        """
+    cdef cx_screen32_query query32(self, int64_t query) noexcept nogil:
+        """What kernels are told of a query: its place among the rows, or -1 - its place among the external."""
         cdef Py_ssize_t e = query if query >= 0 else -1 - query
         cdef const Side *side = &self.data if query >= 0 else &self.external
+        cdef cx_screen32_query one
+        one.coords, one.scale = <const float *>side.coords + e * self.d, (<const float *>side.scale)[e]
+        one.factors = <const float *>(side.head + e * side.wide)
+        one.tail = <const float *>side.tail + e * self.t
+        return one
+
+    cdef cx_screen64_query query64(self, int64_t query) noexcept nogil:
+        """The same in float64."""
+        cdef Py_ssize_t e = query if query >= 0 else -1 - query
+        cdef const Side *side = &self.data if query >= 0 else &self.external
+        cdef cx_screen64_query one
+        one.coords, one.scale = <const double *>side.coords + e * self.d, (<const double *>side.scale)[e]
+        one.factors = <const double *>(side.head + e * side.wide)
+        one.tail = <const float *>side.tail + e * self.t
+        return one
+
+    cdef void correlate(self, const int64_t *rows, Py_ssize_t count, Py_ssize_t ahead, int64_t query,
+                        double *rho) noexcept nogil:
+        """|rho| of rows and a query, all components; `ahead` rows behind them will be next."""
         cdef cx_screen32_query one32
         cdef cx_screen64_query one64
         if self.single:
-            one32.coords, one32.scale = <const float *>side.coords + e * self.d, (<const float *>side.scale)[e]
-            one32.factors = <const float *>(side.head + e * side.wide)
-            one32.tail = <const float *>side.tail + e * self.t
+            one32 = self.query32(query)
             cx_screen32_many(&self.c32, &one32, rows, count, ahead, rho)
         else:
-            one64.coords, one64.scale = <const double *>side.coords + e * self.d, (<const double *>side.scale)[e]
-            one64.factors = <const double *>(side.head + e * side.wide)
-            one64.tail = <const float *>side.tail + e * self.t
+            one64 = self.query64(query)
             cx_screen64_many(&self.c64, &one64, rows, count, ahead, rho)
+
+    cdef void correlate_pairs(self, const int64_t *rows, const int64_t *queries, Py_ssize_t count,
+                              double *rho) noexcept nogil:
+        """|rho| of at most MANY rows and a query each, all components."""
+        cdef cx_screen32_query each32[MANY]
+        cdef cx_screen64_query each64[MANY]
+        cdef Py_ssize_t i
+        if self.single:
+            for i in range(count):
+                each32[i] = self.query32(queries[i])
+            cx_screen32_pairs(&self.c32, each32, rows, count, rho)
+        else:
+            for i in range(count):
+                each64[i] = self.query64(queries[i])
+            cx_screen64_pairs(&self.c64, each64, rows, count, rho)
 
     cdef double slack(self, int64_t row, int64_t query) noexcept nogil:
         """C1: how far `correlate` may be off."""
@@ -469,33 +500,24 @@ cdef class Screener:
         return 0
 
     cdef int decide_doubts(self, Lens lens) except -1 nogil:
-        """Look at pairs again that `lens` left in doubt, those of one row together."""
+        """Look at pairs again that `lens` left in doubt."""
         cdef Py_ssize_t i, count, number = 0
-        cdef int64_t row
+        cdef int64_t rows[MANY]
         cdef int64_t asked[MANY]
         cdef double rho[MANY]
-        cdef double single[MANY]
         cdef double slack
-        cdef bint inside
         cdef Shortlist *one
         while number < self.doubted:
-            row, count, inside = self.doubts[number].row, 1, True
-            while count < MANY and number + count < self.doubted and self.doubts[number + count].row == row:
-                count += 1
+            count = min(self.doubted - number, <Py_ssize_t>MANY)
             for i in range(count):
+                rows[i] = self.doubts[number + i].row
                 asked[i] = self.queries.rows[self.first + self.doubts[number + i].i]
-                inside = inside and asked[i] >= 0
-            if inside:
-                self.sharp.correlate(asked, count, 0, row, rho)
-            else:
-                for i in range(count):
-                    self.sharp.correlate(&row, 1, 0, asked[i], single)
-                    rho[i] = single[0]
+            self.sharp.correlate_pairs(rows, asked, count, rho)
             for i in range(count):
                 one = &self.lists[self.doubts[number + i].i]
-                slack = self.sharp.slack(row, asked[i])
+                slack = self.sharp.slack(rows[i], asked[i])
                 if rho[i] + slack >= one.threshold:
-                    keep(one, self.k, row, rho[i] - slack, rho[i] + slack)
+                    keep(one, self.k, rows[i], rho[i] - slack, rho[i] + slack)
                     lens.set_threshold(self.doubts[number + i].i, one.threshold)
             number += count
         self.doubted = 0

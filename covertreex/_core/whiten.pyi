@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 PIVOTS: int
 
+def narrow_only(yes: bool) -> None: ...
 def packed(values: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
 class Pivots:

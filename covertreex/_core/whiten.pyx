@@ -5,6 +5,7 @@ import numpy as np
 from covertreex._core.canonical cimport CovarianceView, cx_expression
 
 cdef extern from "whiten.h" nogil:
+    bint cx_narrow_only
     const int STEP "CX_STEP"
     const int LANES "CX_WHITEN_LANES"
     ctypedef struct cx_pivots:
@@ -26,6 +27,12 @@ cdef extern from "whiten.h" nogil:
 
 #: Pivots that are taken at once.
 PIVOTS = STEP
+
+
+def narrow_only(bint yes):
+    """Whether registers of 64 bytes are left alone even where there are some: tests compare what both find."""
+    global cx_narrow_only
+    cx_narrow_only = yes
 
 
 def packed(values):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from naive import make_queries, share_found
 import covertreex as cx
 from covertreex import oracle
 from covertreex._core.nearest import Blocks, Finder, centred
-from covertreex._core.screen import dots
 from covertreex.base import tuning
 from covertreex.data import questions as asking
 from covertreex.search import SearchContext
@@ -34,15 +32,6 @@ def hard_points(rng, n, d):
     X[n // 2 : 5 * n // 8] = X[: 5 * n // 8 - n // 2]
     X[5 * n // 8 : 3 * n // 4] = np.arange(3 * n // 4 - 5 * n // 8)[:, None] * 0.125
     return X
-
-
-def has_wide_registers():
-    """Whether the machine has those that `dots` takes beside narrow ones (x86-64-v4)."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
-    return {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= flags
 
 
 HARD = {
@@ -146,24 +135,6 @@ def test_a_known_kth_distance_shortens_the_list_and_loses_nothing(tree):
     for q, wanted in enumerate(truth):
         rows = short.run_start[short.run_ptr[q] : short.run_ptr[q + 1]]
         assert set(wanted) <= set(tree.payload.index[rows])
-
-
-@pytest.mark.parametrize("packs", [1, 2, 3, 4, 5, 9])
-@pytest.mark.parametrize("m", [16, 48, 656])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_products_have_the_same_bits_in_all_registers(dtype, m, packs, rng):
-    rows = rng.normal(size=(7, m)).astype(dtype)
-    queries = rng.normal(size=(packs * 64 // np.dtype(dtype).itemsize, m)).astype(dtype)
-    narrow, widest = (dots(rows, queries, narrow) for narrow in (True, False))
-    for found in (narrow, widest):
-        np.testing.assert_allclose(found, rows @ queries.T, atol=m * 8 * np.finfo(dtype).eps)
-    # Each column is summed alone, whatever stands beside it: in any machine's registers.
-    lanes = 64 // np.dtype(dtype).itemsize
-    mixed = dots(rows, np.ascontiguousarray(np.roll(queries, lanes // 2 + 1, axis=0)), False)
-    np.testing.assert_array_equal(np.roll(mixed, -(lanes // 2 + 1), axis=1), widest)
-    if not has_wide_registers():
-        pytest.skip("this machine has no AVX-512: narrow registers are the widest, and were compared with themselves")
-    np.testing.assert_array_equal(widest, narrow)
 
 
 def test_float32_is_left_alone_where_it_would_be_noise(rng):
