@@ -267,7 +267,15 @@ _VARIABLES = (
     "COVERTREEX_TORTURE",
 )
 
-_ENABLE = "COVERTREEX_ENABLE_"
+_OURS, _ENABLE = "COVERTREEX_", "COVERTREEX_ENABLE_"
+
+
+def _our_names() -> list[str]:
+    """Names of our variables in the environment; where these are bytes, only ours are decoded, for each search asks."""
+    if os.supports_bytes_environ:
+        prefix = os.fsencode(_OURS)
+        return [os.fsdecode(name) for name in os.environb if name.startswith(prefix)]
+    return [name for name in os.environ if name.startswith(_OURS)]
 
 
 @dataclass(frozen=True)
@@ -332,10 +340,11 @@ def settings_from_env(environ: Mapping[str, str] | None = None) -> EnvironmentSe
     >>> settings_from_env({"COVERTREEX_RESIDUAL_PARITY": "1"}).settings.profile
     'parity'
     """
+    names = _our_names() if environ is None else [name for name in environ if name.startswith(_OURS)]
     environ = os.environ if environ is None else environ
     hidden = []
-    for name in environ:
-        if not name.startswith("COVERTREEX_") or name in _VARIABLES:
+    for name in names:
+        if name in _VARIABLES:
             continue
         if name.startswith(_ENABLE) and name != _ENABLE:
             if not _environment_flag(environ, name, True):

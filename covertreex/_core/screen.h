@@ -108,6 +108,19 @@ CX_INLINE cx_screen64_narrow_vector cx_screen64_narrow_table(const cx_table *tab
     return cx_table_values4(table, t);
 }
 
+/* The same in memory: Clang hands no register to a function that is for other processors too. */
+#define CX_TABLE_AT(WIDTH, T)                                                                                          \
+    CX_INLINE void cx_screen##WIDTH##_table_at(const cx_table *table, T *t)                                            \
+    {                                                                                                                  \
+        cx_screen##WIDTH##_narrow_vector value;                                                                        \
+        memcpy(&value, t, 32);                                                                                         \
+        value = cx_screen##WIDTH##_narrow_table(table, value);                                                         \
+        memcpy(t, &value, 32);                                                                                         \
+    }
+CX_TABLE_AT(32, float)
+CX_TABLE_AT(64, double)
+#undef CX_TABLE_AT
+
 #define CX_T float
 #define CX_SINGLE 1
 #define CX_NAME(x) cx_screen32_##x

@@ -50,8 +50,17 @@ CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(joined)(CX_NAME(narrow_vector) a, 
 
 CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(table)(const cx_table *table, CX_WIDTH(vector) t)
 {
+#if defined(__clang__)
+    CX_T at[CX_WIDTH(V)];
+    memcpy(at, &t, 64);
+    CX_NAME(table_at)(table, at);
+    CX_NAME(table_at)(table, at + CX_WIDTH(V) / 2);
+    memcpy(&t, at, 64);
+    return t;
+#else
     return CX_WIDTH(joined)(CX_NAME(narrow_table)(table, CX_WIDTH(half)(t, 0)),
                             CX_NAME(narrow_table)(table, CX_WIDTH(half)(t, 1)));
+#endif
 }
 
 #endif

@@ -143,6 +143,13 @@ WORTH_SCREENING = _tuned(
     "WORTH_SCREENING", 8, "rows for each neighbour wanted, above which screens are tried",
     "screens that drop too little against pairs that are all decided", "chosen", "gold",
 )  # fmt: skip
+FEW_QUERIES, FEW_PRODUCTS = (
+    _tuned(name, value, unit, "what a screen saves against the time it takes to begin", "tried", "small")
+    for name, value, unit in (
+        ("FEW_QUERIES", 4, "queries, up to which a search may go without a screen"),
+        ("FEW_PRODUCTS", 2e6, "products of components, up to which it does"),
+    )
+)  # fmt: skip
 WORTH_COPYING = _tuned(
     "WORTH_COPYING", 64, "queries for which a float32 copy of the factors is made",
     "memory and a copy against products in float64", "tried", "gold",

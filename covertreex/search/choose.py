@@ -83,16 +83,17 @@ def choose_residual(
 ) -> Strategy:
     """As `choose_scan` under correlation, without halos (`no_halos` says why), and perhaps in one pass."""
     payload, settings, total = context.payload, context.settings, len(queries)
-    plan = Plan("scan", WHY, no_halos=no_halos)
     worth = context.k * tuning.WORTH_SCREENING < len(payload)
+    if total <= tuning.FEW_QUERIES and context.products(total) <= tuning.FEW_PRODUCTS:
+        worth = False
     screen = first_choice(payload, settings, total, context.n_threads) if worth else None
     view = None if screen is None else View(context, screen, queries)
     if view is None or total < tuning.WORTH_BLOCKS:
         groups = sweep_groups(context, queries)
         told = _screened(payload, queries, view, None, Rule(None))
-        plan = replace(plan, **told, expected=expected.sweep(context, queries, screen))
+        plan = Plan("scan", WHY, no_halos=no_halos, **told, expected=expected.sweep(context, queries, screen))
         return Sweep(context.exact, groups, permuted(queries, groups.order), view, None, plan)
-    near = Near.of(context, queries, view)
+    near, plan = Near.of(context, queries, view), Plan("scan", WHY, no_halos=no_halos)
     calibrated: tuple[Rule, Screen | None] = Rule(None), None
     if settings.recall_target < 1.0:
         again = None if earlier is None else from_answer(near, queries, earlier, plan)

@@ -97,6 +97,17 @@ def test_order_of_queries(tree, backend, settings, rng):
         assert found.telemetry.counters == expected.telemetry.counters
 
 
+@pytest.mark.parametrize("settings", [cx.EXACT, cx.FAST], ids=["exact", "fast"])
+def test_few_queries_of_few_rows_are_answered_without_a_screen(tree, settings):
+    together = run(tree, cx.get_backend("cython"), settings)
+    for count, screened in ((1, False), (4, False), (5, True)):
+        rows = np.arange(count) * 37
+        found = run(tree, cx.get_backend("cython"), settings, block_of(tree, rows))
+        assert (found.plan.screen != "none") == screened
+        np.testing.assert_array_equal(found.indices, together.indices[rows])
+        np.testing.assert_array_equal(found.distances, together.distances[rows])
+
+
 @PROFILES
 @pytest.mark.parametrize("predecessors", [False, True])
 def test_the_same_query_many_times(tree, backend, settings, predecessors):
