@@ -52,75 +52,6 @@ typedef struct {
     int32_t *places;
 } cx_near_found;
 
-/* Squared distances between the box of a group, with corners (d,), and `count` boxes, with corners (d, stride). */
-CX_INLINE void cx_near_boxes(const float *box_low, const float *box_high, ptrdiff_t d, ptrdiff_t stride, ptrdiff_t count,
-                             const float *low, const float *high, float *far)
-{
-    for (ptrdiff_t b = 0; b < count; ++b)
-        far[b] = 0.0f;
-    for (ptrdiff_t j = 0; j < d; ++j)
-        for (ptrdiff_t b = 0; b < count; ++b) {
-            float under = box_low[j * stride + b] - high[j], over = low[j] - box_high[j * stride + b];
-            float gap = under > over ? under : over;
-            gap = gap > 0.0f ? gap : 0.0f;
-            far[b] += gap * gap;
-        }
-}
-
-/* How far shelves are from the box of a group, with corners (d,): nothing is known of blocks yet. */
-CX_SCREEN_CLONES CX_UNUSED static void cx_near_shelves(const cx_blocks *all, const float *low, const float *high,
-                                                       cx_near_known *known)
-{
-    cx_near_boxes(all->shelf_low, all->shelf_high, all->d, all->shelves, all->shelves, low, high, known->shelf);
-    known->count = 0;
-}
-
-/* Get to know the blocks of shelves whose distance from the box is in (above, reach] (squared). */
-CX_SCREEN_CLONES CX_UNUSED static void cx_near_open(const cx_blocks *all, const float *low, const float *high, float above,
-                                                    float reach, cx_near_known *known)
-{
-    for (ptrdiff_t s = 0; s < all->shelves; ++s) {
-        if (!(known->shelf[s] > above && known->shelf[s] <= reach))
-            continue;
-        const ptrdiff_t begin = s * CX_SHELF, left = all->count - begin, count = left < CX_SHELF ? left : CX_SHELF;
-        float *far = known->far + known->count;
-        int32_t *blocks = known->blocks + known->count;
-        cx_near_boxes(all->low + begin, all->high + begin, all->d, all->count, count, low, high, far);
-        for (ptrdiff_t b = 0; b < count; ++b)
-            blocks[b] = (int32_t)(begin + b);
-        known->count += count;
-    }
-}
-
-/* Squared distances of a query, the i-th of the group, from the rows of the `count` listed blocks; CX_FAR for rows whose
- * rank is not below its limit. Returns how many are below it. */
-CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_rows(const cx_blocks *all, const cx_near_group *group, ptrdiff_t i,
-                                                         const int32_t *blocks, ptrdiff_t count, float *out)
-{
-    const float *query = group->coords + i;
-    ptrdiff_t d = all->d, stride = group->stride;
-    int32_t within = 0, limit = group->limit[i];
-    for (ptrdiff_t b = 0; b < count; ++b) {
-        const float *x = all->coords + (ptrdiff_t)blocks[b] * d * CX_BLOCK;
-        const int32_t *r = all->rank + (ptrdiff_t)blocks[b] * CX_BLOCK;
-        float value[CX_BLOCK];
-        for (int l = 0; l < CX_BLOCK; ++l) {
-            float t = x[l] - query[0];
-            value[l] = t * t;
-        }
-        for (ptrdiff_t j = 1; j < d; ++j)
-            for (int l = 0; l < CX_BLOCK; ++l) {
-                float t = x[j * CX_BLOCK + l] - query[j * stride];
-                value[l] += t * t;
-            }
-        for (int l = 0; l < CX_BLOCK; ++l) {
-            out[b * CX_BLOCK + l] = r[l] < limit ? value[l] : CX_FAR;
-            within += r[l] < limit;
-        }
-    }
-    return within;
-}
-
 /* For each set of lanes, their numbers in ascending order. */
 #define CX_LANE(set, lane) ((uint64_t)(set) >> (lane) & 1u)
 #define CX_AND_LANE(lanes, set, lane) ((lanes) * (CX_LANE(set, lane) ? 16u : 1u) + CX_LANE(set, lane) * (lane))
@@ -135,56 +66,52 @@ CX_SCREEN_CLONES CX_UNUSED static ptrdiff_t cx_near_rows(const cx_blocks *all, c
 #define CX_SETS64(set) CX_SETS16(set), CX_SETS16((set) + 16), CX_SETS16((set) + 32), CX_SETS16((set) + 48)
 static const int32_t cx_near_sets[256][8] = {CX_SETS64(0), CX_SETS64(64), CX_SETS64(128), CX_SETS64(192)};
 
-#define CX_BYTES 32
-#define CX_TARGET
-#define CX_FUNCTION CX_NARROW_CLONES
-#define CX_WIDTH(x) cx_near_narrow_##x
-#define CX_WIDTH32(x) cx_screen32_narrow_##x
-#include "nearest_rows.h"
-#undef CX_BYTES
-#undef CX_TARGET
-#undef CX_FUNCTION
-#undef CX_WIDTH
-#undef CX_WIDTH32
-
-#ifdef CX_HAS_V4
-#define CX_BYTES 64
-#define CX_TARGET CX_SCREEN_V4
-#define CX_FUNCTION CX_SCREEN_V4
-#define CX_WIDTH(x) cx_near_wide_##x
-#define CX_WIDTH32(x) cx_screen32_wide_##x
-#include "nearest_rows.h"
-#undef CX_BYTES
-#undef CX_TARGET
-#undef CX_FUNCTION
-#undef CX_WIDTH
-#undef CX_WIDTH32
-#endif
+#define CX_NAME(x) cx_near_##x
+#define CX_BODY "nearest_rows.h"
+#include "each_width.h"
 
 /* What others call: in the widest registers that the machine has. */
-#define CX_NEAR(x, ...) CX_WIDEST(cx_near_wide_##x, cx_near_narrow_##x, __VA_ARGS__)
+
+CX_UNUSED static void cx_near_shelves(const cx_blocks *all, const float *low, const float *high, cx_near_known *known)
+{
+    CX_WIDEST(shelves, all, low, high, known);
+}
+
+CX_UNUSED static void cx_near_open(const cx_blocks *all, const float *low, const float *high, float above, float reach,
+                                   cx_near_known *known)
+{
+    CX_WIDEST(open, all, low, high, above, reach, known);
+}
+
+CX_UNUSED static ptrdiff_t cx_near_rows(const cx_blocks *all, const cx_near_group *group, ptrdiff_t i,
+                                        const int32_t *blocks, ptrdiff_t count, float *out)
+{
+    return CX_WIDEST(rows, all, group, i, blocks, count, out);
+}
 
 CX_UNUSED static ptrdiff_t cx_near_find(const float *values, ptrdiff_t count, float above, float reach, int32_t *places)
 {
-    return CX_NEAR(find, values, count, above, reach, places);
+    return CX_WIDEST(find, values, count, above, reach, places);
 }
 
 CX_UNUSED static float cx_near_threshold(float *values, ptrdiff_t count, ptrdiff_t wanted)
 {
-    return CX_NEAR(threshold, values, count, wanted);
+    return CX_WIDEST(threshold, values, count, wanted);
 }
 
 CX_UNUSED static ptrdiff_t cx_near_gather(const cx_blocks *all, const cx_near_group *group, const cx_near_known *known,
                                           float above, float reach, const cx_near_found *found)
 {
-    return CX_NEAR(gather, all, group, known, above, reach, found);
+    return CX_WIDEST(gather, all, group, known, above, reach, found);
 }
 
 CX_UNUSED static ptrdiff_t cx_near_around(const cx_blocks *all, const cx_near_group *group, ptrdiff_t i,
                                           const cx_near_listed *listed, float above, float reach,
                                           const cx_near_found *found)
 {
-    return CX_NEAR(around, all, group, i, listed, above, reach, found);
+    return CX_WIDEST(around, all, group, i, listed, above, reach, found);
 }
+
+#undef CX_NAME
 
 #endif

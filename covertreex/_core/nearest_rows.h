@@ -1,7 +1,4 @@
-/* Loops over rows that are near, in registers of CX_BYTES (32 or 64) in functions for CX_TARGET, compiled as
- * CX_FUNCTION says; CX_WIDTH(x) makes their names, CX_WIDTH32(x) those of screen_pairs.h. What they find is the same in
- * either width.
- */
+/* Loops over rows that are near, in one kind of registers (see each_width.h); what they find is the same in all. */
 
 enum { CX_WIDTH(LANES) = CX_BYTES / 4 };
 
@@ -82,6 +79,75 @@ CX_TARGET CX_INLINE ptrdiff_t CX_WIDTH(keep)(CX_WIDTH32(vector) value, CX_WIDTH3
 #endif
     return __builtin_popcount((unsigned)set);
 #endif
+}
+
+/* Squared distances between the box of a group, with corners (d,), and `count` boxes, with corners (d, stride). */
+CX_TARGET CX_INLINE void CX_WIDTH(boxes)(const float *box_low, const float *box_high, ptrdiff_t d, ptrdiff_t stride,
+                                         ptrdiff_t count, const float *low, const float *high, float *far)
+{
+    for (ptrdiff_t b = 0; b < count; ++b)
+        far[b] = 0.0f;
+    for (ptrdiff_t j = 0; j < d; ++j)
+        for (ptrdiff_t b = 0; b < count; ++b) {
+            float under = box_low[j * stride + b] - high[j], over = low[j] - box_high[j * stride + b];
+            float gap = under > over ? under : over;
+            gap = gap > 0.0f ? gap : 0.0f;
+            far[b] += gap * gap;
+        }
+}
+
+/* How far shelves are from the box of a group, with corners (d,): nothing is known of blocks yet. */
+CX_FUNCTION CX_UNUSED static void CX_WIDTH(shelves)(const cx_blocks *all, const float *low, const float *high,
+                                                    cx_near_known *known)
+{
+    CX_WIDTH(boxes)(all->shelf_low, all->shelf_high, all->d, all->shelves, all->shelves, low, high, known->shelf);
+    known->count = 0;
+}
+
+/* Get to know the blocks of shelves whose distance from the box is in (above, reach] (squared). */
+CX_FUNCTION CX_UNUSED static void CX_WIDTH(open)(const cx_blocks *all, const float *low, const float *high, float above,
+                                                 float reach, cx_near_known *known)
+{
+    for (ptrdiff_t s = 0; s < all->shelves; ++s) {
+        if (!(known->shelf[s] > above && known->shelf[s] <= reach))
+            continue;
+        const ptrdiff_t begin = s * CX_SHELF, left = all->count - begin, count = left < CX_SHELF ? left : CX_SHELF;
+        float *far = known->far + known->count;
+        int32_t *blocks = known->blocks + known->count;
+        CX_WIDTH(boxes)(all->low + begin, all->high + begin, all->d, all->count, count, low, high, far);
+        for (ptrdiff_t b = 0; b < count; ++b)
+            blocks[b] = (int32_t)(begin + b);
+        known->count += count;
+    }
+}
+
+/* Squared distances of a query, the i-th of the group, from the rows of the `count` listed blocks; CX_FAR for rows whose
+ * rank is not below its limit. Returns how many are below it. */
+CX_FUNCTION CX_UNUSED static ptrdiff_t CX_WIDTH(rows)(const cx_blocks *all, const cx_near_group *group, ptrdiff_t i,
+                                                      const int32_t *blocks, ptrdiff_t count, float *out)
+{
+    const float *query = group->coords + i;
+    ptrdiff_t d = all->d, stride = group->stride;
+    int32_t within = 0, limit = group->limit[i];
+    for (ptrdiff_t b = 0; b < count; ++b) {
+        const float *x = all->coords + (ptrdiff_t)blocks[b] * d * CX_BLOCK;
+        const int32_t *r = all->rank + (ptrdiff_t)blocks[b] * CX_BLOCK;
+        float value[CX_BLOCK];
+        for (int l = 0; l < CX_BLOCK; ++l) {
+            float t = x[l] - query[0];
+            value[l] = t * t;
+        }
+        for (ptrdiff_t j = 1; j < d; ++j)
+            for (int l = 0; l < CX_BLOCK; ++l) {
+                float t = x[j * CX_BLOCK + l] - query[j * stride];
+                value[l] += t * t;
+            }
+        for (int l = 0; l < CX_BLOCK; ++l) {
+            out[b * CX_BLOCK + l] = r[l] < limit ? value[l] : CX_FAR;
+            within += r[l] < limit;
+        }
+    }
+    return within;
 }
 
 /* Of `count` values those in (above, reach]: they go to `kept` (which may be `values`), their numbers to `places`, either

@@ -22,7 +22,7 @@ static int cx_narrow_only = 0;
 #define CX_HAS_V4 (!cx_narrow_only && __builtin_cpu_supports("x86-64-v4"))
 #elif defined(__x86_64__) && defined(__GNUC__)
 #define CX_SCREEN_CLONES CX_CLONES
-#define CX_NARROW_CLONES CX_CLONES
+#define CX_NARROW_CLONES
 #define CX_SCREEN_V3 __attribute__((target("avx,avx2,bmi,bmi2,fma,popcnt")))
 #define CX_SCREEN_V4                                                                                                   \
     __attribute__((target("avx,avx2,bmi,bmi2,fma,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
@@ -36,14 +36,19 @@ static int cx_narrow_only = 0;
 #define CX_NARROW_CLONES
 #endif
 
-/* A function of the widest registers that the machine has. */
-#ifdef CX_HAS_V4
-#define CX_WIDEST(wide, narrow, ...) (CX_HAS_V4 ? wide(__VA_ARGS__) : narrow(__VA_ARGS__))
+/* A function CX_NAME(x) of the widest registers that the machine has. */
+#if defined(CX_SCREEN_V3)
+#define CX_WIDEST(x, ...)                                                                                              \
+    (CX_HAS_V4   ? CX_NAME(wide_##x)(__VA_ARGS__)                                                                      \
+     : CX_HAS_V3 ? CX_NAME(fused_##x)(__VA_ARGS__)                                                                     \
+                 : CX_NAME(narrow_##x)(__VA_ARGS__))
+#elif defined(CX_SCREEN_V4)
+#define CX_WIDEST(x, ...) (CX_HAS_V4 ? CX_NAME(wide_##x)(__VA_ARGS__) : CX_NAME(narrow_##x)(__VA_ARGS__))
 #else
-#define CX_WIDEST(wide, narrow, ...) narrow(__VA_ARGS__)
+#define CX_WIDEST(x, ...) CX_NAME(narrow_##x)(__VA_ARGS__)
 #endif
 
-/* Numbers, and what comparing them makes, in registers of 32 bytes, and of 64. */
+/* Numbers, and what comparing them makes, in registers of 32 bytes and of 64. */
 typedef float cx_screen32_narrow_vector __attribute__((vector_size(32)));
 typedef float cx_screen32_wide_vector __attribute__((vector_size(64)));
 typedef int32_t cx_screen32_narrow_bits __attribute__((vector_size(32)));
@@ -52,6 +57,10 @@ typedef double cx_screen64_narrow_vector __attribute__((vector_size(32)));
 typedef double cx_screen64_wide_vector __attribute__((vector_size(64)));
 typedef int64_t cx_screen64_narrow_bits __attribute__((vector_size(32)));
 typedef int64_t cx_screen64_wide_bits __attribute__((vector_size(64)));
+typedef cx_screen32_narrow_vector cx_screen32_fused_vector;
+typedef cx_screen32_narrow_bits cx_screen32_fused_bits;
+typedef cx_screen64_narrow_vector cx_screen64_fused_vector;
+typedef cx_screen64_narrow_bits cx_screen64_fused_bits;
 
 typedef float cx_screen32_half __attribute__((vector_size(16)));
 
@@ -73,7 +82,7 @@ CX_INLINE cx_screen32_narrow_vector cx_screen32_both(const char *a, const char *
 
 /* A table's values by its pieces of degree 3: four coefficients of eight pieces, four of them in each half of a
  * register. */
-CX_INLINE cx_screen32_narrow_vector cx_screen32_narrow_table(const cx_table *table, cx_screen32_narrow_vector t)
+CX_INLINE cx_screen32_narrow_vector cx_screen32_pieces(const cx_table *table, cx_screen32_narrow_vector t)
 {
     /* Pieces are as in float64, whose exponents begin 896 lower. */
     const int32_t first = (int32_t)(table->first - (INT64_C(896) << 5)), last = (int32_t)table->last;
@@ -103,23 +112,23 @@ CX_INLINE cx_screen32_narrow_vector cx_screen32_narrow_table(const cx_table *tab
     return (a0 + a1 * u) + (u * u) * (a2 + a3 * u);
 }
 
-CX_INLINE cx_screen64_narrow_vector cx_screen64_narrow_table(const cx_table *table, cx_screen64_narrow_vector t)
+CX_INLINE cx_screen64_narrow_vector cx_screen64_pieces(const cx_table *table, cx_screen64_narrow_vector t)
 {
     return cx_table_values4(table, t);
 }
 
 /* The same in memory: Clang hands no register to a function that is for other processors too. */
-#define CX_TABLE_AT(WIDTH, T)                                                                                          \
-    CX_INLINE void cx_screen##WIDTH##_table_at(const cx_table *table, T *t)                                            \
+#define CX_PIECES_AT(WIDTH, T)                                                                                         \
+    CX_INLINE void cx_screen##WIDTH##_pieces_at(const cx_table *table, T *t)                                           \
     {                                                                                                                  \
         cx_screen##WIDTH##_narrow_vector value;                                                                        \
         memcpy(&value, t, 32);                                                                                         \
-        value = cx_screen##WIDTH##_narrow_table(table, value);                                                         \
+        value = cx_screen##WIDTH##_pieces(table, value);                                                               \
         memcpy(t, &value, 32);                                                                                         \
     }
-CX_TABLE_AT(32, float)
-CX_TABLE_AT(64, double)
-#undef CX_TABLE_AT
+CX_PIECES_AT(32, float)
+CX_PIECES_AT(64, double)
+#undef CX_PIECES_AT
 
 #define CX_T float
 #define CX_SINGLE 1

@@ -1,5 +1,5 @@
-/* Dots of gathered rows with packs of queries, for one floating-point type, CX_T, and registers of CX_BYTES (32 or 64)
- * in functions for CX_TARGET; CX_WIDTH(x) makes their names. A pack is 64 bytes a component: 2 narrow columns or 1 wide.
+/* Dots of gathered rows with packs of queries, for one floating-point type, CX_T, and one kind of registers (see
+ * each_width.h). A pack is 64 bytes a component: 2 narrow columns or 1 wide.
  *
  * Each dot is one chain of fused multiply-adds, component after component, so that it has the same bits in either width.
  */
@@ -58,7 +58,7 @@ CX_TARGET CX_INLINE void CX_WIDTH(tile)(int columns, const CX_T *const *r, const
 }
 
 /* As `dots` of screen_tile.h, in registers of CX_BYTES. */
-CX_DOTS_CLONES CX_UNUSED static void CX_WIDTH(dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next,
+CX_FUNCTION CX_UNUSED static void CX_WIDTH(dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next,
                                                     ptrdiff_t ahead, const CX_T *pack, ptrdiff_t packs, ptrdiff_t m,
                                                     CX_T *out, ptrdiff_t stride)
 {

@@ -1,5 +1,5 @@
-/* Values of pairs, for one floating-point type, CX_T (CX_SINGLE: whether it is float), in registers of CX_BYTES (32 or
- * 64) in functions for CX_TARGET, compiled as CX_FUNCTION says; CX_WIDTH(x) makes their names.
+/* Values of pairs, for one floating-point type, CX_T (CX_SINGLE: whether it is float), and one kind of registers (see
+ * each_width.h).
  *
  * Every lane is computed alone, and sums are added in one order, so that a value has the same bits in either width.
  */
@@ -48,22 +48,23 @@ CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(joined)(CX_NAME(narrow_vector) a, 
 #endif
 }
 
+#endif
+
 CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(table)(const cx_table *table, CX_WIDTH(vector) t)
 {
 #if defined(__clang__)
     CX_T at[CX_WIDTH(V)];
-    memcpy(at, &t, 64);
-    CX_NAME(table_at)(table, at);
-    CX_NAME(table_at)(table, at + CX_WIDTH(V) / 2);
-    memcpy(&t, at, 64);
+    memcpy(at, &t, CX_BYTES);
+    for (int i = 0; i < CX_WIDTH(V); i += 32 / (int)sizeof(CX_T))
+        CX_NAME(pieces_at)(table, at + i);
+    memcpy(&t, at, CX_BYTES);
     return t;
+#elif CX_BYTES == 64
+    return CX_WIDTH(joined)(CX_NAME(pieces)(table, CX_WIDTH(half)(t, 0)), CX_NAME(pieces)(table, CX_WIDTH(half)(t, 1)));
 #else
-    return CX_WIDTH(joined)(CX_NAME(narrow_table)(table, CX_WIDTH(half)(t, 0)),
-                            CX_NAME(narrow_table)(table, CX_WIDTH(half)(t, 1)));
+    return CX_NAME(pieces)(table, t);
 #endif
 }
-
-#endif
 
 /* Whether any bit is set. */
 CX_TARGET CX_INLINE int CX_WIDTH(any)(CX_WIDTH(bits) bits)

@@ -11,113 +11,53 @@ CX_UNUSED static void CX_NAME(put)(const CX_T *factors, ptrdiff_t m, CX_T *pack,
         pack[i * (ptrdiff_t)(64 / sizeof(CX_T)) + lane] = factors[i];
 }
 
-#define CX_BYTES 32
-#define CX_TARGET
-#ifdef CX_SCREEN_V3
-#define CX_DOTS_CLONES
-#define CX_WIDTH(x) CX_NAME(x##_plain)
-#else
-#define CX_DOTS_CLONES CX_NARROW_CLONES
-#define CX_WIDTH(x) CX_NAME(narrow_##x)
-#endif
-#include "screen_dots.h"
-#undef CX_TARGET
-#undef CX_DOTS_CLONES
-#undef CX_WIDTH
-
-#ifdef CX_SCREEN_V3
-#define CX_TARGET CX_SCREEN_V3
-#define CX_DOTS_CLONES CX_SCREEN_V3
-#define CX_WIDTH(x) CX_NAME(x##_fused)
-#include "screen_dots.h"
-#undef CX_TARGET
-#undef CX_DOTS_CLONES
-#undef CX_WIDTH
-
-CX_UNUSED static void CX_NAME(narrow_dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next,
-                                           ptrdiff_t ahead, const CX_T *pack, ptrdiff_t packs, ptrdiff_t m, CX_T *out,
-                                           ptrdiff_t stride)
-{
-    if (CX_HAS_V3)
-        CX_NAME(dots_fused)(rows, nrows, next, ahead, pack, packs, m, out, stride);
-    else
-        CX_NAME(dots_plain)(rows, nrows, next, ahead, pack, packs, m, out, stride);
-}
-#endif
-
-#define CX_TARGET
-#define CX_FUNCTION CX_NARROW_CLONES
-#define CX_WIDTH(x) CX_NAME(narrow_##x)
-#define CX_WIDTH32(x) cx_screen32_narrow_##x
-#include "screen_pairs.h"
-#undef CX_BYTES
-#undef CX_TARGET
-#undef CX_FUNCTION
-#undef CX_WIDTH
-#undef CX_WIDTH32
-
-#ifdef CX_HAS_V4
-#define CX_BYTES 64
-#define CX_TARGET CX_SCREEN_V4
-#define CX_DOTS_CLONES CX_SCREEN_V4
-#define CX_FUNCTION CX_SCREEN_V4
-#define CX_WIDTH(x) CX_NAME(wide_##x)
-#define CX_WIDTH32(x) cx_screen32_wide_##x
-#include "screen_dots.h"
-#include "screen_pairs.h"
-#undef CX_BYTES
-#undef CX_TARGET
-#undef CX_DOTS_CLONES
-#undef CX_FUNCTION
-#undef CX_WIDTH
-#undef CX_WIDTH32
-#endif
+#define CX_BODY "screen_dots.h"
+#include "each_width.h"
+#define CX_BODY "screen_pairs.h"
+#include "each_width.h"
 
 /* What others call: in the widest registers that the machine has. */
-#define CX_BEST(x, ...) CX_WIDEST(CX_NAME(wide_##x), CX_NAME(narrow_##x), __VA_ARGS__)
 
 /* Dots of rows (a multiple of 6) with packs of queries: out[row * stride + query]. `next` are `ahead` rows (likewise)
  * that will be looked at afterwards. */
 CX_UNUSED static void CX_NAME(dots)(const CX_T *const *rows, ptrdiff_t nrows, const CX_T *const *next, ptrdiff_t ahead,
                                     const CX_T *pack, ptrdiff_t packs, ptrdiff_t m, CX_T *out, ptrdiff_t stride)
 {
-    CX_BEST(dots, rows, nrows, next, ahead, pack, packs, m, out, stride);
+    CX_WIDEST(dots, rows, nrows, next, ahead, pack, packs, m, out, stride);
 }
 
 CX_UNUSED static int CX_NAME(bounds)(const CX_NAME(lens) *lens, int64_t row, CX_T row_blunt, CX_T *dots, char *packs)
 {
-    return CX_BEST(bounds, lens, row, row_blunt, dots, packs);
+    return CX_WIDEST(bounds, lens, row, row_blunt, dots, packs);
 }
 
 CX_UNUSED static ptrdiff_t CX_NAME(hits)(const CX_NAME(lens) *lens, CX_T row_blunt, const CX_T *rho, const char *packs,
                                          int32_t *out)
 {
-    return CX_BEST(hits, lens, row_blunt, rho, packs, out);
+    return CX_WIDEST(hits, lens, row_blunt, rho, packs, out);
 }
 
 CX_UNUSED static void CX_NAME(many)(const CX_NAME(lens) *lens, const CX_NAME(query) *query, const int64_t *rows,
                                     ptrdiff_t count, ptrdiff_t ahead, double *rho)
 {
-    CX_BEST(many, lens, query, rows, count, ahead, rho);
+    CX_WIDEST(many, lens, query, rows, count, ahead, rho);
 }
 
 CX_UNUSED static void CX_NAME(pairs)(const CX_NAME(lens) *lens, const CX_NAME(query) *queries, const int64_t *rows,
                                      ptrdiff_t count, double *rho)
 {
-    CX_BEST(pairs, lens, queries, rows, count, rho);
+    CX_WIDEST(pairs, lens, queries, rows, count, rho);
 }
 
 CX_UNUSED static void CX_NAME(values)(int kernel, CX_T alpha, CX_T *values, ptrdiff_t count)
 {
-    CX_BEST(values, kernel, alpha, values, count);
+    CX_WIDEST(values, kernel, alpha, values, count);
 }
 
 #if CX_SINGLE
 CX_UNUSED static ptrdiff_t CX_NAME(again)(const CX_NAME(lens) *lens, int64_t row, CX_T row_spread, CX_T *rho,
                                           int32_t *hit, ptrdiff_t count)
 {
-    return CX_BEST(again, lens, row, row_spread, rho, hit, count);
+    return CX_WIDEST(again, lens, row, row_spread, rho, hit, count);
 }
 #endif
-
-#undef CX_BEST
