@@ -270,12 +270,12 @@ _VARIABLES = (
 _OURS, _ENABLE = "COVERTREEX_", "COVERTREEX_ENABLE_"
 
 
-def _our_names() -> list[str]:
-    """Names of our variables in the environment; where these are bytes, only ours are decoded, for each search asks."""
-    if os.supports_bytes_environ:
+def _our_names(environ: Mapping[str, str]) -> list[str]:
+    """Names of our variables; where the environment is bytes, only ours are decoded, for each search asks."""
+    if environ is os.environ and os.supports_bytes_environ:
         prefix = os.fsencode(_OURS)
         return [os.fsdecode(name) for name in os.environb if name.startswith(prefix)]
-    return [name for name in os.environ if name.startswith(_OURS)]
+    return [name for name in environ if name.startswith(_OURS)]
 
 
 @dataclass(frozen=True)
@@ -340,10 +340,9 @@ def settings_from_env(environ: Mapping[str, str] | None = None) -> EnvironmentSe
     >>> settings_from_env({"COVERTREEX_RESIDUAL_PARITY": "1"}).settings.profile
     'parity'
     """
-    names = _our_names() if environ is None else [name for name in environ if name.startswith(_OURS)]
     environ = os.environ if environ is None else environ
     hidden = []
-    for name in names:
+    for name in _our_names(environ):
         if name in _VARIABLES:
             continue
         if name.startswith(_ENABLE) and name != _ENABLE:

@@ -13,8 +13,8 @@
 static int cx_narrow_only = 0;
 
 /* Processors are told apart by levels, x86-64-v3 and x86-64-v4, for which GCC makes clones since its version 12. Clones
- * for single features have no fused multiply-add in registers of 32 bytes: with other compilers, which spell a level out
- * as features, dots, where most of the time goes, are chosen by hand. */
+ * for single features have no fused multiply-add in registers of 32 bytes: with other compilers a level is spelled out as
+ * features, and chosen by hand (CX_WIDEST). */
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 12
 #define CX_SCREEN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define CX_NARROW_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))

@@ -369,16 +369,14 @@ CX_FUNCTION CX_UNUSED static ptrdiff_t CX_WIDTH(hits)(const CX_NAME(lens) *lens,
 /* Dots of some rows of `m` components, a multiple of 16, with one query; `next` are on their way when it returns. */
 #if CX_BYTES == 64
 #define CX_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
-#define CX_ADD(j)                                                                                                      \
-    CX_PREFETCH(n##j + i);                                                                                             \
-    a##j += p * CX_WIDTH(load)(r##j + i);
 #else
 #define CX_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3)
+#endif
 #define CX_ADD(j)                                                                                                      \
     CX_PREFETCH(n##j + i);                                                                                             \
     a##j += p * CX_WIDTH(load)(r##j + i);                                                                              \
-    b##j += q * CX_WIDTH(load)(r##j + i + V);
-#endif
+    if (PER > 1)                                                                                                       \
+        b##j += q * CX_WIDTH(load)(r##j + i + V);
 #define CX_ROW(j)                                                                                                      \
     const CX_T *r##j = r[j], *n##j = next[j];                                                                          \
     CX_WIDTH(vector) a##j = {0}, b##j = {0};
@@ -390,7 +388,6 @@ CX_TARGET CX_INLINE void CX_WIDTH(some)(const CX_T *v, ptrdiff_t m, const CX_T *
     CX_EACH_ROW(CX_ROW)
     for (ptrdiff_t i = 0; i < m; i += PER * V) {
         const CX_WIDTH(vector) p = CX_WIDTH(load)(v + i), q = CX_WIDTH(load)(v + i + (PER - 1) * V);
-        (void)q;
         CX_EACH_ROW(CX_ADD)
     }
     CX_EACH_ROW(CX_TOTAL)

@@ -83,9 +83,8 @@ def choose_residual(
 ) -> Strategy:
     """As `choose_scan` under correlation, without halos (`no_halos` says why), and perhaps in one pass."""
     payload, settings, total = context.payload, context.settings, len(queries)
-    worth = context.k * tuning.WORTH_SCREENING < len(payload)
-    if total <= tuning.FEW_QUERIES and context.products(total) <= tuning.FEW_PRODUCTS:
-        worth = False
+    few = total <= tuning.FEW_QUERIES and context.products(total) <= tuning.FEW_PRODUCTS
+    worth = not few and context.k * tuning.WORTH_SCREENING < len(payload)
     screen = first_choice(payload, settings, total, context.n_threads) if worth else None
     view = None if screen is None else View(context, screen, queries)
     if view is None or total < tuning.WORTH_BLOCKS:
