@@ -24,12 +24,11 @@
         ptrdiff_t wide;                                                                                               \
         /* The queries of a group: the first `count` of `stride`, in whole packs. */                                  \
         ptrdiff_t count, stride;                                                                                      \
-        const T *group_coords;           /* (d, stride) */                                                            \
-        const T *group_scale;            /* (stride,) */                                                              \
-        const T *group_spread;           /* (stride,) */                                                              \
-        const T *group_blunt;            /* (stride,) */                                                              \
-        const T *threshold;              /* (stride,): what |rho| has to reach */                                     \
-        const float *const *group_tails; /* (stride,) */                                                              \
+        const T *group_coords; /* (d, stride) */                                                                      \
+        const T *group_scale;  /* (stride,) */                                                                        \
+        const T *group_spread; /* (stride,) */                                                                        \
+        const T *group_blunt;  /* (stride,) */                                                                        \
+        const T *threshold;    /* (stride,): what |rho| has to reach */                                               \
     } NAME##_lens;                                                                                                    \
     typedef struct { /* one query */                                                                                  \
         const T *coords, *factors;                                                                                    \

@@ -150,6 +150,8 @@ CX_PIECES_AT(64, double)
 #undef CX_NAME
 #undef CX_SQRT
 
+#include "screen_eight.h"
+
 CX_UNUSED static void cx_screen_fetch(const char *row, ptrdiff_t bytes)
 {
     for (ptrdiff_t at = 0; at < bytes; at += 64)

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int16_t, int32_t, int64_t
 
 from covertreex._core.canonical cimport CovarianceView, cx_expression
 from covertreex._core.queries cimport QueriesView
@@ -19,7 +19,6 @@ cdef extern from "lens.h" nogil:
         const float *group_spread
         const float *group_blunt
         const float *threshold
-        const float *const *group_tails
     ctypedef struct cx_screen64_lens:
         int kernel
         double variance, alpha, floor
@@ -35,7 +34,6 @@ cdef extern from "lens.h" nogil:
         const double *group_spread
         const double *group_blunt
         const double *threshold
-        const float *const *group_tails
     ctypedef struct cx_screen32_query:
         const float *coords
         const float *factors
@@ -84,17 +82,19 @@ cdef struct Side:
     const char *scale
     const char *spread
     const char *blunt
+    const float *steps      # of eight bits
+    const int32_t *raised
     Py_ssize_t wide  # bytes from one head to the next
 
 
 cdef class Lens:
-    cdef bint single
+    cdef bint single, eight
+    cdef int way
     cdef CovarianceView covariance
     cdef int kernel
     cdef double variance, alpha, margin, raised, floor, doubt
     cdef Py_ssize_t d, m, t, lanes, stride, width, packs
     cdef Side data, external
-    cdef const float **tails
     cdef char *pack
     cdef char *group_coords
     cdef char *group_scale
@@ -104,6 +104,8 @@ cdef class Lens:
     cdef char *rho
     cdef float *tail_pack
     cdef float *tail_dots
+    cdef float *group_steps
+    cdef int16_t *wide_rows
     cdef char *some
     cdef int32_t *hit
     cdef list held
@@ -132,6 +134,7 @@ cdef class Lens:
 
 cdef class Screener:
     cdef Lens near, broad, sharp
+    cdef Lens alone  # what a single query looks through
     cdef QueriesView queries
     cdef Shortlist *lists
     cdef Py_ssize_t most, k, first, size, filled
@@ -149,6 +152,7 @@ cdef class Screener:
     cdef int flush(self, Lens lens) except -1 nogil
     cdef int screen_panel(self, Lens lens, Py_ssize_t count) except -1 nogil
     cdef int decide_doubts(self, Lens lens) except -1 nogil
+    cdef int decide_through(self, Lens look, Lens lens) except -1 nogil
     cdef int keep_itself(self, Lens lens, int64_t row) except -1 nogil
     cdef Py_ssize_t gained(self) noexcept nogil
     cdef int screen_rows(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,

@@ -6,7 +6,7 @@ stay below it. What survives is decided by canonical arithmetic, in a scan.
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport INT64_MAX, int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -33,8 +33,6 @@ cdef extern from "screen.h" nogil:
                                 int32_t *out)
     Py_ssize_t cx_screen64_hits(const cx_screen64_lens *lens, double row_blunt, const double *rho, const char *packs,
                                 int32_t *out)
-    Py_ssize_t cx_screen32_again(const cx_screen32_lens *lens, int64_t row, float row_spread, float *rho, int32_t *hit,
-                                 Py_ssize_t count)
     void cx_screen_fetch(const char *row, Py_ssize_t bytes)
     void cx_screen64_add(const float *more, Py_ssize_t rows, Py_ssize_t more_stride, Py_ssize_t count, double *dots,
                          Py_ssize_t stride)
@@ -48,6 +46,16 @@ cdef extern from "screen.h" nogil:
                            Py_ssize_t count, double *rho)
     void cx_screen32_values(int kernel, float alpha, float *values, Py_ssize_t count)
     void cx_screen64_values(int kernel, double alpha, double *values, Py_ssize_t count)
+    ctypedef struct cx_eight_row:
+        const int8_t *at
+        float step
+        int32_t raised
+    int CX_EIGHT_PLAIN
+    int cx_eight_best()
+    void cx_eight_put(const int8_t *components, Py_ssize_t m, uint8_t *pack, Py_ssize_t lane)
+    void cx_eight_dots(int way, const cx_eight_row *rows, Py_ssize_t nrows, Py_ssize_t ahead, const uint8_t *pack,
+                       Py_ssize_t packs, Py_ssize_t m, const float *steps, int16_t *wide, float *out,
+                       Py_ssize_t stride)
 
 
 # A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any that is whitened.
@@ -99,6 +107,34 @@ def dots(const real[:, ::1] rows, const real[:, ::1] queries):
         cx_screen32_dots(<const float *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
     else:
         cx_screen64_dots(<const double *const *>&at[0], padded, NULL, 0, &pack[0], packs, m, &out[0, 0], packs * lanes)
+    return np.asarray(out)[:rows.shape[0]]
+
+
+def multiplies_bytes():
+    """Whether this processor is known to multiply components of eight bits faster than any others."""
+    return cx_eight_best() > CX_EIGHT_PLAIN
+
+
+def dots_of_bytes(const int8_t[:, ::1] rows, const int8_t[:, ::1] queries, plain=False):
+    """Products of rows with queries of eight bits as a screen forms them, by the processor's means or by any's.
+
+    Rows and queries have a multiple of 16 components, and queries come in whole packs of 16.
+    """
+    cdef Py_ssize_t i, m = rows.shape[1], packs = queries.shape[0] // 16, padded = 6 * ((rows.shape[0] + 5) // 6)
+    cdef int64_t[::1] raised = 128 * np.sum(rows, axis=1, dtype=np.int64)
+    cdef float[::1] steps = np.ones(packs * 16, dtype=np.float32)
+    cdef uint8_t[::1] pack = np.empty(packs * 16 * m, dtype=np.uint8)
+    cdef int16_t[::1] wide = np.empty(6 * m, dtype=np.int16)
+    cdef float[:, ::1] out = np.empty((padded, packs * 16), dtype=np.float32)
+    cdef uint8_t[::1] held = np.empty(padded * sizeof(cx_eight_row), dtype=np.uint8)
+    cdef cx_eight_row *at = <cx_eight_row *>&held[0]
+    for i in range(padded):
+        at[i].at, at[i].step, at[i].raised = &rows[min(i, rows.shape[0] - 1), 0], 1.0, <int32_t>raised[
+            min(i, rows.shape[0] - 1)]
+    for i in range(packs * 16):
+        cx_eight_put(&queries[i, 0], m, &pack[i // 16 * m * 16], i % 16)
+    cx_eight_dots(CX_EIGHT_PLAIN if plain else cx_eight_best(), at, padded, 0, &pack[0], packs, m, &steps[0], &wide[0],
+                  &out[0, 0], packs * 16)
     return np.asarray(out)[:rows.shape[0]]
 
 
@@ -156,13 +192,15 @@ cdef int point(Side *side, source, list held) except -1:
     side.scale = address(source.scale, held)
     side.spread = address(source.spread, held)
     side.blunt = address(source.blunt, held)
+    side.steps, side.raised = <const float *>address(source.steps, held), <const int32_t *>address(source.raised, held)
     return 0
 
 
 cdef class Lens:
     """One screen's view of the data, and its scratch for one group of queries: a thread's own.
 
-    Arrays are float32 if `single`, else float64; queries lie in packs of `lanes` (16 or 8), component by component.
+    Arrays are float32 if `single`, else float64, and factors of `eight` bits; queries lie in packs of `lanes` (16 or 8),
+    component by component, or four by four where they are bytes.
     """
 
     def __init__(self, screen, external, Py_ssize_t most):
@@ -172,7 +210,8 @@ cdef class Lens:
         self.held = []
         point(&self.data, screen, self.held)
         point(&self.external, external, self.held)
-        self.single = screen.dtype is np.float32
+        self.single, self.eight = screen.dtype is np.float32, screen.head.dtype == np.int8
+        self.way = cx_eight_best()
         # A whitened screen compares no coordinates.
         kernel = None if screen.kernel_code == CX_NO_KERNEL else screen.payload.kernel
         self.covariance = CovarianceView(kernel, screen.coords.shape[1])
@@ -186,7 +225,7 @@ cdef class Lens:
         self.lanes = 64 // self.width
         self.stride = self.lanes * ((most + self.lanes - 1) // self.lanes)
         dtype = screen.dtype
-        self.pack = room(self.stride * max(self.m, 1), dtype, self.held)
+        self.pack = room(self.stride * max(self.m, 1), screen.head.dtype, self.held)
         self.group_coords = room(self.stride * max(self.d, 1), dtype, self.held)
         self.group_scale = room(self.stride, dtype, self.held)
         self.group_spread = room(self.stride, dtype, self.held)
@@ -194,10 +233,11 @@ cdef class Lens:
         self.threshold = room(self.stride, dtype, self.held)
         self.rho = room(PANEL * self.stride, dtype, self.held)
         self.hit = <int32_t *>room(self.stride + 1, np.int32, self.held)
-        self.tails = <const float **>room(self.stride, np.uintp, self.held)
         self.some = room(PANEL * self.stride // self.lanes, np.int8, self.held)
         self.tail_pack = <float *>room(2 * self.stride * self.t, np.float32, self.held)
         self.tail_dots = <float *>room(2 * PANEL * self.stride, np.float32, self.held)
+        self.group_steps = <float *>room(self.stride, np.float32, self.held)
+        self.wide_rows = <int16_t *>room(6 * max(self.m, 1), np.int16, self.held)
         if self.single:
             self.focus32()
         else:
@@ -214,7 +254,7 @@ cdef class Lens:
         c.factors, c.tails = <const float *>self.data.head, <const float *>self.data.tail
         c.group_coords, c.group_scale = <const float *>self.group_coords, <const float *>self.group_scale
         c.group_spread, c.group_blunt = <const float *>self.group_spread, <const float *>self.group_blunt
-        c.threshold, c.group_tails = <const float *>self.threshold, <const float *const *>self.tails
+        c.threshold = <const float *>self.threshold
 
     cdef void focus64(self) noexcept nogil:
         """The same in float64."""
@@ -226,7 +266,7 @@ cdef class Lens:
         c.factors, c.tails = <const double *>self.data.head, <const float *>self.data.tail
         c.group_coords, c.group_scale = <const double *>self.group_coords, <const double *>self.group_scale
         c.group_spread, c.group_blunt = <const double *>self.group_spread, <const double *>self.group_blunt
-        c.threshold, c.group_tails = <const double *>self.threshold, <const float *const *>self.tails
+        c.threshold = <const double *>self.threshold
 
     cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil:
         return (<const float *>array)[i] if self.single else (<const double *>array)[i]
@@ -242,6 +282,7 @@ cdef class Lens:
         cdef Py_ssize_t i, j, e, lane
         cdef double raised
         cdef const Side *side
+        cdef const float *tail
         cdef char *pack
         self.packs = (size + self.lanes - 1) // self.lanes
         self.c32.count = self.c64.count = self.packs * self.lanes
@@ -251,6 +292,7 @@ cdef class Lens:
                 self.set_number(self.group_scale, i, 0.0)
                 self.set_number(self.group_spread, i, 0.0)
                 self.set_number(self.group_blunt, i, 0.0)
+                self.group_steps[i] = 0.0
                 continue
             e = queries.rows[first + i]
             side, raised = &self.data, self.raised
@@ -261,15 +303,20 @@ cdef class Lens:
             self.set_number(self.group_blunt, i, raised * self.number(side.blunt, e))
             for j in range(self.d):
                 self.set_number(self.group_coords, j * self.stride + i, self.number(side.coords, e * self.d + j))
-            pack = self.pack + (i // self.lanes) * self.m * 64
             lane = i % self.lanes
+            if self.eight:
+                self.group_steps[i] = side.steps[e]
+                cx_eight_put(<const int8_t *>(side.head + e * side.wide), self.m,
+                             <uint8_t *>self.pack + (i // 16) * self.m * 16, lane)
+                continue
+            pack = self.pack + (i // self.lanes) * self.m * 64
             if self.single:
                 cx_screen32_put(<const float *>(side.head + e * side.wide), self.m, <float *>pack, lane)
             else:
                 cx_screen64_put(<const double *>(side.head + e * side.wide), self.m, <double *>pack, lane)
-            self.tails[i] = <const float *>side.tail + e * self.t
-            if self.t > 0 and not self.single:
-                cx_screen32_put(self.tails[i], self.t, self.tail_pack + (i // 16) * self.t * 16, i % 16)
+            if self.t > 0:
+                tail = <const float *>side.tail + e * self.t
+                cx_screen32_put(tail, self.t, self.tail_pack + (i // 16) * self.t * 16, i % 16)
 
     cdef void set_threshold(self, Py_ssize_t i, double threshold) noexcept nogil:
         """Query `i` is interested in nothing that is sure to stay below `threshold`."""
@@ -280,6 +327,7 @@ cdef class Lens:
         """Dots of the rows of a panel with all queries; `ahead` rows behind them will be next."""
         cdef const char *rows[2 * PANEL]
         cdef const char *tails[2 * PANEL]
+        cdef cx_eight_row bytes_of[2 * PANEL]
         cdef Py_ssize_t i, padded = 6 * ((count + 5) // 6), packs = (self.packs + 1) // 2
         cdef int64_t row
         ahead = ahead // 6 * 6
@@ -289,6 +337,13 @@ cdef class Lens:
         for i in range(padded + ahead):
             row = panel[i] if i < count else panel[count + i - padded] if i >= padded else panel[0]
             rows[i], tails[i] = self.data.head + row * self.data.wide, self.data.tail + row * self.t * 4
+            if self.eight:
+                bytes_of[i].at = <const int8_t *>rows[i]
+                bytes_of[i].step, bytes_of[i].raised = self.data.steps[row], self.data.raised[row]
+        if self.eight:
+            cx_eight_dots(self.way, bytes_of, padded, ahead, <const uint8_t *>self.pack, self.packs, self.m,
+                          self.group_steps, self.wide_rows, <float *>self.rho, self.stride)
+            return
         if self.single:
             cx_screen32_dots(<const float *const *>rows, padded, <const float *const *>rows + padded, ahead,
                              <const float *>self.pack, self.packs, self.m, <float *>self.rho, self.stride)
@@ -313,22 +368,13 @@ cdef class Lens:
         """List in `hit` the queries that row `row`, the j-th of the panel, may concern; returns how many."""
         cdef double blunt = self.raised * self.number(self.data.blunt, row)
         cdef const char *some = self.some + j * self.packs
-        cdef float *rho = <float *>self.rho + j * self.stride
-        cdef Py_ssize_t count
-        if not self.single:
-            return cx_screen64_hits(&self.c64, blunt, <const double *>self.rho + j * self.stride, some, self.hit)
-        count = cx_screen32_hits(&self.c32, <float>blunt, rho, some, self.hit)
-        if self.t == 0:
-            return count
-        return cx_screen32_again(&self.c32, row, <float>self.margin * (<const float *>self.data.spread)[row], rho,
-                                 self.hit, count)
+        if self.single:
+            return cx_screen32_hits(&self.c32, <float>blunt, <const float *>self.rho + j * self.stride, some, self.hit)
+        return cx_screen64_hits(&self.c64, blunt, <const double *>self.rho + j * self.stride, some, self.hit)
 
     cdef void prefetch(self, int64_t row) noexcept nogil:
         """Have the factors of a row that is looked at again on their way: rows lie far apart in memory."""
-        if self.t > 0:
-            cx_screen_fetch(self.data.tail + row * self.t * 4, self.t * 4)
-        else:
-            cx_screen_fetch(self.data.head + row * self.data.wide, self.m * self.width)
+        cx_screen_fetch(self.data.head + row * self.data.wide, self.m * self.width)
 
     cdef cx_screen32_query query32(self, int64_t query) noexcept nogil:
         """What kernels are told of a query: its place among the rows, or -1 - its place among the external."""
@@ -388,7 +434,7 @@ cdef class Screener:
     """Short lists of one group of queries after another: a thread's own.
 
     `near` looks at the rows nearest to a group and `broad` at the rest; `sharp`, if there is one, is float64 and looks
-    again at pairs which these leave in doubt.
+    again at pairs which these leave in doubt. Where `broad` has eight bits, `near` looks again before that.
     """
 
     def __cinit__(self, near, broad, sharp, queries, view, Py_ssize_t k, Py_ssize_t most, cancel):
@@ -403,6 +449,7 @@ cdef class Screener:
     def __init__(self, near, broad, sharp, queries, view, Py_ssize_t k, Py_ssize_t most, cancel):
         """Lenses for groups of at most `most` of `queries`, the `PayloadView`, and the driver's cancel flag."""
         self.near, self.broad, self.sharp, self.cancel = near, broad, sharp, cancel
+        self.alone = near if self.broad.eight else broad
         self.queries = QueriesView(queries, view)
 
     def __dealloc__(self):
@@ -462,8 +509,8 @@ cdef class Screener:
         lens.multiply(self.panel, count, self.filled - count)
         for j in range(count):
             some[j] = lens.bound_row(self.panel[j], j)
-            if some[j] and lens.t > 0 and lens.single:
-                lens.prefetch(self.panel[j])
+            if some[j] and lens.eight:
+                self.near.prefetch(self.panel[j])
         for j in range(count):
             row = self.panel[j]
             if self.low <= row <= self.high:  # perhaps a query that may have itself: d(i, i) = 0, whatever rho computes
@@ -479,10 +526,10 @@ cdef class Screener:
                     continue
                 rho = fabs(lens.number(lens.rho, j * lens.stride + i))
                 slack = spread * lens.number(lens.group_spread, i) + lens.floor
-                if rho + slack < self.lists[i].threshold:
+                if not lens.eight and rho + slack < self.lists[i].threshold:
                     continue
-                if again and (slack > lens.doubt or lens.kernel == CX_NO_KERNEL):
-                    if self.doubted == 0 or self.doubts[self.doubted - 1].row != row:
+                if lens.eight or (again and slack > lens.doubt):
+                    if not lens.eight and (self.doubted == 0 or self.doubts[self.doubted - 1].row != row):
                         self.sharp.prefetch(row)
                     self.doubts[self.doubted].row, self.doubts[self.doubted].i = row, i
                     self.doubted += 1
@@ -501,26 +548,42 @@ cdef class Screener:
 
     cdef int decide_doubts(self, Lens lens) except -1 nogil:
         """Look at pairs again that `lens` left in doubt."""
-        cdef Py_ssize_t i, count, number = 0
+        if lens.eight:
+            self.decide_through(self.near, lens)
+        if self.doubted > 0:
+            self.decide_through(self.sharp, lens)
+        return 0
+
+    cdef int decide_through(self, Lens look, Lens lens) except -1 nogil:
+        """Look at them through `look`; what that leaves in doubt, too, is what is left."""
+        cdef Py_ssize_t i, count, number = 0, left = 0
         cdef int64_t rows[MANY]
         cdef int64_t asked[MANY]
         cdef double rho[MANY]
         cdef double slack
+        cdef bint again = self.sharp is not None and self.sharp is not look
+        cdef Doubt doubt
         cdef Shortlist *one
         while number < self.doubted:
             count = min(self.doubted - number, <Py_ssize_t>MANY)
             for i in range(count):
                 rows[i] = self.doubts[number + i].row
                 asked[i] = self.queries.rows[self.first + self.doubts[number + i].i]
-            self.sharp.correlate_pairs(rows, asked, count, rho)
+            look.correlate_pairs(rows, asked, count, rho)
             for i in range(count):
-                one = &self.lists[self.doubts[number + i].i]
-                slack = self.sharp.slack(rows[i], asked[i])
-                if rho[i] + slack >= one.threshold:
-                    keep(one, self.k, rows[i], rho[i] - slack, rho[i] + slack)
-                    lens.set_threshold(self.doubts[number + i].i, one.threshold)
+                doubt = self.doubts[number + i]
+                one = &self.lists[doubt.i]
+                slack = look.slack(rows[i], asked[i])
+                if rho[i] + slack < one.threshold:
+                    continue
+                if again and slack > look.doubt:
+                    self.doubts[left] = doubt
+                    left += 1
+                    continue
+                keep(one, self.k, rows[i], rho[i] - slack, rho[i] + slack)
+                lens.set_threshold(doubt.i, one.threshold)
             number += count
-        self.doubted = 0
+        self.doubted = left
         return 0
 
     cdef int screen_rows(self, Lens lens, Py_ssize_t i, const int64_t *rows, Py_ssize_t count,
@@ -576,7 +639,7 @@ cdef class Screener:
                 for row in range(begin, min(begin + PANEL, end)):
                     rows[count] = row
                     count += self.queries.rank[row] < limit
-                self.screen_rows(self.broad, i, rows, count, 0)
+                self.screen_rows(self.alone, i, rows, count, 0)
             self.panels += 1
             begin += PANEL
         return 0

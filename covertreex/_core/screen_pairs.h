@@ -504,39 +504,3 @@ CX_FUNCTION CX_UNUSED static void CX_WIDTH(pairs)(const CX_NAME(lens) *lens, con
 {
     CX_WIDTH(look)(lens, queries, 1, rows, count, 0, rho);
 }
-
-#if CX_SINGLE
-
-CX_TARGET CX_INLINE float CX_WIDTH(dot)(const float *v, const float *w, ptrdiff_t m)
-{
-    enum { V = CX_WIDTH(V), PER = CX_WIDTH(PER_PACK) };
-    CX_WIDTH(vector) a = {0}, b = {0};
-    for (ptrdiff_t i = 0; i < m; i += PER * V) {
-        a += CX_WIDTH(load)(v + i) * CX_WIDTH(load)(w + i);
-        if (PER > 1)
-            b += CX_WIDTH(load)(v + i + V) * CX_WIDTH(load)(w + i + V);
-    }
-    return CX_WIDTH(total)(a, b);
-}
-
-/* Of `count` queries `hit` those which a row may concern (C1) once the tails, a multiple of 16 long, are multiplied too:
- * returns how many are left in `hit`. rho is of all queries. */
-CX_FUNCTION CX_UNUSED static ptrdiff_t CX_WIDTH(again)(const CX_NAME(lens) *lens, int64_t row, float row_spread,
-                                                       float *rho, int32_t *hit, ptrdiff_t count)
-{
-    /* By themselves, for stores might change what a pointer leads to. */
-    const float *tail = lens->tails + row * lens->t, *scale = lens->group_scale, *spread = lens->group_spread;
-    const float *threshold = lens->threshold, *const *tails = lens->group_tails;
-    const float row_scale = lens->scale[row], floor = lens->floor;
-    const ptrdiff_t m = lens->t;
-    ptrdiff_t left = 0;
-    for (ptrdiff_t number = 0; number < count; ++number) {
-        int32_t i = hit[number];
-        rho[i] -= CX_WIDTH(dot)(tail, tails[i], m) * scale[i] * row_scale;
-        hit[left] = i;
-        left += fabsf(rho[i]) + row_spread * spread[i] + floor >= threshold[i];
-    }
-    return left;
-}
-
-#endif

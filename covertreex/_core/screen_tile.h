@@ -53,11 +53,3 @@ CX_UNUSED static void CX_NAME(values)(int kernel, CX_T alpha, CX_T *values, ptrd
 {
     CX_WIDEST(values, kernel, alpha, values, count);
 }
-
-#if CX_SINGLE
-CX_UNUSED static ptrdiff_t CX_NAME(again)(const CX_NAME(lens) *lens, int64_t row, CX_T row_spread, CX_T *rho,
-                                          int32_t *hit, ptrdiff_t count)
-{
-    return CX_WIDEST(again, lens, row, row_spread, rho, hit, count);
-}
-#endif

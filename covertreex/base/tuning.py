@@ -107,14 +107,21 @@ DYNAMIC_SHARE = _tuned(
     "smaller last blocks against more of them", "chosen", "gold",
 )  # fmt: skip
 GROUP_BYTES = _tuned(
-    "GROUP_BYTES", 2**18 + 2**17, "bytes of query factors in a group, at most",
+    "GROUP_BYTES", 2**20, "bytes of query factors in a group, at most",
     "rows loaded once for more queries against factors that leave a core's second-level cache", "tried", "gold",
     avx2=True,
 )  # fmt: skip
-SWEEP_MOST = _tuned(
-    "SWEEP_MOST", 96, "queries of a group that sweeps all rows, a multiple of 16",
-    "rows loaded once for more queries against queries that do not stay in the first-level cache", "tried", "gold",
-    "vif100k", avx2=True,
+SWEEP_MOST, SWEEP_FEWER = (
+    _tuned(name, value, unit, "rows loaded once for more queries against queries that do not stay in a cache", "tried",
+           "gold", "vif100k")
+    for name, value, unit in (
+        ("SWEEP_MOST", 192, "queries of a group that sweeps all rows, a multiple of 16"),
+        ("SWEEP_FEWER", 96, "the same where fewer than WORTH_MORE ask"),
+    )
+)  # fmt: skip
+WORTH_MORE = _tuned(
+    "WORTH_MORE", 16384, "queries, from which groups of a sweep are large", "rows loaded for more queries against "
+    "threads without a group", "chosen", "gold", "vif100k",
 )  # fmt: skip
 NEAR_MOST = _tuned(
     "NEAR_MOST", 32, "queries of a group that looks at near rows, a multiple of 16",
@@ -170,18 +177,25 @@ COPY_PART = _tuned(
     "COPY_PART", 8192, "rows that are copied in one task", "fewer tasks against a slower answer to Ctrl-C", "chosen",
     "gold",
 )  # fmt: skip
-WORTH_TURNING = _tuned(
-    "WORTH_TURNING", 16, "rows, and queries, for each component, above which factors are turned (C4)",
-    "an eigendecomposition and a product against products with all components", "tried", "gold", "vif100k",
+WORTH_EIGHT = _tuned(
+    "WORTH_EIGHT", 16, "rows, and queries, for each component, above which factors are rounded to eight bits (C4)",
+    "an eigendecomposition and a product against products in float32", "tried", "gold", "vif100k",
+)  # fmt: skip
+LEAST_EIGHT = _tuned(
+    "LEAST_EIGHT", 64, "components, below which factors are not rounded to eight bits",
+    "cheaper products against pairs that are looked at again", "chosen", "vif100k",
+)  # fmt: skip
+EIGHT_PART = _tuned(
+    "EIGHT_PART", 1024, "rows that one task rounds to eight bits", "fewer tasks against memory", "chosen", "vif100k",
 )  # fmt: skip
 DOUBT = _tuned(
-    "DOUBT", 0.08, "what the leading components may leave of a typical pair's |rho| (C4)",
+    "DOUBT", 0.01, "what the leading components may leave of a typical pair's |rho| (C4)",
     "fewer components in all pairs against more pairs that are looked at again", "tried", "gold", "vif100k",
     avx2=True,
 )  # fmt: skip
 LEADING = _tuned(
-    "LEADING", 0.75, "share of all components that leading ones may be (C4, C5)",
-    "a small gain against a second look at many pairs", "chosen", "gold", "vif100k",
+    "LEADING", 0.75, "share of all components that leading ones may be (C5)",
+    "a small gain against a second look at many pairs", "chosen", "gold",
 )  # fmt: skip
 MIXED_DOUBT = _tuned(
     "MIXED_DOUBT", 4e-3, "what components in float32 may add to a typical pair's |rho| (C5)",
@@ -191,10 +205,10 @@ MIXED_ROWS = _tuned(
     "MIXED_ROWS", 1024, "rows, above which a mixed screen is tried; and rows that one task copies",
     "a copy against products in float64", "chosen", "gold",
 )  # fmt: skip
-PRODUCT32, PRODUCT64 = (
+PRODUCT8, PRODUCT32, PRODUCT64 = (
     _tuned(name, value, "nanoseconds of one core at 3 GHz for one component of a pair", "only ratios of costs matter",
            "measured", "gold", "vif100k", avx2=True)
-    for name, value in (("PRODUCT32", 0.0235), ("PRODUCT64", 0.047))
+    for name, value in (("PRODUCT8", 0.006), ("PRODUCT32", 0.0235), ("PRODUCT64", 0.047))
 )  # fmt: skip
 KERNEL32, KERNEL64 = (
     _tuned(name, value, "nanoseconds of one core at 3 GHz for the kernel of a pair", "only ratios of costs matter",
@@ -264,10 +278,6 @@ WHITE_WORTH = _tuned(
 WHITE_HOPELESS = _tuned(
     "WHITE_HOPELESS", 4.0, "cost of a pair, as a multiple of that in float64, above which no more pivots are drawn",
     "time lost where nothing helps against a late success", "chosen", "vif100k",
-)  # fmt: skip
-WHITE_TURNED = _tuned(
-    "WHITE_TURNED", 0.6, "cost of a component once all are turned, as a share", "only ratios of costs matter",
-    "measured", "vif100k", avx2=True,
 )  # fmt: skip
 WHITE_PAIR64 = _tuned(
     "WHITE_PAIR64", 0.25, "nanoseconds of one core for one component of a float64 pair on its own",

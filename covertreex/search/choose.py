@@ -30,7 +30,7 @@ from covertreex.search.groups import permuted
 from covertreex.search.halos import GivenUp, Halos, HaloWalk
 from covertreex.search.near import Near
 from covertreex.search.rings import Rings
-from covertreex.search.screens.cache import first_choice, mixed_or_sharp, surely_sharp
+from covertreex.search.screens.cache import first_choice, for_sweep, mixed_or_sharp, surely_sharp
 from covertreex.search.screens.plain import Screen
 from covertreex.search.screens.view import View
 from covertreex.search.screens.whitened import PairSample, whitened
@@ -147,8 +147,7 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
     context, payload, total = near.context.exact, near.context.payload, len(queries)
     may_whiten = _may_whiten(near)
     if near.context.settings.recall_target < 1.0:
-        screen = first_choice(payload, context.settings, total, context.n_threads)
-        near = near.through(View(context, screen or near.view.screen, queries), context)
+        near = near.through(near.view, context)
     groups = sweep_groups(context, queries)
     block = permuted(queries, groups.order)
     view: View | None = near.view
@@ -156,12 +155,15 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
     start = start[groups.order]
     if left > tuning.WORTH_A_SCREEN * len(payload):  # so many are equally near
         view = None
-    elif may_whiten and prepared(near.context.backend, payload).handle is None:
-        if white is None:
-            white = whitened(payload, _pairs_of_sweep(context, block, start), float(np.sum(block.limit)),
-                             context.n_threads)  # fmt: skip
-        screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
-        view = View(context, screen, queries)
+    elif prepared(near.context.backend, payload).handle is None:
+        if may_whiten:
+            if white is None:
+                white = whitened(payload, _pairs_of_sweep(context, block, start), float(np.sum(block.limit)),
+                                 context.n_threads)  # fmt: skip
+            screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
+        else:
+            screen = for_sweep(payload, near.view.screen, total, context.n_threads)
+        view = near.view if screen is near.view.screen else View(context, screen, queries)
     told = _screened(payload, queries, view, None, rule, rule.rows)
     plan = replace(plan, **told, expected=expected.sweep(context, queries, None if view is None else view.screen))
     return Sweep(context, groups, block, view, start, plan)
@@ -206,7 +208,7 @@ def _screened(
         ways = [(f"{where} alone, {screen.name}", tuning.ALONE_COST * screen.pair_cost, pairs)]
         return told | {"costs": (*ways, (f"all rows, {plain.name}", plain.pair_cost, every))}
     ways = [(f"{where}, {screen.name}", screen.pair_cost, pairs)]
-    ways += [(f"{where}, whitened float32, {r} components", cost, pairs) for r, cost in screen.tried]
+    ways += [(f"{where}, whitened 8 bits, {r} components", cost, pairs) for r, cost in screen.tried]
     ways.append((f"{where}, float64", float64.pair_cost, pairs))
     if least is not None:
         ways.append((f"all rows, {plain.name}", plain.pair_cost, every))

@@ -26,7 +26,7 @@ from covertreex.search.boxes import boxes_of
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import group_queries, permuted, query_coords
 from covertreex.search.scan_plans import plan_of_lists, whole_range
-from covertreex.search.screens.cache import first_choice
+from covertreex.search.screens.cache import first_choice, for_sweep
 from covertreex.search.screens.plain import least_rho
 from covertreex.search.screens.view import View
 from covertreex.search.shortlists import OWN, Shortlists
@@ -158,7 +158,7 @@ class Radius(LastPass):
         payload = context.payload
         self.context, self.radius, self._tally = context, radius, tally
         screen = first_choice(payload, context.settings, len(queries), context.n_threads)
-        most = tuning.NEAR_MOST if screen is None else tuning.SWEEP_MOST
+        most = tuning.NEAR_MOST if screen is None else tuning.SWEEP_FEWER
         self.groups = group_queries(payload, queries, most, n_threads=context.n_threads)
         self.queries = permuted(queries, self.groups.order)
         # Functions, not methods of this object: in a circle with them, all data would stay in memory.
@@ -169,6 +169,7 @@ class Radius(LastPass):
             self._least = self._boxes.least(queries.rank)
         elif screen is not None:
             why, self._candidates = "a screen whose threshold is the radius leaves few", Radius._by_screen
+            screen = for_sweep(payload, screen, len(queries), context.n_threads)
             self._lists = Shortlists(context, View(context, screen, queries), self.queries, self.groups.most, 0)
         else:
             why, self._candidates = "every pair is compared", Radius._all_rows

@@ -18,7 +18,8 @@ from covertreex.search.strategy import Found, LastPass
 
 def sweep_groups(context: SearchContext, queries: QueryBlock) -> Groups:
     """The groups of a sweep."""
-    return group_queries(context.payload, queries, tuning.SWEEP_MOST, tuning.SWEEP_SHARE, n_threads=context.n_threads)
+    most = tuning.SWEEP_MOST if len(queries) >= tuning.WORTH_MORE else tuning.SWEEP_FEWER
+    return group_queries(context.payload, queries, most, tuning.SWEEP_SHARE, n_threads=context.n_threads)
 
 
 class Sweep(LastPass):

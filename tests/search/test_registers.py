@@ -8,7 +8,7 @@ import pytest
 
 import covertreex as cx
 from covertreex._core import nearest, screen, whiten
-from covertreex._core.screen import dots
+from covertreex._core.screen import dots, dots_of_bytes
 
 
 @contextmanager
@@ -44,6 +44,18 @@ def test_products_are_right_whatever_stands_beside_them(dtype, m, packs, rng):
     for found in (narrow, dots(rows, queries)):
         np.testing.assert_allclose(found, rows @ queries.T, atol=m * 8 * np.finfo(dtype).eps)
         np.testing.assert_array_equal(np.roll(dots(rows, mixed), -(lanes // 2 + 1), axis=1), found)
+
+
+@pytest.mark.parametrize("packs", [1, 2, 3, 4, 5, 6, 7, 12])
+@pytest.mark.parametrize("m", [16, 48, 656])
+def test_products_of_bytes_are_those_of_integers(m, packs, rng):
+    rows, queries = (rng.integers(-127, 128, size=(number, m), dtype=np.int8) for number in (13, 16 * packs))
+    rows[0], queries[0], queries[1] = 127, -127, 127
+    wanted = rows.astype(np.int64) @ queries.T.astype(np.int64)
+    np.testing.assert_array_equal(dots_of_bytes(rows, queries), wanted)
+    np.testing.assert_array_equal(dots_of_bytes(rows, queries, plain=True), wanted)
+    with narrow_registers():
+        np.testing.assert_array_equal(dots_of_bytes(rows, queries), wanted)
 
 
 @pytest.mark.parametrize("m", [16, 48, 656])

@@ -19,6 +19,7 @@ from covertreex.search import SearchContext
 from covertreex.search import scan_plans as plans
 from covertreex.search.groups import group_queries
 from covertreex.search.screens.cache import sharp, single
+from covertreex.search.screens.eight import make_eight
 from covertreex.search.screens.mixed import make_mixed
 from covertreex.search.screens.plain import least_rho, make_screen
 from covertreex.search.screens.view import View
@@ -177,7 +178,7 @@ def smooth():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Leading components (C4)
+# Eight bits (C4)
 
 
 @pytest.fixture(scope="module")
@@ -187,72 +188,106 @@ def long():
     return cx.cover_tree(X, kernel=cx.Matern32(1.3), inducing=64, jitter=1e-4)
 
 
-def turned_screen(payload, monkeypatch, doubt=0.08):
-    monkeypatch.setattr(tuning, "DOUBT", doubt)
-    screen = make_screen(payload, np.float32, turned=True)
-    assert screen.basis is not None
-    assert 0 < screen.head.shape[1] < payload.factors.shape[1]
+@pytest.fixture(autouse=True)
+def any_processor(monkeypatch):
+    """Screens of eight bits are made on processors that have no instruction for them, too."""
+    for module in ("eight", "whitened"):
+        monkeypatch.setattr(f"covertreex.search.screens.{module}.multiplies_bytes", lambda: True)
+
+
+def eight_bits(payload):
+    screen = make_eight(make_screen(payload, np.float32))
+    assert screen is not None
     return screen
 
 
-@pytest.mark.parametrize("doubt", [0.08, 0.5, 2.0])
-def test_leading_components_bound_every_pair(long, doubt, rng, monkeypatch):
-    screen = turned_screen(long.payload, monkeypatch, doubt)
+@pytest.mark.parametrize("doubt", [0.0, 0.1, 0.5, 2.0])
+def test_eight_bits_bound_every_pair(long, doubt, rng, monkeypatch):
+    monkeypatch.setattr(tuning, "DOUBT", doubt)
+    screen, payload = eight_bits(long.payload), long.payload
+    assert (screen.head.shape[1] == 64) == (doubt == 0.0)
     np.testing.assert_allclose(screen.basis.T @ screen.basis, np.eye(64), atol=1e-13)
+    np.testing.assert_array_equal(screen.raised, 128 * screen.head.sum(axis=1, dtype=np.int64))
+    assert np.abs(screen.head.astype(int)).max() == 127
     asked = np.concatenate([long.X[:50], rng.normal(size=(100, 3)) * 3])
-    queries, payload = asking.block_of(long._state, asking.check(long._state, asked), 1), long.payload
-    rows, distances = oracle.canonical(payload, queries, len(payload))
-    rho = np.empty_like(distances)
-    np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
+    queries = asking.block_of(long._state, asking.check(long._state, asked), 1)
     outside = screen.of_queries(queries)
     raised = np.sqrt(max(1.0, outside.margin / screen.margin))
     values = payload.kernel.of_scaled(queries.coords, payload.coords)
-    for parts, off in (
-        (("head",), raised * np.outer(outside.blunt.astype(float), screen.blunt)),
-        (("head", "tail"), max(outside.margin, screen.margin) * np.outer(outside.spread.astype(float), screen.spread)),
-    ):
-        left = [np.hstack([getattr(side, part).astype(float) for part in parts]) for side in (outside, screen)]
-        near = np.abs(values - left[0] @ left[1].T) * np.outer(outside.scale.astype(float), screen.scale)
-        gap = np.abs(near[:, payload.row] - rho)
-        assert np.all(gap <= off[:, payload.row] + screen.floor)
-    assert np.median(np.outer(outside.blunt, screen.blunt)) < 2.0 * doubt
+    dots = outside.head.astype(float) @ screen.head.T.astype(float) * np.outer(outside.steps, screen.steps)
+    near = np.abs(values - dots) * np.outer(outside.scale.astype(float), screen.scale)
+    off = raised * np.outer(outside.blunt.astype(float), screen.blunt) + screen.floor
+    assert np.all(np.abs(near - correlations(payload, queries)) <= off)
+    assert np.median(off) < doubt + 0.1
 
 
 @pytest.mark.parametrize("k", [1, 7])
 @pytest.mark.parametrize("predecessors", [False, True])
-def test_a_turned_sweep_is_exact(long, k, predecessors, monkeypatch):
-    for doubt in (0.08, 2.0, 1e9):  # with the last no component leads
+def test_a_sweep_in_eight_bits_is_exact(long, k, predecessors, monkeypatch):
+    for doubt in (0.01, 2.0, 1e9):  # with the last no component leads
         monkeypatch.setattr(tuning, "DOUBT", doubt)
-        long.payload.kept.forget("float32", "float32, turned")
+        long.payload.kept.forget("eight bits")
         result = long.search(k, predecessor_mode=predecessors, settings="exact")
-        assert result.plan.screen == "float32"
-        assert single(long.payload, turned=True).tail.shape[1] > 0
+        assert result.plan.screen.startswith("8 bits, ")
         indices, distances = oracle.canonical(long.payload, block_of(long, predecessors), k)
         np.testing.assert_array_equal(result.indices, indices)
         np.testing.assert_array_equal(result.distances, distances)
 
 
-def test_fast_is_the_same_after_an_exact_search(monkeypatch):
+def test_queries_from_outside_are_looked_at_in_eight_bits(long, rng):
+    asked = np.concatenate([long.X[:1000], rng.normal(size=(200, 3)) * 3, [[1e3, 0.0, 0.0], [0.0, -1e7, 1.0]]])
+    result = long.search(7, queries=asked)
+    plain = long.search(7, queries=asked, settings=cx.EXACT.replace(gate=False))
+    assert (result.plan.screen[:6], plain.plan.screen) == ("8 bits", "float64")
+    np.testing.assert_array_equal(result.indices, plain.indices)
+    np.testing.assert_array_equal(result.distances, plain.distances)
+
+
+def test_a_radius_is_looked_for_in_eight_bits(long):
+    radius = 0.6
+    found = long.radius(radius)
+    assert found.plan.screen.startswith("8 bits, ")
+    plain = long.radius(radius, settings=cx.EXACT.replace(gate=False))
+    assert plain.plan.screen == "float64"
+    np.testing.assert_array_equal(found.indptr, plain.indptr)
+    np.testing.assert_array_equal(found.indices, plain.indices)
+    np.testing.assert_array_equal(found.distances, plain.distances)
+
+
+def test_without_instructions_for_bytes_there_are_none(long, smooth, monkeypatch):
+    for module in ("eight", "whitened"):
+        monkeypatch.setattr(f"covertreex.search.screens.{module}.multiplies_bytes", lambda: False)
+    for tree in (long, smooth):
+        tree.payload.kept.forget("eight bits", "whitened")
+    try:
+        assert long.search(5).plan.screen == "float32"
+        monkeypatch.setattr(tuning, "KERNEL64", 1000.0)
+        assert smooth.search(5).plan.screen.startswith("float64, ")
+    finally:
+        for tree in (long, smooth):
+            tree.payload.kept.forget("eight bits", "whitened")
+
+
+def test_fast_is_the_same_after_an_exact_search():
     X = np.random.default_rng(3).uniform(size=(6000, 2))
     settings = cx.FAST.replace(recall_target=0.95)
     found = []
     for exact_first in (False, True):
         tree = cx.cover_tree(X, kernel=cx.Matern32(0.3), inducing=64, jitter=1e-4)
         if exact_first:
-            tree.search(8, settings="exact")
-            assert single(tree.payload, turned=True).basis is not None
+            assert tree.search(8, settings="exact").plan.screen.startswith("8 bits, ")
         found.append(tree.search(8, settings=settings))
-        assert single(tree.payload).basis is None
     assert found[0].plan.least is not None
+    assert found[0].plan.screen == "float32"
     np.testing.assert_array_equal(found[0].indices, found[1].indices)
     assert found[0].telemetry.counters == found[1].telemetry.counters
 
 
-def test_few_rows_or_few_components_are_not_turned(rng):
+def test_few_rows_or_few_components_stay_as_they_are(rng):
     X = rng.normal(size=(900, 2))
     for inducing in (20, 100):
         tree = cx.cover_tree(X, kernel=cx.Matern32(0.7), inducing=inducing)
-        assert make_screen(tree.payload, np.float32, turned=True).basis is None
+        assert make_eight(make_screen(tree.payload, np.float32)) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -323,10 +358,8 @@ def whitened_search(tree, k, **arguments):
     tree.payload.kept.forget("whitened")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "KERNEL64", 1000.0)  # it would not pay for so few points
-        patch.setattr(tuning, "WORTH_TURNING", 1)
         result = tree.search(k, settings="exact", **arguments)
-    assert kept_whitened(tree).tail.shape[1] > 0
-    assert result.plan.screen.startswith("whitened float32, ")
+    assert result.plan.screen.startswith("whitened 8 bits, ")
     return result
 
 
@@ -349,7 +382,7 @@ def test_a_whitened_screen_bounds_every_pair(smooth, rng):
     rho = np.empty_like(distances)
     np.put_along_axis(rho, rows, 1.0 - distances**2, axis=1)
     outside = screen.of_queries(queries)
-    near = np.abs(outside.head.astype(float) @ screen.head.T.astype(float))
+    near = np.abs(outside.head.astype(float) @ screen.head.T.astype(float)) * np.outer(outside.steps, screen.steps)
     off = np.outer(outside.blunt.astype(float), screen.blunt) + screen.floor
     assert outside.margin == screen.margin
     gap = np.abs(near[:, payload.row] - rho)
@@ -403,7 +436,7 @@ def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
         settings = cx.FAST.replace(recall_target=0.97)
         found[cost] = tree.search(10, predecessor_mode=True, settings=settings, n_threads=1 + (cost > 0.0))
     white, plain = found[1000.0], found[0.0]
-    assert white.plan.screen.startswith("whitened float32, ")
+    assert white.plan.screen.startswith("whitened 8 bits, ")
     assert plain.plan.screen == "float64"
     assert white.plan.least is not None
     assert (white.plan.least, white.plan.patience) == (plain.plan.least, plain.plan.patience)
@@ -415,7 +448,6 @@ def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
 def test_whitening_is_given_up_where_it_does_not_pay(rng):
     rough = cx.cover_tree(rng.normal(size=(2400, 3)), kernel=cx.RBF(0.02), inducing=128, jitter=1e-9)
     rough.payload.kept.get("float32", lambda: None)  # as if float32 were too coarse
-    rough.payload.kept.get("float32, turned", lambda: None)
     assert rough.search(5).plan.screen == "float64, 112 components float32"
     few = cx.cover_tree(rng.normal(size=(2400, 2)), kernel=cx.RBF(), inducing=128, jitter=1e-7)
     assert few.search(5, queries=np.arange(70)).plan.screen == "float64"

@@ -7,6 +7,7 @@ import numpy as np
 
 from covertreex.base import tuning
 from covertreex.data.payload import PayloadStore
+from covertreex.search.screens.eight import make_eight
 from covertreex.search.screens.mixed import make_mixed
 from covertreex.search.screens.plain import Screen, make_screen
 from covertreex.settings import TraversalSettings
@@ -24,38 +25,29 @@ def surely_sharp(payload: PayloadStore) -> Screen:
     return screen
 
 
-def single(payload: PayloadStore, n_threads: int = 1, turned: bool = False) -> Screen | None:
-    """The screen in float32; None where that is too coarse.
-
-    Parameters
-    ----------
-    payload : PayloadStore
-    n_threads : int
-    turned : bool
-        Whether its factors may be turned (C4), which a search with a recall target must not have.
-    """
-    plain, name = "float32", "float32, turned"
-
-    def make() -> Screen | None:
-        other: Screen | None = payload.kept.held(plain)
-        made = make_screen(payload, np.float32, n_threads, turned)
-        # One copy where both are the same.
-        return other if other is not None and made is not None and made.basis is None else made
-
-    screen = payload.kept.get(name if turned else plain, make)
-    if turned and (screen is None or screen.basis is None):
-        payload.kept.get(plain, lambda: screen)
-    return screen
+def single(payload: PayloadStore, n_threads: int = 1) -> Screen | None:
+    """The screen in float32; None where that is too coarse."""
+    return payload.kept.get("float32", lambda: make_screen(payload, np.float32, n_threads))
 
 
 def first_choice(payload: PayloadStore, settings: TraversalSettings, total: int, n_threads: int = 1) -> Screen | None:
     """The screen that a search for `total` queries begins with; None for none."""
     if settings.gate and total >= tuning.WORTH_COPYING:
-        turned = settings.recall_target == 1.0 and total >= tuning.WORTH_TURNING * payload.factors.shape[1]
-        screen = single(payload, n_threads, turned)
+        screen = single(payload, n_threads)
         if screen is not None:
             return screen
     return sharp(payload) if settings.gemm else None
+
+
+def for_sweep(payload: PayloadStore, screen: Screen, total: int, n_threads: int = 1) -> Screen:
+    """What `total` queries, which begin with `screen`, see all rows through: eight bits where they pay, else the same.
+
+    Not with a recall target: the basis of eight bits comes from LAPACK, its last digits from the machine.
+    """
+    if screen.dtype is np.float64 or total < tuning.WORTH_EIGHT * payload.factors.shape[1]:
+        return screen
+    made: Screen | None = payload.kept.get("eight bits", lambda: make_eight(screen, n_threads))
+    return screen if made is None else made
 
 
 def mixed_or_sharp(payload: PayloadStore, settings: TraversalSettings, total: int, n_threads: int = 1) -> Screen:

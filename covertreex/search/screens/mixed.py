@@ -11,7 +11,7 @@ from covertreex.protocols import QueryBlock
 from covertreex.search.screens.plain import WIDER, Numbers, Outside, Screen
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MixedScreen(Screen):
     """See `make_mixed`. `head` is in float64, `tail` in float32, and all pairs are multiplied in both.
 
@@ -36,12 +36,13 @@ class MixedScreen(Screen):
 
     def of_queries(self, queries: QueryBlock) -> Outside:
         """As `Screen.of_queries`."""
-        whole = super().of_queries(queries)
-        sharp = self.sharp
+        whole = self.sharp.of_queries(queries)
+        sharp, leading = self.sharp, int(self.head.shape[1])
         raised = max(1.0, whole.margin / sharp.margin)
-        tail = whole.tail.astype(np.float32)
+        head, tail = (np.ascontiguousarray(part) for part in np.split(whole.head, [leading], axis=1))
+        tail = tail.astype(np.float32)
         spread = _tail_spread(tail, whole.scale, sharp.margin)
-        return replace(whole, tail=tail, spread=spread, blunt=np.sqrt(raised) * spread, margin=raised)
+        return replace(whole, head=head, tail=tail, spread=spread, blunt=np.sqrt(raised) * spread, margin=raised)
 
 
 def make_mixed(sharp: Screen, n_threads: int = 1) -> MixedScreen | None:

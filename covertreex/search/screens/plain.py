@@ -1,9 +1,8 @@
-"""Screens in one precision: all pairs are looked at in float32 or in float64 (docs/mathematics.md, C1, C2 and C4)."""
+"""Screens in one precision: all pairs are looked at in float32 or in float64 (docs/mathematics.md, C1 and C2)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,9 @@ from covertreex.protocols import QueryBlock, margin
 #: Numbers in the precision of a screen: float32 or float64.
 Numbers = NDArray[np.floating[Any]]
 
+#: Components of factors: in the same, or whole numbers of eight bits.
+Components = NDArray[np.floating[Any]] | NDArray[np.int8]
+
 #: A query farther than this from all data, in lengthscales, is moved nearer, if correlations are at most so much out
 #: there: no more than float32 can hold (docs/mathematics.md, C1). They fall with distance.
 FAR, GONE = 100.0, 1e-43
@@ -25,20 +27,30 @@ FAR, GONE = 100.0, 1e-43
 WIDER = 1.0 + 1e-5
 
 
-@dataclass(frozen=True, eq=False)
+def _no_steps() -> NDArray[np.float32]:
+    return np.zeros(0, dtype=np.float32)
+
+
+def _none_raised() -> NDArray[np.int32]:
+    return np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Outside:
     """What a `Screen` needs of queries that are no rows of the payload: as its own, see there."""
 
-    head: Numbers
+    head: Components
     tail: Numbers
     coords: Numbers
     scale: Numbers
     spread: Numbers
     blunt: Numbers
+    steps: NDArray[np.float32] = field(default_factory=_no_steps)
+    raised: NDArray[np.int32] = field(default_factory=_none_raised)
     margin: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Screen:
     """A payload in the precision of a screen, and how far the screen may be off.
 
@@ -53,37 +65,41 @@ class Screen:
         Subtracted from coordinates, so that float32 keeps their differences.
     kernel_code : int
         The kernel, as canonical arithmetic numbers it; `NO_KERNEL` where factors are whitened.
-    head, tail : ndarray, shapes (n, h) and (n, t)
-        Factors, in `dtype`: the components that all pairs are multiplied in, and those for pairs left in doubt.
+    head : ndarray, shape (n, h)
+        Factors, in `dtype` or eight bits: the components that all pairs are multiplied in.
+    tail : ndarray, shape (n, t), float32
+        Such as follow them, and are multiplied too (C5).
     coords, scale, spread : ndarray
         Centred coordinates (n, d), and what a pair's value is multiplied by and may be off by, in `dtype`: ``|rho|`` is
         within ``margin * spread_i * spread_j + floor`` of ``scale_i * scale_j * |k(x_i, x_j) - v_i . v_j|`` (C1).
     blunt : ndarray, shape (n,)
-        Without the tail it may be off by ``blunt_i * blunt_j + floor`` (C4).
-    basis : ndarray, shape (m, m), or None
-        What factors were multiplied by, so that the first components hold most of them (`turn`); None for nothing.
+        What all pairs are looked at with may be off by ``blunt_i * blunt_j + floor`` (C4, C5).
+    steps, raised : ndarray, shape (n,), float32 and int32
+        Of eight bits: what the components of a row are multiples of, and 128 times their sum. Else empty.
     length : float
         The largest ``|v|**2``.
     margin, floor : float
+    fine : Screen or None
+        What looks again at pairs that it leaves in doubt, before float64 does, and first for queries that have no
+        threshold yet; None where it needs no other.
     """
 
     payload: PayloadStore
     dtype: type
     centre: NDArray[np.float64]
     kernel_code: int
-    head: Numbers
+    head: Components
     tail: Numbers
     coords: Numbers
     scale: Numbers
     spread: Numbers
     blunt: Numbers
-    basis: NDArray[np.float64] | None
+    steps: NDArray[np.float32] = field(default_factory=_no_steps)
+    raised: NDArray[np.int32] = field(default_factory=_none_raised)
     length: float
     margin: float
     floor: float
-
-    #: Whether it is too blunt for queries that have no threshold yet.
-    needs_thresholds: ClassVar[bool] = False
+    fine: "Screen | None" = None
 
     @property
     def pair_cost(self) -> float:
@@ -123,22 +139,15 @@ class Screen:
         return self._outside(queries.factors, coords - self.centre, inverse, margin)
 
     def _outside(
-        self,
-        factors: NDArray[np.float64],
-        coords: NDArray[np.float64],
-        scale: Numbers,
-        margin: float,
-        spread: Numbers | None = None,
+        self, factors: NDArray[np.float64], coords: NDArray[np.float64], scale: Numbers, margin: float
     ) -> Outside:
-        spread = scale if spread is None else spread
-        head, tail, blunt = split(factors, self.basis, self.head.shape[1], scale, spread, margin, self.dtype)
         return Outside(
-            head=head,
-            tail=tail,
+            head=np.ascontiguousarray(factors, dtype=self.dtype),
+            tail=np.zeros((len(factors), 0), dtype=np.float32),
             coords=np.ascontiguousarray(coords, dtype=self.dtype),
             scale=np.ascontiguousarray(scale, dtype=self.dtype),
-            spread=np.ascontiguousarray(spread, dtype=self.dtype),
-            blunt=blunt,
+            spread=np.ascontiguousarray(scale, dtype=self.dtype),
+            blunt=np.ascontiguousarray(np.sqrt(margin) * scale * WIDER, dtype=self.dtype),
             margin=margin,
         )
 
@@ -159,7 +168,7 @@ class Screen:
         return counters
 
 
-def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: bool = False) -> Screen | None:
+def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1) -> Screen | None:
     """A screen of a payload; a payload keeps those that were made (`PayloadStore.kept`).
 
     Parameters
@@ -167,9 +176,6 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: 
     payload : PayloadStore
     dtype : type
     n_threads : int
-    turned : bool
-        Whether factors may be turned, in float32. What a screen finds does not depend on that, but the last digits of
-        its ``|rho|`` do, and these come from LAPACK: with a recall target they would tell where to stop.
 
     Returns
     -------
@@ -185,125 +191,32 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1, turned: 
     if not margin / float(np.median(payload.p)) <= tuning.BLUR:  # NaN where factors from a file are no numbers
         return None
     inverse: Numbers = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
-    basis: NDArray[np.float64] | None
-    head: Numbers
-    tail: Numbers
-    blunt: Numbers
-    if dtype is np.float64:
-        basis, head, tail, blunt = None, payload.factors, payload.factors[:, :0], np.sqrt(margin) * inverse * WIDER
-    else:
-        basis, head, tail, blunt = split_all(
-            len(payload), payload.factors.__getitem__, inverse, inverse, margin, dtype, n_threads, turned
-        )
     centre = 0.5 * (low + high)
     return Screen(
         payload=replace(payload),
         dtype=dtype,
         centre=centre,
         kernel_code=payload.kernel_code,
-        head=head,
-        tail=tail,
+        head=payload.factors if dtype is np.float64 else _copied(payload.factors, dtype, n_threads),
+        tail=np.zeros((len(payload), 0), dtype=np.float32),
         coords=np.ascontiguousarray(payload.coords - centre, dtype=dtype),
         scale=inverse,
         spread=inverse,
-        blunt=blunt,
-        basis=basis,
+        blunt=np.ascontiguousarray(np.sqrt(margin) * inverse * WIDER, dtype=dtype),
         length=length,
         margin=margin,
         floor=16.0 * float(np.finfo(dtype).eps),
     )
 
 
-def turn(n: int, factors: Callable[[slice], Numbers], scale: Numbers) -> tuple[NDArray[np.float64] | None, int]:
-    """An orthonormal basis of which a few leading components hold most of `n` factors, each times its `scale`.
+def _copied(factors: NDArray[np.float64], dtype: type, n_threads: int) -> Numbers:
+    copy: Numbers = np.empty(factors.shape, dtype=dtype)
 
-    Parameters
-    ----------
-    n : int
-    factors : callable
-        Takes a slice of ``range(n)`` and returns these factors.
-    scale : ndarray, shape (n,)
+    def part(begin: int, end: int) -> None:
+        copy[begin:end] = factors[begin:end]
 
-    Returns
-    -------
-    basis : ndarray, shape (m, m), or None
-        None where turning does not pay.
-    leading : int
-        How many components leave less than `tuning.DOUBT` of a typical ``scale**2 |v|**2``; a multiple of 16.
-    """
-    m = factors(slice(0, 0)).shape[1]
-    if n < tuning.WORTH_TURNING * m or m < 64:
-        return None, m
-    rows = slice(0, n, max(1, n // (4 * m)))
-    some = factors(rows) * scale[rows, None].astype(np.float64)
-    _, basis = np.linalg.eigh(some.T @ some)
-    basis = basis[:, ::-1]
-    left = np.cumsum(np.square(some[::4] @ basis)[:, ::-1], axis=1)[:, ::-1]
-    enough = np.flatnonzero(np.median(left[:, ::16], axis=0) < tuning.DOUBT)
-    leading = 16 * int(enough[0]) if len(enough) else m
-    if leading > tuning.LEADING * m:
-        return None, m
-    return np.ascontiguousarray(basis), leading
-
-
-def split_all(
-    n: int,
-    factors: Callable[[slice], Numbers],
-    scale: Numbers,
-    spread: Numbers,
-    margin: float,
-    dtype: type,
-    n_threads: int,
-    turned: bool = True,
-) -> tuple[NDArray[np.float64] | None, Numbers, Numbers, Numbers]:
-    """`turn`, if wanted, and `split` of all rows.
-
-    Returns
-    -------
-    basis, head, tail, blunt
-    """
-    with parallel.one_blas_thread():
-        m = factors(slice(0, 0)).shape[1]
-        basis, leading = turn(n, factors, scale) if turned else (None, m)
-        head: Numbers = np.empty((n, leading), dtype=dtype)
-        tail: Numbers = np.empty((n, m - leading), dtype=dtype)
-        blunt: Numbers = np.empty(n, dtype=dtype)
-
-        def part(begin: int, end: int) -> None:
-            rows = slice(begin, end)
-            if basis is None:
-                head[rows], blunt[rows] = factors(rows), np.sqrt(margin) * spread[rows] * WIDER
-            else:
-                head[rows], tail[rows], blunt[rows] = split(
-                    factors(rows), basis, leading, scale[rows], spread[rows], margin, dtype
-                )
-
-        parallel.run([partial(part, *rows) for rows in parallel.spans(n, tuning.COPY_PART)], n_threads)
-    return basis, head, tail, blunt
-
-
-def split(
-    factors: Numbers,
-    basis: NDArray[np.float64] | None,
-    leading: int,
-    scale: Numbers,
-    spread: Numbers,
-    margin: float,
-    dtype: type,
-) -> tuple[Numbers, Numbers, Numbers]:
-    """Factors in a basis, their first components and the others, and how far off the first alone may be (C4).
-
-    Returns
-    -------
-    head, tail : ndarray, shapes (n, leading) and (n, m - leading)
-    blunt : ndarray, shape (n,)
-    """
-    turned = factors if basis is None else factors @ basis.astype(factors.dtype)
-    head, tail = turned[:, :leading], turned[:, leading:]
-    left = np.einsum("ij,ij->i", tail, tail, dtype=np.float64) * np.square(scale, dtype=np.float64)
-    blunt = np.sqrt(margin * np.square(spread, dtype=np.float64) + left) * WIDER
-    head, tail, blunt = (np.ascontiguousarray(part, dtype=dtype) for part in (head, tail, blunt))
-    return head, tail, blunt
+    parallel.run([partial(part, *rows) for rows in parallel.spans(len(copy), tuning.COPY_PART)], n_threads)
+    return copy
 
 
 def _is_gone(payload: PayloadStore) -> bool:

@@ -29,7 +29,8 @@ class View:
 
         What it leaves in doubt it looks at again in float64, unless all within a threshold are wanted.
         """
-        lens, float64 = self.lens(queries, most), surely_sharp(self._context.payload)
+        fine, float64 = self.screen.fine, surely_sharp(self._context.payload)
+        lens = self.lens(queries, most)
         again = None if self.screen is float64 or k == 0 else float64.lens(queries, most)
-        first = again if self.screen.needs_thresholds else None
+        first = None if fine is None else again if fine is float64 and again else fine.lens(queries, most)
         return self._context.screener(lens, queries, most, first=first, again=again, k=k)

@@ -7,12 +7,13 @@ by at most ``sqrt(q_i q_j)``, q being what is left of the unit norm (docs/mathem
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from covertreex._core.screen import multiplies_bytes
 from covertreex._core.whiten import PIVOTS, Pivots
 from covertreex.base import parallel, tuning
 from covertreex.base.contract import NO_KERNEL
@@ -20,17 +21,16 @@ from covertreex.base.types import AnyArray
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.search.screens.cache import sharp as sharp_screen
-from covertreex.search.screens.plain import Outside, Screen, split_all
+from covertreex.search.screens.eight import ROUNDED, EightBitScreen, rounded_all
+from covertreex.search.screens.plain import Outside, Screen
 
 
-@dataclass(frozen=True, eq=False)
-class WhitenedScreen(Screen):
-    """See `make_whitened`. `factors` are the w, (n, r); no coordinates, no kernel.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WhitenedScreen(EightBitScreen):
+    """See `make_whitened`. Its factors are the w, (n, r); no coordinates, no kernel; `fine` is in float64.
 
     Attributes
     ----------
-    sharp : Screen
-        In float64.
     pivots : ndarray, shape (r,), int64
         Payload rows S.
     lower : ndarray, shape (r, r), float64
@@ -41,13 +41,10 @@ class WhitenedScreen(Screen):
         Numbers of pivots, and the nanoseconds that a pair was expected to take with each.
     """
 
-    sharp: Screen
     pivots: NDArray[np.int64]
     lower: NDArray[np.float64]
     shift: float
     trials: tuple[tuple[int, float], ...]
-
-    needs_thresholds: ClassVar[bool] = True
 
     @property
     def tried(self) -> tuple[tuple[int, float], ...]:
@@ -62,7 +59,7 @@ class WhitenedScreen(Screen):
     @property
     def name(self) -> str:
         """str: how people call it."""
-        return f"whitened float32, {len(self.pivots)} components"
+        return f"whitened 8 bits, {len(self.pivots)} components"
 
     def of_queries(self, queries: QueryBlock) -> Outside:
         """As `Screen.of_queries`."""
@@ -71,10 +68,12 @@ class WhitenedScreen(Screen):
             return self._outside(np.zeros((0, len(self.pivots))), none, ones, 0.0)
         from scipy.linalg import solve_triangular
 
-        margin = self.sharp.of_queries(queries).margin
+        sharp = self.fine
+        assert sharp is not None
+        margin = sharp.of_queries(queries).margin
         rho = _correlations(self.payload, self.pivots, queries.coords, queries.factors, queries.p)
         w = solve_triangular(self.lower, rho, lower=True).T
-        shift = self.shift + (len(self.pivots) + 2) * max(margin, self.sharp.margin) / float(
+        shift = self.shift + (len(self.pivots) + 2) * max(margin, sharp.margin) / float(
             min(queries.p.min(), self.payload.p.min())
         )
         spread = _spread(1.0 - np.einsum("ij,ij->i", w, w), shift)
@@ -141,7 +140,7 @@ def make_whitened(
     """
     sharp, n, m = sharp_screen(payload), len(payload), payload.factors.shape[1]
     most = int(tuning.WHITE_MOST * m) // PIVOTS * PIVOTS
-    if sharp is None or not samples or most < 2 * PIVOTS or n < 4 * most:
+    if sharp is None or not multiplies_bytes() or not samples or most < 2 * PIVOTS or n < 4 * most:
         return None
     shift = _shift(payload, sharp, most)
     if shift > 0.05 or _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * sharp.pair_cost:
@@ -159,23 +158,22 @@ def make_whitened(
         return None
     scale, spread = np.ones(n, dtype=np.float32), _spread(best_q, shift)
     w = factorization.w[: best // PIVOTS]
-    basis, head, tail, blunt = split_all(n, lambda rows: _flat(w[:, rows]), scale, spread, 1.0, np.float32, n_threads)
+    basis, parts = rounded_all(n, lambda rows: _flat(w[:, rows]), scale, spread, 1.0, n_threads)
     return WhitenedScreen(
         payload=sharp.payload,
         dtype=np.float32,
         centre=sharp.centre,
         kernel_code=NO_KERNEL,
-        head=head,
-        tail=tail,
+        **parts._asdict(),
+        tail=np.zeros((n, 0), dtype=np.float32),
         coords=np.zeros((n, 0), dtype=np.float32),
         scale=scale,
         spread=spread,
-        blunt=blunt,
         basis=basis,
         length=1.0,
         margin=1.0,
         floor=(best + 8.0 + 1.5 * best**1.5) * float(np.finfo(np.float32).eps),
-        sharp=sharp,
+        fine=sharp,
         pivots=factorization.pivots[:best],
         lower=factorization.lower[:best, :best].copy(),
         shift=shift,
@@ -256,14 +254,15 @@ class _Judge:
     def assess(self, factorization: _Factorization) -> None:
         """Judge pivots to which some were added."""
         size, w = factorization.size, factorization.w[factorization.size // PIVOTS - 1]
-        spread = np.sqrt(np.maximum(factorization.q, 0.0) + self.shift)
+        # C4: what eight bits add, of rows that are as long as they may be.
+        spread = np.sqrt(np.maximum(factorization.q, 0.0) + self.shift + 2.0 * ROUNDED)
         left = looked = 0
         for sample, product in zip(self.samples, self._products, strict=True):
             product += w[sample.queries] @ w[sample.rows].T
             bound = np.abs(product) + spread[sample.queries, None] * spread[sample.rows]
             left += int(np.sum((bound >= sample.thresholds[:, None]) & sample.allowed))
             looked += int(np.sum(sample.allowed))
-        screened = tuning.WHITE_TURNED * size * tuning.PRODUCT32 + tuning.LOOK
+        screened = size * tuning.PRODUCT8 + tuning.LOOK
         again = left / max(1, looked) * self.m * tuning.WHITE_PAIR64
         cost = screened + again + _cost(self.n, size, self.m) / self.pairs
         before = self.tried[-1][1] if self.tried else np.inf

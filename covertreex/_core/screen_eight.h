@@ -1,0 +1,226 @@
+/* Dots of rows with queries whose components are whole numbers of eight bits (docs/mathematics.md, C4).
+ *
+ * They are added up as integers, so they are the same however that is done: four products at once where the processor
+ * multiplies bytes (VNNI), else two, of 16 bits.
+ *
+ * A pack is four components of 16 queries, 64 bytes. They are 128 more than they are, for instructions want one side
+ * without a sign; what that adds to a dot, 128 times the sum of a row's components, comes with the row.
+ */
+#ifndef COVERTREEX_SCREEN_EIGHT_H
+#define COVERTREEX_SCREEN_EIGHT_H
+
+/* ARM multiplies four bytes at once since ARMv8.2, if it says so. */
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+#define CX_HAS_DOT 1
+#define CX_DOT_TARGET
+#elif defined(__aarch64__) && defined(__linux__) && !defined(__clang__)
+#include <arm_neon.h>
+#include <sys/auxv.h>
+#define CX_HAS_DOT (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+#define CX_DOT_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+
+/* A row: its components, what they are multiples of, and 128 times their sum. */
+typedef struct {
+    const int8_t *at;
+    float step;
+    int32_t raised;
+} cx_eight_row;
+
+/* Put a query's components into lane `lane` of its packs. */
+CX_UNUSED static void cx_eight_put(const int8_t *components, ptrdiff_t m, uint8_t *pack, ptrdiff_t lane)
+{
+    for (ptrdiff_t i = 0; i < m; ++i)
+        pack[i / 4 * 64 + lane * 4 + i % 4] = (uint8_t)(components[i] + 128);
+}
+
+CX_INLINE void cx_eight_fetch(const cx_eight_row *rows, ptrdiff_t m)
+{
+    for (int j = 0; j < 6; ++j)
+        for (ptrdiff_t i = 0; i < m; i += 64)
+            CX_PREFETCH(rows[j].at + i);
+}
+
+/* On any processor, slowly. */
+CX_UNUSED static void cx_eight_plain_dots(const cx_eight_row *rows, ptrdiff_t nrows, ptrdiff_t ahead,
+                                          const uint8_t *pack, ptrdiff_t packs, ptrdiff_t m, const float *steps,
+                                          float *out, ptrdiff_t stride)
+{
+    (void)ahead;
+    for (ptrdiff_t j = 0; j < nrows; ++j)
+        for (ptrdiff_t number = 0; number < packs; ++number) {
+            const uint8_t *from = pack + number * m * 16;
+            int32_t sums[16] = {0};
+            for (ptrdiff_t i = 0; i < m; i += 4)
+                for (int lane = 0; lane < 16; ++lane)
+                    for (int l = 0; l < 4; ++l)
+                        sums[lane] += from[i * 16 + lane * 4 + l] * rows[j].at[i + l];
+            for (int lane = 0; lane < 16; ++lane)
+                out[j * stride + number * 16 + lane] =
+                    (float)(sums[lane] - rows[j].raised) * rows[j].step * steps[number * 16 + lane];
+        }
+}
+
+#ifdef CX_SCREEN_V4
+#define CX_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
+
+typedef int32_t cx_eight_narrow __attribute__((vector_size(32)));
+typedef int32_t cx_eight_wide __attribute__((vector_size(64)));
+typedef float cx_eight_narrow_floats __attribute__((vector_size(32)));
+typedef float cx_eight_wide_floats __attribute__((vector_size(64)));
+
+/* Two products at once, of 16 bits: 6 rows, whose components `wide` has, and half a pack. */
+#define CX_EIGHT_V3 __attribute__((target("avx2")))
+#define CX_ROW(j) __m256i a##j = _mm256_setzero_si256(), b##j = a##j;
+#define CX_ADD(j)                                                                                                      \
+    memcpy(&four, wide + j * m + i, 8);                                                                                \
+    x = _mm256_set1_epi64x(four);                                                                                      \
+    a##j = _mm256_add_epi32(a##j, _mm256_madd_epi16(p, x));                                                            \
+    b##j = _mm256_add_epi32(b##j, _mm256_madd_epi16(q, x));
+/* Each query has two sums, of every other two components. */
+#define CX_LEAVE(j)                                                                                                    \
+    sums = (cx_eight_narrow)_mm256_permute4x64_epi64(_mm256_hadd_epi32(a##j, b##j), 0xd8);                             \
+    floats = __builtin_convertvector(sums - rows[j].raised, cx_eight_narrow_floats) * rows[j].step * step;             \
+    memcpy(out + j * stride, &floats, 32);
+CX_EIGHT_V3 CX_INLINE void cx_eight_half(const cx_eight_row *rows, const int16_t *wide, const uint8_t *pack,
+                                         ptrdiff_t m, const float *steps, float *out, ptrdiff_t stride)
+{
+    cx_eight_narrow sums;
+    cx_eight_narrow_floats floats, step;
+    int64_t four;
+    memcpy(&step, steps, 32);
+    CX_EACH_ROW(CX_ROW)
+    for (ptrdiff_t i = 0; i < m; i += 4) {
+        const __m256i p = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(pack + i * 16)));
+        const __m256i q = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(pack + i * 16 + 16)));
+        __m256i x;
+        CX_EACH_ROW(CX_ADD)
+    }
+    CX_EACH_ROW(CX_LEAVE)
+}
+#undef CX_ROW
+#undef CX_ADD
+#undef CX_LEAVE
+
+CX_EIGHT_V3 CX_UNUSED static void cx_eight_v3_dots(const cx_eight_row *rows, ptrdiff_t nrows, ptrdiff_t ahead,
+                                                   const uint8_t *pack, ptrdiff_t packs, ptrdiff_t m,
+                                                   const float *steps, int16_t *wide, float *out, ptrdiff_t stride)
+{
+    for (ptrdiff_t i = 0; i < nrows; i += 6) {
+        for (int j = 0; j < 6; ++j)
+            for (ptrdiff_t l = 0; l < m; l += 16)
+                _mm256_storeu_si256((__m256i *)(wide + j * m + l),
+                                    _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(rows[i + j].at + l))));
+        if (i < ahead)
+            cx_eight_fetch(rows + nrows + i, m);
+        for (ptrdiff_t half = 0; half < 2 * packs; ++half)
+            cx_eight_half(rows + i, wide, pack + half / 2 * 16 * m + half % 2 * 32, m, steps + 8 * half,
+                          out + i * stride + 8 * half, stride);
+    }
+}
+
+/* Four at once, in registers of 64 bytes, or of 32 on processors that have no wider ones. */
+#define CX_HAS_BYTES4 (CX_HAS_V4 && __builtin_cpu_supports("avx512vnni"))
+#define CX_BYTES 64
+#define CX_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#define CX_NAME(x) cx_eight_wide##x
+#define CX_MULTIPLY(sum, q, x) (cx_eight_wide) _mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(q), (__m512i)(x))
+#include "screen_bytes.h"
+#undef CX_BYTES
+#undef CX_TARGET
+#undef CX_NAME
+#undef CX_MULTIPLY
+
+#if !defined(__clang__) && __GNUC__ >= 11
+#define CX_HAS_BYTES3 (!cx_narrow_only && __builtin_cpu_supports("avxvnni"))
+#define CX_BYTES 32
+#define CX_TARGET __attribute__((target("avx2,avxvnni")))
+#define CX_NAME(x) cx_eight_narrow##x
+#define CX_MULTIPLY(sum, q, x) (cx_eight_narrow) _mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(q), (__m256i)(x))
+#include "screen_bytes.h"
+#undef CX_BYTES
+#undef CX_TARGET
+#undef CX_NAME
+#undef CX_MULTIPLY
+#endif
+
+#undef CX_EACH_ROW
+#endif
+
+#ifdef CX_HAS_DOT
+#define CX_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
+typedef int32_t cx_eight_dot __attribute__((vector_size(16)));
+typedef float cx_eight_dot_floats __attribute__((vector_size(16)));
+#define CX_BYTES 16
+#define CX_TARGET CX_DOT_TARGET
+#define CX_NAME(x) cx_eight_dot##x
+#define CX_SIGNED 1
+#define CX_MULTIPLY(sum, q, x) (cx_eight_dot) vdotq_s32((int32x4_t)(sum), (int8x16_t)(q), (int8x16_t)(x))
+#include "screen_bytes.h"
+#undef CX_BYTES
+#undef CX_TARGET
+#undef CX_NAME
+#undef CX_SIGNED
+#undef CX_MULTIPLY
+#undef CX_EACH_ROW
+#endif
+
+/* Which of these a processor has, the fastest last. */
+enum { CX_EIGHT_PLAIN, CX_EIGHT_WORDS, CX_EIGHT_NARROW, CX_EIGHT_WIDE, CX_EIGHT_DOT };
+
+CX_UNUSED static int cx_eight_best(void)
+{
+#ifdef CX_HAS_BYTES4
+    if (CX_HAS_BYTES4)
+        return CX_EIGHT_WIDE;
+#endif
+#ifdef CX_HAS_BYTES3
+    if (CX_HAS_BYTES3)
+        return CX_EIGHT_NARROW;
+#endif
+#ifdef CX_EIGHT_V3
+    if (__builtin_cpu_supports("avx2"))
+        return CX_EIGHT_WORDS;
+#endif
+#ifdef CX_HAS_DOT
+    if (CX_HAS_DOT)
+        return CX_EIGHT_DOT;
+#endif
+    return CX_EIGHT_PLAIN;
+}
+
+/* Dots of rows (a multiple of 6, and `ahead` more, which will be next) with packs of queries, whose components are
+ * multiples of `steps`: out[row * stride + query]. m is a multiple of 16, and `wide` has room for 6 m numbers. */
+CX_UNUSED static void cx_eight_dots(int way, const cx_eight_row *rows, ptrdiff_t nrows, ptrdiff_t ahead,
+                                    const uint8_t *pack, ptrdiff_t packs, ptrdiff_t m, const float *steps,
+                                    int16_t *wide, float *out, ptrdiff_t stride)
+{
+    (void)wide;
+    switch (way) {
+#ifdef CX_HAS_BYTES4
+    case CX_EIGHT_WIDE:
+        cx_eight_wide_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
+        return;
+#endif
+#ifdef CX_HAS_BYTES3
+    case CX_EIGHT_NARROW:
+        cx_eight_narrow_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
+        return;
+#endif
+#ifdef CX_EIGHT_V3
+    case CX_EIGHT_WORDS:
+        cx_eight_v3_dots(rows, nrows, ahead, pack, packs, m, steps, wide, out, stride);
+        return;
+#endif
+#ifdef CX_HAS_DOT
+    case CX_EIGHT_DOT:
+        cx_eight_dot_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
+        return;
+#endif
+    default:
+        cx_eight_plain_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
+    }
+}
+
+#endif

@@ -1,0 +1,183 @@
+"""Screens of eight bits: whole numbers, of which a processor multiplies four times as many as in float32 (C4).
+
+What they leave in doubt another screen looks at again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covertreex._core.screen import multiplies_bytes
+from covertreex.base import parallel, tuning
+from covertreex.search.screens.plain import WIDER, Numbers, Outside, Screen
+
+#: The largest component.
+LARGEST = 127
+
+#: What components are multiples of, at least: queries far from all data have none to speak of.
+LEAST_STEP = 1e-30
+
+#: What rounding to eight bits leaves of a row, as a share of its length, about; C4 holds for any number here.
+ROUNDED = 1.0 / 150.0
+
+
+class Bytes(NamedTuple):
+    """Factors in eight bits: as those of a `Screen`, see there."""
+
+    head: NDArray[np.int8]
+    steps: NDArray[np.float32]
+    raised: NDArray[np.int32]
+    blunt: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EightBitScreen(Screen):
+    """See `make_eight`. What is no product is in float32.
+
+    Attributes
+    ----------
+    basis : ndarray, shape (m, m)
+        What factors were multiplied by before they were rounded (`turn`).
+    """
+
+    basis: NDArray[np.float64]
+
+    @property
+    def pair_cost(self) -> float:
+        """float: nanoseconds of one core that a pair is expected to take."""
+        return int(self.head.shape[1]) * tuning.PRODUCT8 + tuning.KERNEL32 + tuning.LOOK
+
+    @property
+    def name(self) -> str:
+        """str: how people call it."""
+        return f"8 bits, {self.head.shape[1]} components"
+
+    def _outside(
+        self,
+        factors: NDArray[np.float64],
+        coords: NDArray[np.float64],
+        scale: Numbers,
+        margin: float,
+        spread: Numbers | None = None,
+    ) -> Outside:
+        spread = scale if spread is None else spread
+        parts = rounded(factors, self.basis, self.head.shape[1], scale, spread, margin)
+        return Outside(
+            **parts._asdict(),
+            tail=np.zeros((len(factors), 0), dtype=np.float32),
+            coords=np.ascontiguousarray(coords, dtype=np.float32),
+            scale=np.ascontiguousarray(scale, dtype=np.float32),
+            spread=np.ascontiguousarray(spread, dtype=np.float32),
+            margin=margin,
+        )
+
+
+def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
+    """A screen of eight bits.
+
+    Parameters
+    ----------
+    fine : Screen
+        In float32.
+    n_threads : int
+
+    Returns
+    -------
+    EightBitScreen or None
+        None where it would not be faster.
+    """
+    n, m = fine.payload.factors.shape
+    if not multiplies_bytes() or n < tuning.WORTH_EIGHT * m or m < tuning.LEAST_EIGHT:
+        return None
+    basis, parts = rounded_all(n, fine.payload.factors.__getitem__, fine.scale, fine.spread, fine.margin, n_threads)
+    same = {field.name: getattr(fine, field.name) for field in fields(Screen)}
+    return EightBitScreen(**{**same, **parts._asdict(), "basis": basis, "fine": fine})
+
+
+def turn(n: int, factors: Callable[[slice], Numbers], scale: Numbers) -> tuple[NDArray[np.float64], int]:
+    """An orthonormal basis of which the leading components hold most of `n` factors, each times its `scale`.
+
+    Each holds about as much as any other of them, so that one step suits all.
+
+    Parameters
+    ----------
+    n : int
+    factors : callable
+        Takes a slice of ``range(n)`` and returns these factors.
+    scale : ndarray, shape (n,)
+
+    Returns
+    -------
+    basis : ndarray, shape (m, m)
+    leading : int
+        How many components leave less than `tuning.DOUBT` of a typical ``scale**2 |v|**2``; a multiple of 16.
+    """
+    m = factors(slice(0, 0)).shape[1]
+    rows = slice(0, n, max(1, n // (4 * m)))
+    some = factors(rows) * scale[rows, None].astype(np.float64)
+    _, basis = np.linalg.eigh(some.T @ some)
+    basis = basis[:, ::-1]
+    left = np.cumsum(np.square(some[::4] @ basis)[:, ::-1], axis=1)[:, ::-1]
+    enough = np.flatnonzero(np.median(left[:, ::16], axis=0) < tuning.DOUBT)
+    leading = 16 * int(enough[0]) if len(enough) else m
+    mixing, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(leading, leading)))
+    return np.hstack([basis[:, :leading] @ mixing, basis[:, leading:]]), leading
+
+
+def rounded_all(
+    n: int, factors: Callable[[slice], Numbers], scale: Numbers, spread: Numbers, margin: float, n_threads: int
+) -> tuple[NDArray[np.float64], Bytes]:
+    """`turn`, and `rounded` of all rows."""
+    with parallel.one_blas_thread():
+        basis, leading = turn(n, factors, scale)
+        made = Bytes(
+            np.empty((n, leading), dtype=np.int8),
+            np.empty(n, dtype=np.float32),
+            np.empty(n, dtype=np.int32),
+            np.empty(n, dtype=np.float32),
+        )
+
+        def part(begin: int, end: int) -> None:
+            rows = slice(begin, end)
+            parts = rounded(factors(rows), basis, leading, scale[rows], spread[rows], margin)
+            for whole, some in zip(made, parts, strict=True):
+                whole[rows] = some
+
+        parallel.run([partial(part, *rows) for rows in parallel.spans(n, tuning.EIGHT_PART)], n_threads)
+    return basis, made
+
+
+def rounded(
+    factors: Numbers,
+    basis: NDArray[np.float64],
+    leading: int,
+    scale: Numbers,
+    spread: Numbers,
+    margin: float,
+) -> Bytes:
+    """The first components of factors in a basis, rounded to eight bits, and how far off that may be (C4)."""
+    turned: NDArray[Any] = factors @ basis.astype(factors.dtype, copy=False)
+    head, tail = turned[:, :leading], turned[:, leading:]
+    largest = np.max(np.abs(head), axis=1, initial=0.0)
+    steps = np.maximum(largest / LARGEST, LEAST_STEP).astype(np.float32)
+    left = _square(tail) + ROUNDED * _square(head)
+    whole = np.rint(head / steps[:, None])
+    np.clip(whole, -LARGEST, LARGEST, out=whole)
+    head -= whole * steps[:, None]
+    left += (1.0 / ROUNDED + 1.0) * _square(head)
+    blunt = np.sqrt(margin * np.square(spread, dtype=np.float64) + left * np.square(scale, dtype=np.float64)) * WIDER
+    return Bytes(
+        whole.astype(np.int8),
+        steps,
+        128 * whole.sum(axis=1).astype(np.int32),
+        np.ascontiguousarray(blunt, dtype=np.float32),
+    )
+
+
+def _square(rows: NDArray[Any]) -> NDArray[np.float64]:
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return squares
