@@ -13,7 +13,7 @@
         int kernel;                                                                                                   \
         T variance, alpha;                                                                                            \
         const cx_expression *expression; /* of CX_EXPRESSION */                                                       \
-        T floor;        /* C1: |rho| may be off by it, besides products of a row's and a query's own */              \
+        int coarse;     /* whether kernels need not be right beyond 1e-4 (C4) */                                      \
         ptrdiff_t d, m; /* coordinates and factors; m is a multiple of 16 */                                          \
         ptrdiff_t t;    /* components in float32 that follow the factors */                                           \
         /* Rows. */                                                                                                   \
@@ -28,7 +28,7 @@
         const T *group_scale;  /* (stride,) */                                                                        \
         const T *group_spread; /* (stride,) */                                                                        \
         const T *group_blunt;  /* (stride,) */                                                                        \
-        const T *threshold;    /* (stride,): what |rho| has to reach */                                               \
+        const T *threshold;    /* (stride,): what |rho| has to reach, less what it may be off by in any case (C1) */  \
     } NAME##_lens;                                                                                                    \
     typedef struct { /* one query */                                                                                  \
         const T *coords, *factors;                                                                                    \

@@ -5,8 +5,8 @@ from covertreex._core.queries cimport QueriesView
 
 cdef extern from "lens.h" nogil:
     ctypedef struct cx_screen32_lens:
-        int kernel
-        float variance, alpha, floor
+        int kernel, coarse
+        float variance, alpha
         const cx_expression *expression
         Py_ssize_t d, m, t
         const float *coords
@@ -20,8 +20,8 @@ cdef extern from "lens.h" nogil:
         const float *group_blunt
         const float *threshold
     ctypedef struct cx_screen64_lens:
-        int kernel
-        double variance, alpha, floor
+        int kernel, coarse
+        double variance, alpha
         const cx_expression *expression
         Py_ssize_t d, m, t
         const double *coords

@@ -44,8 +44,8 @@ cdef extern from "screen.h" nogil:
                            Py_ssize_t count, double *rho)
     void cx_screen64_pairs(const cx_screen64_lens *lens, const cx_screen64_query *queries, const int64_t *rows,
                            Py_ssize_t count, double *rho)
-    void cx_screen32_values(int kernel, float alpha, float *values, Py_ssize_t count)
-    void cx_screen64_values(int kernel, double alpha, double *values, Py_ssize_t count)
+    void cx_screen32_values(int kernel, float alpha, float *values, Py_ssize_t count, bint coarse)
+    void cx_screen64_values(int kernel, double alpha, double *values, Py_ssize_t count, bint coarse)
     ctypedef struct cx_eight_row:
         const int8_t *at
         float step
@@ -76,13 +76,15 @@ def narrow_only(bint yes):
     cx_narrow_only = yes
 
 
-def kernel_values(int code, double alpha, real[::1] values):
-    """Put in place of squared scaled distances the values that screens have of a kernel whose variance is 1."""
+def kernel_values(int code, double alpha, real[::1] values, bint coarse=False):
+    """Put in place of squared scaled distances the values that screens have of a kernel whose variance is 1; coarse
+    ones are those of screens of eight bits.
+    """
     check_kernel(code)
     if real is float:
-        cx_screen32_values(code, <float>alpha, &values[0], values.shape[0])
+        cx_screen32_values(code, <float>alpha, &values[0], values.shape[0], coarse)
     else:
-        cx_screen64_values(code, alpha, &values[0], values.shape[0])
+        cx_screen64_values(code, alpha, &values[0], values.shape[0], False)
 
 
 def dots(const real[:, ::1] rows, const real[:, ::1] queries):
@@ -199,8 +201,8 @@ cdef int point(Side *side, source, list held) except -1:
 cdef class Lens:
     """One screen's view of the data, and its scratch for one group of queries: a thread's own.
 
-    Arrays are float32 if `single`, else float64, and factors of `eight` bits; queries lie in packs of `lanes` (16 or 8),
-    component by component, or four by four where they are bytes.
+    Arrays are float32 if `single`, else float64, and factors may be of `eight` bits; queries lie in packs of `lanes` (16
+    or 8), component by component, or four by four where they are bytes.
     """
 
     def __init__(self, screen, external, Py_ssize_t most):
@@ -246,8 +248,7 @@ cdef class Lens:
     cdef void focus32(self) noexcept nogil:
         """Tell kernels where all this is, if it is in float32."""
         cdef cx_screen32_lens *c = &self.c32
-        c.kernel, c.variance, c.alpha, c.floor = (
-            self.kernel, <float>self.variance, <float>self.alpha, <float>self.floor)
+        c.kernel, c.variance, c.alpha, c.coarse = self.kernel, <float>self.variance, <float>self.alpha, self.eight
         c.expression = &self.covariance.c.expression
         c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 4
         c.coords, c.scale = <const float *>self.data.coords, <const float *>self.data.scale
@@ -259,7 +260,7 @@ cdef class Lens:
     cdef void focus64(self) noexcept nogil:
         """The same in float64."""
         cdef cx_screen64_lens *c = &self.c64
-        c.kernel, c.variance, c.alpha, c.floor = self.kernel, self.variance, self.alpha, self.floor
+        c.kernel, c.variance, c.alpha, c.coarse = self.kernel, self.variance, self.alpha, False
         c.expression = &self.covariance.c.expression
         c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 8
         c.coords, c.scale = <const double *>self.data.coords, <const double *>self.data.scale
@@ -320,8 +321,8 @@ cdef class Lens:
 
     cdef void set_threshold(self, Py_ssize_t i, double threshold) noexcept nogil:
         """Query `i` is interested in nothing that is sure to stay below `threshold`."""
-        # Never above the true threshold when rounded to float32.
-        self.set_number(self.threshold, i, threshold - 1e-7 if self.single else threshold)
+        # Never above the true one when rounded.
+        self.set_number(self.threshold, i, threshold - self.floor - (2e-7 if self.single else 1e-15))
 
     cdef void multiply(self, const int64_t *panel, Py_ssize_t count, Py_ssize_t ahead) noexcept nogil:
         """Dots of the rows of a panel with all queries; `ahead` rows behind them will be next."""

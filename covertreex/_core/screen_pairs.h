@@ -66,17 +66,34 @@ CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(table)(const cx_table *table, CX_W
 #endif
 }
 
-/* Whether any bit is set. */
-CX_TARGET CX_INLINE int CX_WIDTH(any)(CX_WIDTH(bits) bits)
+/* Which numbers have something: bits of each, or of wide registers one for each. */
+#if CX_BYTES == 64
+typedef unsigned CX_WIDTH(which);
+#else
+typedef CX_WIDTH(bits) CX_WIDTH(which);
+#endif
+
+CX_TARGET CX_INLINE int CX_WIDTH(any)(CX_WIDTH(which) bits)
 {
 #if CX_BYTES == 64
-    return _mm512_test_epi64_mask((__m512i)bits, (__m512i)bits) != 0;
+    return bits != 0;
 #else
     int64_t some[CX_BYTES / 8], all = 0;
     memcpy(some, &bits, CX_BYTES);
     for (int i = 0; i < CX_BYTES / 8; ++i)
         all |= some[i];
     return all != 0;
+#endif
+}
+
+CX_TARGET CX_INLINE CX_WIDTH(which) CX_WIDTH(not_below)(CX_WIDTH(vector) a, CX_WIDTH(vector) b)
+{
+#if CX_BYTES == 64 && CX_SINGLE
+    return (unsigned)_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+#elif CX_BYTES == 64
+    return (unsigned)_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GE_OQ);
+#else
+    return a >= b;
 #endif
 }
 
@@ -97,9 +114,38 @@ CX_TARGET CX_INLINE CX_T CX_WIDTH(total)(CX_WIDTH(vector) a, CX_UNUSED CX_WIDTH(
 
 #if CX_SINGLE
 
-/* exp(x) for x <= 0 to about 3e-7 relative; 0 below -87. */
-CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(exp)(CX_WIDTH(vector) x)
+/* exp(x) for x <= 0 to 1e-4 relative (C4); about 1e-38 below -87. */
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(coarse_exp)(CX_WIDTH(vector) x)
 {
+    x *= 1.44269504f;
+#if CX_BYTES == 64
+    x = (CX_WIDTH(vector))_mm512_max_ps((__m512)x, (__m512)((CX_WIDTH(vector)){0} - 126.0f));
+#else
+    CX_WIDTH(bits) least, above = x > -126.0f;
+    CX_WIDTH(vector) bound = (CX_WIDTH(vector)){0} - 126.0f;
+    memcpy(&least, &bound, CX_BYTES);
+    CX_WIDTH(bits) given;
+    memcpy(&given, &x, CX_BYTES);
+    given = (given & above) | (least & ~above);
+    memcpy(&x, &given, CX_BYTES);
+#endif
+    CX_WIDTH(vector) shifted = x + 12582912.0f; /* 1.5 * 2^23 */
+    CX_WIDTH(vector) f = x - (shifted - 12582912.0f);
+    /* 2^f on [-1/2, 1/2], with the least relative error that a cubic has: 7.5e-5. */
+    CX_WIDTH(vector) e = (0.999928073f + f * 0.693260985f) + (f * f) * (0.242611125f + f * 0.0551716703f);
+    CX_WIDTH(bits) power, whole;
+    memcpy(&power, &e, CX_BYTES);
+    memcpy(&whole, &shifted, CX_BYTES);
+    power += whole << 23;
+    memcpy(&e, &power, CX_BYTES);
+    return e;
+}
+
+/* exp(x) for x <= 0 to about 3e-7 relative; 0 below -87. */
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(exp)(CX_WIDTH(vector) x, int coarse)
+{
+    if (coarse)
+        return CX_WIDTH(coarse_exp)(x);
     CX_WIDTH(bits) shown, keep = x >= -87.0f;
     memcpy(&shown, &x, CX_BYTES);
     shown &= keep;
@@ -118,7 +164,7 @@ CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(exp)(CX_WIDTH(vector) x)
 #else
 
 /* exp(x) for x <= 0 to about 4e-16 relative; 0 below -700. */
-CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(exp)(CX_WIDTH(vector) x)
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(exp)(CX_WIDTH(vector) x, CX_UNUSED int coarse)
 {
     CX_WIDTH(bits) shown, keep = x >= -700.0;
     memcpy(&shown, &x, CX_BYTES);
@@ -157,30 +203,32 @@ CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(root)(CX_WIDTH(vector) x)
     return root;
 }
 
-/* The kernels, for a variance of 1, at squared distances: as cx_kernel_... of canonical.h. */
-CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(rbf)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2)
+/* The kernels, for a variance of 1, at squared distances: as cx_kernel_... of canonical.h. `coarse` ones are off by 1e-4
+ * at most. */
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(rbf)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2, int coarse)
 {
-    return CX_WIDTH(exp)((CX_T)-0.5 * r2);
+    return CX_WIDTH(exp)((CX_T)-0.5 * r2, coarse);
 }
 
-CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(matern12)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2)
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(matern12)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2, int coarse)
 {
-    return CX_WIDTH(exp)(-CX_WIDTH(root)(r2));
+    return CX_WIDTH(exp)(-CX_WIDTH(root)(r2), coarse);
 }
 
-CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(matern32)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2)
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(matern32)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2, int coarse)
 {
     CX_WIDTH(vector) a = (CX_T)1.7320508075688772 * CX_WIDTH(root)(r2);
-    return ((CX_T)1.0 + a) * CX_WIDTH(exp)(-a);
+    return ((CX_T)1.0 + a) * CX_WIDTH(exp)(-a, coarse);
 }
 
-CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(matern52)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2)
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(matern52)(CX_UNUSED CX_T alpha, CX_WIDTH(vector) r2, int coarse)
 {
     CX_WIDTH(vector) a = (CX_T)2.23606797749979 * CX_WIDTH(root)(r2);
-    return ((CX_T)1.0 + a + a * a * (CX_T)(1.0 / 3.0)) * CX_WIDTH(exp)(-a);
+    return ((CX_T)1.0 + a + a * a * (CX_T)(1.0 / 3.0)) * CX_WIDTH(exp)(-a, coarse);
 }
 
-CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(rationalquadratic)(CX_T alpha, CX_WIDTH(vector) r2)
+CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(rationalquadratic)(CX_T alpha, CX_WIDTH(vector) r2,
+                                                                CX_UNUSED int coarse)
 {
     for (size_t i = 0; i < CX_BYTES / sizeof(CX_T); ++i)
         r2[i] = (CX_T)cx_exp_neg(-(double)alpha * cx_log(1.0 + (double)r2[i] / (2.0 * (double)alpha)));
@@ -189,13 +237,13 @@ CX_TARGET CX_INLINE CX_WIDTH(vector) CX_WIDTH(rationalquadratic)(CX_T alpha, CX_
 
 /* Kernel values, for a variance of 1, in place of `count` squared distances: more than one keep all units busy. `Lens`
  * and `Pivots` have checked the code: nan for another. */
-CX_TARGET CX_INLINE void CX_WIDTH(kernels)(int kernel, CX_T alpha, CX_WIDTH(vector) *values, int count)
+CX_TARGET CX_INLINE void CX_WIDTH(kernels)(int kernel, CX_T alpha, CX_WIDTH(vector) *values, int count, int coarse)
 {
     switch (kernel) {
 #define CX_KERNEL_CASE(CODE, NAME)                                                                                     \
     case CODE:                                                                                                         \
         for (int j = 0; j < count; ++j)                                                                                \
-            values[j] = CX_WIDTH(NAME)(alpha, values[j]);                                                              \
+            values[j] = CX_WIDTH(NAME)(alpha, values[j], coarse);                                                            \
         break;
         CX_EACH_KERNEL(CX_KERNEL_CASE)
 #undef CX_KERNEL_CASE
@@ -239,21 +287,22 @@ CX_TARGET CX_INLINE void CX_WIDTH(expression)(const cx_expression *e, const CX_W
 }
 
 /* As `kernels`, of any number of squared distances. */
-CX_FUNCTION CX_UNUSED static void CX_WIDTH(values)(int kernel, CX_T alpha, CX_T *values, ptrdiff_t count)
+CX_FUNCTION CX_UNUSED static void CX_WIDTH(values)(int kernel, CX_T alpha, CX_T *values, ptrdiff_t count,
+                                                 int coarse)
 {
     enum { V = CX_WIDTH(V) };
     for (ptrdiff_t i = 0; i < count; i += V) {
         CX_WIDTH(vector) r2 = {0};
         size_t bytes = (count - i < V ? count - i : V) * sizeof(CX_T);
         memcpy(&r2, values + i, bytes);
-        CX_WIDTH(kernels)(kernel, alpha, &r2, 1);
+        CX_WIDTH(kernels)(kernel, alpha, &r2, 1, coarse);
         memcpy(values + i, &r2, bytes);
     }
 }
 
 /* rho of one row with a pack of queries (coords being (d, stride)): s2 k - dot times both scales. */
-CX_TARGET CX_INLINE void CX_WIDTH(rho)(int kernel, CX_T variance, CX_T alpha, const cx_expression *expression,
-                                       const CX_T *x, CX_T row_scale, const CX_T *coords, ptrdiff_t d, ptrdiff_t stride,
+CX_TARGET CX_INLINE void CX_WIDTH(rho)(int kernel, int coarse, CX_T variance, CX_T alpha,
+                                       const cx_expression *expression, const CX_T *x, CX_T row_scale, const CX_T *coords, ptrdiff_t d, ptrdiff_t stride,
                                        const CX_T *scale, const CX_T *dots, CX_WIDTH(vector) *rho)
 {
     enum { V = CX_WIDTH(V), PER = CX_WIDTH(PER_PACK) };
@@ -275,41 +324,41 @@ CX_TARGET CX_INLINE void CX_WIDTH(rho)(int kernel, CX_T variance, CX_T alpha, co
     if (kernel == CX_EXPRESSION)
         CX_WIDTH(expression)(expression, t, rho, PER);
     else
-        CX_WIDTH(kernels)(kernel, alpha, rho, PER);
+        CX_WIDTH(kernels)(kernel, alpha, rho, PER, coarse);
     for (int l = 0; l < PER; ++l)
         rho[l] = (variance * rho[l] - CX_WIDTH(load)(dots + V * l)) * CX_WIDTH(load)(scale + V * l) * row_scale;
 }
 
-/* Where |rho|, which may be off by `row_blunt` times `blunt` and `floor`, perhaps reaches a threshold (C1): all bits. */
-CX_TARGET CX_INLINE CX_WIDTH(bits) CX_WIDTH(reaches)(CX_WIDTH(vector) rho, CX_T row_blunt, CX_T floor,
-                                                     const CX_T *blunt, const CX_T *threshold)
+/* Where |rho|, which may be off by `row_blunt` times `blunt`, perhaps reaches a threshold (C1). */
+CX_TARGET CX_INLINE CX_WIDTH(which) CX_WIDTH(reaches)(CX_WIDTH(vector) rho, CX_T row_blunt, const CX_T *blunt,
+                                                      const CX_T *threshold)
 {
     CX_WIDTH(bits) shown, sign = {0};
     memcpy(&shown, &rho, CX_BYTES);
     shown &= (sign - 1) ^ ((sign + 1) << (8 * sizeof(CX_T) - 1));
     memcpy(&rho, &shown, CX_BYTES);
-    return rho + row_blunt * CX_WIDTH(load)(blunt) + floor >= CX_WIDTH(load)(threshold);
+    return CX_WIDTH(not_below)(rho + row_blunt * CX_WIDTH(load)(blunt), CX_WIDTH(load)(threshold));
 }
 
 /* As `bounds`; inlined there for each kernel, so that all numbers stay in registers. */
-CX_TARGET CX_INLINE int CX_WIDTH(bounds_of)(int kernel, const CX_NAME(lens) *lens, int64_t row, CX_T row_blunt,
-                                            CX_T *dots, char *packs)
+CX_TARGET CX_INLINE int CX_WIDTH(bounds_of)(int kernel, int coarse, const CX_NAME(lens) *lens, int64_t row,
+                                            CX_T row_blunt, CX_T *dots, char *packs)
 {
     enum { V = CX_WIDTH(V), PER = CX_WIDTH(PER_PACK) };
     /* By themselves, for stores might change what a pointer leads to. */
-    const CX_T variance = lens->variance, alpha = lens->alpha, floor = lens->floor, row_scale = lens->scale[row];
+    const CX_T variance = lens->variance, alpha = lens->alpha, row_scale = lens->scale[row];
     const ptrdiff_t d = lens->d, stride = lens->stride, count = lens->count;
     const CX_T *x = lens->coords + row * d, *coords = lens->group_coords, *scale = lens->group_scale;
     const CX_T *blunt = lens->group_blunt, *threshold = lens->threshold;
     int all = 0;
     for (ptrdiff_t i = 0; i < count; i += PER * V) {
         CX_WIDTH(vector) rho[PER];
-        CX_WIDTH(bits) hit = {0};
-        CX_WIDTH(rho)(kernel, variance, alpha, lens->expression, x, row_scale, coords + i, d, stride, scale + i,
+        CX_WIDTH(which) hit = {0};
+        CX_WIDTH(rho)(kernel, coarse, variance, alpha, lens->expression, x, row_scale, coords + i, d, stride, scale + i,
                       dots + i, rho);
         for (int l = 0; l < PER; ++l) {
             memcpy(dots + i + V * l, rho + l, CX_BYTES);
-            hit |= CX_WIDTH(reaches)(rho[l], row_blunt, floor, blunt + i + V * l, threshold + i + V * l);
+            hit |= CX_WIDTH(reaches)(rho[l], row_blunt, blunt + i + V * l, threshold + i + V * l);
         }
         *packs = (char)CX_WIDTH(any)(hit);
         all |= *packs++;
@@ -325,7 +374,8 @@ CX_FUNCTION CX_UNUSED static int CX_WIDTH(bounds)(const CX_NAME(lens) *lens, int
     switch (lens->kernel) {
 #define CX_BOUNDS(CODE, NAME)                                                                                          \
     case CODE:                                                                                                         \
-        return CX_WIDTH(bounds_of)(CODE, lens, row, row_blunt, dots, packs);
+        return CX_SINGLE && lens->coarse ? CX_WIDTH(bounds_of)(CODE, CX_SINGLE, lens, row, row_blunt, dots, packs)     \
+                                         : CX_WIDTH(bounds_of)(CODE, 0, lens, row, row_blunt, dots, packs);
         CX_EACH_KERNEL(CX_BOUNDS)
         CX_BOUNDS(CX_EXPRESSION, tables)
         CX_BOUNDS(CX_NO_KERNEL, none)
@@ -340,22 +390,15 @@ CX_FUNCTION CX_UNUSED static ptrdiff_t CX_WIDTH(hits)(const CX_NAME(lens) *lens,
 {
     enum { V = CX_WIDTH(V) };
     const CX_T *blunt = lens->group_blunt, *threshold = lens->threshold;
-    const CX_T floor = lens->floor;
     const ptrdiff_t count = lens->count;
     ptrdiff_t found = 0;
     for (ptrdiff_t begin = 0; begin < count; begin += V) {
         if (!packs[begin / (CX_WIDTH(PER_PACK) * V)])
             continue;
-        CX_WIDTH(bits) hit = CX_WIDTH(reaches)(CX_WIDTH(load)(rho + begin), row_blunt, floor, blunt + begin,
-                                               threshold + begin);
+        CX_WIDTH(which) hit = CX_WIDTH(reaches)(CX_WIDTH(load)(rho + begin), row_blunt, blunt + begin, threshold + begin);
 #if CX_BYTES == 64
-#if CX_SINGLE
-        unsigned left = _mm512_movepi32_mask((__m512i)hit);
-#else
-        unsigned left = _mm512_movepi64_mask((__m512i)hit);
-#endif
-        for (; left; left &= left - 1)
-            out[found++] = (int32_t)begin + __builtin_ctz(left);
+        for (; hit; hit &= hit - 1)
+            out[found++] = (int32_t)begin + __builtin_ctz(hit);
 #else
         for (ptrdiff_t i = 0; i < V; ++i) {
             out[found] = (int32_t)(begin + i);
@@ -484,7 +527,7 @@ CX_TARGET CX_INLINE void CX_WIDTH(look)(const CX_NAME(lens) *lens, const CX_NAME
         if (kernel == CX_EXPRESSION)
             CX_WIDTH(expression)(expression, squares, &square, 1);
         else
-            CX_WIDTH(kernels)(kernel, alpha, &square, 1);
+            CX_WIDTH(kernels)(kernel, alpha, &square, 1, 0);
         square = (variance * square - CX_WIDTH(load)(dots)) * CX_WIDTH(load)(scaled);
         for (ptrdiff_t j = 0; j < left; ++j)
             rho[i + j] = fabs((double)square[j]);

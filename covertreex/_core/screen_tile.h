@@ -49,7 +49,7 @@ CX_UNUSED static void CX_NAME(pairs)(const CX_NAME(lens) *lens, const CX_NAME(qu
     CX_WIDEST(pairs, lens, queries, rows, count, rho);
 }
 
-CX_UNUSED static void CX_NAME(values)(int kernel, CX_T alpha, CX_T *values, ptrdiff_t count)
+CX_UNUSED static void CX_NAME(values)(int kernel, CX_T alpha, CX_T *values, ptrdiff_t count, int coarse)
 {
-    CX_WIDEST(values, kernel, alpha, values, count);
+    CX_WIDEST(values, kernel, alpha, values, count, coarse);
 }

@@ -46,7 +46,7 @@ CX_SCREEN_CLONES CX_UNUSED static void cx_whiten(const cx_pivots *p, float *w, d
             ptrdiff_t row = first + (i < count ? i : 0);
             for (ptrdiff_t j = 0; j < CX_STEP; j += CX_WHITEN_LANES) {
                 cx_screen64_narrow_vector rho[2];
-                cx_screen64_narrow_rho(p->kernel, p->variance, p->alpha, p->expression, coords + row * p->d, scale[row],
+                cx_screen64_narrow_rho(p->kernel, 0, p->variance, p->alpha, p->expression, coords + row * p->d, scale[row],
                                 p->coords + j, p->d, CX_STEP, p->scale + j, dots + i * CX_STEP + j, rho);
                 memcpy(b + i * CX_STEP + j, rho, 64);
             }

@@ -69,12 +69,13 @@ def test_products_have_the_same_bits(dtype, m, rng, wide):
 
 @pytest.mark.parametrize("kernel", [cx.RBF(), cx.Matern12(), cx.Matern32(), cx.Matern52(), cx.RationalQuadratic()])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kernels_have_the_same_bits(dtype, kernel, rng, wide):
+@pytest.mark.parametrize("coarse", [False, True])
+def test_kernels_have_the_same_bits(dtype, coarse, kernel, rng, wide):
     r2 = np.concatenate([[0.0, 1e-30], rng.exponential(10.0, 4001), [1e4, 1e9]]).astype(dtype)
     widest, narrow = r2.copy(), r2.copy()
-    screen.kernel_values(kernel.code, kernel.alpha, widest)
+    screen.kernel_values(kernel.code, kernel.alpha, widest, coarse)
     with narrow_registers():
-        screen.kernel_values(kernel.code, kernel.alpha, narrow)
+        screen.kernel_values(kernel.code, kernel.alpha, narrow, coarse)
     np.testing.assert_array_equal(widest, narrow)
 
 

@@ -13,13 +13,15 @@ from naive import make_queries, share_found
 import covertreex as cx
 from covertreex import oracle
 from covertreex._core.nearest import Blocks, Finder, centred
+from covertreex._core.screen import kernel_values as screen_values
 from covertreex.base import tuning
 from covertreex.data import questions as asking
+from covertreex.oracle import kernel_values
 from covertreex.search import SearchContext
 from covertreex.search import scan_plans as plans
 from covertreex.search.groups import group_queries
 from covertreex.search.screens.cache import sharp, single
-from covertreex.search.screens.eight import make_eight
+from covertreex.search.screens.eight import COARSE, make_eight
 from covertreex.search.screens.mixed import make_mixed
 from covertreex.search.screens.plain import least_rho, make_screen
 from covertreex.search.screens.view import View
@@ -219,6 +221,15 @@ def test_eight_bits_bound_every_pair(long, doubt, rng, monkeypatch):
     off = raised * np.outer(outside.blunt.astype(float), screen.blunt) + screen.floor
     assert np.all(np.abs(near - correlations(payload, queries)) <= off)
     assert np.median(off) < doubt + 0.1
+
+
+@pytest.mark.parametrize("kernel", [cx.RBF(), cx.Matern12(), cx.Matern32(), cx.Matern52(), cx.RationalQuadratic()])
+def test_coarse_kernels_are_as_good_as_is_said(kernel, rng):
+    r2 = np.concatenate([[0.0, 1e-30, 1e9], np.geomspace(1e-8, 1e4, 20000), rng.exponential(5.0, 20000)])
+    coarse = r2.astype(np.float32)
+    exact = kernel_values(kernel.code, 1.0, kernel.alpha, coarse.astype(float))
+    screen_values(kernel.code, kernel.alpha, coarse, coarse=True)
+    assert np.abs(coarse - exact).max() < 0.9 * COARSE
 
 
 @pytest.mark.parametrize("k", [1, 7])

@@ -21,6 +21,9 @@ LARGEST = 127
 #: What components are multiples of, at least: queries far from all data have none to speak of.
 LEAST_STEP = 1e-30
 
+#: What screens of eight bits may have wrong of a kernel, as a share of its variance.
+COARSE = 1.2e-4
+
 #: What rounding to eight bits leaves of a row, as a share of its length, about; C4 holds for any number here.
 ROUNDED = 1.0 / 150.0
 
@@ -42,9 +45,12 @@ class EightBitScreen(Screen):
     ----------
     basis : ndarray, shape (m, m)
         What factors were multiplied by before they were rounded (`turn`).
+    kernel_error : float
+        What it has wrong of a kernel's values, at most.
     """
 
     basis: NDArray[np.float64]
+    kernel_error: float
 
     @property
     def pair_cost(self) -> float:
@@ -65,7 +71,7 @@ class EightBitScreen(Screen):
         spread: Numbers | None = None,
     ) -> Outside:
         spread = scale if spread is None else spread
-        parts = rounded(factors, self.basis, self.head.shape[1], scale, spread, margin)
+        parts = rounded(factors, self.basis, self.head.shape[1], scale, spread, margin + self.kernel_error)
         return Outside(
             **parts._asdict(),
             tail=np.zeros((len(factors), 0), dtype=np.float32),
@@ -93,9 +99,10 @@ def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
     n, m = fine.payload.factors.shape
     if not multiplies_bytes() or n < tuning.WORTH_EIGHT * m or m < tuning.LEAST_EIGHT:
         return None
-    basis, parts = rounded_all(n, fine.payload.factors.__getitem__, fine.scale, fine.spread, fine.margin, n_threads)
+    error, factors = COARSE * fine.payload.variance, fine.payload.factors
+    basis, parts = rounded_all(n, factors.__getitem__, fine.scale, fine.spread, fine.margin + error, n_threads)
     same = {field.name: getattr(fine, field.name) for field in fields(Screen)}
-    return EightBitScreen(**{**same, **parts._asdict(), "basis": basis, "fine": fine})
+    return EightBitScreen(**{**same, **parts._asdict(), "basis": basis, "kernel_error": error, "fine": fine})
 
 
 def turn(n: int, factors: Callable[[slice], Numbers], scale: Numbers) -> tuple[NDArray[np.float64], int]:
@@ -134,21 +141,17 @@ def rounded_all(
     """`turn`, and `rounded` of all rows."""
     with parallel.one_blas_thread():
         basis, leading = turn(n, factors, scale)
-        made = Bytes(
-            np.empty((n, leading), dtype=np.int8),
-            np.empty(n, dtype=np.float32),
-            np.empty(n, dtype=np.int32),
-            np.empty(n, dtype=np.float32),
-        )
+        head, steps = np.empty((n, leading), dtype=np.int8), np.empty(n, dtype=np.float32)
+        raised, blunt = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32)
 
         def part(begin: int, end: int) -> None:
             rows = slice(begin, end)
-            parts = rounded(factors(rows), basis, leading, scale[rows], spread[rows], margin)
-            for whole, some in zip(made, parts, strict=True):
-                whole[rows] = some
+            head[rows], steps[rows], raised[rows], blunt[rows] = rounded(
+                factors(rows), basis, leading, scale[rows], spread[rows], margin
+            )
 
         parallel.run([partial(part, *rows) for rows in parallel.spans(n, tuning.EIGHT_PART)], n_threads)
-    return basis, made
+    return basis, Bytes(head, steps, raised, blunt)
 
 
 def rounded(

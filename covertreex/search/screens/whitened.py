@@ -173,6 +173,7 @@ def make_whitened(
         length=1.0,
         margin=1.0,
         floor=(best + 8.0 + 1.5 * best**1.5) * float(np.finfo(np.float32).eps),
+        kernel_error=0.0,
         fine=sharp,
         pivots=factorization.pivots[:best],
         lower=factorization.lower[:best, :best].copy(),
