@@ -561,29 +561,35 @@ cdef class Screener:
         cdef int64_t rows[MANY]
         cdef int64_t asked[MANY]
         cdef double rho[MANY]
-        cdef double slack
+        cdef double slacks[MANY]
+        cdef Doubt looked[MANY]
         cdef bint again = self.sharp is not None and self.sharp is not look
         cdef Doubt doubt
         cdef Shortlist *one
         while number < self.doubted:
-            count = min(self.doubted - number, <Py_ssize_t>MANY)
-            for i in range(count):
-                rows[i] = self.doubts[number + i].row
-                asked[i] = self.queries.rows[self.first + self.doubts[number + i].i]
-            look.correlate_pairs(rows, asked, count, rho)
-            for i in range(count):
-                doubt = self.doubts[number + i]
-                one = &self.lists[doubt.i]
-                slack = look.slack(rows[i], asked[i])
-                if rho[i] + slack < one.threshold:
-                    continue
-                if again and slack > look.doubt:
+            count = 0
+            while count < MANY and number < self.doubted:
+                doubt = self.doubts[number]
+                number += 1
+                rows[count], asked[count] = doubt.row, self.queries.rows[self.first + doubt.i]
+                slacks[count] = look.slack(rows[count], asked[count])
+                if again and slacks[count] > max(look.doubt, self.lists[doubt.i].threshold):  # it would see nothing
                     self.doubts[left] = doubt
                     left += 1
                     continue
-                keep(one, self.k, rows[i], rho[i] - slack, rho[i] + slack)
-                lens.set_threshold(doubt.i, one.threshold)
-            number += count
+                looked[count] = doubt
+                count += 1
+            look.correlate_pairs(rows, asked, count, rho)
+            for i in range(count):
+                one = &self.lists[looked[i].i]
+                if rho[i] + slacks[i] < one.threshold:
+                    continue
+                if again and slacks[i] > look.doubt:
+                    self.doubts[left] = looked[i]
+                    left += 1
+                    continue
+                keep(one, self.k, rows[i], rho[i] - slacks[i], rho[i] + slacks[i])
+                lens.set_threshold(looked[i].i, one.threshold)
         self.doubted = left
         return 0
 

@@ -40,7 +40,7 @@ class Need:
     def of(cls, factors: int, d: int, k: int) -> "Need":
         """Of so many factors, coordinates and neighbours.
 
-        Factors in float64, and in float32 twice while they are turned; frames, points, coordinates and levels of near
+        Factors in float64, float32 and eight bits; frames, points, coordinates and levels of near
         rows; the answer as arrays and as a frame.
         """
         return cls(16.0 * factors + 120.0 * (d + 4), 64.0 * k)

@@ -260,14 +260,18 @@ def asks_every_row(near: Near) -> bool:
     return len(rows) == n and bool(rows.min() >= 0 and np.bincount(rows, minlength=n).max() == 1)
 
 
-def rows_of_first_pass(near: Near, sample: Sample | None) -> float:
-    """How many rows a group would look at in the first of two passes; infinite where there should be one."""
+def rows_of_first_pass(near: Near, sample: Sample | None) -> tuple[float, bool]:
+    """How many rows a group would look at in the first of two passes, infinite where there may be one only; and whether
+    one that a single ring of few rows ends would look at many more.
+    """
     if not asks_every_row(near) or sample is None or near.context.settings.recall_target < tuning.HIGH_TARGET:
-        return np.inf
+        return np.inf, False
     logs = logs_of_groups(near, sample.probes, tuning.ONE_PASS, 1)
     looked = _looked(logs, _stops(logs, tuning.FIRST_PASS, 1))
+    if looked >= tuning.WORTH_FIRST * np.mean(near.queries.limit):
+        return np.inf, False
     one_pass = float(np.mean([len(log.rows) for log in logs]))
-    return looked if one_pass >= tuning.WORTH_TWO_PASSES * looked else np.inf
+    return looked, one_pass >= tuning.WORTH_TWO_PASSES * looked
 
 
 def most_near(near: Near) -> float:
@@ -280,7 +284,7 @@ def hopeless(near: Near, logs: Sequence[Log]) -> bool:
     return _looked(logs, _stops(logs, tuning.RULES[1][0], 1)) >= most_near(near)
 
 
-def rule_of_groups(near: Near, sample: Sample, logs: list[Log]) -> Rule:
+def rule_of_groups(near: Near, sample: Sample, logs: list[Log], patient: bool = True) -> Rule:
     """The loosest rule for groups that meets the target on a sample.
 
     Parameters
@@ -289,6 +293,8 @@ def rule_of_groups(near: Near, sample: Sample, logs: list[Log]) -> Rule:
     sample : Sample
     logs : list of Log
         What its groups do until one ring in a row brings nothing.
+    patient : bool
+        Whether rules may ask for more than one ring in a row.
     """
     ptr = near.groups.ptr
     starts = [
@@ -299,6 +305,8 @@ def rule_of_groups(near: Near, sample: Sample, logs: list[Log]) -> Rule:
     tried: list[tuple[float, int, float, float]] = []
     tries: list[NDArray[np.number[Any]]] = []
     for patience, shares in tuning.RULES.items():
+        if patience > 1 and not patient:
+            break
         logs = logs_of_groups(near, sample, 0.0, patience) if patience > 1 else logs
         rings = [log.rings(rows) for log, rows in zip(logs, truth, strict=True)]
         for least in shares:

@@ -119,16 +119,17 @@ def _choose_rings(
     alone = rule_alone(near, sample) if screen.dtype is np.float32 else None
     if alone is not None:
         return Rings(near, alone, told(near, alone, alone.rows))
-    rows = rows_of_first_pass(near, sample) if two_passes else np.inf
-    if sample is not None and rows < tuning.WORTH_FIRST * np.mean(queries.limit):
+    if sample is None:
+        return Rule(None), None
+    rows, worth = rows_of_first_pass(near, sample) if two_passes else (np.inf, False)
+    logs = [] if worth else logs_of_groups(near, sample, 0.0, 1)
+    # Several rings in a row look at more rows than two passes do.
+    if worth or (rows < np.inf and rule_of_groups(near, sample, logs, patient=False).least is None):
         if screen is float64:
             mixed = mixed_or_sharp(context.payload, context.settings, len(queries), context.n_threads)
             near = near.through(View(context, mixed, queries))
         otherwise = partial(choose_residual, context, queries, plan.no_halos, two_passes=False)
         return FirstPass(near, queries, sample, told(near, Rule(tuning.FIRST_PASS), rows), otherwise)
-    if sample is None:
-        return Rule(None), None
-    logs = logs_of_groups(near, sample, 0.0, 1)
     if hopeless(near, logs):
         return Rule(None), None
     white = None
