@@ -50,8 +50,9 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        took = time.monotonic() - self._begin
-        logger.debug("%s: %s of %s in %.3f s", self.label, f"{self.done:,}", f"{self.total:,}", took)
+        if logger.isEnabledFor(logging.DEBUG):
+            took = time.monotonic() - self._begin
+            logger.debug("%s: %s of %s in %.3f s", self.label, f"{self.done:,}", f"{self.total:,}", took)
 
     def advance(self, units: int) -> None:
         """Count `units` more of the work as done."""

@@ -5,7 +5,7 @@ There is one, for every backend, profile and question. Results do not depend on 
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -21,8 +21,10 @@ from covertreex.results import Plan
 from covertreex.search.context import SearchContext
 from covertreex.search.strategy import Found, Strategy
 
-#: Columns of the counters of which each query has one, equal to 1, when it was answered.
-STOPS = [column for column, name in enumerate(COUNTERS) if name.startswith("stop_")]
+_stops = [column for column, name in enumerate(COUNTERS) if name.startswith("stop_")]
+
+#: Columns of the counters of which each query has one, equal to 1, when it was answered; they stand side by side.
+STOPS = slice(min(_stops), max(_stops) + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,7 @@ def run(context: SearchContext, strategy: Strategy, results: Results, begin: flo
         n_threads=context.n_threads,
         blocks=tuple(records) if context.settings.telemetry else (),
     )
-    return Answer(indices, distances, telemetry, replace(strategy.plan, decided_by=context.decided_by), indptr)
+    return Answer(indices, distances, telemetry, strategy.plan, indptr)
 
 
 def _run_pass(
@@ -169,7 +171,7 @@ def _run_pass(
         clock, (start, stop) = time.perf_counter(), groups.span(first, last)
         found = strategy.answer(first, last)
         results.put(groups.order[start:stop], found)
-        unfit = int(np.sum(found.counters[:, STOPS].sum(axis=1) != 1))
+        unfit = int(np.count_nonzero(found.counters[:, STOPS].sum(axis=1) != 1))
         if number > 1:  # a query stops once
             found.counters[:, STOPS] = 0
         counters = merge_counters(found.counters)
