@@ -75,6 +75,9 @@ class NearestResults:
 
     def put(self, places: NDArray[np.int64], found: Found) -> None:
         """As `Results.put`; what a later pass finds takes the place of what was there."""
+        if len(places) == len(self.indices) == 1:
+            self.indices, self.distances = found.indices, found.distances
+            return
         self.indices[places], self.distances[places] = found.indices, found.distances
 
     def following(self, strategy: Strategy) -> Strategy | None:
