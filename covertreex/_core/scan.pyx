@@ -36,7 +36,7 @@ from covertreex._core.memory cimport zeroed
 from covertreex._core.queries cimport QueriesView
 
 #: As `cx_neighbor` of heaps.h.
-NEIGHBOR = [("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")]
+NEIGHBOR = np.dtype([("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")])
 
 cdef enum:
     PANEL = 16  # rows compared at once: with their factors they stay in the second-level cache
@@ -213,11 +213,12 @@ def scan(payload, plan, Py_ssize_t k, settings, out):
     cdef double[:, ::1] distances = out.distances
     cdef int64_t[:, ::1] counters = out.counters
     cdef const int32_t[::1] cancel = out.cancel
-    cdef Py_ssize_t most = max(np.diff(plan.group_ptr), default=0)
+    cdef Py_ssize_t most = 0, g, r, q, i
+    for g in range(group_ptr.shape[0] - 1):
+        most = max(most, group_ptr[g + 1] - group_ptr[g])
     if most == 0:
         return
     cdef Group group = Group(view, queries, most, k)
-    cdef Py_ssize_t g, r, q, i
     cdef int64_t row
     with nogil:
         for g in range(group_ptr.shape[0] - 1):

@@ -362,7 +362,7 @@ def check_told_apart(
 def has_tiny(points: FloatArray) -> bool:
     """Whether some coordinates are not 0, but smaller than `SMALLEST_COORDINATE`."""
     size = np.abs(points)
-    return bool(np.min(size, where=size > 0.0, initial=np.inf) < SMALLEST_COORDINATE)
+    return bool(np.count_nonzero((size < SMALLEST_COORDINATE) & (size > 0.0)))
 
 
 def check_rows(rows: ArrayLike, n: int, name: str) -> IntArray:

@@ -57,12 +57,12 @@ class Columns:
                 scaled = solved(cast("Matrix", self.lengthscale), X)
             else:
                 scaled = np.ascontiguousarray(X / lengthscale)
-        if not np.all(np.abs(scaled) <= LARGEST_COORDINATE):
+        if not np.abs(scaled).max(initial=0.0) <= LARGEST_COORDINATE:  # NaN fails, too
             raise InvalidInputError(
                 f"the data spans up to {np.abs(scaled).max():.3g} lengthscales, at most {LARGEST_COORDINATE:g} can be "
                 f"compared. Give a lengthscale in the units of the data; got {self.lengthscale}."
             )
-        if np.any(np.abs(lengthscale) > 1.0) and np.any(_vanished(scaled, X, lengthscale.ndim == 2)):
+        if np.abs(lengthscale).max() > 1.0 and np.any(_vanished(scaled, X, lengthscale.ndim == 2)):
             raise InvalidInputError(
                 "the data has coordinates that vanish beside the lengthscale, and no distance tells such points apart. "
                 f"Give a lengthscale in the units of the data; got {self.lengthscale}."
