@@ -46,9 +46,12 @@ def merge_counters(counters: IntArray) -> dict[str, int]:
     >>> merge_counters(np.ones((3, len(COUNTERS)), dtype=np.int64))["distance_evals"]
     3
     """
-    totals: list[int] = counters.sum(axis=0).tolist()
-    if len(counters) > 1:
-        totals[_PEAK] = int(counters[:, _PEAK].max())
+    totals: list[int]
+    if len(counters) == 1:
+        totals = counters[0].tolist()
+    else:
+        totals = counters.sum(axis=0).tolist()
+        totals[_PEAK] = int(counters[:, _PEAK].max(initial=0))
     return dict(zip(TOTALS, totals + [0] * len(DRIVER_COUNTERS), strict=True))
 
 

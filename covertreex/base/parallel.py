@@ -72,8 +72,11 @@ def run(
         Whether all of it takes no longer than starting threads does: the calling thread then does it, and hears Ctrl-C
         when it is done.
     """
-    waiting, threads = deque[tuple[Callable[[], T], Future[T]]](), list[threading.Thread]()
-    futures, results = list[Future[T]](), list[T]()
+    # Annotated, for `list[T]()` makes a type each time that it is run.
+    waiting: deque[tuple[Callable[[], T], Future[T]]] = deque()
+    threads: list[threading.Thread] = []
+    futures: list[Future[T]] = []
+    results: list[T] = []
     try:
         count = min(n_threads, len(tasks))
         if not brief and (count > 1 or threading.current_thread() is threading.main_thread()):

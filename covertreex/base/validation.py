@@ -362,6 +362,8 @@ def check_told_apart(
 def has_tiny(points: FloatArray) -> bool:
     """Whether some coordinates are not 0, but smaller than `SMALLEST_COORDINATE`."""
     size = np.abs(points)
+    if size.min(initial=np.inf) >= SMALLEST_COORDINATE:  # no zeros either, as most points have none
+        return False
     return bool(np.count_nonzero((size < SMALLEST_COORDINATE) & (size > 0.0)))
 
 

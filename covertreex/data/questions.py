@@ -149,7 +149,7 @@ def block_of(state: TreeState, question: Question, n_threads: int) -> QueryBlock
     payload, q = state.payload, len(question)
     slack_abs = payload.slack_abs
     if question.external:
-        rows = -1 - np.arange(q, dtype=np.int64)
+        rows = np.arange(-1, -1 - q, -1, dtype=np.int64)
         coords, factors, p, slack_abs = _external(state, question, n_threads)
         exclude = np.full(q, -1, dtype=np.int64)
     else:

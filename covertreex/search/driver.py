@@ -162,6 +162,13 @@ def run(context: SearchContext, strategy: Strategy, results: Results, begin: flo
     return Answer(indices, distances, telemetry, strategy.plan, indptr)
 
 
+def _unfit(stops: NDArray[np.int64]) -> int:
+    """How many queries have no stop reason, or more than one."""
+    if len(stops) == 1:
+        return int(sum(stops[0].tolist()) != 1)
+    return int(np.count_nonzero(stops.sum(axis=1) != 1))
+
+
 def _run_pass(
     context: SearchContext, strategy: Strategy, results: Results, number: int, before: int
 ) -> tuple[int, list[BlockRecord]]:
@@ -174,7 +181,7 @@ def _run_pass(
         clock, (start, stop) = time.perf_counter(), groups.span(first, last)
         found = strategy.answer(first, last)
         results.put(groups.order[start:stop], found)
-        unfit = int(np.count_nonzero(found.counters[:, STOPS].sum(axis=1) != 1))
+        unfit = _unfit(found.counters[:, STOPS])
         if number > 1:  # a query stops once
             found.counters[:, STOPS] = 0
         counters = merge_counters(found.counters)
