@@ -10,6 +10,8 @@ from libc.stdlib cimport free
 
 import numpy as np
 
+from covertreex._core.canonical import view_of
+
 from covertreex._core.canonical cimport (
     CX_ITSELF_VALUE,
     PayloadView,
@@ -203,7 +205,7 @@ cdef class Group:
 
 def scan(payload, plan, Py_ssize_t k, settings, out):
     """Fill `out`. One thread's work; parameters as `covertreex.protocols.Traversal.scan`. Releases the GIL."""
-    cdef PayloadView view = PayloadView(payload)
+    cdef PayloadView view = view_of(payload)
     cdef QueriesView queries = QueriesView(plan.queries, view)
     cdef const int64_t[::1] group_ptr = plan.group_ptr, run_ptr = plan.run_ptr
     cdef const int64_t[::1] run_start = plan.run_start, run_stop = plan.run_stop

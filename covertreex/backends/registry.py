@@ -350,7 +350,9 @@ def choose_backend(
 def _first_able(settings: TraversalSettings, environment: EnvironmentSettings, verb: str) -> Traversal:
     """Who answers where nobody is named."""
     ours = [name for name in PREFERENCE if name not in environment.priority]
-    wanted, problems, unavailable = (*environment.priority, *ours), list[str](), list[str]()
+    wanted = (*environment.priority, *ours)
+    problems: list[str] = []
+    unavailable: list[str] = []
 
     def able(candidate: str) -> Traversal | None:
         try:

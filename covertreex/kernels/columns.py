@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from covertreex.base.arithmetic import sin_cos_turns
 from covertreex.base.types import FloatArray
-from covertreex.base.validation import LARGEST_COORDINATE
+from covertreex.base.validation import LARGEST_COORDINATE, read_only
 from covertreex.errors import InvalidInputError
 
 #: Rows of a square matrix.
@@ -41,8 +41,7 @@ class Columns:
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """Scaled coordinates, shape (n, D), of points (n, d)."""
-        lengthscale = np.asarray(self.lengthscale, dtype=np.float64)
-        dims = self._dims(X.shape[1])
+        lengthscale, dims = self._lengthscales, self._dims(X.shape[1])
         if self._on_sphere(dims):
             X, lengthscale = self._places(X, dims, lengthscale)
         else:
@@ -62,12 +61,21 @@ class Columns:
                 f"the data spans up to {np.abs(scaled).max():.3g} lengthscales, at most {LARGEST_COORDINATE:g} can be "
                 f"compared. Give a lengthscale in the units of the data; got {self.lengthscale}."
             )
-        if np.abs(lengthscale).max() > 1.0 and np.any(_vanished(scaled, X, lengthscale.ndim == 2)):
+        if self._shrinks and np.any(_vanished(scaled, X, lengthscale.ndim == 2)):
             raise InvalidInputError(
                 "the data has coordinates that vanish beside the lengthscale, and no distance tells such points apart. "
                 f"Give a lengthscale in the units of the data; got {self.lengthscale}."
             )
         return scaled
+
+    @cached_property
+    def _lengthscales(self) -> FloatArray:
+        return read_only(np.asarray(self.lengthscale, dtype=np.float64))
+
+    @cached_property
+    def _shrinks(self) -> bool:
+        """Whether coordinates may become smaller, and so vanish."""
+        return bool(np.abs(self._lengthscales).max() > 1.0)
 
     def width(self, d: int) -> int:
         """How many scaled coordinates there are of points with `d` columns."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex._core.canonical import PayloadView
+from covertreex._core.canonical import view_of
 from covertreex._core.screen import Lens, Screener
 from covertreex.base import parallel, tuning
 from covertreex.base.contract import CALLED
@@ -126,5 +126,5 @@ class SearchContext:
             As in `scan`.
         """
         k = self.k if k is None else k
-        return Screener(lens if first is None else first, lens, again, queries, PayloadView(self.payload), k, most,
+        return Screener(lens if first is None else first, lens, again, queries, view_of(self.payload), k, most,
                         self.cancel)  # fmt: skip
