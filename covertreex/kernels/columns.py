@@ -84,8 +84,10 @@ class Columns:
 
     def _dims(self, d: int) -> list[int]:
         """The numbers of the columns that are compared, of `d` columns."""
+        if self.active_dims is None:
+            return list(range(d))
         dims: list[int] = []
-        for column in range(d) if self.active_dims is None else self.active_dims:
+        for column in self.active_dims:
             if isinstance(column, str):
                 raise InvalidInputError(
                     f"active_dims has the name {column!r}, but the data has no names for its columns. Give a "
