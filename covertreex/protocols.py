@@ -226,6 +226,8 @@ class QueryBlock:
 
     def slice(self, start: int, stop: int) -> "QueryBlock":
         """Queries ``start`` to ``stop`` as a block; arrays are views, external data is shared."""
+        if (start, stop) == (0, len(self)):
+            return self
         part = slice(start, stop)
         return QueryBlock(
             self.rows[part], self.coords, self.factors, self.p, self.exclude[part], self.limit[part], self.rank,
@@ -304,14 +306,13 @@ class SearchOutput:
     cancel: NDArray[np.int32]
 
     @classmethod
-    def empty(cls, q: int, k: int) -> "SearchOutput":
-        """Output for `q` queries: -1, inf and zeros."""
-        return cls(
-            np.full((q, k), -1, dtype=np.int64),
-            np.full((q, k), np.inf),
-            np.zeros((q, len(COUNTERS)), dtype=np.int64),
-            np.zeros(1, dtype=np.int32),
-        )
+    def empty(cls, q: int, k: int, cancel: NDArray[np.int32] | None = None) -> "SearchOutput":
+        """Output for `q` queries: -1, inf and zeros; `cancel` is a flag that others share."""
+        indices, distances = np.empty((q, k), dtype=np.int64), np.empty((q, k))
+        indices.fill(-1)
+        distances.fill(np.inf)
+        counters = np.zeros((q, len(COUNTERS)), dtype=np.int64)
+        return cls(indices, distances, counters, np.zeros(1, dtype=np.int32) if cancel is None else cancel)
 
     def slice(self, start: int, stop: int) -> "SearchOutput":
         """Output of queries ``start`` to ``stop``: views."""

@@ -274,7 +274,11 @@ def _our_names(environ: Mapping[str, str]) -> list[str]:
     """Names of our variables; where the environment is bytes, only ours are decoded, for each search asks."""
     if environ is os.environ and os.supports_bytes_environ:
         prefix = os.fsencode(_OURS)
-        return [os.fsdecode(name) for name in os.environb if name.startswith(prefix)]
+        # What it keeps, where it can be had, tells names without a call for each of them.
+        kept = list(getattr(environ, "_data", os.environb))
+        if prefix not in b"\n".join(kept):
+            return []
+        return [os.fsdecode(name) for name in kept if name.startswith(prefix)]
     return [name for name in environ if name.startswith(_OURS)]
 
 
@@ -305,7 +309,11 @@ class EnvironmentSettings:
 
     def hides(self, name: str) -> bool:
         """Whether the backend called `name` is not to be used."""
-        return offers.variable(name).lower() in self.hidden
+        return bool(self.hidden) and offers.variable(name).lower() in self.hidden
+
+
+#: What an environment without variables of ours asks for: nearly every one, and each search reads it.
+_NOTHING_ASKED = EnvironmentSettings(settings=EXACT, backend=None, priority=(), hidden=frozenset())
 
 
 def settings_from_env(environ: Mapping[str, str] | None = None) -> EnvironmentSettings:
@@ -341,8 +349,11 @@ def settings_from_env(environ: Mapping[str, str] | None = None) -> EnvironmentSe
     'parity'
     """
     environ = os.environ if environ is None else environ
+    ours = _our_names(environ)
+    if not ours:
+        return _NOTHING_ASKED
     hidden = []
-    for name in _our_names(environ):
+    for name in ours:
         if name in _VARIABLES:
             continue
         if name.startswith(_ENABLE) and name != _ENABLE:

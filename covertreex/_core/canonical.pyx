@@ -99,6 +99,11 @@ cdef class PayloadView:
         self.c.index = &self.index[0]
 
 
+def view_of(payload):
+    """The `PayloadView` of a payload, which keeps it, for all threads: whoever changes one has to make its own."""
+    return payload.kept.get("view", lambda: PayloadView(payload))
+
+
 def built_with():
     """What the compiled parts hold `covertreex.base.contract.CONTRACT` to be: what it was when they were built."""
     return json.loads(CX_CONTRACT)

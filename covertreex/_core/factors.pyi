@@ -3,6 +3,7 @@ from numpy.typing import NDArray
 
 from covertreex._core.canonical import CovarianceView
 
+def place(memory: NDArray[np.uint8]) -> int: ...
 def cholesky(K: NDArray[np.float64], L: NDArray[np.float64]) -> int: ...
 def solve(
     L: NDArray[np.float64],

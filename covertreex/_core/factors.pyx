@@ -1,6 +1,7 @@
 """Factors in canonical arithmetic (docs/mathematics.md, A6): the same bits on any processor, in blocks of any size."""
 
 from libc.math cimport sqrt
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 import numpy as np
@@ -10,6 +11,11 @@ from covertreex._core.contract cimport CX_LANES
 
 cdef enum:
     PANEL = 8  # rows that share each load of a row of L
+
+
+def place(const uint8_t[::1] memory):
+    """The address of memory."""
+    return <size_t>&memory[0]
 
 
 def cholesky(double[:, ::1] K, double[:, ::1] L):

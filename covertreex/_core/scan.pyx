@@ -10,6 +10,8 @@ from libc.stdlib cimport free
 
 import numpy as np
 
+from covertreex._core.canonical import view_of
+
 from covertreex._core.canonical cimport (
     CX_ITSELF_VALUE,
     PayloadView,
@@ -36,7 +38,7 @@ from covertreex._core.memory cimport zeroed
 from covertreex._core.queries cimport QueriesView
 
 #: As `cx_neighbor` of heaps.h.
-NEIGHBOR = [("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")]
+NEIGHBOR = np.dtype([("distance", "f8"), ("rho", "f8"), ("r2", "f8"), ("index", "i8")])
 
 cdef enum:
     PANEL = 16  # rows compared at once: with their factors they stay in the second-level cache
@@ -203,7 +205,7 @@ cdef class Group:
 
 def scan(payload, plan, Py_ssize_t k, settings, out):
     """Fill `out`. One thread's work; parameters as `covertreex.protocols.Traversal.scan`. Releases the GIL."""
-    cdef PayloadView view = PayloadView(payload)
+    cdef PayloadView view = view_of(payload)
     cdef QueriesView queries = QueriesView(plan.queries, view)
     cdef const int64_t[::1] group_ptr = plan.group_ptr, run_ptr = plan.run_ptr
     cdef const int64_t[::1] run_start = plan.run_start, run_stop = plan.run_stop
@@ -213,11 +215,12 @@ def scan(payload, plan, Py_ssize_t k, settings, out):
     cdef double[:, ::1] distances = out.distances
     cdef int64_t[:, ::1] counters = out.counters
     cdef const int32_t[::1] cancel = out.cancel
-    cdef Py_ssize_t most = max(np.diff(plan.group_ptr), default=0)
+    cdef Py_ssize_t most = 0, g, r, q, i
+    for g in range(group_ptr.shape[0] - 1):
+        most = max(most, group_ptr[g + 1] - group_ptr[g])
     if most == 0:
         return
     cdef Group group = Group(view, queries, most, k)
-    cdef Py_ssize_t g, r, q, i
     cdef int64_t row
     with nogil:
         for g in range(group_ptr.shape[0] - 1):

@@ -116,7 +116,7 @@ cdef class Walk:
 
     def __init__(self, tree, payload, queries, Py_ssize_t k, settings):
         n = len(payload)
-        self.payload = PayloadView(payload)
+        self.payload = PayloadView(payload)  # one of its own, for it is changed
         self.payload.c.slack_abs = queries.slack_abs  # of bounds (B2): at least the payload's own
         self.queries = QueriesView(queries, self.payload)
         self.root = tree.root

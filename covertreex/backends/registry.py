@@ -350,14 +350,16 @@ def choose_backend(
 def _first_able(settings: TraversalSettings, environment: EnvironmentSettings, verb: str) -> Traversal:
     """Who answers where nobody is named."""
     ours = [name for name in PREFERENCE if name not in environment.priority]
-    wanted, problems, unavailable = (*environment.priority, *ours), list[str](), list[str]()
+    wanted = (*environment.priority, *ours)
+    problems: list[str] = []
+    unavailable: list[str] = []
 
     def able(candidate: str) -> Traversal | None:
-        hidden = environment.hides(candidate)
-        absent = not hidden and candidate not in environment.priority and _load(candidate) is None
         try:
             backend = _get(candidate, environment)
         except BackendError as error:
+            hidden = environment.hides(candidate)
+            absent = not hidden and candidate not in environment.priority and _load(candidate) is None
             # Who hides a backend knows, and who never installed one of ours misses nothing.
             quiet = candidate in PREFERENCE and (absent or hidden)
             (unavailable if quiet else problems).append(str(error))

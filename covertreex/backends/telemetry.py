@@ -46,10 +46,13 @@ def merge_counters(counters: IntArray) -> dict[str, int]:
     >>> merge_counters(np.ones((3, len(COUNTERS)), dtype=np.int64))["distance_evals"]
     3
     """
-    totals = counters.sum(axis=0)
-    if len(counters):
-        totals[_PEAK] = counters[:, _PEAK].max()
-    return {**dict(zip(COUNTERS, map(int, totals), strict=True)), **dict.fromkeys(DRIVER_COUNTERS, 0)}
+    totals: list[int]
+    if len(counters) == 1:
+        totals = counters[0].tolist()
+    else:
+        totals = counters.sum(axis=0).tolist()
+        totals[_PEAK] = int(counters[:, _PEAK].max(initial=0))
+    return dict(zip(TOTALS, totals + [0] * len(DRIVER_COUNTERS), strict=True))
 
 
 def merge_totals(totals: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -60,8 +63,9 @@ def merge_totals(totals: Iterable[Mapping[str, int]]) -> dict[str, int]:
     >>> merge_totals([{"yields": 1}, {"yields": 2}])["yields"]
     3
     """
-    merged = dict.fromkeys(TOTALS, 0)
-    for one in totals:
+    left = iter(totals)
+    merged = {**dict.fromkeys(TOTALS, 0), **next(left, {})}
+    for one in left:
         for name, value in one.items():
             merged[name] = max(merged[name], value) if name == "frontier_peak" else merged[name] + value
     return merged

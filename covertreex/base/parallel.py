@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from math import ceil
 from numbers import Integral
 from typing import Any, Generic, TypeVar
@@ -45,7 +46,7 @@ def given_threads(n_threads: int | None) -> int | None:
     return None if n_threads is None else thread_count(n_threads)
 
 
-def run(  # noqa: C901 -- one try, whose frames an error must not keep alive
+def run(
     tasks: Sequence[Callable[[], T]],
     n_threads: int,
     cancel: NDArray[np.int32] | None = None,
@@ -71,36 +72,19 @@ def run(  # noqa: C901 -- one try, whose frames an error must not keep alive
         Whether all of it takes no longer than starting threads does: the calling thread then does it, and hears Ctrl-C
         when it is done.
     """
-    futures: list[Future[T]] = [Future() for _ in tasks]
-    waiting = deque(zip(tasks, futures, strict=True))
+    # Annotated, for `list[T]()` makes a type each time that it is run.
+    waiting: deque[tuple[Callable[[], T], Future[T]]] = deque()
     threads: list[threading.Thread] = []
-
-    def work_once() -> bool:
-        """Run the next task; False if none is left. The one place where a task is called."""
-        try:
-            task, future = waiting.popleft()
-        except IndexError:
-            return False
-        try:
-            future.set_result(task())
-        except BaseException as error:
-            future.set_exception(error)
-        del task, future  # the error knows this frame, and would keep what it knows in a ring
-        return True
-
-    def work() -> None:
-        while work_once():
-            pass
-
-    results = []
+    futures: list[Future[T]] = []
+    results: list[T] = []
     try:
         count = min(n_threads, len(tasks))
         if not brief and (count > 1 or threading.current_thread() is threading.main_thread()):
-            _start(work, count, threads)
-        for future in futures:
-            if not threads:
-                work_once()
-            results.append(future.result())
+            futures += [Future() for _ in tasks]
+            waiting.extend(zip(tasks, futures, strict=True))
+            _start(partial(_work, waiting), count, threads)
+        for place, task in enumerate(tasks):
+            results.append(futures[place].result() if threads else task())
             if on_done is not None:
                 on_done(results[-1])
     except BaseException:
@@ -113,13 +97,26 @@ def run(  # noqa: C901 -- one try, whose frames an error must not keep alive
                 break
         if threads:  # not joined: Ctrl-C may have come before the last of them was known to have started
             wait([one for one in futures if not one.cancelled()])
-        future = None  # nor may the error keep all that was found: there may be too much of it
-        futures.clear()
+        futures.clear()  # nor may the error keep all that was found: there may be too much of it
         results.clear()
         raise
     for thread in threads:
         thread.join()
     return results
+
+
+def _work(waiting: deque[tuple[Callable[[], T], Future[T]]]) -> None:
+    """Do one task after the other, until none is left."""
+    while True:
+        try:
+            task, future = waiting.popleft()
+        except IndexError:
+            return
+        try:
+            future.set_result(task())
+        except BaseException as error:
+            future.set_exception(error)
+        del task, future  # the error knows this frame, and would keep what it knows in a ring
 
 
 def _start(work: Callable[[], None], count: int, threads: list[threading.Thread]) -> None:

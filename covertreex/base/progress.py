@@ -41,7 +41,6 @@ class Progress:
         self.done = 0
         self._bar: Any = None
         self._task: Any = None
-        self._wanted = sys.stderr is not None and sys.stderr.isatty()
         self._begin = self._last_line = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -50,8 +49,9 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        took = time.monotonic() - self._begin
-        logger.debug("%s: %s of %s in %.3f s", self.label, f"{self.done:,}", f"{self.total:,}", took)
+        if logger.isEnabledFor(logging.DEBUG):
+            took = time.monotonic() - self._begin
+            logger.debug("%s: %s of %s in %.3f s", self.label, f"{self.done:,}", f"{self.total:,}", took)
 
     def advance(self, units: int) -> None:
         """Count `units` more of the work as done."""
@@ -61,7 +61,7 @@ class Progress:
             self._last_line, share = now, self.done / self.total
             left = (now - self._begin) * (1.0 / share - 1.0)
             logger.info("%s: %.0f %%, about %.0f s left", self.label, 100.0 * share, left)
-        if not self._wanted or now - self._begin < PATIENCE:
+        if now - self._begin < PATIENCE or sys.stderr is None or not sys.stderr.isatty():
             return
         if self._bar is None:
             self._start()

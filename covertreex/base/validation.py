@@ -83,7 +83,7 @@ def check_names(names: tuple[str, ...] | None, values: Any, name: str) -> None:
     InvalidInputError
         If both have names, and they are not the same.
     """
-    given = feature_names(values)
+    given = None if names is None else feature_names(values)
     if names is None or given is None or given == names:
         return
     unseen, missing = [n for n in given if n not in names], [n for n in names if n not in given]
@@ -362,7 +362,9 @@ def check_told_apart(
 def has_tiny(points: FloatArray) -> bool:
     """Whether some coordinates are not 0, but smaller than `SMALLEST_COORDINATE`."""
     size = np.abs(points)
-    return bool(np.min(size, where=size > 0.0, initial=np.inf) < SMALLEST_COORDINATE)
+    if size.min(initial=np.inf) >= SMALLEST_COORDINATE:  # no zeros either, as most points have none
+        return False
+    return bool(np.count_nonzero((size < SMALLEST_COORDINATE) & (size > 0.0)))
 
 
 def check_rows(rows: ArrayLike, n: int, name: str) -> IntArray:
@@ -378,14 +380,14 @@ def check_rows(rows: ArrayLike, n: int, name: str) -> IntArray:
         raise InvalidInputError(f"{name} must be one-dimensional integer rows, got shape {array.shape}.")
     if array.size == 0:
         return np.zeros(0, dtype=np.int64)
-    if not np.issubdtype(array.dtype, np.integer):
+    if not issubclass(array.dtype.type, np.integer):
         hint = " Give np.flatnonzero(mask) for a mask." if array.dtype.kind == "b" else ""
         raise InvalidInputError(f"{name} must be integer rows, got dtype {array.dtype}.{hint}")
-    bad = (array < 0) | (array >= n)
-    if bad.any():
-        at = int(np.argmax(bad))
+    rows = array.astype(np.int64)
+    if rows.view(np.uint64).max() >= n:  # negative ones are the largest
+        at = int(np.argmax((array < 0) | (array >= n)))
         raise InvalidInputError(f"{name} must be rows from 0 to {n - 1}, got {array[at]} at position {at}.")
-    return array.astype(np.int64)
+    return rows
 
 
 def check_order(order: ArrayLike, count: int, n: int) -> IntArray:

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from covertreex._core.factors import place
 from covertreex.base.contract import EUCLIDEAN, LANES, NO_KERNEL, RESIDUAL, ROUNDOFF, check_codes
 from covertreex.base.kept import Kept
 from covertreex.base.types import AnyArray, FloatArray, IntArray
@@ -45,7 +46,7 @@ def empty_factors(rows: int, m: int) -> FloatArray:
     """
     align = 2**21 if rows * m * 8 >= 2**22 else 64
     memory = np.empty(rows * m * 8 + align, dtype=np.uint8)
-    start = -memory.ctypes.data % align
+    start = -place(memory) % align
     return memory[start : start + rows * m * 8].view(np.float64).reshape(rows, m)
 
 
@@ -107,7 +108,7 @@ class PayloadStore:
     unit : float
         What variances of the caller's were divided by, and factors by its root.
     kept : Kept
-        Screens and boxes.
+        Screens and boxes, and the view that compiled code has of it.
     """
 
     metric: int

@@ -149,13 +149,13 @@ def block_of(state: TreeState, question: Question, n_threads: int) -> QueryBlock
     payload, q = state.payload, len(question)
     slack_abs = payload.slack_abs
     if question.external:
-        rows = -1 - np.arange(q, dtype=np.int64)
+        rows = np.arange(-1, -1 - q, -1, dtype=np.int64)
         coords, factors, p, slack_abs = _external(state, question, n_threads)
         exclude = np.full(q, -1, dtype=np.int64)
     else:
         places = places_of(state, question.asked)
         rows = payload.row[places]
-        coords, factors, p = np.zeros((0, payload.coords.shape[1])), payload.factors[:0], np.zeros(0)
+        coords, factors, p = payload.coords[:0], payload.factors[:0], payload.p[:0]
         exclude = np.full(q, -1, dtype=np.int64) if question.include_self else rows
 
     rank = payload.index
@@ -174,7 +174,7 @@ def block_of(state: TreeState, question: Question, n_threads: int) -> QueryBlock
         limit = np.searchsorted(state.held, question.limit)
     else:
         limit = question.limit
-    limit = limit.astype(np.int64)
+    limit = limit.astype(np.int64, copy=False)
     for array in (rows, coords, factors, p, exclude, limit, rank):
         read_only(array)
     prefix = question.order is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from covertreex.base.arithmetic import sin_cos_turns
 from covertreex.base.types import FloatArray
-from covertreex.base.validation import LARGEST_COORDINATE
+from covertreex.base.validation import LARGEST_COORDINATE, read_only
 from covertreex.errors import InvalidInputError
 
 #: Rows of a square matrix.
@@ -41,8 +41,7 @@ class Columns:
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """Scaled coordinates, shape (n, D), of points (n, d)."""
-        lengthscale = np.asarray(self.lengthscale, dtype=np.float64)
-        dims = self._dims(X.shape[1])
+        lengthscale, dims = self._lengthscales, self._dims(X.shape[1])
         if self._on_sphere(dims):
             X, lengthscale = self._places(X, dims, lengthscale)
         else:
@@ -57,17 +56,26 @@ class Columns:
                 scaled = solved(cast("Matrix", self.lengthscale), X)
             else:
                 scaled = np.ascontiguousarray(X / lengthscale)
-        if not np.all(np.abs(scaled) <= LARGEST_COORDINATE):
+        if not np.abs(scaled).max(initial=0.0) <= LARGEST_COORDINATE:  # NaN fails, too
             raise InvalidInputError(
                 f"the data spans up to {np.abs(scaled).max():.3g} lengthscales, at most {LARGEST_COORDINATE:g} can be "
                 f"compared. Give a lengthscale in the units of the data; got {self.lengthscale}."
             )
-        if np.any(np.abs(lengthscale) > 1.0) and np.any(_vanished(scaled, X, lengthscale.ndim == 2)):
+        if self._shrinks and np.any(_vanished(scaled, X, lengthscale.ndim == 2)):
             raise InvalidInputError(
                 "the data has coordinates that vanish beside the lengthscale, and no distance tells such points apart. "
                 f"Give a lengthscale in the units of the data; got {self.lengthscale}."
             )
         return scaled
+
+    @cached_property
+    def _lengthscales(self) -> FloatArray:
+        return read_only(np.asarray(self.lengthscale, dtype=np.float64))
+
+    @cached_property
+    def _shrinks(self) -> bool:
+        """Whether coordinates may become smaller, and so vanish."""
+        return bool(np.abs(self._lengthscales).max() > 1.0)
 
     def width(self, d: int) -> int:
         """How many scaled coordinates there are of points with `d` columns."""
@@ -76,8 +84,10 @@ class Columns:
 
     def _dims(self, d: int) -> list[int]:
         """The numbers of the columns that are compared, of `d` columns."""
+        if self.active_dims is None:
+            return list(range(d))
         dims: list[int] = []
-        for column in range(d) if self.active_dims is None else self.active_dims:
+        for column in self.active_dims:
             if isinstance(column, str):
                 raise InvalidInputError(
                     f"active_dims has the name {column!r}, but the data has no names for its columns. Give a "

@@ -100,7 +100,8 @@ class Kernel(Params):
         InvalidInputError
             If lengthscales or `active_dims` do not fit the columns of `X`, or lengthscales are extreme for the data.
         """
-        return np.ascontiguousarray(np.concatenate([columns(X) for columns in self.groups], axis=1))
+        parts: list[FloatArray] = [columns(X) for columns in self.groups]
+        return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
 
     def stretch(self, columns: int) -> FloatArray | None:
         """What this many scaled coordinates are multiplied by so that correlation falls alike along each group of

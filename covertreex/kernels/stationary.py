@@ -1,6 +1,7 @@
 """Kernels that are one function of a scaled distance."""
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from covertreex.base.arithmetic import CanonicalArithmetic
@@ -93,7 +94,7 @@ class Stationary(Kernel):
         """Columns: where its coordinates come from."""
         return Columns(self.lengthscale, self.active_dims, self.lonlat)
 
-    @property
+    @cached_property
     def groups(self) -> list[Any]:
         return [self.columns]
 

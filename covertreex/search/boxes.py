@@ -4,7 +4,6 @@ The boxes lose no neighbour, ties included (docs/mathematics.md, E1 to E3), and 
 plan that a backend is given has one group per query, which holds hardly more than the answer.
 """
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,21 +14,14 @@ from covertreex.base import tuning
 from covertreex.data.leaf_order import leaf_order
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
-from covertreex.results import Plan
 from covertreex.search import expected, scan_plans
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted, query_coords
 from covertreex.search.shortlists import OWN
 from covertreex.search.strategy import Found, LastPass
 
-#: What people are told of boxes.
-PLAN = Plan(
-    verb="scan",
-    reason="Euclidean: boxes around rows leave each query hardly more than its answer",
-    screen="float32",
-    screened_by=OWN,
-    strategy="boxes",
-)
+#: Why Euclidean data are searched by boxes.
+WHY = "Euclidean: boxes around rows leave each query hardly more than its answer"
 
 
 def boxes_of(payload: PayloadStore) -> BoxTree:
@@ -66,7 +58,9 @@ class Boxes(LastPass):
 
     def __init__(self, context: SearchContext, queries: QueryBlock) -> None:
         self.context, payload, rank = context, context.payload, queries.rank
-        self.plan = replace(PLAN, expected=expected.boxes(context))
+        self.plan = context.plan(
+            "scan", WHY, screen="float32", screened_by=OWN, strategy="boxes", expected=expected.boxes(context)
+        )
         prefixes, level = _levels(queries.limit, len(payload))
         trees = context.run([partial(box_tree, payload, np.flatnonzero(rank < prefix)) for prefix in prefixes])
         self._trees = [*trees, boxes_of(payload)]

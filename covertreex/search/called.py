@@ -75,11 +75,11 @@ def choose_called(context: SearchContext, queries: QueryBlock) -> Strategy:
             found = context.scan(_plan(some, near.rows(some, count)))
             recall = _share(found, truth)
             if recall >= target:
-                plan = Plan("scan", WHY, strategy="candidates", candidates=count, sampled_recall=recall)
+                plan = context.plan("scan", WHY, strategy="candidates", candidates=count, sampled_recall=recall)
                 return Candidates(context, queries, near.rows(queries, count), plan)
             count *= 2
     groups = sweep_groups(context, queries)
-    return Sweep(context.exact, groups, permuted(queries, groups.order), None, None, Plan("scan", WHY))
+    return Sweep(context.exact, groups, permuted(queries, groups.order), None, None, context.plan("scan", WHY))
 
 
 def _at(queries: QueryBlock, places: NDArray[np.int64]) -> QueryBlock:

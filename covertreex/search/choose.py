@@ -89,10 +89,10 @@ def choose_residual(
     view = None if screen is None else View(context, screen, queries)
     if view is None or total < tuning.WORTH_BLOCKS:
         groups = sweep_groups(context, queries)
-        told = _screened(payload, queries, view, None, Rule(None))
-        plan = Plan("scan", WHY, no_halos=no_halos, **told, expected=expected.sweep(context, queries, screen))
+        told = {} if view is None else _screened(payload, queries, view, None, Rule(None))
+        plan = context.plan("scan", WHY, no_halos=no_halos, **told, expected=expected.sweep(context, queries, screen))
         return Sweep(context.exact, groups, permuted(queries, groups.order), view, None, plan)
-    near, plan = Near.of(context, queries, view), Plan("scan", WHY, no_halos=no_halos)
+    near, plan = Near.of(context, queries, view), context.plan("scan", WHY, no_halos=no_halos)
     calibrated: tuple[Rule, Screen | None] = Rule(None), None
     if settings.recall_target < 1.0:
         again = None if earlier is None else from_answer(near, queries, earlier, plan)

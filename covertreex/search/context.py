@@ -3,17 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex._core.canonical import PayloadView
+from covertreex._core.canonical import view_of
 from covertreex._core.screen import Lens, Screener
 from covertreex.base import parallel, tuning
 from covertreex.base.contract import CALLED
 from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.protocols import QueryBlock, ScanPlan, SearchOutput, Traversal
+from covertreex.results import Plan
 from covertreex.search.called_scan import scan_called
 from covertreex.settings import TraversalSettings
 
@@ -58,6 +59,10 @@ class SearchContext:
         """str: whose arithmetic decides: the backend's, or NumPy's under a covariance of the caller's."""
         return "numpy" if self.payload.kernel_code == CALLED else self.backend.name
 
+    def plan(self, verb: str, reason: str, **told: Any) -> Plan:
+        """What is told of a strategy, as far as it is known; `told` is the rest of a `Plan`."""
+        return Plan(verb, reason, **told, decided_by=self.decided_by)
+
     def run(
         self, tasks: Sequence[Callable[[], T]], on_done: Callable[[T], object] | None = None, brief: bool = False
     ) -> list[T]:
@@ -92,7 +97,7 @@ class SearchContext:
 
     def output(self, q: int, k: int) -> SearchOutput:
         """Room for the answers to `q` queries, whose kernels hear of this search's end."""
-        return replace(SearchOutput.empty(q, k), cancel=self.cancel)
+        return SearchOutput.empty(q, k, self.cancel)
 
     def screener(
         self,
@@ -121,5 +126,5 @@ class SearchContext:
             As in `scan`.
         """
         k = self.k if k is None else k
-        return Screener(lens if first is None else first, lens, again, queries, PayloadView(self.payload), k, most,
+        return Screener(lens if first is None else first, lens, again, queries, view_of(self.payload), k, most,
                         self.cancel)  # fmt: skip

@@ -5,7 +5,7 @@ There is one, for every backend, profile and question. Results do not depend on 
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -21,8 +21,10 @@ from covertreex.results import Plan
 from covertreex.search.context import SearchContext
 from covertreex.search.strategy import Found, Strategy
 
-#: Columns of the counters of which each query has one, equal to 1, when it was answered.
-STOPS = [column for column, name in enumerate(COUNTERS) if name.startswith("stop_")]
+_stops = [column for column, name in enumerate(COUNTERS) if name.startswith("stop_")]
+
+#: Columns of the counters of which each query has one, equal to 1, when it was answered; they stand side by side.
+STOPS = slice(min(_stops), max(_stops) + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,9 @@ class NearestResults:
 
     def put(self, places: NDArray[np.int64], found: Found) -> None:
         """As `Results.put`; what a later pass finds takes the place of what was there."""
+        if len(places) == len(self.indices) == 1:
+            self.indices, self.distances = found.indices, found.distances
+            return
         self.indices[places], self.distances[places] = found.indices, found.distances
 
     def following(self, strategy: Strategy) -> Strategy | None:
@@ -154,7 +159,14 @@ def run(context: SearchContext, strategy: Strategy, results: Results, begin: flo
         n_threads=context.n_threads,
         blocks=tuple(records) if context.settings.telemetry else (),
     )
-    return Answer(indices, distances, telemetry, replace(strategy.plan, decided_by=context.decided_by), indptr)
+    return Answer(indices, distances, telemetry, strategy.plan, indptr)
+
+
+def _unfit(stops: NDArray[np.int64]) -> int:
+    """How many queries have no stop reason, or more than one."""
+    if len(stops) == 1:
+        return int(sum(stops[0].tolist()) != 1)
+    return int(np.count_nonzero(stops.sum(axis=1) != 1))
 
 
 def _run_pass(
@@ -169,7 +181,7 @@ def _run_pass(
         clock, (start, stop) = time.perf_counter(), groups.span(first, last)
         found = strategy.answer(first, last)
         results.put(groups.order[start:stop], found)
-        unfit = int(np.sum(found.counters[:, STOPS].sum(axis=1) != 1))
+        unfit = _unfit(found.counters[:, STOPS])
         if number > 1:  # a query stops once
             found.counters[:, STOPS] = 0
         counters = merge_counters(found.counters)

@@ -36,7 +36,7 @@ def _met(rows: float, d: int, every: float) -> float:
 
 def sweep(context: SearchContext, queries: QueryBlock, screen: Screen | None) -> Parts:
     """All rows, through a screen or without."""
-    every = float(np.mean(queries.limit)) if len(queries) else 0.0
+    every = int(queries.limit.sum()) / len(queries) if len(queries) else 0.0
     if screen is None:
         return (("decision", _decision(context, every)),)
     wanted = min(every, context.k)

@@ -1,6 +1,7 @@
 """Which queries are answered together: those of like limits that are near each other share the rows they look at."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,8 @@ class Groups:
 
 def permuted(queries: QueryBlock, order: NDArray[np.int64]) -> QueryBlock:
     """The queries of a block in another order."""
+    if len(queries) == len(order) == 1:
+        return queries
     return QueryBlock(
         read_only(queries.rows[order]),
         queries.coords,
@@ -89,6 +92,15 @@ def query_coords(payload: PayloadStore, queries: QueryBlock) -> NDArray[np.float
     return coords
 
 
+@lru_cache
+def _levels(n: int, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Prefixes of `n` rows, each `share` as long as the one before; and all but the first of them, ascending."""
+    prefix = [n]
+    while int(prefix[-1] * share) >= tuning.SMALLEST_LEVEL:
+        prefix.append(int(prefix[-1] * share))
+    return read_only(np.array(prefix)), read_only(np.array(prefix[:0:-1], dtype=np.int64))
+
+
 def group_queries(
     payload: PayloadStore,
     queries: QueryBlock,
@@ -106,16 +118,13 @@ def group_queries(
     -------
     Groups
     """
-    n = len(payload)
+    prefix, ascending = _levels(len(payload), share)
+    # Level l has limits in (prefix[l + 1], prefix[l]].
+    level_of = len(prefix) - 1 - ascending.searchsorted(queries.limit, side="left")
+    if len(queries) == 1:
+        return Groups(np.zeros(1, dtype=np.int64), np.array([0, 1]), level_of, prefix)
     width = 8 * (payload.factors.shape[1] + payload.coords.shape[1])
     most = max(16, min(most, tuning.GROUP_BYTES // width // 16 * 16))
-    prefix = [n]
-    while int(prefix[-1] * share) >= tuning.SMALLEST_LEVEL:
-        prefix.append(int(prefix[-1] * share))
-    # Level l has limits in (prefix[l + 1], prefix[l]].
-    level_of = len(prefix) - 1 - np.searchsorted(np.array(prefix[:0:-1]), queries.limit, side="left")
-    if len(queries) == 1:
-        return Groups(np.zeros(1, dtype=np.int64), np.array([0, 1]), level_of, np.array(prefix))
     coords = payload.spread(query_coords(payload, queries))
     order, sizes, levels = [], [], []
     for level in range(len(prefix)):
@@ -128,10 +137,10 @@ def group_queries(
         levels.append(np.full(len(ptr) - 1, level))
     if not order:
         empty = np.zeros(0, dtype=np.int64)
-        return Groups(empty, np.zeros(1, dtype=np.int64), empty, np.array(prefix))
+        return Groups(empty, np.zeros(1, dtype=np.int64), empty, prefix)
     return Groups(
         np.concatenate(order),
         np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64),
         np.concatenate(levels),
-        np.array(prefix),
+        prefix,
     )

@@ -147,7 +147,7 @@ class HaloWalk(LastPass):
         """Plan: with what was certified so far."""
         certified, looked = (sum(numbers) for numbers in zip(*self._done, strict=True)) if self._done else (0, 0)
         count, anchors = len(self.queries), len(self._walker.halos.anchors)
-        return Plan(
+        return self.context.plan(
             verb="scan",
             reason=f"halos: {anchors:,} anchors, certified {certified:,} of {count:,} "
             f"queries, which looked at {looked / count:,.0f} rows each; the others sweep all rows",

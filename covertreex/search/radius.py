@@ -21,7 +21,6 @@ from covertreex.base.limits import available_memory
 from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import QueryBlock, ScanPlan
-from covertreex.results import Plan
 from covertreex.search.boxes import boxes_of
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import group_queries, permuted, query_coords
@@ -174,7 +173,7 @@ class Radius(LastPass):
         else:
             why, self._candidates = "every pair is compared", Radius._all_rows
         boxed = OWN if payload.metric == EUCLIDEAN else ""
-        self.plan = Plan("scan", f"radius: {why}", strategy="radius", screened_by=boxed)
+        self.plan = context.plan("scan", f"radius: {why}", strategy="radius", screened_by=boxed)
         if screen is not None:
             self.plan = replace(self.plan, **self._lists.told())
 

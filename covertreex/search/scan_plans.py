@@ -1,8 +1,12 @@
 """Scan plans as plain arrays: which rows each query is compared with."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
+from covertreex.base.types import FloatArray, IntArray
+from covertreex.base.validation import read_only
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock, ScanPlan
 
@@ -29,13 +33,16 @@ def plan_of_lists(
 def whole_range(payload: PayloadStore, queries: QueryBlock, group_ptr: NDArray[np.int64] | None = None) -> ScanPlan:
     """Every group is compared with every row (that ranks before its limits): brute force. One group by default."""
     group_ptr = np.array([0, len(queries)], dtype=np.int64) if group_ptr is None else group_ptr
-    groups = len(group_ptr) - 1
-    return ScanPlan(
-        queries=queries,
-        group_ptr=group_ptr,
-        run_ptr=np.arange(groups + 1, dtype=np.int64),
-        run_start=np.zeros(groups, dtype=np.int64),
-        run_stop=np.full(groups, len(payload), dtype=np.int64),
-        run_lower=np.zeros(groups),
-        kth_upper=np.full(len(queries), np.inf),
+    return ScanPlan(queries, group_ptr, *_all_rows(len(payload), len(group_ptr) - 1, len(queries)))
+
+
+@lru_cache(maxsize=16)
+def _all_rows(n: int, groups: int, queries: int) -> tuple[IntArray, IntArray, IntArray, FloatArray, FloatArray]:
+    """What a `ScanPlan` says of runs, each of which is `n` rows; one query after the other asks for the same."""
+    return (
+        read_only(np.arange(groups + 1, dtype=np.int64)),
+        read_only(np.zeros(groups, dtype=np.int64)),
+        read_only(np.full(groups, n, dtype=np.int64)),
+        read_only(np.zeros(groups)),
+        read_only(np.full(queries, np.inf)),
     )

@@ -7,7 +7,6 @@ import numpy as np
 from covertreex.base import parallel, tuning
 from covertreex.data.tree import Tree
 from covertreex.protocols import QueryBlock, TreeTraversal
-from covertreex.results import Plan
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import Groups, permuted
 from covertreex.search.strategy import Found, LastPass
@@ -39,7 +38,7 @@ class TreeWalk(LastPass):
         self.queries = permuted(queries, order)
         asked = context.settings.strategy == "tree"
         why = "the settings ask for the tree" if asked else "a tree prunes well under this metric"
-        self.plan = Plan("search", why, strategy="tree")
+        self.plan = context.plan("search", why, strategy="tree")
 
     def answer(self, first: int, last: int) -> Found:
         """As `Strategy.answer`."""
