@@ -274,11 +274,7 @@ def _our_names(environ: Mapping[str, str]) -> list[str]:
     """Names of our variables; where the environment is bytes, only ours are decoded, for each search asks."""
     if environ is os.environ and os.supports_bytes_environ:
         prefix = os.fsencode(_OURS)
-        # What it keeps, where it can be had, tells names without a call for each of them.
-        kept = list(getattr(environ, "_data", os.environb))
-        if prefix not in b"\n".join(kept):
-            return []
-        return [os.fsdecode(name) for name in kept if name.startswith(prefix)]
+        return [os.fsdecode(name) for name in os.environb if name.startswith(prefix)]
     return [name for name in environ if name.startswith(_OURS)]
 
 
