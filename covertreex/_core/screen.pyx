@@ -201,8 +201,8 @@ cdef int point(Side *side, source, list held) except -1:
 cdef class Lens:
     """One screen's view of the data, and its scratch for one group of queries: a thread's own.
 
-    Arrays are float32 if `single`, else float64, and factors may be of `eight` bits; queries lie in packs of `lanes` (16
-    or 8), component by component, or four by four where they are bytes.
+    Arrays are float32 if `single`, else float64, and factors may be of `eight` bits; queries lie in packs of `lanes`
+    (16 or 8), component by component, or four by four where they are bytes.
     """
 
     def __init__(self, screen, external, Py_ssize_t most):
