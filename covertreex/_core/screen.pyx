@@ -525,20 +525,21 @@ cdef class Screener:
                 q = self.first + i
                 if rank >= self.queries.limit[q] or row == self.queries.exclude[q] or row == self.queries.rows[q]:
                     continue
-                rho = fabs(lens.number(lens.rho, j * lens.stride + i))
-                slack = spread * lens.number(lens.group_spread, i) + lens.floor
-                if not lens.eight and rho + slack < self.lists[i].threshold:
-                    continue
-                if lens.eight or (again and slack > lens.doubt):
-                    if not lens.eight and (self.doubted == 0 or self.doubts[self.doubted - 1].row != row):
+                if not lens.eight:
+                    rho = fabs(lens.number(lens.rho, j * lens.stride + i))
+                    slack = spread * lens.number(lens.group_spread, i) + lens.floor
+                    if rho + slack < self.lists[i].threshold:
+                        continue
+                    if not again or slack <= lens.doubt:
+                        keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
+                        lens.set_threshold(i, self.lists[i].threshold)
+                        continue
+                    if self.doubted == 0 or self.doubts[self.doubted - 1].row != row:
                         self.sharp.prefetch(row)
-                    self.doubts[self.doubted].row, self.doubts[self.doubted].i = row, i
-                    self.doubted += 1
-                    if self.doubted == DOUBTS:
-                        self.decide_doubts(lens)
-                    continue
-                keep(&self.lists[i], self.k, row, rho - slack, rho + slack)
-                lens.set_threshold(i, self.lists[i].threshold)
+                self.doubts[self.doubted].row, self.doubts[self.doubted].i = row, i
+                self.doubted += 1
+                if self.doubted == DOUBTS:
+                    self.decide_doubts(lens)
         self.decide_doubts(lens)
         self.pairs += count * self.size
         self.panels += 1
