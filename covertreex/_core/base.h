@@ -8,6 +8,10 @@
 
 #include <string.h>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 #ifdef __FAST_MATH__
 #error "covertreex must be compiled without -ffast-math: results would depend on the compiler"
 #endif
@@ -28,6 +32,12 @@
 #error "covertreex needs GCC or Clang"
 #endif
 
+/* Functions for registers of 64 bytes, and whether there are any. */
+#ifdef __x86_64__
+#define CX_WIDE __attribute__((target("avx512f")))
+#define CX_HAS_WIDE __builtin_cpu_supports("avx512f")
+#endif
+
 /* Four lanes in one register (GNU vector extension: plain C semantics, an element at a time, on any target). */
 typedef double cx_v4 __attribute__((vector_size(32)));
 CX_INLINE cx_v4 cx_load4(const double *a)
@@ -36,5 +46,16 @@ CX_INLINE cx_v4 cx_load4(const double *a)
     memcpy(&v, a, 32);
     return v;
 }
+
+#ifdef CX_WIDE
+/* Eight. */
+typedef double cx_v8 __attribute__((vector_size(64)));
+CX_WIDE CX_INLINE cx_v8 cx_load8(const double *a)
+{
+    cx_v8 v;
+    memcpy(&v, a, 64);
+    return v;
+}
+#endif
 
 #endif

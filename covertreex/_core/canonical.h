@@ -224,19 +224,94 @@ CX_INLINE void cx_dot16_many_body(const double *row, const double *const *q, ptr
         out[i] = cx_dot16_body(row, q[i], m, i + 1 < known ? q[i + 1] : row);
 }
 
-/* A1 for one row against nq queries, two at a time, so that each load of the row serves two; the next two are on their
- * way meanwhile. */
-CX_CLONES CX_UNUSED static void cx_dot16_many(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t m,
-                                              double *out)
-{
-    cx_dot16_many_body(row, q, nq, nq, m, out);
-}
-
-/* The same where more than nq are known, `known` of them: those behind are wanted later, and are asked for. */
-CX_CLONES CX_UNUSED static void cx_dot16_ahead(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t known,
-                                               ptrdiff_t m, double *out)
+CX_CLONES CX_UNUSED static void cx_dot16_narrow(const double *row, const double *const *q, ptrdiff_t nq,
+                                                ptrdiff_t known, ptrdiff_t m, double *out)
 {
     cx_dot16_many_body(row, q, nq, known, m, out);
+}
+
+#ifdef CX_WIDE
+
+/* As cx_reduce16, of lanes 0 to 7 and 8 to 15. */
+CX_WIDE CX_INLINE double cx_reduce8(cx_v8 a, cx_v8 b)
+{
+    const __m512d e = (__m512d)(a + b);
+    const cx_v4 f = (cx_v4)_mm512_castpd512_pd256(e) + (cx_v4)_mm512_extractf64x4_pd(e, 1);
+    return (f[0] + f[2]) + (f[1] + f[3]);
+}
+
+/* Dots of a row with four queries; if `ahead`, those of `next` are on their way when it returns. */
+CX_WIDE CX_INLINE void cx_four_wide(int ahead, const double *row, const double *const *q, const double *const *next,
+                                    ptrdiff_t m, double *out)
+{
+    const double *q0 = q[0], *q1 = q[1], *q2 = q[2], *q3 = q[3];
+    cx_v8 a0 = {0.0}, a1 = a0, b0 = a0, b1 = a0, c0 = a0, c1 = a0, d0 = a0, d1 = a0;
+    for (ptrdiff_t j = 0; j < m; j += CX_LANES) {
+        const cx_v8 x = cx_load8(row + j), y = cx_load8(row + j + 8);
+        if (ahead)
+            for (int l = 0; l < 4; ++l) {
+                CX_PREFETCH(next[l] + j);
+                CX_PREFETCH(next[l] + j + 8);
+            }
+        a0 = a0 + x * cx_load8(q0 + j);
+        b0 = b0 + x * cx_load8(q1 + j);
+        c0 = c0 + x * cx_load8(q2 + j);
+        d0 = d0 + x * cx_load8(q3 + j);
+        a1 = a1 + y * cx_load8(q0 + j + 8);
+        b1 = b1 + y * cx_load8(q1 + j + 8);
+        c1 = c1 + y * cx_load8(q2 + j + 8);
+        d1 = d1 + y * cx_load8(q3 + j + 8);
+    }
+    out[0] = cx_reduce8(a0, a1);
+    out[1] = cx_reduce8(b0, b1);
+    out[2] = cx_reduce8(c0, c1);
+    out[3] = cx_reduce8(d0, d1);
+}
+
+/* As cx_dot16_narrow, four at a time. */
+CX_WIDE CX_UNUSED static void cx_dot16_wide(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t known,
+                                            ptrdiff_t m, double *out)
+{
+    for (ptrdiff_t i = 0; i < nq; i += 4) {
+        const double *at[4], *next[4];
+        double dots[4];
+        if (nq - i == 1) {
+            out[i] = cx_dot16_body(row, q[i], m, i + 1 < known ? q[i + 1] : row);
+            return;
+        }
+        for (ptrdiff_t l = 0; l < 4; ++l) {
+            at[l] = q[i + l < nq ? i + l : nq - 1];
+            next[l] = i + 4 + l < known ? q[i + 4 + l] : at[l];
+        }
+        if (i + 4 < known)
+            cx_four_wide(1, row, at, next, m, dots);
+        else
+            cx_four_wide(0, row, at, next, m, dots);
+        memcpy(out + i, dots, (nq - i < 4 ? (size_t)(nq - i) : 4) * sizeof(double));
+    }
+}
+
+#endif
+
+/* A1 for one row against nq queries, where `known` of them are asked for before they are wanted: all, and perhaps more
+ * that stand behind, or none, where all are in cache. */
+CX_UNUSED static void cx_dot16_ahead(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t known,
+                                     ptrdiff_t m, double *out)
+{
+#ifdef CX_WIDE
+    if (CX_HAS_WIDE) {
+        cx_dot16_wide(row, q, nq, known, m, out);
+        return;
+    }
+#endif
+    cx_dot16_narrow(row, q, nq, known, m, out);
+}
+
+/* A1 for one row against nq queries, some at a time, so that each load of the row serves them all; the next are on their
+ * way meanwhile. */
+CX_UNUSED static void cx_dot16_many(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t m, double *out)
+{
+    cx_dot16_ahead(row, q, nq, nq, m, out);
 }
 
 /* Lanes 0 to 7 of the dots of two rows with three queries: 12 registers of sums, each load used two or three times. */
@@ -272,10 +347,9 @@ CX_INLINE void cx_half_tile(const double *const *r, const double *const *q, ptrd
     memcpy(sums, all, sizeof(all));
 }
 
-/* A1 for rows against queries, `rows` padded to a multiple of 2 and `queries` to one of 3 by repeating a pointer.
- * out[i * stride + j] is the dot of row i and query j; a call should hold no more rows than stay in cache. */
-CX_CLONES CX_UNUSED static void cx_dot16_block(const double *const *rows, ptrdiff_t nrows, const double *const *queries,
-                                               ptrdiff_t nqueries, ptrdiff_t m, double *out, ptrdiff_t stride)
+/* As cx_dot16_block. */
+CX_CLONES CX_UNUSED static void cx_block_narrow(const double *const *rows, ptrdiff_t nrows, const double *const *queries,
+                                                ptrdiff_t nqueries, ptrdiff_t m, double *out, ptrdiff_t stride)
 {
     for (ptrdiff_t j = 0; j < nqueries; j += 3)
         for (ptrdiff_t i = 0; i < nrows; i += 2) {
@@ -288,6 +362,66 @@ CX_CLONES CX_UNUSED static void cx_dot16_block(const double *const *rows, ptrdif
                     out[(i + a) * stride + j + b] = cx_reduce16(low[at], low[at + 1], high[at], high[at + 1]);
                 }
         }
+}
+
+#ifdef CX_WIDE
+
+CX_WIDE CX_UNUSED static void cx_block_wide(const double *const *rows, ptrdiff_t nrows, const double *const *queries,
+                                            ptrdiff_t nqueries, ptrdiff_t m, double *out, ptrdiff_t stride)
+{
+    for (ptrdiff_t j = 0; j < nqueries; j += 3)
+        for (ptrdiff_t i = 0; i < nrows; i += 2) {
+            const double *r0 = rows[i], *r1 = rows[i + 1];
+            const double *q0 = queries[j], *q1 = queries[j + 1], *q2 = queries[j + 2];
+            cx_v8 a00 = {0.0}, a01 = a00, a10 = a00, a11 = a00, a20 = a00, a21 = a00;
+            cx_v8 b00 = a00, b01 = a00, b10 = a00, b11 = a00, b20 = a00, b21 = a00;
+            for (ptrdiff_t l = 0; l < m; l += CX_LANES) {
+                cx_v8 x = cx_load8(r0 + l), y = cx_load8(r1 + l), z;
+                z = cx_load8(q0 + l);
+                a00 = a00 + x * z;
+                b00 = b00 + y * z;
+                z = cx_load8(q1 + l);
+                a10 = a10 + x * z;
+                b10 = b10 + y * z;
+                z = cx_load8(q2 + l);
+                a20 = a20 + x * z;
+                b20 = b20 + y * z;
+                x = cx_load8(r0 + l + 8);
+                y = cx_load8(r1 + l + 8);
+                z = cx_load8(q0 + l + 8);
+                a01 = a01 + x * z;
+                b01 = b01 + y * z;
+                z = cx_load8(q1 + l + 8);
+                a11 = a11 + x * z;
+                b11 = b11 + y * z;
+                z = cx_load8(q2 + l + 8);
+                a21 = a21 + x * z;
+                b21 = b21 + y * z;
+            }
+            double *to = out + i * stride + j;
+            to[0] = cx_reduce8(a00, a01);
+            to[1] = cx_reduce8(a10, a11);
+            to[2] = cx_reduce8(a20, a21);
+            to[stride] = cx_reduce8(b00, b01);
+            to[stride + 1] = cx_reduce8(b10, b11);
+            to[stride + 2] = cx_reduce8(b20, b21);
+        }
+}
+
+#endif
+
+/* A1 for rows against queries, `rows` padded to a multiple of 2 and `queries` to one of 3 by repeating a pointer.
+ * out[i * stride + j] is the dot of row i and query j; a call should hold no more rows than stay in cache. */
+CX_UNUSED static void cx_dot16_block(const double *const *rows, ptrdiff_t nrows, const double *const *queries,
+                                     ptrdiff_t nqueries, ptrdiff_t m, double *out, ptrdiff_t stride)
+{
+#ifdef CX_WIDE
+    if (CX_HAS_WIDE) {
+        cx_block_wide(rows, nrows, queries, nqueries, m, out, stride);
+        return;
+    }
+#endif
+    cx_block_narrow(rows, nrows, queries, nqueries, m, out, stride);
 }
 
 /* A5, A7. How near a row is to a query: of two rows the one with the smaller distance is nearer; at one distance that

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from covertreex._core.canonical cimport CovarianceView, cx_covariance_many, cx_dot16, cx_dot16_many
+from covertreex._core.canonical cimport CovarianceView, cx_covariance_many, cx_dot16, cx_dot16_ahead
 from covertreex._core.contract cimport CX_LANES
 
 cdef enum:
@@ -66,7 +66,7 @@ def solve(const double[:, ::1] L, const double[:, ::1] inducing, const double[:,
             for j in range(m):
                 # Entries not yet computed are zero, so whole lanes up to j are enough.
                 used = (j + CX_LANES - 1) // CX_LANES * CX_LANES
-                cx_dot16_many(&L[j, 0], panel, size, used, dots)
+                cx_dot16_ahead(&L[j, 0], panel, size, 0, used, dots)
                 for i in range(size):
                     out[start + i, j] = (k[i, j] - dots[i]) / L[j, j]
             for i in range(size):

@@ -2,10 +2,6 @@
 #ifndef COVERTREEX_SCREEN_H
 #define COVERTREEX_SCREEN_H
 
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
-
 #include "canonical.h"
 #include "lens.h"
 
