@@ -16,7 +16,9 @@ PACKAGE = Path(covertreex.__file__).parent
 MODULES = sorted(path.stem for path in CORE.glob("*.pyx"))
 
 #: What a parameter of a .pyx file is in a stub.
-DTYPES = {"double": "float64", "float": "float32", "int64_t": "int64", "int32_t": "int32", "uint8_t": "uint8"}
+DTYPES = {"double": "float64", "float": "float32"} | {
+    f"{name}_t": name for name in ("int64", "int32", "int16", "int8", "uint8")
+}
 TYPES = {"double": "float", "float": "float", "bint": "bool", "int": "int", "int64_t": "int", "Py_ssize_t": "int"}
 
 

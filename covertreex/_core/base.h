@@ -50,7 +50,7 @@ CX_INLINE cx_v4 cx_load4(const double *a)
 #ifdef CX_WIDE
 /* Eight. */
 typedef double cx_v8 __attribute__((vector_size(64)));
-CX_WIDE CX_INLINE cx_v8 cx_load8(const double *a)
+CX_WIDE CX_INLINE cx_v8 cx_wide_load(const double *a)
 {
     cx_v8 v;
     memcpy(&v, a, 64);

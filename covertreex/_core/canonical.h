@@ -247,20 +247,20 @@ CX_WIDE CX_INLINE void cx_four_wide(int ahead, const double *row, const double *
     const double *q0 = q[0], *q1 = q[1], *q2 = q[2], *q3 = q[3];
     cx_v8 a0 = {0.0}, a1 = a0, b0 = a0, b1 = a0, c0 = a0, c1 = a0, d0 = a0, d1 = a0;
     for (ptrdiff_t j = 0; j < m; j += CX_LANES) {
-        const cx_v8 x = cx_load8(row + j), y = cx_load8(row + j + 8);
+        const cx_v8 x = cx_wide_load(row + j), y = cx_wide_load(row + j + 8);
         if (ahead)
             for (int l = 0; l < 4; ++l) {
                 CX_PREFETCH(next[l] + j);
                 CX_PREFETCH(next[l] + j + 8);
             }
-        a0 = a0 + x * cx_load8(q0 + j);
-        b0 = b0 + x * cx_load8(q1 + j);
-        c0 = c0 + x * cx_load8(q2 + j);
-        d0 = d0 + x * cx_load8(q3 + j);
-        a1 = a1 + y * cx_load8(q0 + j + 8);
-        b1 = b1 + y * cx_load8(q1 + j + 8);
-        c1 = c1 + y * cx_load8(q2 + j + 8);
-        d1 = d1 + y * cx_load8(q3 + j + 8);
+        a0 = a0 + x * cx_wide_load(q0 + j);
+        b0 = b0 + x * cx_wide_load(q1 + j);
+        c0 = c0 + x * cx_wide_load(q2 + j);
+        d0 = d0 + x * cx_wide_load(q3 + j);
+        a1 = a1 + y * cx_wide_load(q0 + j + 8);
+        b1 = b1 + y * cx_wide_load(q1 + j + 8);
+        c1 = c1 + y * cx_wide_load(q2 + j + 8);
+        d1 = d1 + y * cx_wide_load(q3 + j + 8);
     }
     out[0] = cx_reduce8(a0, a1);
     out[1] = cx_reduce8(b0, b1);
@@ -376,25 +376,25 @@ CX_WIDE CX_UNUSED static void cx_block_wide(const double *const *rows, ptrdiff_t
             cx_v8 a00 = {0.0}, a01 = a00, a10 = a00, a11 = a00, a20 = a00, a21 = a00;
             cx_v8 b00 = a00, b01 = a00, b10 = a00, b11 = a00, b20 = a00, b21 = a00;
             for (ptrdiff_t l = 0; l < m; l += CX_LANES) {
-                cx_v8 x = cx_load8(r0 + l), y = cx_load8(r1 + l), z;
-                z = cx_load8(q0 + l);
+                cx_v8 x = cx_wide_load(r0 + l), y = cx_wide_load(r1 + l), z;
+                z = cx_wide_load(q0 + l);
                 a00 = a00 + x * z;
                 b00 = b00 + y * z;
-                z = cx_load8(q1 + l);
+                z = cx_wide_load(q1 + l);
                 a10 = a10 + x * z;
                 b10 = b10 + y * z;
-                z = cx_load8(q2 + l);
+                z = cx_wide_load(q2 + l);
                 a20 = a20 + x * z;
                 b20 = b20 + y * z;
-                x = cx_load8(r0 + l + 8);
-                y = cx_load8(r1 + l + 8);
-                z = cx_load8(q0 + l + 8);
+                x = cx_wide_load(r0 + l + 8);
+                y = cx_wide_load(r1 + l + 8);
+                z = cx_wide_load(q0 + l + 8);
                 a01 = a01 + x * z;
                 b01 = b01 + y * z;
-                z = cx_load8(q1 + l + 8);
+                z = cx_wide_load(q1 + l + 8);
                 a11 = a11 + x * z;
                 b11 = b11 + y * z;
-                z = cx_load8(q2 + l + 8);
+                z = cx_wide_load(q2 + l + 8);
                 a21 = a21 + x * z;
                 b21 = b21 + y * z;
             }

@@ -19,6 +19,9 @@ from covertreex.errors import InvalidInputError
 
 T = TypeVar("T")
 
+#: Seconds after which a thread that waits for others looks up.
+LOOK_UP = 0.2
+
 
 def thread_count(n_threads: int | None) -> int:
     """`n_threads`, or the cores this process may use for None: those of its affinity, no more than its CPU quota.
@@ -84,7 +87,7 @@ def run(
             waiting.extend(zip(tasks, futures, strict=True))
             _start(partial(_work, waiting), count, threads)
         for place, task in enumerate(tasks):
-            results.append(futures[place].result() if threads else task())
+            results.append(_result(futures[place]) if threads else task())
             if on_done is not None:
                 on_done(results[-1])
     except BaseException:
@@ -103,6 +106,13 @@ def run(
     for thread in threads:
         thread.join()
     return results
+
+
+def _result(future: Future[T]) -> T:
+    """What a thread has found, once it has; a signal that comes just before this one waits would not wake it."""
+    while not future.done():
+        wait([future], timeout=LOOK_UP)
+    return future.result()
 
 
 def _work(waiting: deque[tuple[Callable[[], T], Future[T]]]) -> None:

@@ -1,5 +1,6 @@
 """Threads: answers while Python ends, Ctrl-C, how many by default, and BLAS held to one."""
 
+import _thread
 import contextlib
 import copy
 import gc
@@ -35,6 +36,22 @@ def test_results_come_in_order(n_threads, somewhere_else):
         found = pool.submit(ask).result() if somewhere_else else ask()
     assert found == seen == [i * i for i in range(50)]
     assert parallel.run([], n_threads) == []
+
+
+def test_ctrl_c_is_heard_that_wakes_nobody():
+    """A signal that comes between a look for signals and waiting is noted, and wakes no thread: so does this one."""
+    cancel = np.zeros(1, dtype=np.int32)
+
+    def task():
+        _thread.interrupt_main()
+        deadline = time.monotonic() + 10.0
+        while not cancel[0] and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        parallel.run([task], 1, cancel)
+    assert time.monotonic() - begin < 5.0
 
 
 def test_one_thread_of_a_thread_is_itself():
