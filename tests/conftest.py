@@ -1,6 +1,7 @@
 """What all tests share: the choice of backends, and a clean environment."""
 
 import os
+import signal
 from importlib import metadata
 
 import numpy as np
@@ -148,6 +149,14 @@ def install(monkeypatch):
         monkeypatch.setitem(registry._loaded, info.name, (info, backend))
 
     return add
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt here, whatever the shell that started the tests did to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Liar:

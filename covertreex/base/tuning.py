@@ -241,7 +241,7 @@ FOUND, LINKED, BOX_ROW, BOX_QUERY = (
 AGAIN_SWEPT, AGAIN_NEAR = (
     _tuned(name, value, "nanoseconds of one core at 3 GHz, for each neighbour wanted, for pairs kept or looked at "
            "again", "nothing: for people", "measured", "gold", "vif100k", "cities", "rough", avx2=True)
-    for name, value in (("AGAIN_SWEPT", 2400.0), ("AGAIN_NEAR", 500.0))
+    for name, value in (("AGAIN_SWEPT", 1200.0), ("AGAIN_NEAR", 500.0))
 )  # fmt: skip
 AGAIN_MOST = _tuned(
     "AGAIN_MOST", 15.0, "nanoseconds of one core at 3 GHz, for each row that is swept, that these take at most",

@@ -38,6 +38,7 @@ def test_results_come_in_order(n_threads, somewhere_else):
     assert parallel.run([], n_threads) == []
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_is_heard_that_wakes_nobody():
     """A signal that comes between a look for signals and waiting is noted, and wakes no thread: so does this one."""
     cancel = np.zeros(1, dtype=np.int32)

@@ -270,14 +270,6 @@ def test_backends_see_arrays_they_cannot_write(tree, settings):
 # Ctrl-C
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C raises KeyboardInterrupt here, whatever the shell that started the tests did to SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @PROFILES
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.usefixtures("interruptible")
