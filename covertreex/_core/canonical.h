@@ -314,38 +314,45 @@ CX_UNUSED static void cx_dot16_many(const double *row, const double *const *q, p
     cx_dot16_ahead(row, q, nq, nq, m, out);
 }
 
-/* Lanes 0 to 7 of the dots of two rows with three queries: 12 registers of sums, each load used two or three times. */
-CX_INLINE void cx_half_tile(const double *const *r, const double *const *q, ptrdiff_t at, ptrdiff_t m, cx_v4 sums[12])
-{
-    const double *r0 = r[0] + at, *r1 = r[1] + at, *q0 = q[0] + at, *q1 = q[1] + at, *q2 = q[2] + at;
-    cx_v4 a00 = {0.0}, a01 = {0.0}, a10 = {0.0}, a11 = {0.0}, a20 = {0.0}, a21 = {0.0};
-    cx_v4 b00 = {0.0}, b01 = {0.0}, b10 = {0.0}, b11 = {0.0}, b20 = {0.0}, b21 = {0.0};
-    for (ptrdiff_t i = 0; i < m; i += CX_LANES) {
-        cx_v4 x = cx_load4(r0 + i), y = cx_load4(r1 + i), z;
-        z = cx_load4(q0 + i);
-        a00 = a00 + x * z;
-        b00 = b00 + y * z;
-        z = cx_load4(q1 + i);
-        a10 = a10 + x * z;
-        b10 = b10 + y * z;
-        z = cx_load4(q2 + i);
-        a20 = a20 + x * z;
-        b20 = b20 + y * z;
-        x = cx_load4(r0 + i + 4);
-        y = cx_load4(r1 + i + 4);
-        z = cx_load4(q0 + i + 4);
-        a01 = a01 + x * z;
-        b01 = b01 + y * z;
-        z = cx_load4(q1 + i + 4);
-        a11 = a11 + x * z;
-        b11 = b11 + y * z;
-        z = cx_load4(q2 + i + 4);
-        a21 = a21 + x * z;
-        b21 = b21 + y * z;
+/* Sums of the dots of two rows with three queries: a pair of registers for each, 12 of them, each load used two or three
+ * times. Registers of 4 hold lanes `at` to `at` + 7, those of 8 all lanes. */
+#define CX_DEFINE_TILE(NAME, TARGET, VECTOR, LOAD, WIDTH)                                                              \
+    TARGET CX_INLINE void NAME(const double *const *r, const double *const *q, ptrdiff_t at, ptrdiff_t m,              \
+                               VECTOR sums[12])                                                                        \
+    {                                                                                                                  \
+        const double *r0 = r[0] + at, *r1 = r[1] + at, *q0 = q[0] + at, *q1 = q[1] + at, *q2 = q[2] + at;              \
+        VECTOR a00 = {0.0}, a01 = {0.0}, a10 = {0.0}, a11 = {0.0}, a20 = {0.0}, a21 = {0.0};                           \
+        VECTOR b00 = {0.0}, b01 = {0.0}, b10 = {0.0}, b11 = {0.0}, b20 = {0.0}, b21 = {0.0};                           \
+        for (ptrdiff_t i = 0; i < m; i += CX_LANES) {                                                                  \
+            VECTOR x = LOAD(r0 + i), y = LOAD(r1 + i), z;                                                              \
+            z = LOAD(q0 + i);                                                                                          \
+            a00 = a00 + x * z;                                                                                         \
+            b00 = b00 + y * z;                                                                                         \
+            z = LOAD(q1 + i);                                                                                          \
+            a10 = a10 + x * z;                                                                                         \
+            b10 = b10 + y * z;                                                                                         \
+            z = LOAD(q2 + i);                                                                                          \
+            a20 = a20 + x * z;                                                                                         \
+            b20 = b20 + y * z;                                                                                         \
+            x = LOAD(r0 + i + WIDTH);                                                                                  \
+            y = LOAD(r1 + i + WIDTH);                                                                                  \
+            z = LOAD(q0 + i + WIDTH);                                                                                  \
+            a01 = a01 + x * z;                                                                                         \
+            b01 = b01 + y * z;                                                                                         \
+            z = LOAD(q1 + i + WIDTH);                                                                                  \
+            a11 = a11 + x * z;                                                                                         \
+            b11 = b11 + y * z;                                                                                         \
+            z = LOAD(q2 + i + WIDTH);                                                                                  \
+            a21 = a21 + x * z;                                                                                         \
+            b21 = b21 + y * z;                                                                                         \
+        }                                                                                                              \
+        VECTOR all[12] = {a00, a01, a10, a11, a20, a21, b00, b01, b10, b11, b20, b21};                                 \
+        memcpy(sums, all, sizeof(all));                                                                                \
     }
-    cx_v4 all[12] = {a00, a01, a10, a11, a20, a21, b00, b01, b10, b11, b20, b21};
-    memcpy(sums, all, sizeof(all));
-}
+CX_DEFINE_TILE(cx_half_tile, , cx_v4, cx_load4, 4)
+#ifdef CX_WIDE
+CX_DEFINE_TILE(cx_whole_tile, CX_WIDE, cx_v8, cx_wide_load, 8)
+#endif
 
 /* As cx_dot16_block. */
 CX_CLONES CX_UNUSED static void cx_block_narrow(const double *const *rows, ptrdiff_t nrows, const double *const *queries,
@@ -371,40 +378,11 @@ CX_WIDE CX_UNUSED static void cx_block_wide(const double *const *rows, ptrdiff_t
 {
     for (ptrdiff_t j = 0; j < nqueries; j += 3)
         for (ptrdiff_t i = 0; i < nrows; i += 2) {
-            const double *r0 = rows[i], *r1 = rows[i + 1];
-            const double *q0 = queries[j], *q1 = queries[j + 1], *q2 = queries[j + 2];
-            cx_v8 a00 = {0.0}, a01 = a00, a10 = a00, a11 = a00, a20 = a00, a21 = a00;
-            cx_v8 b00 = a00, b01 = a00, b10 = a00, b11 = a00, b20 = a00, b21 = a00;
-            for (ptrdiff_t l = 0; l < m; l += CX_LANES) {
-                cx_v8 x = cx_wide_load(r0 + l), y = cx_wide_load(r1 + l), z;
-                z = cx_wide_load(q0 + l);
-                a00 = a00 + x * z;
-                b00 = b00 + y * z;
-                z = cx_wide_load(q1 + l);
-                a10 = a10 + x * z;
-                b10 = b10 + y * z;
-                z = cx_wide_load(q2 + l);
-                a20 = a20 + x * z;
-                b20 = b20 + y * z;
-                x = cx_wide_load(r0 + l + 8);
-                y = cx_wide_load(r1 + l + 8);
-                z = cx_wide_load(q0 + l + 8);
-                a01 = a01 + x * z;
-                b01 = b01 + y * z;
-                z = cx_wide_load(q1 + l + 8);
-                a11 = a11 + x * z;
-                b11 = b11 + y * z;
-                z = cx_wide_load(q2 + l + 8);
-                a21 = a21 + x * z;
-                b21 = b21 + y * z;
-            }
-            double *to = out + i * stride + j;
-            to[0] = cx_reduce8(a00, a01);
-            to[1] = cx_reduce8(a10, a11);
-            to[2] = cx_reduce8(a20, a21);
-            to[stride] = cx_reduce8(b00, b01);
-            to[stride + 1] = cx_reduce8(b10, b11);
-            to[stride + 2] = cx_reduce8(b20, b21);
+            cx_v8 sums[12];
+            cx_whole_tile(rows + i, queries + j, 0, m, sums);
+            for (int a = 0; a < 2; ++a)
+                for (int b = 0; b < 3; ++b)
+                    out[(i + a) * stride + j + b] = cx_reduce8(sums[6 * a + 2 * b], sums[6 * a + 2 * b + 1]);
         }
 }
 
