@@ -235,12 +235,12 @@ def test_coarse_kernels_are_as_good_as_is_said(kernel, rng):
 @pytest.mark.parametrize("k", [1, 7])
 @pytest.mark.parametrize("predecessors", [False, True])
 def test_a_sweep_in_eight_bits_is_exact(long, k, predecessors, monkeypatch):
+    indices, distances = oracle.canonical(long.payload, block_of(long, predecessors), k)
     for doubt in (0.01, 2.0, 1e9):  # with the last no component leads
         monkeypatch.setattr(tuning, "DOUBT", doubt)
         long.payload.kept.forget("eight bits")
         result = long.search(k, predecessor_mode=predecessors, settings="exact")
         assert result.plan.screen.startswith("8 bits, ")
-        indices, distances = oracle.canonical(long.payload, block_of(long, predecessors), k)
         np.testing.assert_array_equal(result.indices, indices)
         np.testing.assert_array_equal(result.distances, distances)
 
