@@ -296,9 +296,10 @@ class OneByOne(Engine):
         begin = time.perf_counter()
         found = [self._search(tree, question, queries=[row])[0] for row in question.rows]
         seconds = time.perf_counter() - begin
-        return _answer(
-            replace(found[-1], indices=np.concatenate([one.indices for one in found])), seconds, prepare=made
-        )
+        # One query is one thread's work.
+        took = replace(found[-1].telemetry, seconds=sum(one.telemetry.seconds for one in found), n_threads=1)
+        indices = np.concatenate([one.indices for one in found])
+        return _answer(replace(found[-1], indices=indices, telemetry=took), seconds, prepare=made)
 
 
 def _answer(result, seconds, **more):
