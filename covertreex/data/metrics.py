@@ -412,7 +412,7 @@ class ResidualCorrelation:
                 raise InvalidInputError(f"inducing must be a count, rows or coordinates, got {self.inducing!r}.")
             count = int(inducing)
             if not 1 <= count <= len(X):
-                hint = " Correlation(kernel) is the metric without." if count == 0 else ""
+                hint = " Correlation(kernel) is the metric without." if count <= 0 else ""
                 raise InvalidInputError(f"inducing must be from 1 to n = {len(X)} points, got {count}.{hint}")
             return X[np.sort(np.random.default_rng(self.seed).choice(len(X), count, replace=False))]
         if inducing.ndim == 1:
