@@ -192,8 +192,9 @@ CX_CLONES CX_UNUSED static double cx_dot16(const double *a, const double *b, ptr
     return cx_dot16_body(a, b, m, b);
 }
 
-CX_INLINE void cx_dot16_many_body(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t known, ptrdiff_t m,
-                                  double *out)
+/* As cx_dot16_ahead, two at a time. */
+CX_CLONES CX_UNUSED static void cx_dot16_narrow(const double *row, const double *const *q, ptrdiff_t nq,
+                                                ptrdiff_t known, ptrdiff_t m, double *out)
 {
     ptrdiff_t i = 0;
     for (; i + 2 <= nq; i += 2) {
@@ -222,12 +223,6 @@ CX_INLINE void cx_dot16_many_body(const double *row, const double *const *q, ptr
     }
     if (i < nq)
         out[i] = cx_dot16_body(row, q[i], m, i + 1 < known ? q[i + 1] : row);
-}
-
-CX_CLONES CX_UNUSED static void cx_dot16_narrow(const double *row, const double *const *q, ptrdiff_t nq,
-                                                ptrdiff_t known, ptrdiff_t m, double *out)
-{
-    cx_dot16_many_body(row, q, nq, known, m, out);
 }
 
 #ifdef CX_WIDE
@@ -268,7 +263,7 @@ CX_WIDE CX_INLINE void cx_four_wide(int ahead, const double *row, const double *
     out[3] = cx_reduce8(d0, d1);
 }
 
-/* As cx_dot16_narrow, four at a time. */
+/* As cx_dot16_ahead, four at a time. */
 CX_WIDE CX_UNUSED static void cx_dot16_wide(const double *row, const double *const *q, ptrdiff_t nq, ptrdiff_t known,
                                             ptrdiff_t m, double *out)
 {
@@ -353,6 +348,7 @@ CX_DEFINE_TILE(cx_half_tile, , cx_v4, cx_load4, 4)
 #ifdef CX_WIDE
 CX_DEFINE_TILE(cx_whole_tile, CX_WIDE, cx_v8, cx_wide_load, 8)
 #endif
+#undef CX_DEFINE_TILE
 
 /* As cx_dot16_block. */
 CX_CLONES CX_UNUSED static void cx_block_narrow(const double *const *rows, ptrdiff_t nrows, const double *const *queries,

@@ -26,7 +26,6 @@
         ptrdiff_t count, stride;                                                                                      \
         const T *group_coords; /* (d, stride) */                                                                      \
         const T *group_scale;  /* (stride,) */                                                                        \
-        const T *group_spread; /* (stride,) */                                                                        \
         const T *group_blunt;  /* (stride,) */                                                                        \
         const T *threshold;    /* (stride,): what |rho| has to reach, less what it may be off by in any case (C1) */  \
     } NAME##_lens;                                                                                                    \

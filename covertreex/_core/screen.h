@@ -126,6 +126,17 @@ CX_PIECES_AT(32, float)
 CX_PIECES_AT(64, double)
 #undef CX_PIECES_AT
 
+/* A tile of products: six rows, and 1 to 4 `columns` of queries, whose sums are a, b, c and d of each row. */
+#define CX_SIX_ROWS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
+#define CX_EACH_COLUMN(DO, j)                                                                                          \
+    DO(a##j, j, 0);                                                                                                    \
+    if (columns > 1)                                                                                                   \
+        DO(b##j, j, 1);                                                                                                \
+    if (columns > 2)                                                                                                   \
+        DO(c##j, j, 2);                                                                                                \
+    if (columns > 3)                                                                                                   \
+        DO(d##j, j, 3);
+
 #define CX_T float
 #define CX_SINGLE 1
 #define CX_NAME(x) cx_screen32_##x

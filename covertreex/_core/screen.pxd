@@ -16,7 +16,6 @@ cdef extern from "lens.h" nogil:
         Py_ssize_t wide, count, stride
         const float *group_coords
         const float *group_scale
-        const float *group_spread
         const float *group_blunt
         const float *threshold
     ctypedef struct cx_screen64_lens:
@@ -31,7 +30,6 @@ cdef extern from "lens.h" nogil:
         Py_ssize_t wide, count, stride
         const double *group_coords
         const double *group_scale
-        const double *group_spread
         const double *group_blunt
         const double *threshold
     ctypedef struct cx_screen32_query:

@@ -58,7 +58,7 @@ cdef extern from "screen.h" nogil:
                        Py_ssize_t stride)
 
 
-# A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any that is whitened.
+# A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any in eight bits.
 cdef double BLUNT32 = 1e-3, BLUNT64 = 3e-2
 
 cdef enum:
@@ -254,8 +254,7 @@ cdef class Lens:
         c.coords, c.scale = <const float *>self.data.coords, <const float *>self.data.scale
         c.factors, c.tails = <const float *>self.data.head, <const float *>self.data.tail
         c.group_coords, c.group_scale = <const float *>self.group_coords, <const float *>self.group_scale
-        c.group_spread, c.group_blunt = <const float *>self.group_spread, <const float *>self.group_blunt
-        c.threshold = <const float *>self.threshold
+        c.group_blunt, c.threshold = <const float *>self.group_blunt, <const float *>self.threshold
 
     cdef void focus64(self) noexcept nogil:
         """The same in float64."""
@@ -266,8 +265,7 @@ cdef class Lens:
         c.coords, c.scale = <const double *>self.data.coords, <const double *>self.data.scale
         c.factors, c.tails = <const double *>self.data.head, <const float *>self.data.tail
         c.group_coords, c.group_scale = <const double *>self.group_coords, <const double *>self.group_scale
-        c.group_spread, c.group_blunt = <const double *>self.group_spread, <const double *>self.group_blunt
-        c.threshold = <const double *>self.threshold
+        c.group_blunt, c.threshold = <const double *>self.group_blunt, <const double *>self.threshold
 
     cdef double number(self, const char *array, Py_ssize_t i) noexcept nogil:
         return (<const float *>array)[i] if self.single else (<const double *>array)[i]

@@ -15,14 +15,6 @@
         memcpy(&q, pack + column * apart + i * 16, CX_BYTES);                                                          \
         q = q CX_SIGN;                                                                                                 \
     } while (0)
-#define CX_EACH_COLUMN(DO, j)                                                                                          \
-    DO(a##j, j, 0);                                                                                                    \
-    if (columns > 1)                                                                                                   \
-        DO(b##j, j, 1);                                                                                                \
-    if (columns > 2)                                                                                                   \
-        DO(c##j, j, 2);                                                                                                \
-    if (columns > 3)                                                                                                   \
-        DO(d##j, j, 3);
 #define CX_ADD(sum, j, column) sum = CX_MULTIPLY(sum, q##column, x)
 #define CX_ROW_ADDED(j)                                                                                                \
     memcpy(&four, rows[j].at + i, 4);                                                                                  \
@@ -44,7 +36,7 @@ CX_TARGET CX_INLINE void CX_NAME(_tile)(int columns, const cx_eight_row *rows, c
     CX_SUMS x, q0, q1, q2, q3;
     CX_FLOATS floats;
     int32_t four;
-    CX_EACH_ROW(CX_ROW)
+    CX_SIX_ROWS(CX_ROW)
     for (ptrdiff_t i = 0; i < m; i += 4) {
         CX_TAKE(q0, 0);
         if (columns > 1)
@@ -53,9 +45,9 @@ CX_TARGET CX_INLINE void CX_NAME(_tile)(int columns, const cx_eight_row *rows, c
             CX_TAKE(q2, 2);
         if (columns > 3)
             CX_TAKE(q3, 3);
-        CX_EACH_ROW(CX_ROW_ADDED)
+        CX_SIX_ROWS(CX_ROW_ADDED)
     }
-    CX_EACH_ROW(CX_ROW_LEFT)
+    CX_SIX_ROWS(CX_ROW_LEFT)
 }
 
 CX_TARGET CX_UNUSED static void CX_NAME(_dots)(const cx_eight_row *rows, ptrdiff_t nrows, ptrdiff_t ahead,
@@ -88,7 +80,6 @@ CX_TARGET CX_UNUSED static void CX_NAME(_dots)(const cx_eight_row *rows, ptrdiff
 #undef CX_ROW
 #undef CX_SIGN
 #undef CX_TAKE
-#undef CX_EACH_COLUMN
 #undef CX_ADD
 #undef CX_ROW_ADDED
 #undef CX_LEAVE

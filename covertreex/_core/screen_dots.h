@@ -4,18 +4,9 @@
  * Each dot is one chain of fused multiply-adds, component after component, so that it has the same bits in either width.
  */
 
-#define CX_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define CX_ROW(j)                                                                                                      \
     const CX_T *r##j = r[j];                                                                                           \
     CX_WIDTH(column) a##j = {0}, b##j = {0}, c##j = {0}, d##j = {0};
-#define CX_EACH_COLUMN(DO, j)                                                                                          \
-    DO(a##j, j, 0);                                                                                                    \
-    if (columns > 1)                                                                                                   \
-        DO(b##j, j, 1);                                                                                                \
-    if (columns > 2)                                                                                                   \
-        DO(c##j, j, 2);                                                                                                \
-    if (columns > 3)                                                                                                   \
-        DO(d##j, j, 3);
 #define CX_TAKE_UP(sum, j, column) memcpy(&sum, out + j * stride + column * V, CX_BYTES)
 #define CX_LEAVE(sum, j, column) memcpy(out + j * stride + column * V, &sum, CX_BYTES)
 #define CX_ADD(sum, j, column) sum += x * q##column
@@ -35,13 +26,13 @@ CX_TARGET CX_INLINE void CX_WIDTH(tile)(int columns, const CX_T *const *r, const
                                         ptrdiff_t begin, ptrdiff_t end, CX_T *out, ptrdiff_t stride)
 {
     enum { V = CX_BYTES / sizeof(CX_T), LANES = 64 / sizeof(CX_T) };
-    CX_EACH_ROW(CX_ROW)
+    CX_SIX_ROWS(CX_ROW)
     if (next)
         for (int j = 0; j < 6; ++j)
             for (ptrdiff_t at = 0; at < ahead; at += LANES)
                 CX_PREFETCH(next[j] + next_begin + at);
     if (begin > 0) {
-        CX_EACH_ROW(CX_ROW_TAKEN_UP)
+        CX_SIX_ROWS(CX_ROW_TAKEN_UP)
     }
     for (ptrdiff_t i = begin; i < end; ++i) {
         CX_WIDTH(column) x, q0, q1, q2, q3;
@@ -52,9 +43,9 @@ CX_TARGET CX_INLINE void CX_WIDTH(tile)(int columns, const CX_T *const *r, const
             memcpy(&q2, pack + 2 * apart + i * LANES, CX_BYTES);
         if (columns > 3)
             memcpy(&q3, pack + 3 * apart + i * LANES, CX_BYTES);
-        CX_EACH_ROW(CX_ROW_ADDED)
+        CX_SIX_ROWS(CX_ROW_ADDED)
     }
-    CX_EACH_ROW(CX_ROW_LEFT)
+    CX_SIX_ROWS(CX_ROW_LEFT)
 }
 
 /* As `dots` of screen_tile.h, in registers of CX_BYTES. */
@@ -88,9 +79,7 @@ CX_FUNCTION CX_UNUSED static void CX_WIDTH(dots)(const CX_T *const *rows, ptrdif
     }
 }
 
-#undef CX_EACH_ROW
 #undef CX_ROW
-#undef CX_EACH_COLUMN
 #undef CX_TAKE_UP
 #undef CX_LEAVE
 #undef CX_ADD

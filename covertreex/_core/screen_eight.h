@@ -63,8 +63,6 @@ CX_UNUSED static void cx_eight_plain_dots(const cx_eight_row *rows, ptrdiff_t nr
 }
 
 #ifdef CX_SCREEN_V4
-#define CX_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
-
 typedef int32_t cx_eight_narrow __attribute__((vector_size(32)));
 typedef int32_t cx_eight_wide __attribute__((vector_size(64)));
 typedef float cx_eight_narrow_floats __attribute__((vector_size(32)));
@@ -90,14 +88,14 @@ CX_EIGHT_V3 CX_INLINE void cx_eight_half(const cx_eight_row *rows, const int16_t
     cx_eight_narrow_floats floats, step;
     int64_t four;
     memcpy(&step, steps, 32);
-    CX_EACH_ROW(CX_ROW)
+    CX_SIX_ROWS(CX_ROW)
     for (ptrdiff_t i = 0; i < m; i += 4) {
         const __m256i p = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(pack + i * 16)));
         const __m256i q = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(pack + i * 16 + 16)));
         __m256i x;
-        CX_EACH_ROW(CX_ADD)
+        CX_SIX_ROWS(CX_ADD)
     }
-    CX_EACH_ROW(CX_LEAVE)
+    CX_SIX_ROWS(CX_LEAVE)
 }
 #undef CX_ROW
 #undef CX_ADD
@@ -144,12 +142,9 @@ CX_EIGHT_V3 CX_UNUSED static void cx_eight_v3_dots(const cx_eight_row *rows, ptr
 #undef CX_NAME
 #undef CX_MULTIPLY
 #endif
-
-#undef CX_EACH_ROW
 #endif
 
 #ifdef CX_HAS_DOT
-#define CX_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 typedef int32_t cx_eight_dot __attribute__((vector_size(16)));
 typedef float cx_eight_dot_floats __attribute__((vector_size(16)));
 #define CX_BYTES 16
@@ -163,7 +158,6 @@ typedef float cx_eight_dot_floats __attribute__((vector_size(16)));
 #undef CX_NAME
 #undef CX_SIGNED
 #undef CX_MULTIPLY
-#undef CX_EACH_ROW
 #endif
 
 /* Which of these a processor has, the fastest last. */

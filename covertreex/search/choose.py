@@ -123,8 +123,9 @@ def _choose_rings(
         return Rule(None), None
     rows, worth = rows_of_first_pass(near, sample) if two_passes else (np.inf, False)
     logs = [] if worth else logs_of_groups(near, sample, 0.0, 1)
+    rule = None if worth or rows == np.inf else rule_of_groups(near, sample, logs, patient=False)
     # Several rings in a row look at more rows than two passes do.
-    if worth or (rows < np.inf and rule_of_groups(near, sample, logs, patient=False).least is None):
+    if worth or (rule is not None and rule.least is None):
         if screen is float64:
             mixed = mixed_or_sharp(context.payload, context.settings, len(queries), context.n_threads)
             near = near.through(View(context, mixed, queries))
@@ -137,7 +138,7 @@ def _choose_rings(
         white = whitened(context.payload, *pairs_of_groups(near, sample, logs), context.n_threads)
         if white is not None:
             near = near.through(View(context, white, queries))
-    rule = rule_of_groups(near, sample, logs)
+    rule = rule_of_groups(near, sample, logs) if rule is None else rule
     if rule.least is None:
         return rule, white
     return Rings(near, rule, told(near, rule, rule.rows))

@@ -39,8 +39,8 @@ class MixedScreen(Screen):
         whole = self.sharp.of_queries(queries)
         sharp, leading = self.sharp, int(self.head.shape[1])
         raised = max(1.0, whole.margin / sharp.margin)
-        head, tail = (np.ascontiguousarray(part) for part in np.split(whole.head, [leading], axis=1))
-        tail = tail.astype(np.float32)
+        head = whole.head[:, :leading].copy()
+        tail = np.ascontiguousarray(whole.head[:, leading:], dtype=np.float32)
         spread = _tail_spread(tail, whole.scale, sharp.margin)
         return replace(whole, head=head, tail=tail, spread=spread, blunt=np.sqrt(raised) * spread, margin=raised)
 
