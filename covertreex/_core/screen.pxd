@@ -1,4 +1,4 @@
-from libc.stdint cimport int16_t, int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t
 
 from covertreex._core.canonical cimport CovarianceView, cx_expression
 from covertreex._core.queries cimport QueriesView
@@ -81,13 +81,13 @@ cdef struct Side:
     const char *spread
     const char *blunt
     const float *steps      # of eight bits
-    const int32_t *raised
+    const int32_t *sums
     Py_ssize_t wide  # bytes from one head to the next
 
 
 cdef class Lens:
     cdef bint single, eight
-    cdef int way
+    cdef int way, offset  # of eight bits
     cdef CovarianceView covariance
     cdef int kernel
     cdef double variance, alpha, margin, raised, floor, doubt
@@ -103,7 +103,6 @@ cdef class Lens:
     cdef float *tail_pack
     cdef float *tail_dots
     cdef float *group_steps
-    cdef int16_t *wide_rows
     cdef char *some
     cdef int32_t *hit
     cdef list held

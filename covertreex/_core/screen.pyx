@@ -6,7 +6,7 @@ stay below it. What survives is decided by canonical arithmetic, in a scan.
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -51,11 +51,11 @@ cdef extern from "screen.h" nogil:
         float step
         int32_t raised
     int CX_EIGHT_PLAIN
-    int cx_eight_best()
-    void cx_eight_put(const int8_t *components, Py_ssize_t m, uint8_t *pack, Py_ssize_t lane)
+    int cx_eight_way(int largest)
+    int cx_eight_largest()
+    void cx_eight_put(const int8_t *components, Py_ssize_t m, int offset, uint8_t *pack, Py_ssize_t lane)
     void cx_eight_dots(int way, const cx_eight_row *rows, Py_ssize_t nrows, Py_ssize_t ahead, const uint8_t *pack,
-                       Py_ssize_t packs, Py_ssize_t m, const float *steps, int16_t *wide, float *out,
-                       Py_ssize_t stride)
+                       Py_ssize_t packs, Py_ssize_t m, const float *steps, float *out, Py_ssize_t stride)
 
 
 # A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any in eight bits.
@@ -112,21 +112,23 @@ def dots(const real[:, ::1] rows, const real[:, ::1] queries):
     return np.asarray(out)[:rows.shape[0]]
 
 
-def multiplies_bytes():
-    """Whether this processor is known to multiply components of eight bits faster than any others."""
-    return cx_eight_best() > CX_EIGHT_PLAIN
+def largest_whole():
+    """The largest components of screens of eight bits for which this processor is faster than for any others.
+
+    127, or 63 where it multiplies bytes in 16 bits; 0 where it is not known to be faster.
+    """
+    return cx_eight_largest()
 
 
-def dots_of_bytes(const int8_t[:, ::1] rows, const int8_t[:, ::1] queries, plain=False):
+def dots_of_bytes(const int8_t[:, ::1] rows, const int8_t[:, ::1] queries, int largest, plain=False):
     """Products of rows with queries of eight bits as a screen forms them, by the processor's means or by any's.
 
-    Rows and queries have a multiple of 16 components, and queries come in whole packs of 16.
+    Rows and queries have a multiple of 16 components, of at most `largest`, and queries come in whole packs of 16.
     """
     cdef Py_ssize_t i, m = rows.shape[1], packs = queries.shape[0] // 16, padded = 6 * ((rows.shape[0] + 5) // 6)
-    cdef int64_t[::1] raised = 128 * np.sum(rows, axis=1, dtype=np.int64)
+    cdef int64_t[::1] raised = (largest + 1) * np.sum(rows, axis=1, dtype=np.int64)
     cdef float[::1] steps = np.ones(packs * 16, dtype=np.float32)
     cdef uint8_t[::1] pack = np.empty(packs * 16 * m, dtype=np.uint8)
-    cdef int16_t[::1] wide = np.empty(6 * m, dtype=np.int16)
     cdef float[:, ::1] out = np.empty((padded, packs * 16), dtype=np.float32)
     cdef uint8_t[::1] held = np.empty(padded * sizeof(cx_eight_row), dtype=np.uint8)
     cdef cx_eight_row *at = <cx_eight_row *>&held[0]
@@ -134,8 +136,8 @@ def dots_of_bytes(const int8_t[:, ::1] rows, const int8_t[:, ::1] queries, plain
         at[i].at, at[i].step, at[i].raised = &rows[min(i, rows.shape[0] - 1), 0], 1.0, <int32_t>raised[
             min(i, rows.shape[0] - 1)]
     for i in range(packs * 16):
-        cx_eight_put(&queries[i, 0], m, &pack[i // 16 * m * 16], i % 16)
-    cx_eight_dots(CX_EIGHT_PLAIN if plain else cx_eight_best(), at, padded, 0, &pack[0], packs, m, &steps[0], &wide[0],
+        cx_eight_put(&queries[i, 0], m, largest + 1, &pack[i // 16 * m * 16], i % 16)
+    cx_eight_dots(CX_EIGHT_PLAIN if plain else cx_eight_way(largest), at, padded, 0, &pack[0], packs, m, &steps[0],
                   &out[0, 0], packs * 16)
     return np.asarray(out)[:rows.shape[0]]
 
@@ -149,6 +151,18 @@ cdef void compact(Shortlist *one) noexcept nogil:
             old += i < one.old
     one.size = kept
     one.old = old
+
+
+cdef void in_order(Shortlist *one) noexcept nogil:
+    """Sort the rows of a short list, most of which are in order."""
+    cdef Py_ssize_t i, j
+    cdef Survivor moved
+    for i in range(1, one.size):
+        moved, j = one.at[i], i
+        while j > 0 and one.at[j - 1].row > moved.row:
+            one.at[j] = one.at[j - 1]
+            j -= 1
+        one.at[j] = moved
 
 
 cdef int keep(Shortlist *one, Py_ssize_t k, int64_t row, double low, double high) except -1 nogil:
@@ -194,7 +208,7 @@ cdef int point(Side *side, source, list held) except -1:
     side.scale = address(source.scale, held)
     side.spread = address(source.spread, held)
     side.blunt = address(source.blunt, held)
-    side.steps, side.raised = <const float *>address(source.steps, held), <const int32_t *>address(source.raised, held)
+    side.steps, side.sums = <const float *>address(source.steps, held), <const int32_t *>address(source.sums, held)
     return 0
 
 
@@ -213,7 +227,8 @@ cdef class Lens:
         point(&self.data, screen, self.held)
         point(&self.external, external, self.held)
         self.single, self.eight = screen.dtype is np.float32, screen.head.dtype == np.int8
-        self.way = cx_eight_best()
+        if self.eight:
+            self.offset, self.way = screen.largest + 1, cx_eight_way(screen.largest)
         # A whitened screen compares no coordinates.
         kernel = None if screen.kernel_code == CX_NO_KERNEL else screen.payload.kernel
         self.covariance = CovarianceView(kernel, screen.coords.shape[1])
@@ -239,7 +254,6 @@ cdef class Lens:
         self.tail_pack = <float *>room(2 * self.stride * self.t, np.float32, self.held)
         self.tail_dots = <float *>room(2 * PANEL * self.stride, np.float32, self.held)
         self.group_steps = <float *>room(self.stride, np.float32, self.held)
-        self.wide_rows = <int16_t *>room(6 * max(self.m, 1), np.int16, self.held)
         if self.single:
             self.focus32()
         else:
@@ -305,7 +319,7 @@ cdef class Lens:
             lane = i % self.lanes
             if self.eight:
                 self.group_steps[i] = side.steps[e]
-                cx_eight_put(<const int8_t *>(side.head + e * side.wide), self.m,
+                cx_eight_put(<const int8_t *>(side.head + e * side.wide), self.m, self.offset,
                              <uint8_t *>self.pack + (i // 16) * self.m * 16, lane)
                 continue
             pack = self.pack + (i // self.lanes) * self.m * 64
@@ -338,10 +352,10 @@ cdef class Lens:
             rows[i], tails[i] = self.data.head + row * self.data.wide, self.data.tail + row * self.t * 4
             if self.eight:
                 bytes_of[i].at = <const int8_t *>rows[i]
-                bytes_of[i].step, bytes_of[i].raised = self.data.steps[row], self.data.raised[row]
+                bytes_of[i].step, bytes_of[i].raised = self.data.steps[row], self.offset * self.data.sums[row]
         if self.eight:
             cx_eight_dots(self.way, bytes_of, padded, ahead, <const uint8_t *>self.pack, self.packs, self.m,
-                          self.group_steps, self.wide_rows, <float *>self.rho, self.stride)
+                          self.group_steps, <float *>self.rho, self.stride)
             return
         if self.single:
             cx_screen32_dots(<const float *const *>rows, padded, <const float *const *>rows + padded, ahead,
@@ -669,6 +683,7 @@ cdef class Screener:
             q = self.first + i
             if self.queries.rows[q] == row and self.queries.rank[row] < self.queries.limit[q] and (
                     row != self.queries.exclude[q]):
+                self.decide_doubts(lens)  # rows before it
                 keep(&self.lists[i], self.k, row, 1.0, INFINITY)
                 lens.set_threshold(i, self.lists[i].threshold)
         return 0
@@ -721,6 +736,7 @@ cdef class Screener:
         cdef const int64_t[::1] run_start = plan.run_start, run_stop = plan.run_stop
         cdef Py_ssize_t g, r, total = group_ptr[group_ptr.shape[0] - 1]
         cdef int64_t row
+        cdef Py_ssize_t i
         cdef bint few
         thresholds, counts = np.empty(total), np.zeros(total, dtype=np.int64)
         cdef double[::1] threshold = thresholds
@@ -748,6 +764,10 @@ cdef class Screener:
                     if self.cancel[0]:
                         break
                 self.flush(self.broad)
+                # Rows that only float64 could tell of came later, and how much later depends on the processor.
+                if self.broad.eight:
+                    for i in range(self.size):
+                        in_order(&self.lists[i])
                 self.finish(&threshold[group_ptr[g]], &count[group_ptr[g]])
                 if self.cancel[0]:
                     break

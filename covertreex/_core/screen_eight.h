@@ -1,10 +1,10 @@
 /* Dots of rows with queries whose components are whole numbers of eight bits (docs/mathematics.md, C4).
  *
  * They are added up as integers, so they are the same however that is done: four products at once where the processor
- * multiplies bytes (VNNI), else two, of 16 bits.
+ * multiplies bytes (VNNI), else two; these are of 16 bits, for which components have to be small, seven bits.
  *
- * A pack is four components of 16 queries, 64 bytes. They are 128 more than they are, for instructions want one side
- * without a sign; what that adds to a dot, 128 times the sum of a row's components, comes with the row.
+ * A pack is four components of 16 queries, 64 bytes. They are `offset` more than they are, one more than the largest
+ * there may be, for instructions want one side without a sign; what that adds to a dot comes with the row.
  */
 #ifndef COVERTREEX_SCREEN_EIGHT_H
 #define COVERTREEX_SCREEN_EIGHT_H
@@ -21,7 +21,7 @@
 #define CX_DOT_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
 #endif
 
-/* A row: its components, what they are multiples of, and 128 times their sum. */
+/* A row: its components, what they are multiples of, and `offset` times their sum. */
 typedef struct {
     const int8_t *at;
     float step;
@@ -29,10 +29,10 @@ typedef struct {
 } cx_eight_row;
 
 /* Put a query's components into lane `lane` of its packs. */
-CX_UNUSED static void cx_eight_put(const int8_t *components, ptrdiff_t m, uint8_t *pack, ptrdiff_t lane)
+CX_UNUSED static void cx_eight_put(const int8_t *components, ptrdiff_t m, int offset, uint8_t *pack, ptrdiff_t lane)
 {
     for (ptrdiff_t i = 0; i < m; ++i)
-        pack[i / 4 * 64 + lane * 4 + i % 4] = (uint8_t)(components[i] + 128);
+        pack[i / 4 * 64 + lane * 4 + i % 4] = (uint8_t)(components[i] + offset);
 }
 
 CX_INLINE void cx_eight_fetch(const cx_eight_row *rows, ptrdiff_t m)
@@ -68,52 +68,53 @@ typedef int32_t cx_eight_wide __attribute__((vector_size(64)));
 typedef float cx_eight_narrow_floats __attribute__((vector_size(32)));
 typedef float cx_eight_wide_floats __attribute__((vector_size(64)));
 
-/* Two products at once, of 16 bits: 6 rows, whose components `wide` has, and half a pack. */
+/* Two products at once, in 16 bits: 6 rows and half a pack. Components are at most CX_SEVEN: products come in pairs, and
+ * two pairs are added up, at most 4 * 63 * 127 < 2**15, before they are made wider. */
+enum { CX_SEVEN = 63 };
 #define CX_EIGHT_V3 __attribute__((target("avx2")))
-#define CX_ROW(j) __m256i a##j = _mm256_setzero_si256(), b##j = a##j;
+#define CX_ROW(j) __m256i a##j = _mm256_setzero_si256();
+#define CX_FOUR(x, j, l)                                                                                               \
+    memcpy(&four, rows[j].at + l, 4);                                                                                  \
+    x = _mm256_set1_epi32(four);
 #define CX_ADD(j)                                                                                                      \
-    memcpy(&four, wide + j * m + i, 8);                                                                                \
-    x = _mm256_set1_epi64x(four);                                                                                      \
-    a##j = _mm256_add_epi32(a##j, _mm256_madd_epi16(p, x));                                                            \
-    b##j = _mm256_add_epi32(b##j, _mm256_madd_epi16(q, x));
-/* Each query has two sums, of every other two components. */
+    CX_FOUR(x, j, i)                                                                                                   \
+    CX_FOUR(y, j, i + 4)                                                                                               \
+    x = _mm256_add_epi16(_mm256_maddubs_epi16(p, x), _mm256_maddubs_epi16(q, y));                                      \
+    a##j = _mm256_add_epi32(a##j, _mm256_madd_epi16(x, ones));
 #define CX_LEAVE(j)                                                                                                    \
-    sums = (cx_eight_narrow)_mm256_permute4x64_epi64(_mm256_hadd_epi32(a##j, b##j), 0xd8);                             \
-    floats = __builtin_convertvector(sums - rows[j].raised, cx_eight_narrow_floats) * rows[j].step * step;             \
+    floats = __builtin_convertvector((cx_eight_narrow)a##j - rows[j].raised, cx_eight_narrow_floats) * rows[j].step *  \
+             step;                                                                                                     \
     memcpy(out + j * stride, &floats, 32);
-CX_EIGHT_V3 CX_INLINE void cx_eight_half(const cx_eight_row *rows, const int16_t *wide, const uint8_t *pack,
-                                         ptrdiff_t m, const float *steps, float *out, ptrdiff_t stride)
+CX_EIGHT_V3 CX_INLINE void cx_eight_half(const cx_eight_row *rows, const uint8_t *pack, ptrdiff_t m,
+                                         const float *steps, float *out, ptrdiff_t stride)
 {
-    cx_eight_narrow sums;
+    const __m256i ones = _mm256_set1_epi16(1);
     cx_eight_narrow_floats floats, step;
-    int64_t four;
+    int32_t four;
     memcpy(&step, steps, 32);
     CX_SIX_ROWS(CX_ROW)
-    for (ptrdiff_t i = 0; i < m; i += 4) {
-        const __m256i p = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(pack + i * 16)));
-        const __m256i q = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(pack + i * 16 + 16)));
-        __m256i x;
+    for (ptrdiff_t i = 0; i < m; i += 8) {
+        const __m256i p = _mm256_loadu_si256((const __m256i *)(pack + i * 16));
+        const __m256i q = _mm256_loadu_si256((const __m256i *)(pack + i * 16 + 64));
+        __m256i x, y;
         CX_SIX_ROWS(CX_ADD)
     }
     CX_SIX_ROWS(CX_LEAVE)
 }
 #undef CX_ROW
+#undef CX_FOUR
 #undef CX_ADD
 #undef CX_LEAVE
 
 CX_EIGHT_V3 CX_UNUSED static void cx_eight_v3_dots(const cx_eight_row *rows, ptrdiff_t nrows, ptrdiff_t ahead,
                                                    const uint8_t *pack, ptrdiff_t packs, ptrdiff_t m,
-                                                   const float *steps, int16_t *wide, float *out, ptrdiff_t stride)
+                                                   const float *steps, float *out, ptrdiff_t stride)
 {
     for (ptrdiff_t i = 0; i < nrows; i += 6) {
-        for (int j = 0; j < 6; ++j)
-            for (ptrdiff_t l = 0; l < m; l += 16)
-                _mm256_storeu_si256((__m256i *)(wide + j * m + l),
-                                    _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(rows[i + j].at + l))));
         if (i < ahead)
             cx_eight_fetch(rows + nrows + i, m);
         for (ptrdiff_t half = 0; half < 2 * packs; ++half)
-            cx_eight_half(rows + i, wide, pack + half / 2 * 16 * m + half % 2 * 32, m, steps + 8 * half,
+            cx_eight_half(rows + i, pack + half / 2 * 16 * m + half % 2 * 32, m, steps + 8 * half,
                           out + i * stride + 8 * half, stride);
     }
 }
@@ -160,11 +161,13 @@ typedef float cx_eight_dot_floats __attribute__((vector_size(16)));
 #undef CX_MULTIPLY
 #endif
 
-/* Which of these a processor has, the fastest last. */
-enum { CX_EIGHT_PLAIN, CX_EIGHT_WORDS, CX_EIGHT_NARROW, CX_EIGHT_WIDE, CX_EIGHT_DOT };
+/* Ways to form dots: on any processor, and what it may have. */
+enum { CX_EIGHT_PLAIN, CX_EIGHT_SEVEN, CX_EIGHT_NARROW, CX_EIGHT_WIDE, CX_EIGHT_DOT };
 
-CX_UNUSED static int cx_eight_best(void)
+/* The fastest for components of at most `largest`. */
+CX_UNUSED static int cx_eight_way(int largest)
 {
+    (void)largest;
 #ifdef CX_HAS_BYTES4
     if (CX_HAS_BYTES4)
         return CX_EIGHT_WIDE;
@@ -174,8 +177,8 @@ CX_UNUSED static int cx_eight_best(void)
         return CX_EIGHT_NARROW;
 #endif
 #ifdef CX_EIGHT_V3
-    if (__builtin_cpu_supports("avx2"))
-        return CX_EIGHT_WORDS;
+    if (largest <= CX_SEVEN && __builtin_cpu_supports("avx2"))
+        return CX_EIGHT_SEVEN;
 #endif
 #ifdef CX_HAS_DOT
     if (CX_HAS_DOT)
@@ -184,37 +187,41 @@ CX_UNUSED static int cx_eight_best(void)
     return CX_EIGHT_PLAIN;
 }
 
-/* Dots of rows (a multiple of 6, and `ahead` more, which will be next) with packs of queries, whose components are
- * multiples of `steps`: out[row * stride + query]. m is a multiple of 16, and `wide` has room for 6 m numbers. */
-CX_UNUSED static void cx_eight_dots(int way, const cx_eight_row *rows, ptrdiff_t nrows, ptrdiff_t ahead,
-                                    const uint8_t *pack, ptrdiff_t packs, ptrdiff_t m, const float *steps,
-                                    int16_t *wide, float *out, ptrdiff_t stride)
+/* The largest components for which there is a fast way; 0 where there is none. */
+CX_UNUSED static int cx_eight_largest(void)
 {
-    (void)wide;
+    for (int largest = 127; largest > 0; largest /= 2)
+        if (cx_eight_way(largest) != CX_EIGHT_PLAIN)
+            return largest;
+    return 0;
+}
+
+/* Dots of rows (a multiple of 6, and `ahead` more, which will be next) with packs of queries, whose components are
+ * multiples of `steps`: out[row * stride + query]. m is a multiple of 16. */
+CX_UNUSED static void cx_eight_dots(int way, const cx_eight_row *rows, ptrdiff_t nrows, ptrdiff_t ahead,
+                                    const uint8_t *pack, ptrdiff_t packs, ptrdiff_t m, const float *steps, float *out,
+                                    ptrdiff_t stride)
+{
+#define CX_WAY(number, name)                                                                                           \
+    case number:                                                                                                       \
+        cx_eight_##name##_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);                                \
+        return;
     switch (way) {
 #ifdef CX_HAS_BYTES4
-    case CX_EIGHT_WIDE:
-        cx_eight_wide_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
-        return;
+        CX_WAY(CX_EIGHT_WIDE, wide)
 #endif
 #ifdef CX_HAS_BYTES3
-    case CX_EIGHT_NARROW:
-        cx_eight_narrow_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
-        return;
+        CX_WAY(CX_EIGHT_NARROW, narrow)
 #endif
 #ifdef CX_EIGHT_V3
-    case CX_EIGHT_WORDS:
-        cx_eight_v3_dots(rows, nrows, ahead, pack, packs, m, steps, wide, out, stride);
-        return;
+        CX_WAY(CX_EIGHT_SEVEN, v3)
 #endif
 #ifdef CX_HAS_DOT
-    case CX_EIGHT_DOT:
-        cx_eight_dot_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
-        return;
+        CX_WAY(CX_EIGHT_DOT, dot)
 #endif
-    default:
-        cx_eight_plain_dots(rows, nrows, ahead, pack, packs, m, steps, out, stride);
+        CX_WAY(CX_EIGHT_PLAIN, plain)
     }
+#undef CX_WAY
 }
 
 #endif

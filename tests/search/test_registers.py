@@ -48,14 +48,15 @@ def test_products_are_right_whatever_stands_beside_them(dtype, m, packs, rng):
 
 @pytest.mark.parametrize("packs", [1, 2, 3, 4, 5, 6, 7, 12])
 @pytest.mark.parametrize("m", [16, 48, 656])
-def test_products_of_bytes_are_those_of_integers(m, packs, rng):
-    rows, queries = (rng.integers(-127, 128, size=(number, m), dtype=np.int8) for number in (13, 16 * packs))
-    rows[0], queries[0], queries[1] = 127, -127, 127
+@pytest.mark.parametrize("largest", [63, 127])
+def test_products_of_bytes_are_those_of_integers(largest, m, packs, rng):
+    rows, queries = (rng.integers(-largest, largest + 1, (number, m), dtype=np.int8) for number in (13, 16 * packs))
+    rows[0], queries[0], queries[1] = largest, -largest, largest
     wanted = rows.astype(np.int64) @ queries.T.astype(np.int64)
-    np.testing.assert_array_equal(dots_of_bytes(rows, queries), wanted)
-    np.testing.assert_array_equal(dots_of_bytes(rows, queries, plain=True), wanted)
+    np.testing.assert_array_equal(dots_of_bytes(rows, queries, largest), wanted)
+    np.testing.assert_array_equal(dots_of_bytes(rows, queries, largest, plain=True), wanted)
     with narrow_registers():
-        np.testing.assert_array_equal(dots_of_bytes(rows, queries), wanted)
+        np.testing.assert_array_equal(dots_of_bytes(rows, queries, largest), wanted)
 
 
 @pytest.mark.parametrize("m", [16, 48, 656])

@@ -11,12 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex._core.screen import multiplies_bytes
+from covertreex._core.screen import largest_whole
 from covertreex.base import parallel, tuning
 from covertreex.search.screens.plain import WIDER, Numbers, Outside, Screen
-
-#: The largest component.
-LARGEST = 127
 
 #: What components are multiples of, at least: queries far from all data have none to speak of.
 LEAST_STEP = 1e-30
@@ -24,16 +21,13 @@ LEAST_STEP = 1e-30
 #: What screens of eight bits may have wrong of a kernel, as a share of its variance.
 COARSE = 1.2e-4
 
-#: What rounding to eight bits leaves of a row, as a share of its length, about; C4 holds for any number here.
-ROUNDED = 1.0 / 150.0
-
 
 class Bytes(NamedTuple):
     """Factors in eight bits: as those of a `Screen`, see there."""
 
     head: NDArray[np.int8]
     steps: NDArray[np.float32]
-    raised: NDArray[np.int32]
+    sums: NDArray[np.int32]
     blunt: NDArray[np.float32]
 
 
@@ -45,11 +39,14 @@ class EightBitScreen(Screen):
     ----------
     basis : ndarray, shape (m, m)
         What factors were multiplied by before they were rounded (`turn`).
+    largest : int
+        The largest component there may be.
     kernel_error : float
         What it has wrong of a kernel's values, at most.
     """
 
     basis: NDArray[np.float64]
+    largest: int
     kernel_error: float
 
     @property
@@ -71,7 +68,8 @@ class EightBitScreen(Screen):
         spread: Numbers | None = None,
     ) -> Outside:
         spread = scale if spread is None else spread
-        parts = rounded(factors, self.basis, self.head.shape[1], scale, spread, margin + self.kernel_error)
+        leading, margin_of_all = self.head.shape[1], margin + self.kernel_error
+        parts = rounded(factors, self.basis, leading, self.largest, scale, spread, margin_of_all)
         return Outside(
             **parts._asdict(),
             tail=np.zeros((len(factors), 0), dtype=np.float32),
@@ -96,13 +94,22 @@ def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
     EightBitScreen or None
         None where it would not be faster.
     """
-    n, m = fine.payload.factors.shape
-    if not multiplies_bytes() or n < tuning.WORTH_EIGHT * m or m < tuning.LEAST_EIGHT:
+    (n, m), largest = fine.payload.factors.shape, largest_whole()
+    if not largest or n < tuning.WORTH_EIGHT * m or m < tuning.LEAST_EIGHT:
         return None
     error, factors = COARSE * fine.payload.variance, fine.payload.factors
-    basis, parts = rounded_all(n, factors.__getitem__, fine.scale, fine.spread, fine.margin + error, n_threads)
+    basis, parts = rounded_all(n, factors.__getitem__, largest, fine.scale, fine.spread, fine.margin + error, n_threads)
     same = {field.name: getattr(fine, field.name) for field in fields(Screen)}
-    return EightBitScreen(**{**same, **parts._asdict(), "basis": basis, "kernel_error": error, "fine": fine})
+    made = {"basis": basis, "largest": largest, "kernel_error": error, "fine": fine}
+    return EightBitScreen(**{**same, **parts._asdict(), **made})
+
+
+def lost(largest: int) -> float:
+    """What rounding to whole numbers up to `largest` leaves of a row, as a share of its length, about.
+
+    C4 holds for any number here.
+    """
+    return 0.85 / largest
 
 
 def turn(n: int, factors: Callable[[slice], Numbers], scale: Numbers) -> tuple[NDArray[np.float64], int]:
@@ -136,47 +143,56 @@ def turn(n: int, factors: Callable[[slice], Numbers], scale: Numbers) -> tuple[N
 
 
 def rounded_all(
-    n: int, factors: Callable[[slice], Numbers], scale: Numbers, spread: Numbers, margin: float, n_threads: int
+    n: int,
+    factors: Callable[[slice], Numbers],
+    largest: int,
+    scale: Numbers,
+    spread: Numbers,
+    margin: float,
+    n_threads: int,
 ) -> tuple[NDArray[np.float64], Bytes]:
     """`turn`, and `rounded` of all rows."""
     with parallel.one_blas_thread():
         basis, leading = turn(n, factors, scale)
         head, steps = np.empty((n, leading), dtype=np.int8), np.empty(n, dtype=np.float32)
-        raised, blunt = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32)
+        sums, blunt = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32)
 
         def part(begin: int, end: int) -> None:
             rows = slice(begin, end)
-            head[rows], steps[rows], raised[rows], blunt[rows] = rounded(
-                factors(rows), basis, leading, scale[rows], spread[rows], margin
+            head[rows], steps[rows], sums[rows], blunt[rows] = rounded(
+                factors(rows), basis, leading, largest, scale[rows], spread[rows], margin
             )
 
         parallel.run([partial(part, *rows) for rows in parallel.spans(n, tuning.EIGHT_PART)], n_threads)
-    return basis, Bytes(head, steps, raised, blunt)
+    return basis, Bytes(head, steps, sums, blunt)
 
 
 def rounded(
     factors: Numbers,
     basis: NDArray[np.float64],
     leading: int,
+    largest: int,
     scale: Numbers,
     spread: Numbers,
     margin: float,
 ) -> Bytes:
-    """The first components of factors in a basis, rounded to eight bits, and how far off that may be (C4)."""
+    """The first components of factors in a basis, rounded to whole numbers up to `largest`, and how far off that may be
+    (C4).
+    """
     turned: NDArray[Any] = factors @ basis.astype(factors.dtype, copy=False)
     head, tail = turned[:, :leading], turned[:, leading:]
-    largest = np.max(np.abs(head), axis=1, initial=0.0)
-    steps = np.maximum(largest / LARGEST, LEAST_STEP).astype(np.float32)
-    left = _square(tail) + ROUNDED * _square(head)
+    steps = np.maximum(np.max(np.abs(head), axis=1, initial=0.0) / largest, LEAST_STEP).astype(np.float32)
+    share = lost(largest)
+    left = _square(tail) + share * _square(head)
     whole = np.rint(head / steps[:, None])
-    np.clip(whole, -LARGEST, LARGEST, out=whole)
+    np.clip(whole, -largest, largest, out=whole)
     head -= whole * steps[:, None]
-    left += (1.0 / ROUNDED + 1.0) * _square(head)
+    left += (1.0 / share + 1.0) * _square(head)
     blunt = np.sqrt(margin * np.square(spread, dtype=np.float64) + left * np.square(scale, dtype=np.float64)) * WIDER
     return Bytes(
         whole.astype(np.int8),
         steps,
-        128 * whole.sum(axis=1).astype(np.int32),
+        whole.sum(axis=1).astype(np.int32),
         np.ascontiguousarray(blunt, dtype=np.float32),
     )
 

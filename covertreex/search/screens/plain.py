@@ -31,7 +31,7 @@ def _no_steps() -> NDArray[np.float32]:
     return np.zeros(0, dtype=np.float32)
 
 
-def _none_raised() -> NDArray[np.int32]:
+def _no_sums() -> NDArray[np.int32]:
     return np.zeros(0, dtype=np.int32)
 
 
@@ -46,7 +46,7 @@ class Outside:
     spread: Numbers
     blunt: Numbers
     steps: NDArray[np.float32] = field(default_factory=_no_steps)
-    raised: NDArray[np.int32] = field(default_factory=_none_raised)
+    sums: NDArray[np.int32] = field(default_factory=_no_sums)
     margin: float
 
 
@@ -74,8 +74,8 @@ class Screen:
         within ``margin * spread_i * spread_j + floor`` of ``scale_i * scale_j * |k(x_i, x_j) - v_i . v_j|`` (C1).
     blunt : ndarray, shape (n,)
         What all pairs are looked at with may be off by ``blunt_i * blunt_j + floor`` (C4, C5).
-    steps, raised : ndarray, shape (n,), float32 and int32
-        Of eight bits: what the components of a row are multiples of, and 128 times their sum. Else empty.
+    steps, sums : ndarray, shape (n,), float32 and int32
+        Of eight bits: what the components of a row are multiples of, and their sum. Else empty.
     length : float
         The largest ``|v|**2``.
     margin, floor : float
@@ -95,7 +95,7 @@ class Screen:
     spread: Numbers
     blunt: Numbers
     steps: NDArray[np.float32] = field(default_factory=_no_steps)
-    raised: NDArray[np.int32] = field(default_factory=_none_raised)
+    sums: NDArray[np.int32] = field(default_factory=_no_sums)
     length: float
     margin: float
     floor: float

@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from covertreex._core.screen import multiplies_bytes
+from covertreex._core.screen import largest_whole
 from covertreex._core.whiten import PIVOTS, Pivots
 from covertreex.base import parallel, tuning
 from covertreex.base.contract import NO_KERNEL
@@ -21,7 +21,7 @@ from covertreex.base.types import AnyArray
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.search.screens.cache import sharp as sharp_screen
-from covertreex.search.screens.eight import ROUNDED, EightBitScreen, rounded_all
+from covertreex.search.screens.eight import EightBitScreen, lost, rounded_all
 from covertreex.search.screens.plain import Outside, Screen
 
 
@@ -140,13 +140,14 @@ def make_whitened(
     """
     sharp, n, m = sharp_screen(payload), len(payload), payload.factors.shape[1]
     most = int(tuning.WHITE_MOST * m) // PIVOTS * PIVOTS
-    if sharp is None or not multiplies_bytes() or not samples or most < 2 * PIVOTS or n < 4 * most:
+    largest = largest_whole()
+    if sharp is None or not largest or not samples or most < 2 * PIVOTS or n < 4 * most:
         return None
     shift = _shift(payload, sharp, most)
     if shift > 0.05 or _cost(n, 2 * PIVOTS, m) > 0.3 * pairs * sharp.pair_cost:
         return None
     factorization = _Factorization(payload, sharp, most, shift, n_threads)
-    judge = _Judge(samples, pairs, n, m, shift, sharp.pair_cost)
+    judge = _Judge(samples, pairs, n, m, shift + 2.0 * lost(largest), sharp.pair_cost)
     best, best_q = 0, factorization.q
     while factorization.grow():
         judge.assess(factorization)
@@ -158,7 +159,7 @@ def make_whitened(
         return None
     scale, spread = np.ones(n, dtype=np.float32), _spread(best_q, shift)
     w = factorization.w[: best // PIVOTS]
-    basis, parts = rounded_all(n, lambda rows: _flat(w[:, rows]), scale, spread, 1.0, n_threads)
+    basis, parts = rounded_all(n, lambda rows: _flat(w[:, rows]), largest, scale, spread, 1.0, n_threads)
     return WhitenedScreen(
         payload=sharp.payload,
         dtype=np.float32,
@@ -170,6 +171,7 @@ def make_whitened(
         scale=scale,
         spread=spread,
         basis=basis,
+        largest=largest,
         length=1.0,
         margin=1.0,
         floor=(best + 8.0 + 1.5 * best**1.5) * float(np.finfo(np.float32).eps),
@@ -237,6 +239,8 @@ class _Factorization:
 class _Judge:
     """Tells from a sample of pairs what a pair would cost with the pivots so far.
 
+    `off` is what C3 and C4 (of rows that are as long as they may be) add to q.
+
     Attributes
     ----------
     tried : list of (int, float)
@@ -245,8 +249,8 @@ class _Judge:
         Whether the last pivots made the least cost so far; whether more are not worth a try.
     """
 
-    def __init__(self, samples: list[PairSample], pairs: float, n: int, m: int, shift: float, plain: float) -> None:
-        self.samples, self.pairs, self.n, self.m, self.shift = samples, pairs, n, m, shift
+    def __init__(self, samples: list[PairSample], pairs: float, n: int, m: int, off: float, plain: float) -> None:
+        self.samples, self.pairs, self.n, self.m, self.off = samples, pairs, n, m, off
         self.tried: list[tuple[int, float]] = []
         self.improved = self.enough = False
         self._plain = self._best = plain
@@ -255,8 +259,7 @@ class _Judge:
     def assess(self, factorization: _Factorization) -> None:
         """Judge pivots to which some were added."""
         size, w = factorization.size, factorization.w[factorization.size // PIVOTS - 1]
-        # C4: what eight bits add, of rows that are as long as they may be.
-        spread = np.sqrt(np.maximum(factorization.q, 0.0) + self.shift + 2.0 * ROUNDED)
+        spread = np.sqrt(np.maximum(factorization.q, 0.0) + self.off)
         left = looked = 0
         for sample, product in zip(self.samples, self._products, strict=True):
             product += w[sample.queries] @ w[sample.rows].T
