@@ -13,7 +13,7 @@ from covertreex._core.screen cimport PANEL, Lens, Screener, Shortlist
 from covertreex._core.sort cimport cx_sort
 
 cdef enum:
-    FOUR = 4  # rows that a query looks at before it asks whether the next may concern it
+    AT_ONCE = 8  # rows that a query looks at before it asks whether the next may concern it
 
 
 # H1: more than asin, sqrt and the products around them are off by, relatively.
@@ -181,8 +181,8 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
     cdef const float[::1] angles = halos.angles
     cdef const double[::1] radii = halos.radii
     cdef Py_ssize_t q, e, end, pause, following, i, c, count
-    cdef int64_t asked[2 * FOUR]
-    cdef double rho[2 * FOUR]
+    cdef int64_t asked[2 * AT_ONCE]
+    cdef double rho[2 * AT_ONCE]
     cdef int64_t own
     cdef double near, last
     counts, thresholds = np.zeros(stop - first, dtype=np.int64), np.full(stop - first, -np.inf)
@@ -201,7 +201,7 @@ def walk(Screener screener, halos, const int64_t[::1] number, double slack_abs, 
                     near = largest_angle(rho[0] - lens.slack(anchors[c], own), slack)
                 e, end, last = ptr[c], ptr[c + 1], INFINITY
                 while e < end and angles[e] <= last:
-                    count, pause, following = 0, min(e + FOUR, end), min(e + 2 * FOUR, end)
+                    count, pause, following = 0, min(e + AT_ONCE, end), min(e + 2 * AT_ONCE, end)
                     while e < pause:
                         asked[count] = rows[e]
                         count += screener.queries.rank[rows[e]] < screener.queries.limit[q]
