@@ -123,6 +123,10 @@ WORTH_MORE = _tuned(
     "WORTH_MORE", 16384, "queries, from which groups of a sweep are large", "rows loaded for more queries against "
     "threads without a group", "chosen", "gold", "vif100k",
 )  # fmt: skip
+BLIND = _tuned(
+    "BLIND", 0.5, "what |rho| of a query and a typical row may be off by, above which all its pairs are looked at in "
+    "float64", "queries in groups of their own against pairs that are looked at one by one", "tried", "vif100k",
+)  # fmt: skip
 NEAR_MOST = _tuned(
     "NEAR_MOST", 32, "queries of a group that looks at near rows, a multiple of 16",
     "rows shared by more queries against rows that are near only one of them", "tried", "gold", "vif100k",

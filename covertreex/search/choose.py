@@ -150,25 +150,25 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
     may_whiten = _may_whiten(near)
     if near.context.settings.recall_target < 1.0:
         near = near.through(near.view, context)
-    groups = sweep_groups(context, queries)
-    block = permuted(queries, groups.order)
     view: View | None = near.view
     start, left = near.first_thresholds()
-    start = start[groups.order]
+    apart: NDArray[np.bool_] | None = None
     if left > tuning.WORTH_A_SCREEN * len(payload):  # so many are equally near
         view = None
     elif prepared(near.context.backend, payload).handle is None:
         if may_whiten:
             if white is None:
-                white = whitened(payload, _pairs_of_sweep(context, block, start), float(np.sum(block.limit)),
+                white = whitened(payload, _pairs_of_sweep(context, queries, start), float(np.sum(queries.limit)),
                                  context.n_threads)  # fmt: skip
             screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
         else:
             screen = for_sweep(payload, near.view.screen, total, context.n_threads)
         view = near.view if screen is near.view.screen else View(context, screen, queries)
+        apart = view.blind_to(queries)
     told = _screened(payload, queries, view, None, rule, rule.rows)
     plan = replace(plan, **told, expected=expected.sweep(context, queries, None if view is None else view.screen))
-    return Sweep(context, groups, block, view, start, plan)
+    groups = sweep_groups(context, queries, apart)
+    return Sweep(context, groups, permuted(queries, groups.order), view, start[groups.order], plan)
 
 
 def _may_whiten(near: Near) -> bool:

@@ -29,6 +29,8 @@ class Groups:
         A query of level l may only have rows whose rank is below ``prefix[l]``.
     per_block : int or None
         How many groups one task answers; None for as many as leave each thread enough tasks.
+    apart : int
+        So many groups come first, of queries that are answered in another way (`Groups.beside`), each in its own task.
     """
 
     order: NDArray[np.int64]
@@ -36,6 +38,7 @@ class Groups:
     level: NDArray[np.int64]
     prefix: NDArray[np.int64]
     per_block: int | None = None
+    apart: int = 0
 
     def __len__(self) -> int:
         return len(self.level)
@@ -45,6 +48,17 @@ class Groups:
         """Groups of these sizes, all of one level, of queries that may have any of `n` rows."""
         ptr = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
         return cls(order, ptr, np.zeros(len(sizes), dtype=np.int64), np.array([n]), per_block)
+
+    @classmethod
+    def beside(cls, apart: "Groups", others: "Groups", places: NDArray[np.int64]) -> "Groups":
+        """Both of these, whose queries are those at some places of a block: first those of `apart`, then the others."""
+        return cls(
+            places[np.concatenate([apart.order, len(apart.order) + others.order])],
+            np.concatenate([apart.ptr[:-1], apart.ptr[-1] + others.ptr]),
+            np.concatenate([apart.level, others.level]),
+            others.prefix,
+            apart=len(apart),
+        )
 
     def in_blocks(self, per_block: int) -> "Groups":
         """The same groups, so many answered by one task."""
@@ -59,7 +73,8 @@ class Groups:
     def blocks(self) -> list[tuple[int, int]]:
         """list of (int, int): first and last (exclusive) of the groups that one task answers."""
         most = max(1, min(tuning.GROUPS_MOST, len(self) // tuning.GROUPS_SHARE))
-        return parallel.spans(len(self), most if self.per_block is None else self.per_block)
+        others = parallel.spans(len(self) - self.apart, most if self.per_block is None else self.per_block)
+        return [(i, i + 1) for i in range(self.apart)] + [(self.apart + i, self.apart + j) for i, j in others]
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """The places of groups `first` to `last` (exclusive): the first, and the one behind the last."""

@@ -256,6 +256,20 @@ def test_a_sweep_in_eight_bits_is_exact(long, k, predecessors, largest, monkeypa
         np.testing.assert_array_equal(result.distances, distances)
 
 
+@pytest.mark.parametrize("outside", [False, True])
+def test_queries_of_which_eight_bits_tell_nothing_are_swept_in_float64(long, outside, rng, monkeypatch):
+    inducing = long.X[long.payload.index[np.argsort(long.payload.p)[:64]]]
+    asked = {"queries": np.concatenate([inducing, rng.normal(size=(1200, 3))])} if outside else {}
+    apart = long.search(7, settings="exact", **asked)
+    monkeypatch.setattr(tuning, "BLIND", np.inf)
+    together = long.search(7, settings="exact", **asked)
+    assert apart.plan.screen == together.plan.screen
+    assert apart.plan.screen.startswith("8 bits, ")
+    assert (apart.telemetry.counters["gemm_tiles"] > 0, together.telemetry.counters["gemm_tiles"]) == (True, 0)
+    np.testing.assert_array_equal(apart.indices, together.indices)
+    np.testing.assert_array_equal(apart.distances, together.distances)
+
+
 def test_queries_from_outside_are_looked_at_in_eight_bits(long, largest, rng):
     asked = np.concatenate([long.X[:1000], rng.normal(size=(200, 3)) * 3, [[1e3, 0.0, 0.0], [0.0, -1e7, 1.0]]])
     result = long.search(7, queries=asked)

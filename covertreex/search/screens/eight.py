@@ -55,6 +55,11 @@ class EightBitScreen(Screen):
         return int(self.head.shape[1]) * tuning.PRODUCT8 + tuning.KERNEL32 + tuning.LOOK
 
     @property
+    def blur(self) -> float:
+        """float: as `Screen.blur`, the same on all processors."""
+        return 2.0 * lost(127) * self.payload.variance
+
+    @property
     def name(self) -> str:
         """str: how people call it."""
         return f"8 bits, {self.head.shape[1]} components"

@@ -110,6 +110,11 @@ class Screen:
         return m * tuning.PRODUCT64 + tuning.KERNEL64 + tuning.LOOK
 
     @property
+    def blur(self) -> float:
+        """float: what it may have wrong of ``|rho|``, about, times the scales of a pair; 0 where that is never much."""
+        return 0.0
+
+    @property
     def name(self) -> str:
         """str: how people call it."""
         return "float32" if self.dtype is np.float32 else "float64"

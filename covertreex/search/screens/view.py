@@ -1,6 +1,10 @@
 """A screen and the queries that look through it."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from covertreex._core.screen import Lens, Screener
+from covertreex.base import tuning
 from covertreex.protocols import QueryBlock
 from covertreex.search.context import SearchContext
 from covertreex.search.screens.cache import surely_sharp
@@ -19,6 +23,14 @@ class View:
 
     def __init__(self, context: SearchContext, screen: Screen, queries: QueryBlock) -> None:
         self._context, self.screen, self.outside = context, screen, screen.of_queries(queries)
+
+    def blind_to(self, queries: QueryBlock) -> NDArray[np.bool_]:
+        """Which of these queries it tells nothing of, for so little is left of their variance: it can drop no row."""
+        rows = queries.rows
+        scale = np.empty(len(rows))
+        scale[rows >= 0] = self.screen.scale[rows[rows >= 0]]
+        scale[rows < 0] = self.outside.scale[-1 - rows[rows < 0]]
+        return scale * float(np.median(self.screen.scale)) * self.screen.blur > tuning.BLIND
 
     def lens(self, queries: QueryBlock, most: int) -> Lens:
         """One thread's lens for groups of at most `most` queries."""

@@ -57,6 +57,11 @@ class WhitenedScreen(EightBitScreen):
         return dict(self.trials)[len(self.pivots)]
 
     @property
+    def blur(self) -> float:
+        """float: 0, for scales are 1."""
+        return 0.0
+
+    @property
     def name(self) -> str:
         """str: how people call it."""
         return f"whitened 8 bits, {len(self.pivots)} components"
