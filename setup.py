@@ -108,6 +108,8 @@ class TalkingBuild(build_ext):
     """Says what is going on: a line in the beginning, and one for each extension that took a while."""
 
     def finalize_options(self):
+        # Here, not in `setup(options=...)`: an editable installation forgets those.
+        self.parallel = self.parallel or available_cores()
         # For an editable installation, setuptools would compile all into a new folder each time. In the folder that
         # `build_ext --inplace` has, only what has changed is compiled.
         if self.editable_mode:
@@ -137,7 +139,6 @@ def main():
     write_contract()
     setup(
         cmdclass={"build_ext": TalkingBuild},
-        options={"build_ext": {"parallel": available_cores()}},
         ext_modules=cythonize(
             extensions(),
             nthreads=available_cores(),
