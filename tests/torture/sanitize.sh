@@ -33,8 +33,9 @@ PY
 run() { python -m pytest -q -x -n 2 --color=no -p no:faulthandler -p no:cacheprovider --backend cython "$@"; }
 core=(tests/data/test_canonical.py tests/data/test_tree.py tests/backends/test_scan.py tests/backends/test_search.py)
 if [ "${1-}" = brief ]; then
-    python tests/torture/searches.py --backend cython >/dev/null
+    python tests/torture/searches.py --backend cython >searches.log 2>&1 &
     python tests/torture/run.py --backend cython --cases 60
+    wait $! || { cat searches.log; exit 1; }
     run "${core[@]}" "${@:2}"
 else
     run "${core[@]}" tests/search/test_{boxes,halos,radius,screens,second_pass}.py \
