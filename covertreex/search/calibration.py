@@ -114,6 +114,11 @@ class Sample:
         return cls(chosen, members)
 
     @property
+    def owner(self) -> NDArray[np.int64]:
+        """ndarray, shape (q,), int64: the group of each query, counted among those of the sample."""
+        return np.repeat(np.arange(len(self.groups)), [len(own) for own in self.members])
+
+    @property
     def probes(self) -> "Sample":
         """Sample: some groups of it."""
         some = np.linspace(0, len(self.groups) - 1, tuning.PROBES).astype(np.int64).tolist()
@@ -208,14 +213,15 @@ def rule_alone(near: Near, sample: Sample | None) -> Rule | None:
     solved = sample.solve(near, [np.concatenate([log.thresholds for log in logs]) for logs in groups])
     logs = [log for logs in groups for log in logs]
     truth = [row[row >= 0] for rows in solved for row in rows]
-    rings = [log.rings(rows) for log, rows in zip(logs, truth, strict=True)]
-    owner = np.repeat(np.arange(len(sample.groups)), [len(own) for own in sample.members])
-    wanted = np.bincount(owner, [len(rows) for rows in truth])
+    rings = np.concatenate([log.rings(rows) for log, rows in zip(logs, truth, strict=True)])
+    counts = [len(rows) for rows in truth]
+    asked, group = np.repeat(np.arange(len(logs)), counts), np.repeat(sample.owner, counts)
+    wanted = np.bincount(sample.owner, counts)
     tried: list[tuple[float, int, float, float]] = []
     tries: list[NDArray[np.number[Any]]] = []
     for least, patience in tuning.ALONE_RULES:
         stops = _stops(logs, places_of_share(least, context.k), patience)
-        missed = np.bincount(owner, [np.sum(ring > stop) for ring, stop in zip(rings, stops, strict=True)])
+        missed = np.bincount(group, rings > np.array(stops)[asked], len(wanted))
         looked, recall = _looked(logs, stops), float(1.0 - missed.sum() / max(1, wanted.sum()))
         tried.append((least, patience, recall, looked))
         if looked > most:
