@@ -256,10 +256,11 @@ def test_a_sweep_in_eight_bits_is_exact(long, k, predecessors, largest, monkeypa
         np.testing.assert_array_equal(result.distances, distances)
 
 
-@pytest.mark.parametrize("outside", [False, True])
-def test_queries_of_which_eight_bits_tell_nothing_are_swept_in_float64(long, outside, rng, monkeypatch):
+@pytest.mark.parametrize("others", ["rows", "from outside", "none"])
+def test_queries_of_which_eight_bits_tell_nothing_are_swept_in_float64(long, others, rng, monkeypatch):
     inducing = long.X[long.payload.index[np.argsort(long.payload.p)[:64]]]
-    asked = {"queries": np.concatenate([inducing, rng.normal(size=(1200, 3))])} if outside else {}
+    beside = rng.normal(size=(1200, 3)) if others == "from outside" else np.tile(inducing, (20, 1))
+    asked = {} if others == "rows" else {"queries": np.concatenate([inducing, beside])}
     apart = long.search(7, settings="exact", **asked)
     monkeypatch.setattr(tuning, "BLIND", np.inf)
     together = long.search(7, settings="exact", **asked)
