@@ -178,8 +178,8 @@ BLUR = _tuned(
     "products in float32 against pairs that it leaves in doubt", "tried", "gold", "vif100k",
 )  # fmt: skip
 COPY_PART = _tuned(
-    "COPY_PART", 8192, "rows that are copied in one task", "fewer tasks against a slower answer to Ctrl-C", "chosen",
-    "gold",
+    "COPY_PART", 1024, "rows that are copied in one task", "fewer tasks against rows that leave the cache", "tried",
+    "vif100k",
 )  # fmt: skip
 WORTH_EIGHT = _tuned(
     "WORTH_EIGHT", 16, "rows, and queries, for each component, above which factors are rounded to eight bits (C4)",
@@ -272,7 +272,7 @@ WHITE_MOST = _tuned(
     "memory and time against a sharper screen", "tried", "vif100k",
 )  # fmt: skip
 WHITE_PART = _tuned(
-    "WHITE_PART", 1024, "rows that one task extends", "fewer tasks against rows that do not stay in cache", "tried",
+    "WHITE_PART", 1024, "rows that one task extends", "fewer tasks against rows that leave the cache", "tried",
     "vif100k",
 )  # fmt: skip
 WHITE_WORTH = _tuned(

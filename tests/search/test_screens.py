@@ -180,6 +180,24 @@ def smooth():
     return cx.cover_tree(X, kernel=cx.RBF(0.7), inducing=128, jitter=1e-7)
 
 
+def test_products_of_float32_are_no_subnormal_numbers(rng):
+    """Factors of points that are far from inducing points, in lengthscales, are so small that these would be."""
+    X = rng.uniform(size=(900, 2))
+    tree = cx.cover_tree(X, kernel=cx.Matern32(0.02), inducing=64)
+    assert np.any((tree.payload.factors != 0.0) & (np.abs(tree.payload.factors) < 1e-25))
+    asked = asking.block_of(tree._state, asking.check(tree._state, X[:50] + 1e-3), 1)
+    screen = make_screen(tree.payload, np.float32)
+    for head in (screen.head, screen.of_queries(asked).head):
+        least = np.abs(head[head != 0.0]).min()
+        assert least * least >= np.finfo(np.float32).tiny
+        assert np.any(head == 0.0)
+    for queries in (None, X[:300] + 1e-3):
+        found = tree.search(6, queries=queries, settings="exact")
+        plain = tree.search(6, queries=queries, settings=cx.EXACT.replace(gate=False))
+        np.testing.assert_array_equal(found.indices, plain.indices)
+        np.testing.assert_array_equal(found.distances, plain.distances)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Eight bits (C4)
 

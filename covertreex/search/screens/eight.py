@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from covertreex._core.screen import largest_whole
 from covertreex.base import parallel, tuning
-from covertreex.search.screens.plain import WIDER, Numbers, Outside, Screen
+from covertreex.search.screens.plain import FAINT, WIDER, Numbers, Outside, Screen
 
-#: What components are multiples of, at least: queries far from all data have none to speak of.
-LEAST_STEP = 1e-30
+#: What components are multiples of, at least: queries far from all data have none to speak of, and products of two such
+#: would be subnormal numbers (`FAINT`).
+LEAST_STEP = FAINT
 
 #: What screens of eight bits may have wrong of a kernel, as a share of its variance.
 COARSE = 1.2e-4

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from covertreex.base import parallel, tuning
 from covertreex.protocols import QueryBlock
-from covertreex.search.screens.plain import WIDER, Numbers, Outside, Screen
+from covertreex.search.screens.plain import WIDER, Numbers, Outside, Screen, in_single
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,7 +40,7 @@ class MixedScreen(Screen):
         sharp, leading = self.sharp, int(self.head.shape[1])
         raised = max(1.0, whole.margin / sharp.margin)
         head = whole.head[:, :leading].copy()
-        tail = np.ascontiguousarray(whole.head[:, leading:], dtype=np.float32)
+        tail = in_single(whole.head[:, leading:])
         spread = _tail_spread(tail, whole.scale, sharp.margin)
         return replace(whole, head=head, tail=tail, spread=spread, blunt=np.sqrt(raised) * spread, margin=raised)
 
@@ -74,7 +74,7 @@ def make_mixed(sharp: Screen, n_threads: int = 1) -> MixedScreen | None:
 
     def part(begin: int, end: int) -> None:
         rows = slice(begin, end)
-        tail[rows] = payload.factors[rows, leading:]
+        tail[rows] = in_single(payload.factors[rows, leading:])
         spread[rows] = _tail_spread(tail[rows], sharp.scale[rows], sharp.margin)
 
     parallel.run([partial(part, *rows) for rows in parallel.spans(n, tuning.MIXED_ROWS)], n_threads)

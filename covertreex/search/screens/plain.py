@@ -23,6 +23,10 @@ Components = NDArray[np.floating[Any]] | NDArray[np.int8]
 #: there: no more than float32 can hold (docs/mathematics.md, C1). They fall with distance.
 FAR, GONE = 100.0, 1e-43
 
+#: Components in float32 that are smaller are taken for 0 (C1): products of two such would be subnormal numbers, each of
+#: which takes a processor a hundred times as long as another. Factors of points far from inducing points have many.
+FAINT = 2.0**-62
+
 #: Bounds are made larger by this factor, for their own rounding.
 WIDER = 1.0 + 1e-5
 
@@ -147,7 +151,7 @@ class Screen:
         self, factors: NDArray[np.float64], coords: NDArray[np.float64], scale: Numbers, margin: float
     ) -> Outside:
         return Outside(
-            head=np.ascontiguousarray(factors, dtype=self.dtype),
+            head=in_single(factors) if self.dtype is np.float32 else np.ascontiguousarray(factors, dtype=self.dtype),
             tail=np.zeros((len(factors), 0), dtype=np.float32),
             coords=np.ascontiguousarray(coords, dtype=self.dtype),
             scale=np.ascontiguousarray(scale, dtype=self.dtype),
@@ -202,7 +206,7 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1) -> Scree
         dtype=dtype,
         centre=centre,
         kernel_code=payload.kernel_code,
-        head=payload.factors if dtype is np.float64 else _copied(payload.factors, dtype, n_threads),
+        head=payload.factors if dtype is np.float64 else _copied(payload.factors, n_threads),
         tail=np.zeros((len(payload), 0), dtype=np.float32),
         coords=np.ascontiguousarray(payload.coords - centre, dtype=dtype),
         scale=inverse,
@@ -214,11 +218,18 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1) -> Scree
     )
 
 
-def _copied(factors: NDArray[np.float64], dtype: type, n_threads: int) -> Numbers:
-    copy: Numbers = np.empty(factors.shape, dtype=dtype)
+def in_single(factors: Components) -> NDArray[np.float32]:
+    """Factors in float32, without what is `FAINT`."""
+    single = factors.astype(np.float32, order="C")
+    single *= np.abs(single) >= FAINT
+    return single
+
+
+def _copied(factors: NDArray[np.float64], n_threads: int) -> NDArray[np.float32]:
+    copy = np.empty(factors.shape, dtype=np.float32)
 
     def part(begin: int, end: int) -> None:
-        copy[begin:end] = factors[begin:end]
+        copy[begin:end] = in_single(factors[begin:end])
 
     parallel.run([partial(part, *rows) for rows in parallel.spans(len(copy), tuning.COPY_PART)], n_threads)
     return copy
