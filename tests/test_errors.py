@@ -78,12 +78,11 @@ BUILDING = {
     ),
     "kernel of a metric": (lambda: cx.Correlation(None), "kernel must be an RBF"),
     # Inducing points
-    "fewer than none": (lambda: residual(inducing=-1), "got -1"),
-    "m > n": (lambda: residual(inducing=31), "inducing must be from 1 to n = 30 points, got 31"),
-    "m < 0": (
+    "fewer than none": (
         lambda: residual(inducing=-1),
         r"from 1 to n = 30 points, got -1. Correlation\(kernel\) is the metric without",
     ),
+    "m > n": (lambda: residual(inducing=31), "inducing must be from 1 to n = 30 points, got 31"),
     "half a point": (lambda: residual(inducing=2.5), "inducing must be a count, rows or coordinates, got 2.5"),
     "inducing flag": (lambda: residual(inducing=True), "inducing must be a count, rows or coordinates, got True"),
     "inducing name": (lambda: residual(inducing="all"), "inducing must be a count, rows or coordinates, got 'all'"),

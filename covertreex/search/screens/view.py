@@ -27,6 +27,8 @@ class View:
     def blind_to(self, queries: QueryBlock) -> NDArray[np.bool_]:
         """Which of these queries it tells nothing of, for so little is left of their variance: it can drop no row."""
         rows = queries.rows
+        if self.screen.blur == 0.0:
+            return np.zeros(len(rows), dtype=bool)
         scale = np.empty(len(rows))
         scale[rows >= 0] = self.screen.scale[rows[rows >= 0]]
         scale[rows < 0] = self.outside.scale[-1 - rows[rows < 0]]
