@@ -19,6 +19,7 @@ MODULES = sorted(path.stem for path in CORE.glob("*.pyx"))
 DTYPES = {"double": "float64", "float": "float32"} | {
     f"{name}_t": name for name in ("int64", "int32", "int16", "int8", "uint8")
 }
+DTYPES["whole"] = "signedinteger"  # the fused type of screen.pyx
 TYPES = {"double": "float", "float": "float", "bint": "bool", "int": "int", "int64_t": "int", "Py_ssize_t": "int"}
 
 

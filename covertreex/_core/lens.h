@@ -5,6 +5,7 @@
 #define COVERTREEX_LENS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "expression.h"
 
@@ -19,7 +20,9 @@
         /* Rows. */                                                                                                   \
         const T *coords;    /* (n, d) */                                                                              \
         const T *scale;     /* (n,) */                                                                                \
-        const T *factors;   /* m of each row, `wide` apart */                                                         \
+        const T *factors;   /* m of each row, `wide` apart; or whole numbers: */                                      \
+        const int16_t *whole;                                                                                         \
+        const float *steps; /* (n,): what these are multiples of */                                                   \
         const float *tails; /* (n, t) */                                                                              \
         ptrdiff_t wide;                                                                                               \
         /* The queries of a group: the first `count` of `stride`, in whole packs. */                                  \
@@ -31,8 +34,9 @@
     } NAME##_lens;                                                                                                    \
     typedef struct { /* one query */                                                                                  \
         const T *coords, *factors;                                                                                    \
+        const int16_t *whole;                                                                                         \
         const float *tail;                                                                                            \
-        T scale;                                                                                                      \
+        T scale, step;                                                                                                \
     } NAME##_query
 
 CX_DEFINE_LENS(cx_screen32, float);

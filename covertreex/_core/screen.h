@@ -137,6 +137,32 @@ CX_PIECES_AT(64, double)
     if (columns > 3)                                                                                                   \
         DO(d##j, j, 3);
 
+/* Dots of four rows in whole numbers of sixteen bits with one query (`apart` is 0), or a query each (1): sums of
+ * integers, which compilers form two products at once. */
+CX_INLINE void cx_sixteen_four(const int16_t *const *v, ptrdiff_t apart, ptrdiff_t m, const int16_t *const *r,
+                               int32_t *sums)
+{
+    const int16_t *va = v[0], *vb = v[apart], *vc = v[2 * apart], *vd = v[3 * apart];
+    const int16_t *ra = r[0], *rb = r[1], *rc = r[2], *rd = r[3];
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    m &= ~(ptrdiff_t)15; /* it is a multiple already: no rest to compile for */
+    if (apart)
+        for (ptrdiff_t i = 0; i < m; ++i) {
+            a += va[i] * ra[i];
+            b += vb[i] * rb[i];
+            c += vc[i] * rc[i];
+            d += vd[i] * rd[i];
+        }
+    else
+        for (ptrdiff_t i = 0; i < m; ++i) {
+            a += va[i] * ra[i];
+            b += va[i] * rb[i];
+            c += va[i] * rc[i];
+            d += va[i] * rd[i];
+        }
+    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+}
+
 #define CX_T float
 #define CX_SINGLE 1
 #define CX_NAME(x) cx_screen32_##x
@@ -157,7 +183,7 @@ CX_PIECES_AT(64, double)
 #undef CX_NAME
 #undef CX_SQRT
 
-#include "screen_eight.h"
+#include "screen_whole.h"
 
 CX_UNUSED static void cx_screen_fetch(const char *row, ptrdiff_t bytes)
 {

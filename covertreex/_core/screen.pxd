@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int16_t, int32_t, int64_t
 
 from covertreex._core.canonical cimport CovarianceView, cx_expression
 from covertreex._core.queries cimport QueriesView
@@ -12,6 +12,8 @@ cdef extern from "lens.h" nogil:
         const float *coords
         const float *scale
         const float *factors
+        const int16_t *whole
+        const float *steps
         const float *tails
         Py_ssize_t wide, count, stride
         const float *group_coords
@@ -26,6 +28,8 @@ cdef extern from "lens.h" nogil:
         const double *coords
         const double *scale
         const double *factors
+        const int16_t *whole
+        const float *steps
         const float *tails
         Py_ssize_t wide, count, stride
         const double *group_coords
@@ -35,13 +39,15 @@ cdef extern from "lens.h" nogil:
     ctypedef struct cx_screen32_query:
         const float *coords
         const float *factors
+        const int16_t *whole
         const float *tail
-        float scale
+        float scale, step
     ctypedef struct cx_screen64_query:
         const double *coords
         const double *factors
+        const int16_t *whole
         const float *tail
-        double scale
+        double scale, step
 
 cdef enum:
     PANEL = 48  # rows compared at once: a multiple of the 6 of a tile
@@ -80,13 +86,13 @@ cdef struct Side:
     const char *scale
     const char *spread
     const char *blunt
-    const float *steps      # of eight bits
-    const int32_t *sums
+    const float *steps      # of whole numbers
+    const int32_t *sums     # of eight bits
     Py_ssize_t wide  # bytes from one head to the next
 
 
 cdef class Lens:
-    cdef bint single, eight
+    cdef bint single, eight, sixteen
     cdef int way, offset  # of eight bits
     cdef CovarianceView covariance
     cdef int kernel

@@ -6,7 +6,7 @@ stay below it. What survives is decided by canonical arithmetic, in a scan.
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -46,20 +46,23 @@ cdef extern from "screen.h" nogil:
                            Py_ssize_t count, double *rho)
     void cx_screen32_values(int kernel, float alpha, float *values, Py_ssize_t count, bint coarse)
     void cx_screen64_values(int kernel, double alpha, double *values, Py_ssize_t count, bint coarse)
-    ctypedef struct cx_eight_row:
-        const int8_t *at
+    ctypedef struct cx_whole_row:
+        const char *at
         float step
         int32_t raised
     int CX_EIGHT_PLAIN
     int cx_eight_way(int largest)
     int cx_eight_largest()
     void cx_eight_put(const int8_t *components, Py_ssize_t m, int offset, uint8_t *pack, Py_ssize_t lane)
-    void cx_eight_dots(int way, const cx_eight_row *rows, Py_ssize_t nrows, Py_ssize_t ahead, const uint8_t *pack,
+    void cx_eight_dots(int way, const cx_whole_row *rows, Py_ssize_t nrows, Py_ssize_t ahead, const uint8_t *pack,
                        Py_ssize_t packs, Py_ssize_t m, const float *steps, float *out, Py_ssize_t stride)
+    void cx_sixteen_put(const int16_t *components, Py_ssize_t m, int16_t *pack, Py_ssize_t lane)
+    void cx_sixteen_dots(bint plain, const cx_whole_row *rows, Py_ssize_t nrows, Py_ssize_t ahead, const uint8_t *pack,
+                         Py_ssize_t packs, Py_ssize_t m, const float *steps, float *out, Py_ssize_t stride)
 
 
 # A pair whose |rho| is known no better, by float32 or by a mixed screen, is looked at again, and any in eight bits.
-cdef double BLUNT32 = 1e-3, BLUNT64 = 3e-2
+cdef double BLUNT16 = 2e-3, BLUNT32 = 1e-3, BLUNT64 = 3e-2
 
 cdef enum:
     FEW = 4  # queries that are swept for each alone, at most
@@ -120,26 +123,70 @@ def largest_whole():
     return cx_eight_largest()
 
 
-def dots_of_bytes(const int8_t[:, ::1] rows, const int8_t[:, ::1] queries, int largest, plain=False):
-    """Products of rows with queries of eight bits as a screen forms them, by the processor's means or by any's.
+ctypedef fused whole:
+    int8_t
+    int16_t
 
-    Rows and queries have a multiple of 16 components, of at most `largest`, and queries come in whole packs of 16.
+
+def dots_of_whole(const whole[:, ::1] rows, const whole[:, ::1] queries, int largest=0, plain=False):
+    """Products of rows with queries in whole numbers as a screen forms them, by the processor's means or by any's.
+
+    Rows and queries have a multiple of 16 components, those of eight bits of at most `largest`, and queries come in
+    whole packs of 16. The squared length of those of sixteen is below ``2**31``.
     """
     cdef Py_ssize_t i, m = rows.shape[1], packs = queries.shape[0] // 16, padded = 6 * ((rows.shape[0] + 5) // 6)
+    cdef Py_ssize_t pack_bytes = 16 * m * sizeof(whole)
     cdef int64_t[::1] raised = (largest + 1) * np.sum(rows, axis=1, dtype=np.int64)
     cdef float[::1] steps = np.ones(packs * 16, dtype=np.float32)
-    cdef uint8_t[::1] pack = np.empty(packs * 16 * m, dtype=np.uint8)
+    cdef uint8_t[::1] pack = np.empty(packs * pack_bytes, dtype=np.uint8)
     cdef float[:, ::1] out = np.empty((padded, packs * 16), dtype=np.float32)
-    cdef uint8_t[::1] held = np.empty(padded * sizeof(cx_eight_row), dtype=np.uint8)
-    cdef cx_eight_row *at = <cx_eight_row *>&held[0]
+    cdef uint8_t[::1] held = np.empty(padded * sizeof(cx_whole_row), dtype=np.uint8)
+    cdef cx_whole_row *at = <cx_whole_row *>&held[0]
     for i in range(padded):
-        at[i].at, at[i].step, at[i].raised = &rows[min(i, rows.shape[0] - 1), 0], 1.0, <int32_t>raised[
-            min(i, rows.shape[0] - 1)]
+        at[i].at, at[i].step = <const char *>&rows[min(i, rows.shape[0] - 1), 0], 1.0
+        at[i].raised = <int32_t>raised[min(i, rows.shape[0] - 1)] if whole is int8_t else 0
     for i in range(packs * 16):
-        cx_eight_put(&queries[i, 0], m, largest + 1, &pack[i // 16 * m * 16], i % 16)
-    cx_eight_dots(CX_EIGHT_PLAIN if plain else cx_eight_way(largest), at, padded, 0, &pack[0], packs, m, &steps[0],
-                  &out[0, 0], packs * 16)
+        if whole is int8_t:
+            cx_eight_put(&queries[i, 0], m, largest + 1, &pack[i // 16 * pack_bytes], i % 16)
+        else:
+            cx_sixteen_put(&queries[i, 0], m, <int16_t *>&pack[i // 16 * pack_bytes], i % 16)
+    if whole is int8_t:
+        cx_eight_dots(CX_EIGHT_PLAIN if plain else cx_eight_way(largest), at, padded, 0, &pack[0], packs, m, &steps[0],
+                      &out[0, 0], packs * 16)
+    else:
+        cx_sixteen_dots(plain, at, padded, 0, &pack[0], packs, m, &steps[0], &out[0, 0], packs * 16)
     return np.asarray(out)[:rows.shape[0]]
+
+
+def round_to_sixteen(const double[:, ::1] factors, float step, int16_t[:, ::1] whole, float[::1] steps):
+    """Put into `whole` what factors are nearest to, as multiples of `steps` (C1): of `step`, or of more where a
+    component is so large that it would not fit.
+
+    Factors have a multiple of 16 components. Returns the greatest length of what is left of a row, over that by which
+    its step is larger.
+    """
+    cdef Py_ssize_t i, j, lane
+    cdef double inverse, value, left, most, worst = 0.0
+    cdef double sums[16]
+    cdef int32_t number
+    with nogil:
+        for i in range(factors.shape[0]):
+            most, left = 0.0, 0.0
+            for j in range(factors.shape[1]):
+                most = max(most, fabs(factors[i, j]))
+            steps[i] = max(step, <float>(most / 32760.0))
+            inverse = 1.0 / steps[i]
+            memset(sums, 0, sizeof(sums))
+            for j in range(0, factors.shape[1], 16):
+                for lane in range(16):
+                    value = factors[i, j + lane] * inverse
+                    number = <int32_t>(value + (0.5 if value >= 0.0 else -0.5))
+                    whole[i, j + lane] = <int16_t>number
+                    sums[lane] += (value - number) * (value - number)
+            for lane in range(16):
+                left += sums[lane]
+            worst = max(worst, left)
+    return step * sqrt(worst)
 
 
 cdef void compact(Shortlist *one) noexcept nogil:
@@ -226,7 +273,8 @@ cdef class Lens:
         self.held = []
         point(&self.data, screen, self.held)
         point(&self.external, external, self.held)
-        self.single, self.eight = screen.dtype is np.float32, screen.head.dtype == np.int8
+        self.single = screen.dtype is np.float32
+        self.eight, self.sixteen = screen.head.dtype == np.int8, screen.head.dtype == np.int16
         if self.eight:
             self.offset, self.way = screen.largest + 1, cx_eight_way(screen.largest)
         # A whitened screen compares no coordinates.
@@ -238,7 +286,8 @@ cdef class Lens:
         self.margin = max(screen.margin, external.margin) * (1.0 + 1e-5)
         self.floor, self.raised = screen.floor, sqrt(max(1.0, external.margin / screen.margin))
         self.d, self.m, self.t = screen.coords.shape[1], screen.head.shape[1], screen.tail.shape[1]
-        self.width, self.doubt = (4, BLUNT32) if self.single else (8, BLUNT64)
+        self.width = 4 if self.single else 8
+        self.doubt = BLUNT16 if self.sixteen else BLUNT32 if self.single else BLUNT64
         self.lanes = 64 // self.width
         self.stride = self.lanes * ((most + self.lanes - 1) // self.lanes)
         dtype = screen.dtype
@@ -266,7 +315,10 @@ cdef class Lens:
         c.expression = &self.covariance.c.expression
         c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 4
         c.coords, c.scale = <const float *>self.data.coords, <const float *>self.data.scale
-        c.factors, c.tails = <const float *>self.data.head, <const float *>self.data.tail
+        c.factors, c.whole, c.tails = <const float *>self.data.head, NULL, <const float *>self.data.tail
+        c.steps = self.data.steps
+        if self.sixteen:
+            c.factors, c.whole, c.wide = NULL, <const int16_t *>self.data.head, self.data.wide // 2
         c.group_coords, c.group_scale = <const float *>self.group_coords, <const float *>self.group_scale
         c.group_blunt, c.threshold = <const float *>self.group_blunt, <const float *>self.threshold
 
@@ -277,7 +329,8 @@ cdef class Lens:
         c.expression = &self.covariance.c.expression
         c.d, c.m, c.t, c.stride, c.wide = self.d, self.m, self.t, self.stride, self.data.wide // 8
         c.coords, c.scale = <const double *>self.data.coords, <const double *>self.data.scale
-        c.factors, c.tails = <const double *>self.data.head, <const float *>self.data.tail
+        c.factors, c.whole, c.tails = <const double *>self.data.head, NULL, <const float *>self.data.tail
+        c.steps = NULL
         c.group_coords, c.group_scale = <const double *>self.group_coords, <const double *>self.group_scale
         c.group_blunt, c.threshold = <const double *>self.group_blunt, <const double *>self.threshold
 
@@ -317,8 +370,13 @@ cdef class Lens:
             for j in range(self.d):
                 self.set_number(self.group_coords, j * self.stride + i, self.number(side.coords, e * self.d + j))
             lane = i % self.lanes
-            if self.eight:
+            if self.eight or self.sixteen:
                 self.group_steps[i] = side.steps[e]
+            if self.sixteen:
+                cx_sixteen_put(<const int16_t *>(side.head + e * side.wide), self.m,
+                               <int16_t *>self.pack + (i // 16) * self.m * 16, lane)
+                continue
+            if self.eight:
                 cx_eight_put(<const int8_t *>(side.head + e * side.wide), self.m, self.offset,
                              <uint8_t *>self.pack + (i // 16) * self.m * 16, lane)
                 continue
@@ -340,7 +398,7 @@ cdef class Lens:
         """Dots of the rows of a panel with all queries; `ahead` rows behind them will be next."""
         cdef const char *rows[2 * PANEL]
         cdef const char *tails[2 * PANEL]
-        cdef cx_eight_row bytes_of[2 * PANEL]
+        cdef cx_whole_row whole[2 * PANEL]
         cdef Py_ssize_t i, padded = 6 * ((count + 5) // 6), packs = (self.packs + 1) // 2
         cdef int64_t row
         ahead = ahead // 6 * 6
@@ -350,11 +408,15 @@ cdef class Lens:
         for i in range(padded + ahead):
             row = panel[i] if i < count else panel[count + i - padded] if i >= padded else panel[0]
             rows[i], tails[i] = self.data.head + row * self.data.wide, self.data.tail + row * self.t * 4
-            if self.eight:
-                bytes_of[i].at = <const int8_t *>rows[i]
-                bytes_of[i].step, bytes_of[i].raised = self.data.steps[row], self.offset * self.data.sums[row]
+            if self.eight or self.sixteen:
+                whole[i].at, whole[i].step = rows[i], self.data.steps[row]
+                whole[i].raised = self.offset * self.data.sums[row] if self.eight else 0
+        if self.sixteen:
+            cx_sixteen_dots(False, whole, padded, ahead, <const uint8_t *>self.pack, self.packs, self.m,
+                            self.group_steps, <float *>self.rho, self.stride)
+            return
         if self.eight:
-            cx_eight_dots(self.way, bytes_of, padded, ahead, <const uint8_t *>self.pack, self.packs, self.m,
+            cx_eight_dots(self.way, whole, padded, ahead, <const uint8_t *>self.pack, self.packs, self.m,
                           self.group_steps, <float *>self.rho, self.stride)
             return
         if self.single:
@@ -387,7 +449,7 @@ cdef class Lens:
 
     cdef void prefetch(self, int64_t row) noexcept nogil:
         """Have the factors of a row that is looked at again on their way: rows lie far apart in memory."""
-        cx_screen_fetch(self.data.head + row * self.data.wide, self.m * self.width)
+        cx_screen_fetch(self.data.head + row * self.data.wide, self.m * (2 if self.sixteen else self.width))
 
     cdef cx_screen32_query query32(self, int64_t query) noexcept nogil:
         """What kernels are told of a query: its place among the rows, or -1 - its place among the external."""
@@ -396,6 +458,8 @@ cdef class Lens:
         cdef cx_screen32_query one
         one.coords, one.scale = <const float *>side.coords + e * self.d, (<const float *>side.scale)[e]
         one.factors = <const float *>(side.head + e * side.wide)
+        one.whole = <const int16_t *>(side.head + e * side.wide)
+        one.step = side.steps[e] if self.sixteen else 0.0
         one.tail = <const float *>side.tail + e * self.t
         return one
 
@@ -405,7 +469,7 @@ cdef class Lens:
         cdef const Side *side = &self.data if query >= 0 else &self.external
         cdef cx_screen64_query one
         one.coords, one.scale = <const double *>side.coords + e * self.d, (<const double *>side.scale)[e]
-        one.factors = <const double *>(side.head + e * side.wide)
+        one.factors, one.whole, one.step = <const double *>(side.head + e * side.wide), NULL, 0.0
         one.tail = <const float *>side.tail + e * self.t
         return one
 

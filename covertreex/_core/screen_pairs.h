@@ -464,6 +464,26 @@ CX_TARGET CX_INLINE void CX_WIDTH(four)(const CX_T *const *v, ptrdiff_t m, const
 #undef CX_ADD
 #undef CX_TOTAL
 
+/* The j-th dot of those that `look` forms and the next three, in whole numbers. */
+CX_TARGET CX_INLINE void CX_WIDTH(whole)(const CX_NAME(lens) *lens, const CX_NAME(query) *queries, ptrdiff_t apart,
+                                         ptrdiff_t left, const int64_t *rows, CX_T *dots, ptrdiff_t j)
+{
+    const CX_NAME(query) *query[4];
+    const int16_t *v[4], *r[4];
+    int32_t sums[4];
+    for (int l = 0; l < 4; ++l) {
+        query[l] = queries + apart * (j + l < left ? j + l : left - 1);
+        v[l] = query[l]->whole;
+        r[l] = lens->whole + rows[j + l] * lens->wide;
+        const char *next = (const char *)(lens->whole + rows[j + l + CX_WIDTH(TOGETHER)] * lens->wide);
+        for (ptrdiff_t at = 0; at < 2 * lens->m; at += 64)
+            CX_PREFETCH(next + at);
+    }
+    cx_sixteen_four(v, apart, lens->m, r, sums);
+    for (int l = 0; l < 4; ++l)
+        dots[j + l] = (CX_T)sums[l] * lens->steps[rows[j + l]] * query[l]->step;
+}
+
 /* |rho| of `count` rows and one query (`apart` is 0), or a query each (1). */
 CX_TARGET CX_INLINE void CX_WIDTH(look)(const CX_NAME(lens) *lens, const CX_NAME(query) *queries, ptrdiff_t apart,
                                         const int64_t *rows, ptrdiff_t count, ptrdiff_t ahead, double *rho)
@@ -483,23 +503,29 @@ CX_TARGET CX_INLINE void CX_WIDTH(look)(const CX_NAME(lens) *lens, const CX_NAME
         const CX_T *at[V + TOGETHER], *v[V];
         const float *tail[V + TOGETHER], *v_tail[V];
         const CX_T *x[V];
-        int64_t taken[V];
+        int64_t taken[V + TOGETHER];
         CX_T dots[V] = {0}, scaled[V], off[V];
         CX_WIDTH(vector) square = {0}, squares[CX_MOST_GROUPS];
         for (ptrdiff_t j = 0; j < V + TOGETHER; ++j) {
             const int64_t row = rows[i + j < last ? i + j : last];
-            at[j] = factors + row * wide;
-            tail[j] = tails + row * t;
+            taken[j] = row;
+            if (factors) {
+                at[j] = factors + row * wide;
+                tail[j] = tails + row * t;
+            }
             if (j < V) {
                 const CX_NAME(query) *query = queries + apart * (i + (j < left ? j : left - 1));
-                taken[j] = row;
                 scaled[j] = scales[row] * query->scale;
                 v[j] = query->factors;
                 v_tail[j] = query->tail;
                 x[j] = query->coords;
             }
         }
-        for (ptrdiff_t j = 0; j < left; j += apart ? 4 : TOGETHER) {
+        for (ptrdiff_t j = 0; j < left; j += apart || !factors ? 4 : TOGETHER) {
+            if (!factors) {
+                CX_WIDTH(whole)(lens, queries + apart * i, apart, left, taken, dots, j);
+                continue;
+            }
             if (apart)
                 CX_WIDTH(four)(v + j, m, at + j, dots + j);
             else

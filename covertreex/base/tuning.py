@@ -209,10 +209,10 @@ MIXED_ROWS = _tuned(
     "MIXED_ROWS", 1024, "rows, above which a mixed screen is tried; and rows that one task copies",
     "a copy against products in float64", "chosen", "gold",
 )  # fmt: skip
-PRODUCT8, PRODUCT32, PRODUCT64 = (
+PRODUCT8, PRODUCT16, PRODUCT32, PRODUCT64 = (
     _tuned(name, value, "nanoseconds of one core at 3 GHz for one component of a pair", "only ratios of costs matter",
            "measured", "gold", "vif100k", avx2=True)
-    for name, value in (("PRODUCT8", 0.006), ("PRODUCT32", 0.0235), ("PRODUCT64", 0.047))
+    for name, value in (("PRODUCT8", 0.006), ("PRODUCT16", 0.012), ("PRODUCT32", 0.0235), ("PRODUCT64", 0.047))
 )  # fmt: skip
 KERNEL32, KERNEL64 = (
     _tuned(name, value, "nanoseconds of one core at 3 GHz for the kernel of a pair", "only ratios of costs matter",

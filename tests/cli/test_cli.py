@@ -294,7 +294,7 @@ def test_neighbors_in_a_random_order_are_named_by_the_rows_of_the_file(here, poi
         (["--lengthscale", "1", "--kernel", "rationalquadratic", "--alpha", "2"], "alpha=2.0"),
         (["--lengthscale", "1", "--settings", "parity", "--backend", "cython"], "parity settings, backend cython"),
         (["--lengthscale", "1", "--variance", "2", "--jitter", "1e-4"], "jitter 0.0001"),
-        (["--lengthscale", "1", "--explain"], "rows looked at: all\n  way: all rows, float"),
+        (["--lengthscale", "1", "--explain"], "rows looked at: all\n  way: all rows, 16 bits"),
     ],
 )
 def test_neighbors_metrics_and_searches(here, points, arguments, says):

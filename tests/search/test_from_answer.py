@@ -19,11 +19,11 @@ def moved(tree, factor=1.05):
     return tree.with_metric(type(kernel)(kernel.lengthscale * factor))
 
 
-@pytest.fixture(scope="module", params=["float32", "float64"])
+@pytest.fixture(scope="module", params=["16 bits", "float64"])
 def before(request):
-    """A tree whose screen is in float32 and one where it is not, and what was found in each."""
+    """A tree whose screen is in sixteen bits and one where it is not, and what was found in each."""
     rng = np.random.default_rng(3)
-    if request.param == "float32":
+    if request.param == "16 bits":
         tree = cx.cover_tree(rng.uniform(size=(N, 4)), kernel=cx.Matern32(0.4), inducing=60)
     else:
         tree = cx.cover_tree(rng.normal(size=(N, 3)), kernel=cx.RBF(1.0), inducing=200)
@@ -38,7 +38,7 @@ def test_it_meets_the_target_whoever_answers(before, predecessors):
     after, start = moved(tree), answers[predecessors]
     result = after.search(K, predecessor_mode=predecessors, settings=FAST, start=start)
     assert result.plan.strategy == "from answer"
-    assert result.plan.alone == result.plan.screen.startswith("float32")
+    assert result.plan.alone == result.plan.screen.startswith("16 bits")
     assert "the neighbours that each query had" in str(result.plan)
     assert "rows looked at" in str(result.plan)
     assert len(result.changed_rows(start)) > 100

@@ -8,7 +8,7 @@ import pytest
 
 import covertreex as cx
 from covertreex._core import nearest, screen, whiten
-from covertreex._core.screen import dots, dots_of_bytes
+from covertreex._core.screen import dots, dots_of_whole
 
 
 @contextmanager
@@ -53,10 +53,27 @@ def test_products_of_bytes_are_those_of_integers(largest, m, packs, rng):
     rows, queries = (rng.integers(-largest, largest + 1, (number, m), dtype=np.int8) for number in (13, 16 * packs))
     rows[0], queries[0], queries[1] = largest, -largest, largest
     wanted = rows.astype(np.int64) @ queries.T.astype(np.int64)
-    np.testing.assert_array_equal(dots_of_bytes(rows, queries, largest), wanted)
-    np.testing.assert_array_equal(dots_of_bytes(rows, queries, largest, plain=True), wanted)
+    np.testing.assert_array_equal(dots_of_whole(rows, queries, largest), wanted)
+    np.testing.assert_array_equal(dots_of_whole(rows, queries, largest, plain=True), wanted)
     with narrow_registers():
-        np.testing.assert_array_equal(dots_of_bytes(rows, queries, largest), wanted)
+        np.testing.assert_array_equal(dots_of_whole(rows, queries, largest), wanted)
+
+
+@pytest.mark.parametrize("packs", [1, 2, 3, 4, 5, 6, 7, 12])
+@pytest.mark.parametrize("m", [16, 48, 656])
+def test_products_of_sixteen_bits_are_those_of_integers(m, packs, rng):
+    rows, queries = (rng.normal(size=(number, m)) for number in (13, 16 * packs))
+    rows[0], queries[0], queries[1] = 1.0, -1.0, 1.0
+    rows, queries = (
+        np.rint(46_300 / np.linalg.norm(side, axis=1, keepdims=True) * side).clip(-32_767, 32_767).astype(np.int16)
+        for side in (rows, queries)
+    )
+    wanted = (rows.astype(np.int64) @ queries.T.astype(np.int64)).astype(np.float32)
+    assert np.abs(wanted).max() > 2e9
+    np.testing.assert_array_equal(dots_of_whole(rows, queries), wanted)
+    np.testing.assert_array_equal(dots_of_whole(rows, queries, plain=True), wanted)
+    with narrow_registers():
+        np.testing.assert_array_equal(dots_of_whole(rows, queries), wanted)
 
 
 @pytest.mark.parametrize("m", [16, 48, 656])

@@ -25,6 +25,7 @@ from covertreex.search.screens.cache import sharp, single
 from covertreex.search.screens.eight import COARSE, make_eight
 from covertreex.search.screens.mixed import make_mixed
 from covertreex.search.screens.plain import least_rho, make_screen
+from covertreex.search.screens.sixteen import make_sixteen
 from covertreex.search.screens.view import View
 from covertreex.search.shortlists import Shortlists
 
@@ -44,6 +45,17 @@ HARD = {
     "correlation": {"kernel": cx.Matern52(0.5)},
     "small variance": {"kernel": cx.Matern12(1.0, variance=1e-6), "inducing": 20, "jitter": 1e-12},
 }
+
+
+#: Screens in one precision, of a payload; None where that is too coarse.
+KINDS = {
+    "16 bits": make_sixteen,
+    "float32": lambda payload: make_screen(payload, np.float32),
+    "float64": lambda payload: make_screen(payload, np.float64),
+}
+
+#: Which of them a tree has not: those that are too coarse for the smallest p, and of what has no factors.
+TOO_COARSE = {"tiny p": {"16 bits", "float32"}, "correlation": {"16 bits"}}
 
 
 def view_of(payload, screen, queries, k=1, cancel=None):
@@ -75,13 +87,13 @@ def tree(request, rng):
     return cx.cover_tree(hard_points(rng, 240, 3), n_threads=1, **HARD[request.param])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("predecessors", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 239])
-def test_shortlist_keeps_every_neighbour(tree, dtype, predecessors, k):
-    screen = make_screen(tree.payload, dtype)
+def test_shortlist_keeps_every_neighbour(tree, kind, predecessors, k):
+    screen = KINDS[kind](tree.payload)
     if screen is None:
-        pytest.skip("float32 is too coarse for this p; test_which_screens_there_are says where that is so")
+        pytest.skip("there is no such screen of this tree; test_which_screens_there_are says where that is so")
     queries = block_of(tree, predecessors)
     truth, _ = oracle.canonical(tree.payload, queries, k)
     short, counters = shorten(tree.payload, screen, queries, k)
@@ -93,9 +105,9 @@ def test_shortlist_keeps_every_neighbour(tree, dtype, predecessors, k):
 
 
 @pytest.mark.parametrize("number", [1, 4, 5])  # up to four are swept for each alone
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_few_queries_keep_every_neighbour(tree, dtype, number):
-    screen = make_screen(tree.payload, dtype)
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_queries_keep_every_neighbour(tree, kind, number):
+    screen = KINDS[kind](tree.payload)
     if screen is None:
         pytest.skip("there is no such screen of this tree; test_which_screens_there_are says where that is so")
     for predecessors, first in itertools.product((False, True), (0, 2, 100, 235)):
@@ -125,9 +137,9 @@ def test_few_queries_have_the_bits_of_many(which, external, request, monkeypatch
 
 
 def test_which_screens_there_are(tree, request):
-    """Float64 always; float32 unless it is too coarse for the smallest p, and then nothing uses it."""
-    assert make_screen(tree.payload, np.float64) is not None
-    assert (make_screen(tree.payload, np.float32) is None) == ("tiny p" in request.node.name)
+    """Float64 always; the others unless they are too coarse for the smallest p, and then nothing uses them."""
+    found = {kind for kind, make in KINDS.items() if make(tree.payload) is None}
+    assert found == TOO_COARSE.get(request.node.callspec.params["tree"], set())
 
 
 def test_a_known_kth_distance_shortens_the_list_and_loses_nothing(tree):
@@ -196,6 +208,53 @@ def test_products_of_float32_are_no_subnormal_numbers(rng):
         plain = tree.search(6, queries=queries, settings=cx.EXACT.replace(gate=False))
         np.testing.assert_array_equal(found.indices, plain.indices)
         np.testing.assert_array_equal(found.distances, plain.distances)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sixteen bits (C1)
+
+
+@pytest.mark.parametrize("inducing", [16, 60])
+def test_sixteen_bits_bound_every_pair(inducing, rng):
+    X = hard_points(rng, 500, 3)
+    tree = cx.cover_tree(X, kernel=cx.Matern32(0.7, variance=3.0), inducing=inducing)
+    payload, screen = tree.payload, make_sixteen(tree.payload)
+    asked = np.concatenate([X[:50], rng.normal(size=(100, 3)) * 3, [[1e3, 0.0, 0.0]]])
+    queries = asking.block_of(tree._state, asking.check(tree._state, asked), 1)
+    longer = dataclasses.replace(queries, factors=1.5 * queries.factors)
+    assert screen.of_queries(longer).steps[0] > screen.steps[0]
+    assert screen.of_queries(longer).margin > screen.of_queries(queries).margin >= screen.margin
+    truth = correlations(payload, queries)
+    outside = screen.of_queries(queries)
+    dots = outside.head.astype(float) @ screen.head.T.astype(float) * np.outer(outside.steps, screen.steps)
+    rho = np.abs(payload.kernel.of_scaled(queries.coords, payload.coords) - dots)
+    rho *= np.outer(outside.scale.astype(float), screen.scale)
+    off = outside.margin * np.outer(outside.spread.astype(float), screen.spread) + screen.floor
+    assert np.all(np.abs(rho - truth) <= off)
+    assert np.median(off) < 2e-3
+
+
+def test_sums_of_sixteen_bits_stay_within_32(rng):
+    """An inducing point has all of its length in one component, and a query from outside may be longer."""
+    X = rng.uniform(size=(700, 2))
+    tree = cx.cover_tree(X, kernel=cx.RBF(0.02, variance=1e-3), inducing=32)
+    screen = make_sixteen(tree.payload)
+    assert np.abs(screen.head.astype(int)).max() > 32_000
+    asked = asking.block_of(tree._state, asking.check(tree._state, X[:50]), 1)
+    for head in (screen.head, screen.of_queries(dataclasses.replace(asked, factors=3.0 * asked.factors)).head):
+        assert np.square(head.astype(np.int64)).sum(axis=1).max() < 2**31
+        assert np.all(head > np.iinfo(np.int16).min)
+
+
+def test_float32_serves_where_sixteen_bits_are_too_coarse(rng, monkeypatch):
+    tree = cx.cover_tree(rng.normal(size=(900, 3)), kernel=cx.Matern52(1.5), inducing=48)
+    finer = np.sqrt(KINDS["float32"](tree.payload).margin * make_sixteen(tree.payload).margin)
+    monkeypatch.setattr(tuning, "BLUR", finer / np.median(tree.payload.p))
+    result = tree.search(7, settings="exact")
+    assert result.plan.screen == "float32"
+    indices, distances = oracle.canonical(tree.payload, block_of(tree), 7)
+    np.testing.assert_array_equal(result.indices, indices)
+    np.testing.assert_array_equal(result.distances, distances)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -315,7 +374,7 @@ def test_without_instructions_for_bytes_there_are_none(long, smooth, monkeypatch
     for tree in (long, smooth):
         tree.payload.kept.forget("eight bits", "whitened")
     try:
-        assert long.search(5).plan.screen == "float32"
+        assert long.search(5).plan.screen == "16 bits"
         monkeypatch.setattr(tuning, "KERNEL64", 1000.0)
         assert smooth.search(5).plan.screen.startswith("float64, ")
     finally:
@@ -333,7 +392,7 @@ def test_fast_is_the_same_after_an_exact_search():
             assert tree.search(8, settings="exact").plan.screen.startswith("8 bits, ")
         found.append(tree.search(8, settings=settings))
     assert found[0].plan.least is not None
-    assert found[0].plan.screen == "float32"
+    assert found[0].plan.screen == "16 bits"
     np.testing.assert_array_equal(found[0].indices, found[1].indices)
     assert found[0].telemetry.counters == found[1].telemetry.counters
 
@@ -502,7 +561,8 @@ def test_fast_finds_the_same_with_and_without_whitening(monkeypatch):
 
 def test_whitening_is_given_up_where_it_does_not_pay(rng):
     rough = cx.cover_tree(rng.normal(size=(2400, 3)), kernel=cx.RBF(0.02), inducing=128, jitter=1e-9)
-    rough.payload.kept.get("float32", lambda: None)  # as if float32 were too coarse
+    for screen in ("16 bits", "float32"):
+        rough.payload.kept.get(screen, lambda: None)  # as if these were too coarse
     assert rough.search(5).plan.screen == "float64, 112 components float32"
     few = cx.cover_tree(rng.normal(size=(2400, 2)), kernel=cx.RBF(), inducing=128, jitter=1e-7)
     assert few.search(5, queries=np.arange(70)).plan.screen == "float64"
@@ -599,7 +659,7 @@ def test_queries_look_alone_where_few_rows_each_will_do(rng):
         result = tree.search(20, settings=settings, audit=1000)
         assert result.plan.alone
         assert "each query's nearest" in str(result.plan)
-        assert "near rows alone, float32" in str(result.plan)
+        assert "near rows alone, 16 bits" in str(result.plan)
         least = 0.999 if settings == "fast" else 0.9
         assert result.recall >= least
         assert share_found(result.indices, tree.knn(20)) >= least
@@ -662,7 +722,7 @@ def test_plan_tells_what_was_decided(rng):
     tree = cx.cover_tree(rng.normal(size=(4000, 3)), kernel=cx.Matern32(), inducing=30)
     text = str(tree.search(10, settings=cx.FAST.replace(recall_target=0.95)).plan)
     assert text.startswith("scan: ")
-    assert "screen: float32" in text
+    assert "screen: 16 bits" in text
     assert "in widening rings, until " in text
     assert "  sample: when a ring takes 10.00%, recall is " in text
     assert "rows looked at: all" in str(tree.search(10).plan)

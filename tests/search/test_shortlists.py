@@ -31,7 +31,7 @@ OF_SCREENS = [check for check in CHECKS if getattr(check, "level", "L0") == "S"]
 
 #: What covertreex's screens are, each from a payload; None where it is too coarse, or does not pay.
 OWN = {
-    "float32": lambda payload: single(payload) if payload.kernel_code >= 0 else None,
+    "16 bits": lambda payload: single(payload) if payload.kernel_code >= 0 else None,
     "float64": sharp,
     "mixed": lambda payload: sharp(payload) and mixed_or_sharp(payload, EXACT, 10**6),
 }

@@ -10,6 +10,7 @@ from covertreex.data.payload import PayloadStore
 from covertreex.search.screens.eight import make_eight
 from covertreex.search.screens.mixed import make_mixed
 from covertreex.search.screens.plain import Screen, make_screen
+from covertreex.search.screens.sixteen import make_sixteen
 from covertreex.settings import TraversalSettings
 
 
@@ -26,8 +27,11 @@ def surely_sharp(payload: PayloadStore) -> Screen:
 
 
 def single(payload: PayloadStore, n_threads: int = 1) -> Screen | None:
-    """The screen in float32; None where that is too coarse."""
-    return payload.kept.get("float32", lambda: make_screen(payload, np.float32, n_threads))
+    """The screen in float32, of factors in sixteen bits where these are fine enough; None where neither is."""
+    made: Screen | None = payload.kept.get("16 bits", lambda: make_sixteen(payload, n_threads))
+    if made is None:
+        made = payload.kept.get("float32", lambda: make_screen(payload, np.float32, n_threads))
+    return made
 
 
 def first_choice(payload: PayloadStore, settings: TraversalSettings, total: int, n_threads: int = 1) -> Screen | None:

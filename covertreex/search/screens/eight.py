@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from covertreex._core.screen import largest_whole
 from covertreex.base import parallel, tuning
-from covertreex.search.screens.plain import FAINT, WIDER, Numbers, Outside, Screen
+from covertreex.search.screens.plain import FAINT, WIDER, Numbers, Outside, Screen, margin_of_rows
 
 #: What components are multiples of, at least: queries far from all data have none to speak of, and products of two such
 #: would be subnormal numbers (`FAINT`).
@@ -92,7 +92,7 @@ def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
     Parameters
     ----------
     fine : Screen
-        In float32.
+        In float32; its factors may be in sixteen bits.
     n_threads : int
 
     Returns
@@ -103,10 +103,14 @@ def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
     (n, m), largest = fine.payload.factors.shape, largest_whole()
     if not largest or n < tuning.WORTH_EIGHT * m or m < tuning.LEAST_EIGHT:
         return None
-    error, factors = COARSE * fine.payload.variance, fine.payload.factors
-    basis, parts = rounded_all(n, factors.__getitem__, largest, fine.scale, fine.spread, fine.margin + error, n_threads)
+    error, factors, margin = (
+        COARSE * fine.payload.variance,
+        fine.payload.factors,
+        margin_of_rows(fine.payload, fine.dtype),
+    )
+    basis, parts = rounded_all(n, factors.__getitem__, largest, fine.scale, fine.spread, margin + error, n_threads)
     same = {field.name: getattr(fine, field.name) for field in fields(Screen)}
-    made = {"basis": basis, "largest": largest, "kernel_error": error, "fine": fine}
+    made = {"basis": basis, "largest": largest, "kernel_error": error, "margin": margin, "fine": fine}
     return EightBitScreen(**{**same, **parts._asdict(), **made})
 
 

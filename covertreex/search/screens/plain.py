@@ -16,8 +16,8 @@ from covertreex.protocols import QueryBlock, margin
 #: Numbers in the precision of a screen: float32 or float64.
 Numbers = NDArray[np.floating[Any]]
 
-#: Components of factors: in the same, or whole numbers of eight bits.
-Components = NDArray[np.floating[Any]] | NDArray[np.int8]
+#: Components of factors: in the same, or whole numbers of eight bits or sixteen.
+Components = NDArray[np.floating[Any]] | NDArray[np.int8] | NDArray[np.int16]
 
 #: A query farther than this from all data, in lengthscales, is moved nearer, if correlations are at most so much out
 #: there: no more than float32 can hold (docs/mathematics.md, C1). They fall with distance.
@@ -70,7 +70,7 @@ class Screen:
     kernel_code : int
         The kernel, as canonical arithmetic numbers it; `NO_KERNEL` where factors are whitened.
     head : ndarray, shape (n, h)
-        Factors, in `dtype` or eight bits: the components that all pairs are multiplied in.
+        Factors, in `dtype` or whole numbers: the components that all pairs are multiplied in.
     tail : ndarray, shape (n, t), float32
         Such as follow them, and are multiplied too (C5).
     coords, scale, spread : ndarray
@@ -79,7 +79,7 @@ class Screen:
     blunt : ndarray, shape (n,)
         What all pairs are looked at with may be off by ``blunt_i * blunt_j + floor`` (C4, C5).
     steps, sums : ndarray, shape (n,), float32 and int32
-        Of eight bits: what the components of a row are multiples of, and their sum. Else empty.
+        Of whole numbers: what the components of a row are multiples of, and, of eight bits, their sum. Else empty.
     length : float
         The largest ``|v|**2``.
     margin, floor : float
@@ -192,30 +192,50 @@ def make_screen(payload: PayloadStore, dtype: type, n_threads: int = 1) -> Scree
         None for Euclidean, which has its own, where `dtype` is too coarse, and where only a function of the caller's
         knows the covariance.
     """
+    margin = margin_of_rows(payload, dtype)
+    if not sees(payload, margin):
+        return None
+    head = payload.factors if dtype is np.float64 else _copied(payload.factors, n_threads)
+    return Screen(head=head, **besides_factors(payload, dtype, margin))
+
+
+def margin_of_rows(payload: PayloadStore, dtype: type) -> float:
+    """C1, of the data; NaN for Euclidean and where only a function of the caller's knows the covariance."""
     if payload.metric == EUCLIDEAN or payload.kernel_code == CALLED:
-        return None
-    length = longest_square(payload.factors) if payload.longest is None else payload.longest
+        return np.nan
     low, high = payload.corners
-    margin = _margin(payload, dtype, length, float(np.max(high - low, initial=0.0)))
-    if not margin / float(np.median(payload.p)) <= tuning.BLUR:  # NaN where factors from a file are no numbers
-        return None
+    return _margin(payload, dtype, length_of(payload), float(np.max(high - low, initial=0.0)))
+
+
+def length_of(payload: PayloadStore) -> float:
+    """The largest ``|v|**2`` of the data."""
+    return longest_square(payload.factors) if payload.longest is None else payload.longest
+
+
+def sees(payload: PayloadStore, margin: float) -> bool:
+    """Whether a screen of this margin tells enough of a typical pair."""
+    # Factors from a file may be no numbers either.
+    return not np.isnan(margin) and bool(margin / float(np.median(payload.p)) <= tuning.BLUR)
+
+
+def besides_factors(payload: PayloadStore, dtype: type, margin: float) -> dict[str, Any]:
+    """What a `Screen` of this margin has that is neither factors nor of whole numbers."""
     inverse: Numbers = np.ascontiguousarray(1.0 / np.sqrt(payload.p), dtype=dtype)
-    centre = 0.5 * (low + high)
-    return Screen(
-        payload=replace(payload),
-        dtype=dtype,
-        centre=centre,
-        kernel_code=payload.kernel_code,
-        head=payload.factors if dtype is np.float64 else _copied(payload.factors, n_threads),
-        tail=np.zeros((len(payload), 0), dtype=np.float32),
-        coords=np.ascontiguousarray(payload.coords - centre, dtype=dtype),
-        scale=inverse,
-        spread=inverse,
-        blunt=np.ascontiguousarray(np.sqrt(margin) * inverse * WIDER, dtype=dtype),
-        length=length,
-        margin=margin,
-        floor=16.0 * float(np.finfo(dtype).eps),
-    )
+    centre = 0.5 * (payload.corners[0] + payload.corners[1])
+    return {
+        "payload": replace(payload),
+        "dtype": dtype,
+        "centre": centre,
+        "kernel_code": payload.kernel_code,
+        "tail": np.zeros((len(payload), 0), dtype=np.float32),
+        "coords": np.ascontiguousarray(payload.coords - centre, dtype=dtype),
+        "scale": inverse,
+        "spread": inverse,
+        "blunt": np.ascontiguousarray(np.sqrt(margin) * inverse * WIDER, dtype=dtype),
+        "length": length_of(payload),
+        "margin": margin,
+        "floor": 16.0 * float(np.finfo(dtype).eps),
+    }
 
 
 def in_single(factors: Components) -> NDArray[np.float32]:
