@@ -185,6 +185,10 @@ WORTH_EIGHT = _tuned(
     "WORTH_EIGHT", 16, "rows, and queries, for each component, above which factors are rounded to eight bits (C4)",
     "an eigendecomposition and a product against products in float32", "tried", "gold", "vif100k",
 )  # fmt: skip
+AGAIN_EIGHT = _tuned(
+    "AGAIN_EIGHT", 60.0, "nanoseconds of one core for a pair that eight bits leave in doubt",
+    "only ratios of costs matter", "measured", "vif100k", "cities",
+)  # fmt: skip
 LEAST_EIGHT = _tuned(
     "LEAST_EIGHT", 64, "components, below which factors are not rounded to eight bits",
     "cheaper products against pairs that are looked at again", "chosen", "vif100k",
@@ -291,13 +295,13 @@ WHITE_STEP = _tuned(
     "WHITE_STEP", 10.0, "nanoseconds of one core for one component of a row, besides the products",
     "only ratios of costs matter", "measured", "vif100k", avx2=True,
 )  # fmt: skip
-WHITE_QUERIES, WHITE_ROWS, WHITE_GROUP_ROWS = (
-    _tuned(name, value, unit, "a better guess of what a whitened screen would leave against the time it takes",
+PAIR_QUERIES, PAIR_ROWS, PAIR_GROUP_ROWS = (
+    _tuned(name, value, unit, "a better guess of what a screen would leave against the time it takes",
            "chosen", "vif100k")
     for name, value, unit in (
-        ("WHITE_QUERIES", 96, "queries of the sample of a sweep"),
-        ("WHITE_ROWS", 2048, "rows of the sample of a sweep"),
-        ("WHITE_GROUP_ROWS", 64, "rows that each group of a sample looks at"),
+        ("PAIR_QUERIES", 96, "queries of the sample of a sweep"),
+        ("PAIR_ROWS", 2048, "rows of the sample of a sweep"),
+        ("PAIR_GROUP_ROWS", 64, "rows that each group of a sample looks at"),
     )
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from covertreex.base import parallel, tuning
 from covertreex.search import scan_plans
 from covertreex.search.groups import permuted
 from covertreex.search.near import Near
-from covertreex.search.screens.whitened import PairSample
+from covertreex.search.screens.pairs import PairSample
 from covertreex.search.shortlists import Shortlists
 
 #: More than there are rings.
@@ -340,7 +340,7 @@ def logs_of_groups(near: Near, sample: Sample, least: float, patience: int) -> l
 
 def pairs_of_groups(near: Near, sample: Sample, logs: Sequence[Log]) -> tuple[list[PairSample], float]:
     """A sample of the pairs behind the first ring, and how many there are at most, if no rule needs patience."""
-    samples, pairs, most = [], 0, tuning.WHITE_GROUP_ROWS
+    samples, pairs, most = [], 0, tuning.PAIR_GROUP_ROWS
     for group, log in zip(sample.groups, logs, strict=True):
         part = slice(near.groups.ptr[group], near.groups.ptr[group + 1])
         queries = near.queries.rows[part]

@@ -31,9 +31,10 @@ from covertreex.search.halos import GivenUp, Halos, HaloWalk
 from covertreex.search.near import Near
 from covertreex.search.rings import Rings
 from covertreex.search.screens.cache import first_choice, for_sweep, mixed_or_sharp, surely_sharp
+from covertreex.search.screens.pairs import PairSample
 from covertreex.search.screens.plain import Screen
 from covertreex.search.screens.view import View
-from covertreex.search.screens.whitened import PairSample, whitened
+from covertreex.search.screens.whitened import whitened
 from covertreex.search.second_pass import FirstPass
 from covertreex.search.shortlists import OWN, prepared
 from covertreex.search.strategy import Strategy
@@ -156,13 +157,13 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
     if left > tuning.WORTH_A_SCREEN * len(payload):  # so many are equally near
         view = None
     elif prepared(near.context.backend, payload).handle is None:
+        pairs = PairSample.of_sweep(payload, queries, start)
         if may_whiten:
             if white is None:
-                white = whitened(payload, _pairs_of_sweep(context, queries, start), float(np.sum(queries.limit)),
-                                 context.n_threads)  # fmt: skip
+                white = whitened(payload, pairs, float(np.sum(queries.limit)), context.n_threads)
             screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
         else:
-            screen = for_sweep(payload, near.view.screen, total, context.n_threads)
+            screen = for_sweep(payload, near.view.screen, total, pairs, context.n_threads)
         view = near.view if screen is near.view.screen else View(context, screen, queries)
         apart = view.blind_to(queries)
     told = _screened(payload, queries, view, None, rule, rule.rows)
@@ -173,20 +174,6 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
 
 def _may_whiten(near: Near) -> bool:
     return near.context.settings.gate and near.view.screen.dtype is np.float64
-
-
-def _pairs_of_sweep(context: SearchContext, queries: QueryBlock, start: NDArray[np.float64]) -> list[PairSample]:
-    """A sample of the pairs of a sweep; rows of the data, spread evenly, stand in for external queries."""
-    known = np.flatnonzero(np.isfinite(start))
-    if len(known) < tuning.WHITE_QUERIES:
-        return []
-    last = len(context.payload) - 1
-    sample = known[np.linspace(0, len(known) - 1, tuning.WHITE_QUERIES).astype(np.int64)]
-    rows = np.linspace(0, last, tuning.WHITE_ROWS).astype(np.int64)
-    asked = queries.rows[sample]
-    asked = np.where(asked >= 0, asked, np.linspace(0, last, tuning.WHITE_QUERIES).astype(np.int64))
-    allowed = queries.rank[rows] < queries.limit[sample][:, None]
-    return [PairSample(asked, rows, start[sample], allowed)]
 
 
 def _screened(

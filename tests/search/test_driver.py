@@ -383,17 +383,26 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("metric", [{}, {"kernel": cx.Matern32(lengthscale=0.5)}], ids=["euclidean", "correlation"])
+METRICS = {
+    "euclidean": {},
+    "correlation": {"kernel": cx.Matern32(lengthscale=0.5)},
+    "residual": {"kernel": cx.Matern32(lengthscale=0.5), "inducing": 64},
+}
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
-def test_data_are_freed_when_nobody_has_them(ask, metric):
+def test_data_are_freed_when_nobody_has_them(ask, metric, monkeypatch):
     """At once, not when somebody looks for circles of objects: factors and screens are most of a process's memory."""
+    monkeypatch.setattr(tuning, "AGAIN_EIGHT", 0.0)  # screens of eight bits too
     tree = cx.cover_tree(np.random.default_rng(0).uniform(size=(7000, 2)), **metric)
-    payload = weakref.ref(tree.payload)
+    payload, arrays = weakref.ref(tree.payload), [weakref.ref(tree.payload.coords), weakref.ref(tree.payload.factors)]
     gc.collect()
     gc.disable()
     try:
         ask(tree)
         del tree
         assert payload() is None
+        assert [array() for array in arrays] == [None, None]
     finally:
         gc.enable()

@@ -29,6 +29,8 @@ from covertreex.search.screens.sixteen import make_sixteen
 from covertreex.search.screens.view import View
 from covertreex.search.shortlists import Shortlists
 
+AGAIN_EIGHT = tuning.AGAIN_EIGHT
+
 
 def hard_points(rng, n, d):
     """Near-duplicates, duplicates, a line of equal steps (ties), and ordinary points."""
@@ -270,7 +272,8 @@ def long():
 
 @pytest.fixture(autouse=True)
 def any_processor(monkeypatch):
-    """Screens of eight bits are made on processors that have no instruction for them, too."""
+    """Screens of eight bits are made on processors that have no instruction for them, or where they do not pay, too."""
+    monkeypatch.setattr(tuning, "AGAIN_EIGHT", 0.0)
     if not largest_whole():
         for module in ("eight", "whitened"):
             monkeypatch.setattr(f"covertreex.search.screens.{module}.largest_whole", lambda: 127)
@@ -395,6 +398,22 @@ def test_fast_is_the_same_after_an_exact_search():
     assert found[0].plan.screen == "16 bits"
     np.testing.assert_array_equal(found[0].indices, found[1].indices)
     assert found[0].telemetry.counters == found[1].telemetry.counters
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_eight_bits_are_left_alone_where_they_leave_too_much_in_doubt(long, external, rng, monkeypatch):
+    """As where little is left of most rows once inducing points have explained what they can, or these are many."""
+    monkeypatch.setattr(tuning, "AGAIN_EIGHT", AGAIN_EIGHT)
+    spread = cx.cover_tree(rng.uniform(size=(20_000, 4)), kernel=cx.Matern12(0.2), inducing=200)
+    for tree, wanted in ((long, "16 bits"), (spread, "8 bits, ")):
+        asked = {"queries": tree.X[:4000] + 0.01 if external else None}
+        assert tree.search(3, settings="exact", **asked).plan.screen.startswith(wanted)
+        assert tree.radius(0.6, queries=tree.X[:4000]).plan.screen.startswith(wanted)
+    long.payload.kept.forget("eight bits")
+    found = long.search(3, settings="exact")
+    indices, distances = oracle.canonical(long.payload, block_of(long), 3)
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_array_equal(found.distances, distances)
 
 
 def test_few_rows_or_few_components_stay_as_they_are(rng):

@@ -1,14 +1,15 @@
 """The screens of a payload, each made once; and which of them a search should use.
 
-What is chosen depends on the payload, the settings and the number of queries alone, never on what was asked before.
+What is chosen depends on the payload, the settings and the question alone, never on what was asked before.
 """
 
 import numpy as np
 
 from covertreex.base import tuning
 from covertreex.data.payload import PayloadStore
-from covertreex.search.screens.eight import make_eight
+from covertreex.search.screens.eight import eight_pay, make_eight, may_be_eight
 from covertreex.search.screens.mixed import make_mixed
+from covertreex.search.screens.pairs import PairSample
 from covertreex.search.screens.plain import Screen, make_screen
 from covertreex.search.screens.sixteen import make_sixteen
 from covertreex.settings import TraversalSettings
@@ -43,12 +44,16 @@ def first_choice(payload: PayloadStore, settings: TraversalSettings, total: int,
     return sharp(payload) if settings.gemm else None
 
 
-def for_sweep(payload: PayloadStore, screen: Screen, total: int, n_threads: int = 1) -> Screen:
+def for_sweep(payload: PayloadStore, screen: Screen, total: int, pairs: list[PairSample], n_threads: int = 1) -> Screen:
     """What `total` queries, which begin with `screen`, see all rows through: eight bits where they pay, else the same.
+
+    `pairs` are a sample of those that they look at.
 
     Not with a recall target: the basis of eight bits comes from LAPACK, its last digits from the machine.
     """
     if screen.dtype is np.float64 or total < tuning.WORTH_EIGHT * payload.factors.shape[1]:
+        return screen
+    if not may_be_eight(payload) or not eight_pay(screen, pairs):
         return screen
     made: Screen | None = payload.kept.get("eight bits", lambda: make_eight(screen, n_threads))
     return screen if made is None else made

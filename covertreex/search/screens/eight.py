@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from covertreex._core.screen import largest_whole
 from covertreex.base import parallel, tuning
+from covertreex.data.payload import PayloadStore
+from covertreex.search.screens.pairs import PairSample, correlations
 from covertreex.search.screens.plain import FAINT, WIDER, Numbers, Outside, Screen, margin_of_rows
 
 #: What components are multiples of, at least: queries far from all data have none to speak of, and products of two such
@@ -53,12 +55,12 @@ class EightBitScreen(Screen):
     @property
     def pair_cost(self) -> float:
         """float: nanoseconds of one core that a pair is expected to take."""
-        return int(self.head.shape[1]) * tuning.PRODUCT8 + tuning.KERNEL32 + tuning.LOOK
+        return _pair_cost(int(self.head.shape[1]))
 
     @property
     def blur(self) -> float:
         """float: as `Screen.blur`, the same on all processors."""
-        return 2.0 * lost(127) * self.payload.variance
+        return _blur(self.payload)
 
     @property
     def name(self) -> str:
@@ -100,9 +102,9 @@ def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
     EightBitScreen or None
         None where it would not be faster.
     """
-    (n, m), largest = fine.payload.factors.shape, largest_whole()
-    if not largest or n < tuning.WORTH_EIGHT * m or m < tuning.LEAST_EIGHT:
+    if not may_be_eight(fine.payload):
         return None
+    n, largest = len(fine.payload), largest_whole()
     error, factors, margin = (
         COARSE * fine.payload.variance,
         fine.payload.factors,
@@ -112,6 +114,42 @@ def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
     same = {field.name: getattr(fine, field.name) for field in fields(Screen)}
     made = {"basis": basis, "largest": largest, "kernel_error": error, "margin": margin, "fine": fine}
     return EightBitScreen(**{**same, **parts._asdict(), **made})
+
+
+def may_be_eight(payload: PayloadStore) -> bool:
+    """Whether there may be a screen of eight bits: the processor is fast at them, and there are enough rows."""
+    n, m = payload.factors.shape
+    return largest_whole() > 0 and n >= tuning.WORTH_EIGHT * m and m >= tuning.LEAST_EIGHT
+
+
+def eight_pay(fine: Screen, samples: list[PairSample]) -> bool:
+    """Whether pairs as those of a sample cost less in eight bits, and in `fine` where these leave them in doubt.
+
+    The same on all processors. Without a sample, yes.
+    """
+    payload, left, looked = fine.payload, 0, 0
+    scale = 1.0 / np.sqrt(payload.p)
+    blur = _blur(payload)
+    for sample in samples:
+        asked, rows = scale[sample.queries], scale[sample.rows]
+        seen = asked * blur * float(np.median(scale)) <= tuning.BLIND  # the others are not looked at in eight bits
+        columns = (payload.coords, payload.factors, payload.p)
+        with parallel.one_blas_thread():
+            rho = correlations(payload, sample.queries, *(column[sample.rows] for column in columns))
+        doubt = np.abs(rho) + blur * np.outer(asked, rows) >= sample.thresholds[:, None]
+        allowed = sample.allowed & seen[:, None]
+        left += int(np.sum(doubt & allowed))
+        looked += int(np.sum(allowed))
+    again = left / max(1, looked) * tuning.AGAIN_EIGHT
+    return bool(_pair_cost(payload.factors.shape[1]) + again < fine.pair_cost)
+
+
+def _blur(payload: PayloadStore) -> float:
+    return 2.0 * lost(127) * payload.variance
+
+
+def _pair_cost(components: int) -> float:
+    return components * tuning.PRODUCT8 + tuning.KERNEL32 + tuning.LOOK
 
 
 def lost(largest: int) -> float:

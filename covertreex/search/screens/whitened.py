@@ -10,18 +10,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from covertreex._core.screen import largest_whole
 from covertreex._core.whiten import PIVOTS, Pivots
 from covertreex.base import parallel, tuning
 from covertreex.base.contract import NO_KERNEL
-from covertreex.base.types import AnyArray
 from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.search.screens.cache import sharp as sharp_screen
 from covertreex.search.screens.eight import EightBitScreen, lost, rounded_all
+from covertreex.search.screens.pairs import PairSample, correlations
 from covertreex.search.screens.plain import Outside, Screen
 
 
@@ -76,39 +75,13 @@ class WhitenedScreen(EightBitScreen):
         sharp = self.fine
         assert sharp is not None
         margin = sharp.of_queries(queries).margin
-        rho = _correlations(self.payload, self.pivots, queries.coords, queries.factors, queries.p)
+        rho = correlations(self.payload, self.pivots, queries.coords, queries.factors, queries.p)
         w = solve_triangular(self.lower, rho, lower=True).T
         shift = self.shift + (len(self.pivots) + 2) * max(margin, sharp.margin) / float(
             min(queries.p.min(), self.payload.p.min())
         )
         spread = _spread(1.0 - np.einsum("ij,ij->i", w, w), shift)
         return self._outside(w, none, ones, 1.0, spread)
-
-
-@dataclass(frozen=True, eq=False)
-class PairSample:
-    """Pairs of a sample, each of some queries with each of some rows, that tells what a screen would leave.
-
-    Attributes
-    ----------
-    queries, rows : ndarray of int64, or of int32
-        Payload rows.
-    thresholds : ndarray
-        What the k-th best ``|rho|`` of each query is sure to reach.
-    allowed : ndarray of bool, shape (queries, rows)
-        Pairs that are looked at.
-    """
-
-    queries: NDArray[np.signedinteger[Any]]
-    rows: NDArray[np.signedinteger[Any]]
-    thresholds: NDArray[np.float64]
-    allowed: NDArray[np.bool_]
-
-    @property
-    def digest(self) -> str:
-        """str: of all of it."""
-        arrays: tuple[AnyArray, ...] = (self.queries, self.rows, self.thresholds, self.allowed)
-        return " ".join(xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data) for array in arrays)
 
 
 def whitened(payload: PayloadStore, samples: list[PairSample], pairs: float, n_threads: int) -> WhitenedScreen | None:
@@ -225,7 +198,7 @@ class _Factorization:
         weight = np.maximum(self.q, 1e-12)
         weight[self.pivots] = 0.0
         new = np.sort(self._random.choice(n, PIVOTS, replace=False, p=weight / weight.sum()))
-        block = _correlations(payload, new, payload.coords[new], payload.factors[new], payload.p[new])
+        block = correlations(payload, new, payload.coords[new], payload.factors[new], payload.p[new])
         block[np.diag_indices(PIVOTS)] = 1.0 + self.shift
         known = self.w[:step, new]
         flat = _flat(known).astype(np.float64)
@@ -305,19 +278,3 @@ def _spread(q: NDArray[np.float64], shift: float) -> NDArray[np.float32]:
     left = np.maximum(q + shift, 0.0) + shift
     spread: NDArray[np.float32] = np.nextafter(np.sqrt(left).astype(np.float32), np.float32(2.0))
     return spread
-
-
-def _correlations(
-    payload: PayloadStore,
-    pivots: NDArray[np.int64],
-    coords: NDArray[np.float64],
-    factors: NDArray[np.float64],
-    p: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Residual correlations of some payload rows with other points, (pivots, points), in float64."""
-    values: NDArray[np.float64] = (
-        payload.covariance.of_scaled(payload.coords[pivots], coords) - payload.factors[pivots] @ factors.T
-    )
-    values /= np.sqrt(payload.p[pivots])[:, None]
-    values /= np.sqrt(p)
-    return values
