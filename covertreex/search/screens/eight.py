@@ -104,15 +104,11 @@ def make_eight(fine: Screen, n_threads: int = 1) -> EightBitScreen | None:
     """
     if not may_be_eight(fine.payload):
         return None
-    n, largest = len(fine.payload), largest_whole()
-    error, factors, margin = (
-        COARSE * fine.payload.variance,
-        fine.payload.factors,
-        margin_of_rows(fine.payload, fine.dtype),
-    )
-    basis, parts = rounded_all(n, factors.__getitem__, largest, fine.scale, fine.spread, margin + error, n_threads)
-    same = {field.name: getattr(fine, field.name) for field in fields(Screen)}
-    made = {"basis": basis, "largest": largest, "kernel_error": error, "margin": margin, "fine": fine}
+    n, factors, largest = len(fine.payload), fine.payload.factors, largest_whole()
+    margin, error = margin_of_rows(fine.payload, fine.dtype), COARSE * fine.payload.variance
+    basis, parts = rounded_all(n, factors.__getitem__, largest, fine.scale, fine.scale, margin + error, n_threads)
+    same = {field.name: getattr(fine, field.name) for field in fields(Screen)} | {"spread": fine.scale, "fine": fine}
+    made = {"basis": basis, "largest": largest, "kernel_error": error, "margin": margin}
     return EightBitScreen(**{**same, **parts._asdict(), **made})
 
 
