@@ -240,7 +240,7 @@ FOUND, LINKED, BOX_ROW, BOX_QUERY = (
     _tuned(name, value, f"nanoseconds of one core at 3 GHz for {unit}", "nothing: for people", "measured", *suites,
            avx2=True)
     for name, value, unit, *suites in (
-        ("FOUND", 0.6, "one coordinate of a row that is looked through for near ones", "vif100k"),
+        ("FOUND", 0.4, "one coordinate of a row that is looked through for near ones", "vif100k", "rough"),
         ("LINKED", 110.0, "a link of the graph of a second pass", "gold"),
         ("BOX_ROW", 0.5, "one coordinate of a row in a box that a query meets", "euclidean"),
         ("BOX_QUERY", 1200.0, "a query by boxes, besides", "euclidean"),
