@@ -159,7 +159,7 @@ def dots_of_whole(const whole[:, ::1] rows, const whole[:, ::1] queries, int lar
 
 
 def round_to_sixteen(const double[:, ::1] factors, float step, int16_t[:, ::1] whole, float[::1] steps):
-    """Put into `whole` what factors are nearest to, as multiples of `steps` (C1): of `step`, or of more where a
+    """Put into `whole` what factors are nearest to, as multiples of `steps` (C7): of `step`, or of more where a
     component is so large that it would not fit.
 
     Factors have a multiple of 16 components. Returns the greatest length of what is left of a row, over that by which

@@ -1,4 +1,4 @@
-/* Dots of rows with queries whose components are whole numbers, of eight bits (docs/mathematics.md, C4) or sixteen (C1).
+/* Dots of rows with queries whose components are whole numbers, of eight bits (docs/mathematics.md, C4) or sixteen (C7).
  *
  * They are added up as integers, so they are the same however that is done. Of eight bits there are four products at
  * once where the processor multiplies bytes (VNNI), else two; these are of 16 bits, for which components have to be

@@ -157,13 +157,13 @@ def _choose_sweep(near: Near, queries: QueryBlock, plan: Plan, rule: Rule, white
     if left > tuning.WORTH_A_SCREEN * len(payload):  # so many are equally near
         view = None
     elif prepared(near.context.backend, payload).handle is None:
-        pairs = PairSample.of_sweep(payload, queries, start)
         if may_whiten:
             if white is None:
+                pairs = PairSample.of_sweep(payload, queries, start)
                 white = whitened(payload, pairs, float(np.sum(queries.limit)), context.n_threads)
             screen = white or mixed_or_sharp(payload, context.settings, total, context.n_threads)
         else:
-            screen = for_sweep(payload, near.view.screen, total, pairs, context.n_threads)
+            screen = for_sweep(payload, near.view.screen, queries, start, context.n_threads)
         view = near.view if screen is near.view.screen else View(context, screen, queries)
         apart = view.blind_to(queries)
     told = _screened(payload, queries, view, None, rule, rule.rows)

@@ -26,7 +26,6 @@ from covertreex.search.context import SearchContext
 from covertreex.search.groups import group_queries, permuted, query_coords
 from covertreex.search.scan_plans import plan_of_lists, whole_range
 from covertreex.search.screens.cache import first_choice, for_sweep
-from covertreex.search.screens.pairs import PairSample
 from covertreex.search.screens.plain import least_rho
 from covertreex.search.screens.view import View
 from covertreex.search.shortlists import OWN, Shortlists
@@ -170,8 +169,7 @@ class Radius(LastPass):
         elif screen is not None:
             why, self._candidates = "a screen whose threshold is the radius leaves few", Radius._by_screen
             start = least_rho(np.full(len(queries), radius))
-            pairs = PairSample.of_sweep(payload, queries, start)
-            screen = for_sweep(payload, screen, len(queries), pairs, context.n_threads)
+            screen = for_sweep(payload, screen, queries, start, context.n_threads)
             self._lists = Shortlists(context, View(context, screen, queries), self.queries, self.groups.most, 0)
         else:
             why, self._candidates = "every pair is compared", Radius._all_rows

@@ -29,6 +29,7 @@ from covertreex.search.screens.sixteen import make_sixteen
 from covertreex.search.screens.view import View
 from covertreex.search.shortlists import Shortlists
 
+#: What it is: a fixture below sets it to 0.
 AGAIN_EIGHT = tuning.AGAIN_EIGHT
 
 
@@ -213,7 +214,7 @@ def test_products_of_float32_are_no_subnormal_numbers(rng):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Sixteen bits (C1)
+# Sixteen bits (C7)
 
 
 @pytest.mark.parametrize("inducing", [16, 60])

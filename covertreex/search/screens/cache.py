@@ -4,9 +4,11 @@ What is chosen depends on the payload, the settings and the question alone, neve
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covertreex.base import tuning
 from covertreex.data.payload import PayloadStore
+from covertreex.protocols import QueryBlock
 from covertreex.search.screens.eight import eight_pay, make_eight, may_be_eight
 from covertreex.search.screens.mixed import make_mixed
 from covertreex.search.screens.pairs import PairSample
@@ -44,16 +46,18 @@ def first_choice(payload: PayloadStore, settings: TraversalSettings, total: int,
     return sharp(payload) if settings.gemm else None
 
 
-def for_sweep(payload: PayloadStore, screen: Screen, total: int, pairs: list[PairSample], n_threads: int = 1) -> Screen:
-    """What `total` queries, which begin with `screen`, see all rows through: eight bits where they pay, else the same.
+def for_sweep(
+    payload: PayloadStore, screen: Screen, queries: QueryBlock, start: NDArray[np.float64], n_threads: int = 1
+) -> Screen:
+    """What queries that begin with `screen` see all rows through: eight bits where they pay, else the same.
 
-    `pairs` are a sample of those that they look at.
+    The k-th best ``|rho|`` of each is sure to reach `start`.
 
     Not with a recall target: the basis of eight bits comes from LAPACK, its last digits from the machine.
     """
-    if screen.dtype is np.float64 or total < tuning.WORTH_EIGHT * payload.factors.shape[1]:
+    if screen.dtype is np.float64 or len(queries) < tuning.WORTH_EIGHT * payload.factors.shape[1]:
         return screen
-    if not may_be_eight(payload) or not eight_pay(screen, pairs):
+    if not may_be_eight(payload) or not eight_pay(screen, PairSample.of_sweep(payload, queries, start)):
         return screen
     made: Screen | None = payload.kept.get("eight bits", lambda: make_eight(screen, n_threads))
     return screen if made is None else made

@@ -15,7 +15,16 @@ from covertreex._core.screen import largest_whole
 from covertreex.base import parallel, tuning
 from covertreex.data.payload import PayloadStore
 from covertreex.search.screens.pairs import PairSample, correlations
-from covertreex.search.screens.plain import FAINT, WIDER, Numbers, Outside, Screen, margin_of_rows
+from covertreex.search.screens.plain import (
+    FAINT,
+    WIDER,
+    Numbers,
+    Outside,
+    Screen,
+    blind,
+    cost_in_single,
+    margin_of_rows,
+)
 
 #: What components are multiples of, at least: queries far from all data have none to speak of, and products of two such
 #: would be subnormal numbers (`FAINT`).
@@ -55,7 +64,7 @@ class EightBitScreen(Screen):
     @property
     def pair_cost(self) -> float:
         """float: nanoseconds of one core that a pair is expected to take."""
-        return _pair_cost(int(self.head.shape[1]))
+        return cost_in_single(int(self.head.shape[1]), tuning.PRODUCT8)
 
     @property
     def blur(self) -> float:
@@ -123,29 +132,22 @@ def eight_pay(fine: Screen, samples: list[PairSample]) -> bool:
 
     The same on all processors. Without a sample, yes.
     """
-    payload, left, looked = fine.payload, 0, 0
-    scale = 1.0 / np.sqrt(payload.p)
-    blur = _blur(payload)
+    payload, scale, left, looked = fine.payload, fine.scale, 0, 0
+    blur, columns = _blur(payload), (payload.coords, payload.factors, payload.p)
     for sample in samples:
         asked, rows = scale[sample.queries], scale[sample.rows]
-        seen = asked * blur * float(np.median(scale)) <= tuning.BLIND  # the others are not looked at in eight bits
-        columns = (payload.coords, payload.factors, payload.p)
         with parallel.one_blas_thread():
             rho = correlations(payload, sample.queries, *(column[sample.rows] for column in columns))
         doubt = np.abs(rho) + blur * np.outer(asked, rows) >= sample.thresholds[:, None]
-        allowed = sample.allowed & seen[:, None]
+        allowed = sample.allowed & ~blind(asked, scale, blur)[:, None]  # the others are not looked at in eight bits
         left += int(np.sum(doubt & allowed))
         looked += int(np.sum(allowed))
     again = left / max(1, looked) * tuning.AGAIN_EIGHT
-    return bool(_pair_cost(payload.factors.shape[1]) + again < fine.pair_cost)
+    return bool(cost_in_single(payload.factors.shape[1], tuning.PRODUCT8) + again < fine.pair_cost)
 
 
 def _blur(payload: PayloadStore) -> float:
     return 2.0 * lost(127) * payload.variance
-
-
-def _pair_cost(components: int) -> float:
-    return components * tuning.PRODUCT8 + tuning.KERNEL32 + tuning.LOOK
 
 
 def lost(largest: int) -> float:

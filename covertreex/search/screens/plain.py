@@ -110,7 +110,7 @@ class Screen:
         """float: nanoseconds of one core that a pair is expected to take."""
         m = int(self.head.shape[1])
         if self.dtype is np.float32:
-            return m * tuning.PRODUCT32 + tuning.KERNEL32 + tuning.LOOK
+            return cost_in_single(m, tuning.PRODUCT32)
         return m * tuning.PRODUCT64 + tuning.KERNEL64 + tuning.LOOK
 
     @property
@@ -236,6 +236,19 @@ def besides_factors(payload: PayloadStore, dtype: type, margin: float) -> dict[s
         "margin": margin,
         "floor": 16.0 * float(np.finfo(dtype).eps),
     }
+
+
+def cost_in_single(components: int, product: float) -> float:
+    """Nanoseconds of one core that a pair is expected to take, where all but the products is in float32."""
+    return components * product + tuning.KERNEL32 + tuning.LOOK
+
+
+def blind(asked: Numbers, scale: Numbers, blur: float) -> NDArray[np.bool_]:
+    """Which queries, of scales `asked`, a screen of rows of `scale` tells nothing of: so little is left of their variance
+    that it can drop no row, as ``|rho|`` may be off by `blur` times the scales of a pair.
+    """
+    found: NDArray[np.bool_] = asked * float(np.median(scale)) * blur > tuning.BLIND
+    return found
 
 
 def in_single(factors: Components) -> NDArray[np.float32]:

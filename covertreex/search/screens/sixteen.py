@@ -17,6 +17,7 @@ from covertreex.search.screens.plain import (
     Outside,
     Screen,
     besides_factors,
+    cost_in_single,
     length_of,
     margin_of_rows,
     sees,
@@ -53,7 +54,7 @@ class SixteenBitScreen(Screen):
     @property
     def pair_cost(self) -> float:
         """float: nanoseconds of one core that a pair is expected to take."""
-        return int(self.head.shape[1]) * tuning.PRODUCT16 + tuning.KERNEL32 + tuning.LOOK
+        return cost_in_single(int(self.head.shape[1]), tuning.PRODUCT16)
 
     @property
     def name(self) -> str:
@@ -87,8 +88,9 @@ def make_sixteen(payload: PayloadStore, n_threads: int = 1) -> SixteenBitScreen 
     margin = margin_of_rows(payload, np.float32)
     if payload.factors.shape[1] == 0 or not sees(payload, margin):
         return None
-    parts = _rounded(payload.factors, length_of(payload), n_threads)
-    margin += _lost(length_of(payload), parts.left)
+    length = length_of(payload)
+    parts = _rounded(payload.factors, length, n_threads)
+    margin += _lost(length, parts.left)
     if not sees(payload, margin):
         return None
     besides = besides_factors(payload, np.float32, margin)

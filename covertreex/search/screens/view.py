@@ -4,11 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covertreex._core.screen import Lens, Screener
-from covertreex.base import tuning
 from covertreex.protocols import QueryBlock
 from covertreex.search.context import SearchContext
 from covertreex.search.screens.cache import surely_sharp
-from covertreex.search.screens.plain import Screen
+from covertreex.search.screens.plain import Screen, blind
 
 
 class View:
@@ -32,7 +31,7 @@ class View:
         scale = np.empty(len(rows))
         scale[rows >= 0] = self.screen.scale[rows[rows >= 0]]
         scale[rows < 0] = self.outside.scale[-1 - rows[rows < 0]]
-        return scale * float(np.median(self.screen.scale)) * self.screen.blur > tuning.BLIND
+        return blind(scale, self.screen.scale, self.screen.blur)
 
     def lens(self, queries: QueryBlock, most: int) -> Lens:
         """One thread's lens for groups of at most `most` queries."""
