@@ -244,8 +244,8 @@ def cost_in_single(components: int, product: float) -> float:
 
 
 def blind(asked: Numbers, scale: Numbers, blur: float) -> NDArray[np.bool_]:
-    """Which queries, of scales `asked`, a screen of rows of `scale` tells nothing of: so little is left of their variance
-    that it can drop no row, as ``|rho|`` may be off by `blur` times the scales of a pair.
+    """Which queries, of scales `asked`, a screen of rows of `scale` tells nothing of: so little is left of their
+    variance that it can drop no row, as ``|rho|`` may be off by `blur` times the scales of a pair.
     """
     found: NDArray[np.bool_] = asked * float(np.median(scale)) * blur > tuning.BLIND
     return found
