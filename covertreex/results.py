@@ -25,9 +25,8 @@ class Plan:
     reason : str
         Why this verb.
     screen : str
-        'float32', 'float64', 'none', '8 bits, 176 components', 'whitened 8 bits, 320 components', or 'float64, 368
-        components float32'; what a
-        backend calls its own.
+        '16 bits', 'float32', 'float64', 'none', '8 bits, 176 components', 'whitened 8 bits, 320 components', or
+        'float64, 368 components float32'; what a backend calls its own.
     least, patience : float or None, int
         With a recall target: a group of queries looks at rows nearest in coordinates, ring after ring, until so many
         rings in a row have each taken at most this share of its places. None: all rows are looked at.
