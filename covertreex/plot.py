@@ -403,7 +403,13 @@ def seconds_axis(ax: Any, which: str) -> None:
     getattr(ax, f"set_{which}scale")("log")
     axis = getattr(ax, f"{which}axis")
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+
+    def label(value: float, _: object) -> str:
+        low, high = axis.get_view_interval()
+        # Over many decades more labels than one for each would run into each other.
+        return f"{value:g}" if high < 3e3 * low or f"{value:e}".startswith("1.0") else ""
+
+    axis.set_major_formatter(ticker.FuncFormatter(label))
     axis.set_minor_formatter(ticker.NullFormatter())
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.set_axisbelow(True)

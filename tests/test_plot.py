@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,17 @@ def test_axes_are_made_where_none_are_given(tree):
     ax = cx.plot.in_degree(tree, tree.search(k=2))
     assert len(pyplot.get_fignums()) == len(before) + 1
     pyplot.close(ax.figure)
+
+
+@pytest.mark.parametrize(("high", "labels"), [(60.0, "0.1 0.2 0.5 1 2 5 10 20 50"), (3000.0, "0.1 1 10 100 1000")])
+def test_labels_of_seconds_do_not_run_into_each_other(ax, high, labels):
+    cx.plot.seconds_axis(ax, "x")
+    ax.set_xlim(0.07, high)
+    ax.figure.canvas.draw()
+    shown = [label for label in ax.get_xticklabels() if label.get_text() and 0.07 <= label.get_position()[0] <= high]
+    assert " ".join(label.get_text() for label in shown) == labels
+    boxes = [label.get_window_extent() for label in shown]
+    assert all(before.x1 < after.x0 for before, after in pairwise(boxes))
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path):
