@@ -1,5 +1,6 @@
 """What all tests share: the choice of backends, and a clean environment."""
 
+import gc
 import os
 import signal
 from importlib import metadata
@@ -59,6 +60,21 @@ NOT_QUICK = (
     "tests/cli/test_commands.py::test_the_library_works_without_the_measuring_package",
     "tests/search/test_boxes.py::test_answers_are_those_of_brute_force",
 )
+
+
+def pytest_configure():
+    """Idle threads of OpenBLAS sleep: they would spin for a while after each product, on cores that other tests need.
+
+    It is read where OpenBLAS starts, so this is for the processes of ``-n`` and those that tests start.
+    """
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")  # 2^16 ticks, where 2^26 are usual
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """The collector of garbage need not look at thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,7 @@
 """Running kernels on threads, so that Ctrl-C is heard; how many threads; and BLAS held to one of them meanwhile."""
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -173,13 +174,21 @@ class _BlasLimit:
     def __init__(self) -> None:
         self.lock, self.holders = threading.Lock(), 0
         self.limits: Any = None
+        self.libraries: Any = None
+        self.modules = 0
+
+    def _found(self) -> Any:
+        """What threadpoolctl finds. To look takes longer than a small likelihood: again only after imports."""
+        from threadpoolctl import ThreadpoolController
+
+        if self.modules != len(sys.modules):
+            self.libraries, self.modules = ThreadpoolController(), len(sys.modules)
+        return self.libraries
 
     def enter(self) -> None:
-        from threadpoolctl import threadpool_limits
-
         with self.lock:
             if self.holders == 0:
-                self.limits = threadpool_limits(1, user_api="blas")
+                self.limits = self._found().limit(limits=1, user_api="blas")
             self.holders += 1
 
     def leave(self) -> None:

@@ -83,7 +83,8 @@ class Factorization:
             return total
 
         with Progress("regressions", n) as progress, parallel.one_blas_thread():
-            parts = parallel.run([partial(part, *span) for span in self.spans()], n_threads, cancel)
+            tasks = [partial(part, *span) for span in self.spans()]
+            parts = parallel.run(tasks, n_threads, cancel, brief=self.is_brief(n))
         M = np.eye(m)
         for one in parts:
             M += one
@@ -94,6 +95,13 @@ class Factorization:
         """Rows, in the parts whose sums are added up in order."""
         n = len(self.payload)
         return parallel.spans(n, -(-n // PARTS))
+
+    def is_brief(self, points: int) -> bool:
+        """Whether the calling thread does itself what takes a regression of so many points, or a few times as much."""
+        columns = self.payload.coords.shape[1] + self.payload.factors.shape[1]
+        k = self.weights.shape[1]
+        products: int = points * (k + 1) ** 2 * (columns + k)
+        return products <= tuning.BRIEF
 
     def sets(self, rows: slice) -> core.Sets:
         """Conditioning sets of some payload rows, for compiled code on one thread."""

@@ -111,7 +111,8 @@ def slopes(found: Factorization, values: FloatArray, projection: Any, share: boo
         return total
 
     with Progress("gradient", n) as progress, parallel.one_blas_thread():
-        parts = parallel.run([partial(back, *span) for span in found.spans()], found.n_threads, cancel)
+        tasks = [partial(back, *span) for span in found.spans()]
+        parts = parallel.run(tasks, found.n_threads, cancel, brief=found.is_brief(n))
     total = _sum(parts)
     extra = float(np.sum(by_noise * found.jitter))
     if m:
@@ -133,7 +134,9 @@ def slopes(found: Factorization, values: FloatArray, projection: Any, share: boo
             return mine, S
 
         with parallel.one_blas_thread():
-            spans = parallel.run([partial(factors, *span) for span in found.spans()], found.n_threads, cancel)
+            spans = parallel.run(
+                [partial(factors, *span) for span in found.spans()], found.n_threads, cancel, brief=found.is_brief(n)
+            )
             total += _sum([mine for mine, _ in spans])
             # The covariance of inducing points: the adjoint of a Cholesky factor (Murray, arXiv 1602.07527, section 3).
             H = np.tril(_sum([S for _, S in spans]).T)

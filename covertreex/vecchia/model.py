@@ -628,8 +628,8 @@ class Vecchia:
                 variance[part] += np.sum(solve_triangular(found.L, left.T, lower=True) ** 2, axis=0)
 
         with parallel.one_blas_thread():
-            spans = parallel.spans(q, tuning.FACTOR_BLOCK)
-            parallel.run([partial(task, *span) for span in spans], self._threads, cancel)
+            tasks = [partial(task, *span) for span in parallel.spans(q, tuning.FACTOR_BLOCK)]
+            parallel.run(tasks, self._threads, cancel, brief=found.is_brief(q))
         return mean, variance
 
     @standard_arithmetic

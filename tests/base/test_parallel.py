@@ -222,6 +222,28 @@ def test_a_child_is_not_left_at_one_thread_of_blas():
     assert set(blas_threads()) == {2}
 
 
+def test_a_blas_that_is_loaded_later_is_held_too():
+    program = """
+from threadpoolctl import ThreadpoolController
+from covertreex.base import parallel
+
+def pools():
+    return [pool["num_threads"] for pool in ThreadpoolController().info() if pool["user_api"] == "blas"]
+
+with parallel.one_blas_thread():
+    first = pools()
+import scipy.linalg
+with parallel.one_blas_thread():
+    second = pools()
+print(len(second) - len(first), *{*first, *second})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    more, threads = done.stdout.split()
+    if more == "0":
+        pytest.skip("NumPy and SciPy share their BLAS")
+    assert (more, threads) == ("1", "1")
+
+
 @pytest.mark.usefixtures("two_blas_threads")
 def test_trees_prepared_at_the_same_time_leave_blas_as_it_was(rng):
     X = rng.normal(size=(1500, 2))
