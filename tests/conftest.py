@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 import covertreex as cx
 from covertreex.backends import registry
-from covertreex.base import offers
+from covertreex.base import offers, tuning
 from covertreex.protocols import PROTOCOL_VERSION, Capabilities
 from covertreex.testing.plugin import add_backend_option
 
@@ -125,6 +125,12 @@ def _clean_environment(monkeypatch):
     """Tests see no COVERTREEX_* variable but those that they set."""
     for name in [name for name in os.environ if name.startswith("COVERTREEX_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _threads_for_few_queries(monkeypatch):
+    """What tests do on two threads is done by two, however small it is."""
+    monkeypatch.setattr(tuning, "BRIEF", 0)
 
 
 @pytest.fixture(params=ARD_KERNELS.values(), ids=ARD_KERNELS)

@@ -54,7 +54,7 @@ LEAF_BRIEF = _tuned(
     "no thread to start against a slower answer to Ctrl-C", "tried", "gold",
 )  # fmt: skip
 BRIEF = _tuned(
-    "BRIEF", 2**20, "products of numbers that the calling thread computes itself, at most",
+    "BRIEF", 2**22, "products of numbers that the calling thread computes itself, at most",
     "no thread to start against a slower answer to Ctrl-C", "tried", "gold",
 )  # fmt: skip
 TREE_PART = _tuned(
@@ -471,6 +471,10 @@ SWEPT_TOGETHER = _tuned(
 BOX_GROUP = _tuned(
     "BOX_GROUP", 1024, "queries that are found at once, at most", "fewer calls against rows that leave the cache",
     "tried", "euclidean",
+)  # fmt: skip
+BOX_LEAST = _tuned(
+    "BOX_LEAST", 512, "queries that are found at once, at least", "fewer calls against work that is shared evenly",
+    "tried", "small",
 )  # fmt: skip
 BOX_FOUND = _tuned(
     "BOX_FOUND", 2**17, "rows that are found for them, about", "fewer calls against rows that leave the cache", "tried",

@@ -65,7 +65,8 @@ class Boxes(LastPass):
         trees = context.run([partial(box_tree, payload, np.flatnonzero(rank < prefix)) for prefix in prefixes])
         self._trees = [*trees, boxes_of(payload)]
         self._least = [tree.least(rank) for tree in self._trees]
-        most = max(16, min(tuning.BOX_GROUP, tuning.BOX_FOUND // context.k, len(queries) // tuning.BOX_SHARED))
+        fair = max(tuning.BOX_LEAST, min(tuning.BOX_GROUP, len(queries) // tuning.BOX_SHARED))
+        most = max(16, min(fair, tuning.BOX_FOUND // context.k))
         self.groups = _groups(payload, queries, prefixes, level, most)
         self.queries = permuted(queries, self.groups.order)
 

@@ -72,9 +72,13 @@ class SearchContext:
     def products(self, queries: int) -> float:
         """How many numbers are multiplied for so many queries, about: with all rows, or with those that boxes leave."""
         payload, rows = self.payload, len(self.payload)
-        if payload.metric == EUCLIDEAN and self.settings.strategy != "tree":
+        if payload.metric == EUCLIDEAN and self.settings.strategy != "tree" and self.k:  # a radius may leave any number
             rows = min(rows, tuning.BOXES_LEAVE * (self.k + 1))
         return float(queries * rows * (payload.factors.shape[1] + payload.coords.shape[1] + 16))
+
+    def is_brief(self, queries: int) -> bool:
+        """Whether the calling thread looks for so many queries itself: to start threads takes as long."""
+        return self.payload.kernel_code != CALLED and self.products(queries) <= tuning.BRIEF
 
     def scan(self, plan: ScanPlan, k: int | None = None, out: SearchOutput | None = None) -> SearchOutput:
         """Let the backend decide a plan, on this thread.

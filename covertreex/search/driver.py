@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covertreex.backends.telemetry import BlockRecord, Telemetry, merge_counters, merge_totals
-from covertreex.base import tuning
-from covertreex.base.contract import CALLED, COUNTERS
+from covertreex.base.contract import COUNTERS
 from covertreex.base.progress import Progress
 from covertreex.errors import BackendError
 from covertreex.results import Plan
@@ -202,9 +201,7 @@ def _run_pass(
 
     tasks = [partial(answer, before + i, *span) for i, span in enumerate(groups.blocks)]
     with Progress("second pass" if number > 1 else "queries", len(queries)) as progress:
-        brief = len(tasks) == 1 and context.products(len(queries)) <= tuning.BRIEF
-        brief = brief and context.payload.kernel_code != CALLED
         done: Iterable[tuple[int, BlockRecord]] = context.run(
-            tasks, lambda one: progress.advance(one[1].queries), brief
+            tasks, lambda one: progress.advance(one[1].queries), context.is_brief(len(queries))
         )
     return sum(bad for bad, _ in done), [record for _, record in done]

@@ -51,7 +51,7 @@ class Surroundings:
             return Blocks(every, np.flatnonzero(rank < self.groups.prefix[level]), rank)
 
         levels = np.unique(self.groups.level).tolist()
-        blocks = context.run([partial(block, level) for level in levels])
+        blocks = context.run([partial(block, level) for level in levels], brief=context.is_brief(len(queries)))
         self.blocks: dict[int, Blocks] = dict(zip(levels, blocks, strict=True))
         self.coords = centred(payload.spread(query_coords(payload, self.queries)), middle)
 
@@ -170,7 +170,8 @@ class Near:
                 self.search_rings(group, 0.0, 1, found[part], counts[part], rings=1)
             self.screener.take()
 
-        self.context.run([partial(look, *span) for span in parallel.spans(len(self.groups), tuning.FIRST_RINGS)])
+        tasks = [partial(look, *span) for span in parallel.spans(len(self.groups), tuning.FIRST_RINGS)]
+        self.context.run(tasks, brief=self.context.is_brief(len(self.queries)))
         start = np.empty_like(found)
         start[self.groups.order] = found
         return start, float(np.mean(counts)) if len(counts) else 0.0

@@ -158,6 +158,8 @@ class Radius(LastPass):
         self.context, self.radius, self._tally = context, radius, tally
         screen = first_choice(payload, context.settings, len(queries), context.n_threads)
         most = tuning.NEAR_MOST if screen is None else tuning.SWEEP_FEWER
+        if payload.metric == EUCLIDEAN:
+            most = tuning.BOX_LEAST
         self.groups = group_queries(payload, queries, most, n_threads=context.n_threads)
         self.queries = permuted(queries, self.groups.order)
         # Functions, not methods of this object: in a circle with them, all data would stay in memory.

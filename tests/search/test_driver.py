@@ -391,6 +391,27 @@ METRICS = {
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_few_queries_are_answered_without_threads_and_the_same(metric, rng, monkeypatch):
+    """And so are regressions of few points, their gradient, and predictions."""
+    X, y = rng.uniform(size=(150, 2)), rng.normal(size=150)
+
+    def answers(n_threads):
+        tree = cx.cover_tree(X, **metric, n_threads=n_threads)
+        for found in (tree.search(5, predecessor_mode=True), tree.search(5, X[:70] + 0.01), tree.radius(0.3)):
+            yield from (found.indices, found.distances, list(found.telemetry.counters.values()))
+        if metric:
+            model = cx.vecchia.Vecchia(tree, k=5, noise=0.1)
+            yield from model.log_likelihood(y, grad=True)[1].items()
+            yield from model.predict(X[:20] + 0.01, y)
+
+    threaded = list(answers(2))
+    monkeypatch.setattr(tuning, "BRIEF", 2**24)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail("a thread was started"))
+    for one, other in zip(answers(2), threaded, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
 def test_data_are_freed_when_nobody_has_them(ask, metric, monkeypatch):
     """At once, not when somebody looks for circles of objects: factors and screens are most of a process's memory."""

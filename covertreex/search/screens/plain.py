@@ -264,7 +264,8 @@ def _copied(factors: NDArray[np.float64], n_threads: int) -> NDArray[np.float32]
     def part(begin: int, end: int) -> None:
         copy[begin:end] = in_single(factors[begin:end])
 
-    parallel.run([partial(part, *rows) for rows in parallel.spans(len(copy), tuning.COPY_PART)], n_threads)
+    spans = parallel.spans(len(copy), tuning.COPY_PART)
+    parallel.run([partial(part, *rows) for rows in spans], n_threads, brief=len(spans) == 1)
     return copy
 
 
