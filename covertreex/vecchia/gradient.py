@@ -84,14 +84,14 @@ def slopes(found: Factorization, values: FloatArray, projection: Any, share: boo
 
     payload, n, m = found.payload, len(found.payload), found.payload.factors.shape[1]
     tabled = Tabled(payload.kernel, payload.coords.shape[1])  # type: ignore[arg-type]
-    tables = CovarianceView(tabled, tabled.columns)
+    tables, numbers = CovarianceView(tabled, tabled.columns), tabled.numbers()
     e, c = np.asarray(found.B @ values), found.explained(values[:, None])[:, 0]
     W, P = np.empty((n, m)), np.empty((n, m))
     outer, by_noise = np.empty((n, found.weights.shape[1] + 1)), np.empty(n)
     cancel = np.zeros(1, dtype=np.int32)
 
     def back(start: int, stop: int) -> FloatArray:
-        total = np.zeros((tabled.numbers(), 4))
+        total = np.zeros((numbers, 4))
         for at in range(start, stop, tuning.FACTOR_BLOCK):
             block = slice(at, min(at + tuning.FACTOR_BLOCK, stop))
             sets, D = found.sets(block), found.D[block]
