@@ -250,10 +250,19 @@ SUITES = {
         ),
         Suite(
             "small",
-            "2,000 points, 50 inducing points, k = 20: all neighbours, in one search and in one for each query",
-            (Series(_EVERY, _workload("vif", predecessors=False, inducing=50, k=20), (2_000,), (512,), "one by one"),),
+            "2,000 points, k = 20, with 50 inducing points and Euclidean: all neighbours, in one search and in one for each",
+            (
+                Series(
+                    f"vif data, {_EVERY}",
+                    _workload("vif", predecessors=False, inducing=50, k=20),
+                    (2_000,),
+                    (512,),
+                    "one by one",
+                ),
+                Series(f"d = 3, {_EVERY}", _cloud(3, 20), (2_000,), (512,), "one by one", ("exact",)),
+            ),
             "less than a minute",
-            peers=(),
+            peers=("scipy", "sklearn-kdtree", "pykdtree"),
         ),
     )
 }
