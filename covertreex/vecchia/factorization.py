@@ -85,11 +85,11 @@ class Factorization:
         with Progress("regressions", n) as progress, parallel.one_blas_thread():
             tasks = [partial(part, *span) for span in self.spans()]
             parts = parallel.run(tasks, n_threads, cancel, brief=self.is_brief(n))
-        M = np.eye(m)
-        for one in parts:
-            M += one
-        #: The lower factor of M.
-        self.L = np.linalg.cholesky(M)
+            M = np.eye(m)
+            for one in parts:
+                M += one
+            #: The lower factor of M.
+            self.L = np.linalg.cholesky(M)
 
     def spans(self) -> list[tuple[int, int]]:
         """Rows, in the parts whose sums are added up in order."""
@@ -218,7 +218,7 @@ class LatentFactorization(Factorization):
         self._carried = np.ascontiguousarray(self.P.solve(V / noise[:, None])) if V.shape[1] else V
         with parallel.one_blas_thread():
             M = np.eye(V.shape[1]) + V.T @ ((V - self._carried) / noise[:, None])
-        lower: FloatArray = np.linalg.cholesky(0.5 * (M + M.T))
+            lower: FloatArray = np.linalg.cholesky(0.5 * (M + M.T))
         self.L = lower
 
     @property

@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from dense_process import KERNELS, dense_log_likelihood, factors_of, plain, points, tree_of
+from threadpoolctl import ThreadpoolController
 
 import covertreex as cx
 from covertreex.vecchia import Vecchia
@@ -268,6 +269,29 @@ def test_ties():
     B, D = plain(kernel(X, X) + 0.1 * np.eye(100), cx.cover_tree(X, kernel=kernel).knn(4, predecessor_mode=True))
     np.testing.assert_allclose(model.factor()[0].toarray(), B, atol=1e-10)
     np.testing.assert_allclose(model.factor()[1], D, rtol=1e-10)
+
+
+@pytest.mark.parametrize("latent", [False, True])
+def test_threads_of_blas_change_no_bit(latent, rng):
+    """Their number is that of a machine's cores, and a Cholesky factor of 300 columns has other bits on two."""
+    X, y = points(600), rng.normal(size=600)
+
+    def found(threads):
+        with ThreadpoolController().limit(limits=threads, user_api="blas"):
+            model = Vecchia(tree_of(X, cx.Matern32(0.2), 300), k=5, noise=0.1, latent=latent)
+            gradient = [] if latent else model.log_likelihood(y, grad=True)[1].values()
+            beta, covariance = model.coefficients(y, X)
+            return [
+                *gradient,
+                model.log_likelihood(y),
+                *model.predict(X[:9] + 0.01, y),
+                model.sample(0),
+                beta,
+                covariance,
+            ]
+
+    for one, two in zip(found(1), found(2), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("inducing", [None, 40], ids=["plain", "inducing"])
