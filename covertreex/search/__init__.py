@@ -85,7 +85,9 @@ def nearest(
     return driver.run(context, strategy, driver.NearestResults(len(queries), context.k), begin)
 
 
-def within(context: SearchContext, queries: QueryBlock, radius: float, max_bytes: float = float("inf")) -> Answer:
+def within(
+    context: SearchContext, queries: QueryBlock, radius: float, max_bytes: float | None = float("inf")
+) -> Answer:
     """All rows within `radius` of each query of a block, the nearest first (A7).
 
     Parameters
@@ -94,8 +96,8 @@ def within(context: SearchContext, queries: QueryBlock, radius: float, max_bytes
         Its k is 0.
     queries : QueryBlock
     radius : float
-    max_bytes : float
-        Memory that the neighbours may take, `covertreex.search.radius.BYTES` each.
+    max_bytes : float or None
+        Memory that the neighbours may take, `covertreex.search.radius.BYTES` each; None for half of what is available.
 
     Returns
     -------

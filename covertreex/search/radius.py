@@ -34,6 +34,9 @@ from covertreex.search.strategy import Found, LastPass
 #: Bytes that each neighbour takes: index and distance, as they are found and in the order of the queries.
 BYTES = 32
 
+#: So many are had without asking how many there are.
+FEW_BYTES = 2**20
+
 
 def check_radius(payload: PayloadStore, radius: Any, min_correlation: Any) -> float:
     """The radius as a distance.
@@ -58,8 +61,8 @@ def check_radius(payload: PayloadStore, radius: Any, min_correlation: Any) -> fl
     return float(np.sqrt(1.0 - min_correlation))
 
 
-def check_max_bytes(max_bytes: Any) -> float:
-    """`max_bytes`, or half of the memory that is available for None.
+def check_max_bytes(max_bytes: Any) -> float | None:
+    """`max_bytes`, or None for half of the memory that is available.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def check_max_bytes(max_bytes: Any) -> float:
         If it is no positive number.
     """
     if max_bytes is None:
-        return available_memory() / 2
+        return None
     good = isinstance(max_bytes, Real) and not isinstance(max_bytes, (bool, np.bool_))
     if not good or not max_bytes > 0:
         raise InvalidInputError(
@@ -102,9 +105,12 @@ def batches(queries: QueryBlock, size: int) -> Iterator[QueryBlock]:
 
 
 class Tally:
-    """Neighbours found so far, and the refusal once they are more than there is memory for."""
+    """Neighbours found so far, and the refusal once they are more than `max_bytes`, or half of the memory there is.
 
-    def __init__(self, queries: int, radius: float, max_bytes: float) -> None:
+    How much that is, is asked once they take `FEW_BYTES`: to ask takes longer than a query does.
+    """
+
+    def __init__(self, queries: int, radius: float, max_bytes: float | None) -> None:
         self.queries, self.radius, self.max_bytes = queries, radius, max_bytes
         self.answered = self.found = 0
         self._lock = threading.Lock()
@@ -121,7 +127,9 @@ class Tally:
             self.answered += queries
             self.found += neighbours
             answered, found = self.answered, self.found
-        if found * BYTES <= self.max_bytes:
+            if self.max_bytes is None and found * BYTES > FEW_BYTES:
+                self.max_bytes = available_memory() / 2
+        if self.max_bytes is None or found * BYTES <= self.max_bytes:
             return
         about = found * self.queries / answered
         fit = int(0.5 * self.max_bytes / BYTES * answered / found)

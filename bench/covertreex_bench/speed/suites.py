@@ -250,7 +250,7 @@ SUITES = {
         ),
         Suite(
             "small",
-            "2,000 points, k = 20, with 50 inducing points and Euclidean: all neighbours, in one search and in one for each",
+            "2,000 points, k = 20, 50 inducing points or Euclidean: all neighbours, in one search and in one for each",
             (
                 Series(
                     f"vif data, {_EVERY}",
