@@ -138,7 +138,9 @@ ENDING = """
 import atexit, sys, threading, time
 import numpy as np
 import covertreex as cx
+from covertreex.base import tuning
 
+tuning.BRIEF = 0
 when, n_threads, warm = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 X = np.random.default_rng(0).normal(size=(600, 2))
 trees = [cx.cover_tree(X), cx.cover_tree(X, kernel=cx.RBF(), inducing=20)]

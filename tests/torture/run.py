@@ -10,6 +10,8 @@ import traceback
 
 import cases
 
+from covertreex.base import tuning
+
 
 def main():
     """Count right, refused and wrong cases; 1 if any is wrong."""
@@ -22,6 +24,7 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="what each wrong case is like")
     parser.add_argument("--raise", dest="loud", action="store_true", help="run one case and show its traceback")
     given = parser.parse_args()
+    tuning.BRIEF = 0  # threads for few queries too
     backends = given.backend or cases.installed()
     if given.loud:
         drawn = cases.Drawn(given.seed, backends)

@@ -123,7 +123,9 @@ def main():
     if given.when == "first":
         spoil(given.state, given.library)
     import covertreex as cx
+    from covertreex.base import tuning
 
+    tuning.BRIEF = 0  # threads for few queries too: each has a state of its own
     if given.when == "late":
         spoil(given.state, given.library)
     found = {"state": state_holds(given.state)}
