@@ -546,7 +546,7 @@ class CoverTree:
         looks at some hundred rows instead of all. That helps searches for at most `k` neighbours among all rows, under
         'exact' and 'fast'; with predecessors or a limit nothing changes. Where hardly any row is near another, as
         under rough kernels, a sample tells, and nothing is made. ``print(result.plan)`` of a search says how it went.
-        Under Euclidean distance the boxes are made that the first search would make.
+        Where boxes find the nearest, as under Euclidean distance, those are made that the first search would make.
 
         Answers are the same, to the bit, with and without. Trees that `with_metric`, `insert` and `delete` return, and
         loaded ones, have to be prepared anew. Halos take at most 8 bytes for each of 1,024 rows (4 `k`, if that is

@@ -36,7 +36,7 @@ def within(
     limit: NDArray[np.int64],
     rank: NDArray[np.int64],
     least: NDArray[np.int64],
-    reach: float,
+    reach: NDArray[np.float64],
     room: int,
     cancel: NDArray[np.int32],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...

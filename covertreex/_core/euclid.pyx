@@ -1,4 +1,4 @@
-"""The k nearest rows under Euclidean distance, or all within a radius, by boxes (docs/mathematics.md, E1 to E3).
+"""The k nearest rows by squared distance, or all within a radius, by boxes (docs/mathematics.md, E1 to E4).
 
 Rows lie in leaves; a leaf has a box around it, and so have `FAN` boxes that are next to each other, up to the root. Of
 the boxes in a box that it opens a query takes the nearest first. In a leaf a look in float32 rejects what is too far,
@@ -428,9 +428,9 @@ cdef class Range(Reach):
         return 0
 
 
-def within(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit, rank, least, double reach,
+def within(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit, rank, least, const double[::1] reach,
            Py_ssize_t room, const int32_t[::1] cancel):
-    """The rows whose square is at most `reach`: those of query q are ``rows[ptr[q]:ptr[q + 1]]``, leaf after leaf.
+    """The rows whose square is at most the query's `reach`: those of query q are ``rows[ptr[q]:ptr[q + 1]]``, leaf after leaf.
 
     One thread's work. Releases the GIL.
 
@@ -440,7 +440,7 @@ def within(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit,
     coords, limit, rank : of the queries, as in `covertreex.protocols.QueryBlock`
     least : ndarray
         ``boxes.least(rank)``.
-    reach : float
+    reach : ndarray, shape (q,)
         Squared.
     room : int
         Once there are so many rows or more in all, no further query is looked at, and `ptr` is so much shorter.
@@ -457,7 +457,7 @@ def within(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit,
     with nogil:
         while q < queries and found.size < room and not cancel[0]:
             found.begin(&coords[q, 0])
-            found.set_reach(reach)
+            found.set_reach(reach[q])
             found.find(&coords[q, 0], limit[q])
             q += 1
             ends[q] = found.size

@@ -484,6 +484,10 @@ BOX_SHARED = _tuned(
     "BOX_SHARED", 64, "groups that there should be, at least", "work that is shared evenly against more calls",
     "chosen", "euclidean",
 )  # fmt: skip
+BOX_AXES = _tuned(
+    "BOX_AXES", 8, "coordinates, up to which boxes find the most correlated, where correlation falls with distance",
+    "rows that boxes do not exclude against rows that a screen looks at", "tried",
+)  # fmt: skip
 BOX_SHARE = _tuned(
     "BOX_SHARE", 1 / 16, "share of the first so many rows that ask, from which these have boxes of their own",
     "boxes that are made for few against boxes of rows that no query may have", "tried", "cities",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from covertreex._core.factors import place
-from covertreex.base.contract import EUCLIDEAN, LANES, NO_KERNEL, RESIDUAL, ROUNDOFF, check_codes
+from covertreex.base.contract import EUCLIDEAN, KERNEL_CODES, LANES, NO_KERNEL, RESIDUAL, ROUNDOFF, check_codes
 from covertreex.base.kept import Kept
 from covertreex.base.types import AnyArray, FloatArray, IntArray
 from covertreex.data.canonical import canonical_nearness
@@ -27,6 +27,10 @@ __all__ = [
     "longest_square",
     "padded",
 ]
+
+
+#: Squared diameter of the data, in lengthscales, below which correlation hardly tells their points apart.
+WIDE = 2.0**-16
 
 
 def padded(m: int) -> int:
@@ -187,6 +191,19 @@ class PayloadStore:
         if len(self) == 0:
             return np.zeros(d), np.zeros(d)
         return self.coords.min(axis=0), self.coords.max(axis=0)
+
+    @cached_property
+    def by_distance(self) -> bool:
+        """bool: whether the nearest are those in scaled coordinates: Euclidean, or correlation that falls with distance
+        alone (E4): no factors, a formula for the kernel, noise that is the same for all, and room.
+        """
+        if self.metric == EUCLIDEAN:
+            return True
+        if self.factors.shape[1] or self.kernel_code not in KERNEL_CODES.values() or len(self) == 0:
+            return False
+        low, high = self.corners
+        same = self.smallest_p == self.p.max()
+        return bool(same and self.alpha >= 0.5 and np.sum((high - low) ** 2) >= WIDE)
 
     @cached_property
     def smallest_p(self) -> float:

@@ -1,18 +1,22 @@
-"""Euclidean neighbours without a cover tree: a tree of boxes finds each query's k nearest, and a scan decides them.
+"""Neighbours without a cover tree: a tree of boxes finds each query's k nearest, and a scan decides them.
 
-The boxes lose no neighbour, ties included (docs/mathematics.md, E1 to E3), and reject in canonical arithmetic; so the
-plan that a backend is given has one group per query, which holds hardly more than the answer.
+Nearest in coordinates: those under Euclidean distance, and under a correlation that falls with it. The boxes lose no
+neighbour, ties included (docs/mathematics.md, E1 to E4), and reject in canonical arithmetic; so the plan that a backend
+is given has one group per query, which holds hardly more than the answer.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex._core.euclid import BoxTree, leaf_starts, nearest
+from covertreex._core.euclid import BoxTree, leaf_starts, nearest, within
 from covertreex.base import tuning
+from covertreex.base.types import FloatArray
+from covertreex.data.canonical import squared_distances
 from covertreex.data.leaf_order import leaf_order
-from covertreex.data.payload import PayloadStore
+from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.search import expected, scan_plans
 from covertreex.search.context import SearchContext
@@ -20,8 +24,12 @@ from covertreex.search.groups import Groups, permuted, query_coords
 from covertreex.search.shortlists import OWN
 from covertreex.search.strategy import Found, LastPass
 
-#: Why Euclidean data are searched by boxes.
+#: Why data are searched by boxes.
 WHY = "Euclidean: boxes around rows leave each query hardly more than its answer"
+WHY_FALLING = "correlation falls with distance alone: boxes around rows leave each query hardly more than its answer"
+
+#: INVARIANT E4: a row whose square is above ``t + (t + 1) * FUZZ`` has less correlation, as computed, than one at t.
+FUZZ = 2.0**-36
 
 
 def boxes_of(payload: PayloadStore) -> BoxTree:
@@ -58,9 +66,11 @@ class Boxes(LastPass):
 
     def __init__(self, context: SearchContext, queries: QueryBlock) -> None:
         self.context, payload, rank = context, context.payload, queries.rank
+        self._falling = payload.metric != EUCLIDEAN
         self.plan = context.plan(
-            "scan", WHY, screen="float32", screened_by=OWN, strategy="boxes", expected=expected.boxes(context)
-        )
+            "scan", WHY_FALLING if self._falling else WHY, screen="float32", screened_by=OWN, strategy="boxes",
+            expected=expected.boxes(context),
+        )  # fmt: skip
         prefixes, level = _levels(queries.limit, len(payload))
         trees = context.run([partial(box_tree, payload, np.flatnonzero(rank < prefix)) for prefix in prefixes])
         self._trees = [*trees, boxes_of(payload)]
@@ -77,15 +87,38 @@ class Boxes(LastPass):
         for group in range(first, last):  # each is decided while its rows are in cache
             start, stop = self.groups.span(group, group + 1)
             level, queries = self.groups.level[group], self.queries.slice(start, stop)
+            coords = query_coords(self.context.payload, queries)
             ptr, rows, compared = nearest(
-                self._trees[level], query_coords(self.context.payload, queries), queries.limit, queries.exclude,
-                queries.rank, self._least[level], self.context.k, self.context.cancel,
+                self._trees[level], coords, queries.limit, queries.exclude, queries.rank, self._least[level],
+                self.context.k, self.context.cancel,
             )  # fmt: skip
-            plan = scan_plans.plan_of_lists(queries, np.diff(ptr), rows)
-            self.context.scan(plan, out=out.slice(start - begin, stop - begin))
             screened["canonical_rechecks"] += len(rows)
             screened["gate_rejects"] += compared - len(rows)
+            lists = self._as_near(level, queries, coords, ptr, rows) if self._falling else [(0, ptr, rows)]
+            for at, ends, near in lists:
+                part = queries.slice(at, at + len(ends) - 1)
+                plan = scan_plans.plan_of_lists(part, np.diff(ends), near)
+                self.context.scan(plan, out=out.slice(start - begin + at, start - begin + at + len(part)))
         return Found.of(out, screened)
+
+    def _as_near(
+        self, level: int, queries: QueryBlock, coords: FloatArray, ptr: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Given the k nearest of queries, all rows that may compute as near as the k-th (E4): from which query on, and
+        as `within` returns them."""
+        full = np.diff(ptr) == self.context.k  # others have all that they may have
+        reach = np.full(len(queries), np.inf)
+        kth = squared_distances(coords[full], self.context.payload.coords[rows[ptr[:-1][full]]])
+        reach[full] = kth + (kth + 1.0) * FUZZ
+        start = 0
+        while start < len(queries) and not self.context.cancel[0]:
+            block = queries.slice(start, len(queries))
+            ends, found = within(
+                self._trees[level], coords[start:], block.limit, block.rank, self._least[level], reach[start:],
+                tuning.RADIUS_ROOM, self.context.cancel,
+            )  # fmt: skip
+            yield start, ends, found
+            start += len(ends) - 1
 
 
 def _levels(limit: NDArray[np.int64], n: int) -> tuple[list[int], NDArray[np.int64]]:

@@ -49,7 +49,7 @@ def choose_verb(settings: TraversalSettings, payload: PayloadStore) -> str:
     """How `settings` are carried out on `payload`: 'search' (the tree) or 'scan'.
 
     Under residual correlation most points are nearly uncorrelated, and a blocked scan, which loads each row once for
-    many queries, is faster than a tree that visits a third of them. Under Euclidean distance boxes around rows are
+    many queries, is faster than a tree that visits a third of them. Under Euclidean distance, boxes around rows are
     built in a moment and prune as well as a cover tree; but only the tree knows budgets and caps.
     """
     if settings.strategy == "tree":
@@ -68,7 +68,7 @@ def choose_scan(
     """The strategy of a scan for the nearest neighbours of a block of queries, whose answer of before may be known."""
     if is_called(context.payload):
         return choose_called(context, queries)
-    if context.payload.metric == EUCLIDEAN:
+    if context.by_boxes:
         return Boxes(context, queries)
     if isinstance(halos, Halos) and halos.serve(queries, context.k, context.settings):
         return HaloWalk(context, queries, halos)

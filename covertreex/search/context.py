@@ -55,6 +55,13 @@ class SearchContext:
         return self if self.settings.recall_target == 1.0 else replace(self, settings=_exact(self.settings))
 
     @property
+    def by_boxes(self) -> bool:
+        """bool: whether boxes around rows find the nearest: where those are so by distance alone, in few axes."""
+        payload = self.payload
+        few = payload.metric == EUCLIDEAN or payload.coords.shape[1] <= tuning.BOX_AXES
+        return few and payload.by_distance
+
+    @property
     def decided_by(self) -> str:
         """str: whose arithmetic decides: the backend's, or NumPy's under a covariance of the caller's."""
         return "numpy" if self.payload.kernel_code == CALLED else self.backend.name
@@ -72,7 +79,7 @@ class SearchContext:
     def products(self, queries: int) -> float:
         """How many numbers are multiplied for so many queries, about: with all rows, or with those that boxes leave."""
         payload, rows = self.payload, len(self.payload)
-        if payload.metric == EUCLIDEAN and self.settings.strategy != "tree" and self.k:  # a radius may leave any number
+        if self.by_boxes and self.settings.strategy != "tree" and self.k:  # a radius may leave any number
             rows = min(rows, tuning.BOXES_LEAVE * (self.k + 1))
         return float(queries * rows * (payload.factors.shape[1] + payload.coords.shape[1] + 16))
 

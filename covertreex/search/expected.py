@@ -91,7 +91,7 @@ def from_answer(near: Near, sample: Sample, screen: Screen, rows: float, alone: 
 
 
 def boxes(context: SearchContext) -> Parts:
-    """Boxes around rows (Euclidean)."""
+    """Boxes around rows."""
     d, k = context.payload.coords.shape[1], context.k
     met = _met(float(k), d, float(len(context.payload)))
     found = met * d * tuning.BOX_ROW + tuning.BOX_QUERY

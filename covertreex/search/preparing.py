@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from covertreex._core.halos import surround
 from covertreex.base import parallel, tuning
-from covertreex.data.payload import EUCLIDEAN, PayloadStore
+from covertreex.data.payload import PayloadStore
 from covertreex.protocols import QueryBlock
 from covertreex.search.boxes import boxes_of
 from covertreex.search.choose import choose_residual
@@ -37,9 +37,9 @@ def prepare(context: SearchContext, block: QueryBlock) -> Halos | GivenUp | None
     Returns
     -------
     Halos, GivenUp or None
-        None under Euclidean distance, whose boxes the payload keeps.
+        None where boxes find the nearest, as under Euclidean distance; the payload keeps them.
     """
-    if context.payload.metric == EUCLIDEAN:
+    if context.by_boxes:
         boxes_of(context.payload)
         return None
     block = permuted(block, np.argsort(block.rows))  # near each other in space

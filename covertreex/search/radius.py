@@ -212,8 +212,8 @@ class Radius(LastPass):
         while start < stop:
             block = queries.slice(start, stop)
             ends, rows = within(
-                boxes, query_coords(payload, block), block.limit, block.rank, least, reach, tuning.RADIUS_ROOM,
-                self.context.cancel,
+                boxes, query_coords(payload, block), block.limit, block.rank, least, np.full(len(block), reach),
+                tuning.RADIUS_ROOM, self.context.cancel,
             )  # fmt: skip
             if self.context.cancel[0]:
                 return

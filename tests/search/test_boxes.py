@@ -1,4 +1,4 @@
-"""Euclidean neighbours by boxes: the cover tree's answer, bit for bit, whatever the points (E1 to E3)."""
+"""Neighbours by boxes: the cover tree's answer, bit for bit, whatever the points (E1 to E4)."""
 
 import numpy as np
 import pytest
@@ -93,10 +93,68 @@ def test_answers_are_those_of_brute_force(kind, d, rng):
                 np.testing.assert_array_equal(found.distances, distances)
 
 
+FALLING = {
+    "rbf": cx.RBF(0.7),
+    "matern12": cx.Matern12(0.5, variance=3.0),
+    "matern32": cx.Matern32(1.0),
+    "matern52": cx.Matern52(30.0),
+    "rational quadratic": cx.RationalQuadratic(0.5, alpha=0.5),
+    "alpha 3": cx.RationalQuadratic(2.0, alpha=3.0),
+}
+
+
+def by_brute_force(tree, k, **asked):
+    """Answers are those of all rows in canonical arithmetic; returns how they were found."""
+    queries = make_queries(tree.payload, np.arange(len(tree)), asked.get("predecessor_mode", False))
+    indices, distances = oracle.canonical(tree.payload, queries, k)
+    for settings in ("exact", "fast"):
+        found = tree.search(k, settings=settings, **asked)
+        np.testing.assert_array_equal(found.indices, indices)
+        np.testing.assert_array_equal(found.distances, distances)
+    return found.plan.strategy
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kernel", FALLING.values(), ids=FALLING)
+def test_correlation_that_falls_with_distance(kernel, kind, rng):
+    """Also where correlations underflow, cannot be told from 1, or are those of near-ties (E4)."""
+    tree = cx.cover_tree(kind(rng, 200, 2), kernel=kernel, n_threads=1)
+    for k in (1, 7, 199):
+        by_brute_force(tree, k)
+        by_brute_force(tree, k, predecessor_mode=True)
+
+
+@pytest.mark.parametrize("spacing", [1e-9, 3e-7, 1e-5, 1e-2])
+@pytest.mark.parametrize("kernel", FALLING.values(), ids=FALLING)
+def test_correlations_that_differ_by_their_last_places(kernel, spacing, rng):
+    """Points so close, and some far: one correlation rounds up, the next down, and the k nearest are not the answer."""
+    close = rng.normal(size=(150, 3)) * spacing * kernel.lengthscale
+    tree = cx.cover_tree(np.concatenate([close, rng.normal(size=(50, 3)) * 99.0]), kernel=kernel)
+    assert by_brute_force(tree, 9) == "boxes"
+
+
+def test_whether_the_most_correlated_are_found_by_boxes(rng):
+    def strategy(n=300, d=3, **metric):
+        return by_brute_force(cx.cover_tree(rng.normal(size=(n, d)), **({"kernel": cx.Matern32()} | metric)), 5)
+
+    for metric in ({}, {"noise": 0.1}, {"d": 8}, {"kernel": cx.RBF((0.1, 1.0, 9.0))}):
+        assert strategy(**metric) == "boxes"
+    for metric in (
+        {"inducing": 10},
+        {"d": 9},
+        {"noise": rng.uniform(0.1, 0.2, 300)},
+        {"kernel": cx.RationalQuadratic(alpha=0.4)},
+        {"kernel": cx.DampedCosine(1.0)},
+        {"kernel": cx.Matern32(1e4)},
+    ):
+        assert strategy(**metric) != "boxes"
+
+
+@pytest.mark.parametrize("metric", [{}, {"kernel": cx.Matern32(0.9)}], ids=["euclidean", "correlation"])
 @pytest.mark.parametrize("kind", [ordinary, grid, mixed])
-def test_every_backend_and_restriction(kind, backend, rng):
+def test_every_backend_and_restriction(kind, backend, metric, rng):
     n, d = 1500, 3
-    tree = cx.cover_tree(kind(rng, n, d))
+    tree = cx.cover_tree(kind(rng, n, d), **metric)
     order = rng.permutation(n)
     for asked in (
         {"queries": kind(rng, 70, d)},
