@@ -167,7 +167,7 @@ def test_whatever_python_imports_is_in_a_stub():
     [
         ("def leaf_starts", "def leaf_begins", ["leaf_begins is not there", "leaf_starts is missing"]),
         ("    room: int,\n", "", ["within has other parameters"]),
-        ("    reach: float", "    reach: int", ["reach of within is float"]),
+        ("    room: int", "    room: float", ["room of within is int"]),
         ("cancel: NDArray[np.int32]", "cancel: NDArray[np.int64]",
          ["cancel of nearest is NDArray[np.int32]", "cancel of within is NDArray[np.int32]"]),
         ("def inner(", "def inmost(", ["BoxTree.inmost is no attribute", "BoxTree.inner is missing"]),

@@ -430,7 +430,7 @@ cdef class Range(Reach):
 
 def within(BoxTree boxes, const double[:, ::1] coords, const int64_t[::1] limit, rank, least, const double[::1] reach,
            Py_ssize_t room, const int32_t[::1] cancel):
-    """The rows whose square is at most a query's `reach`: those of query q are ``rows[ptr[q]:ptr[q + 1]]``, as leaves are.
+    """The rows whose square is at most a query's `reach`: those of query q are ``rows[ptr[q]:ptr[q + 1]]``, by leaves.
 
     One thread's work. Releases the GIL.
 

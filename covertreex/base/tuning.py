@@ -486,7 +486,7 @@ BOX_SHARED = _tuned(
 )  # fmt: skip
 BOX_AXES = _tuned(
     "BOX_AXES", 8, "coordinates, up to which boxes find the most correlated, where correlation falls with distance",
-    "rows that boxes do not exclude against rows that a screen looks at", "tried",
+    "rows that boxes do not exclude against rows that a screen looks at", "chosen",
 )  # fmt: skip
 BOX_SHARE = _tuned(
     "BOX_SHARE", 1 / 16, "share of the first so many rows that ask, from which these have boxes of their own",
