@@ -194,11 +194,9 @@ class PayloadStore:
 
     @cached_property
     def by_distance(self) -> bool:
-        """bool: whether the nearest are those in scaled coordinates: Euclidean, or correlation that falls with distance
-        alone (E4): no factors, a formula for the kernel, noise that is the same for all, and room.
+        """bool: whether correlation falls with distance in scaled coordinates alone (E4): no factors, a formula for the
+        kernel, noise that is the same for all, and room.
         """
-        if self.metric == EUCLIDEAN:
-            return True
         if self.factors.shape[1] or self.kernel_code not in KERNEL_CODES.values() or len(self) == 0:
             return False
         low, high = self.corners

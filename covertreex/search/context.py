@@ -57,9 +57,8 @@ class SearchContext:
     @property
     def by_boxes(self) -> bool:
         """bool: whether boxes around rows find the nearest: where those are so by distance alone, in few axes."""
-        payload = self.payload
-        few = payload.metric == EUCLIDEAN or payload.coords.shape[1] <= tuning.BOX_AXES
-        return few and payload.by_distance
+        payload, few = self.payload, self.payload.coords.shape[1] <= tuning.BOX_AXES
+        return payload.metric == EUCLIDEAN or (self.settings.gate and few and payload.by_distance)
 
     @property
     def decided_by(self) -> str:

@@ -137,6 +137,9 @@ def test_whether_the_most_correlated_are_found_by_boxes(rng):
     def strategy(n=300, d=3, **metric):
         return by_brute_force(cx.cover_tree(rng.normal(size=(n, d)), **({"kernel": cx.Matern32()} | metric)), 5)
 
+    tree = cx.cover_tree(rng.normal(size=(300, 3)), kernel=cx.Matern32())
+    assert tree.search(5, settings=cx.EXACT.replace(gate=False)).plan.strategy != "boxes"
+
     for metric in ({}, {"noise": 0.1}, {"d": 8}, {"kernel": cx.RBF((0.1, 1.0, 9.0))}):
         assert strategy(**metric) == "boxes"
     for metric in (
