@@ -8,6 +8,7 @@ import numpy as np
 
 from covertreex._core.nearest import ROWS_OF_A_BLOCK
 from covertreex.base import tuning
+from covertreex.data.payload import EUCLIDEAN
 from covertreex.protocols import QueryBlock
 from covertreex.search.calibration import Rule, Sample
 from covertreex.search.context import SearchContext
@@ -91,8 +92,8 @@ def from_answer(near: Near, sample: Sample, screen: Screen, rows: float, alone: 
 
 
 def boxes(context: SearchContext) -> Parts:
-    """Boxes around rows."""
+    """Boxes around rows; under correlation for the k nearest, and then for what may be as near (E4)."""
     d, k = context.payload.coords.shape[1], context.k
     met = _met(float(k), d, float(len(context.payload)))
-    found = met * d * tuning.BOX_ROW + tuning.BOX_QUERY
+    found = (met * d * tuning.BOX_ROW + tuning.BOX_QUERY) * (1 if context.payload.metric == EUCLIDEAN else 2)
     return ("near rows", found / 1e3), ("decision", k * tuning.DECIDED_PAIR / 1e3)
