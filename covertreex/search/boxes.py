@@ -61,6 +61,28 @@ def box_tree(payload: PayloadStore, rows: NDArray[np.int64] | None = None) -> Bo
     return BoxTree(payload.coords, payload.index, rows, payload.slack_rel, payload.slack_abs)
 
 
+def lists_within(
+    context: SearchContext,
+    boxes: BoxTree,
+    least: NDArray[np.int64],
+    queries: QueryBlock,
+    coords: FloatArray,
+    reach: FloatArray,
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """All rows whose square is at most a query's reach, as many at once as there is room for: from which query on, and
+    `ptr` and `rows` as `within` returns them."""
+    start = 0
+    while start < len(queries):
+        block = queries.slice(start, len(queries))
+        ends, rows = within(
+            boxes, coords[start:], block.limit, block.rank, least, reach[start:], tuning.RADIUS_ROOM, context.cancel
+        )
+        if context.cancel[0]:
+            return
+        yield start, ends, rows
+        start += len(ends) - 1
+
+
 class Boxes(LastPass):
     """Each query finds its own few rows by boxes; groups share a walk."""
 
@@ -104,21 +126,12 @@ class Boxes(LastPass):
     def _as_near(
         self, level: int, queries: QueryBlock, coords: FloatArray, ptr: NDArray[np.int64], rows: NDArray[np.int64]
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """Given the k nearest of queries, all rows that may compute as near as the k-th (E4): from which query on, and
-        as `within` returns them."""
+        """Given the k nearest of queries, all rows that may compute as near as the k-th (E4); as `lists_within`."""
         full = np.diff(ptr) == self.context.k  # others have all that they may have
         reach = np.full(len(queries), np.inf)
         kth = squared_distances(coords[full], self.context.payload.coords[rows[ptr[:-1][full]]])
         reach[full] = kth + (kth + 1.0) * FUZZ
-        start = 0
-        while start < len(queries) and not self.context.cancel[0]:
-            block = queries.slice(start, len(queries))
-            ends, found = within(
-                self._trees[level], coords[start:], block.limit, block.rank, self._least[level], reach[start:],
-                tuning.RADIUS_ROOM, self.context.cancel,
-            )  # fmt: skip
-            yield start, ends, found
-            start += len(ends) - 1
+        return lists_within(self.context, self._trees[level], self._least[level], queries, coords, reach)
 
 
 def _levels(limit: NDArray[np.int64], n: int) -> tuple[list[int], NDArray[np.int64]]:

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covertreex._core.euclid import within
 from covertreex.base import parallel, tuning
 from covertreex.base.limits import available_memory
 from covertreex.data.payload import EUCLIDEAN, PayloadStore
 from covertreex.errors import InvalidInputError
 from covertreex.protocols import QueryBlock, ScanPlan
-from covertreex.search.boxes import boxes_of
+from covertreex.search.boxes import boxes_of, lists_within
 from covertreex.search.context import SearchContext
 from covertreex.search.groups import group_queries, permuted, query_coords
 from covertreex.search.scan_plans import plan_of_lists, whole_range
@@ -208,18 +207,11 @@ class Radius(LastPass):
         # B1 twice, in squares: from the computed distance of a box to the true one, from there to a computed one of a
         # row. Beyond this no row of a box computes as within the radius.
         reach = (radius * radius + 2.0 * payload.slack_abs) * (1.0 + 4.0 * payload.slack_rel)
-        boxes, least, start, stop = self._boxes, self._least, int(ptr[0]), int(ptr[-1])
-        while start < stop:
-            block = queries.slice(start, stop)
-            ends, rows = within(
-                boxes, query_coords(payload, block), block.limit, block.rank, least, np.full(len(block), reach),
-                tuning.RADIUS_ROOM, self.context.cancel,
-            )  # fmt: skip
-            if self.context.cancel[0]:
-                return
-            block = queries.slice(start, start + len(ends) - 1)
+        asked = queries.slice(int(ptr[0]), int(ptr[-1]))
+        reaches, coords = np.full(len(asked), reach), query_coords(payload, asked)
+        for start, ends, rows in lists_within(self.context, self._boxes, self._least, asked, coords, reaches):
+            block = asked.slice(start, start + len(ends) - 1)
             yield plan_of_lists(block, np.diff(ends), rows, np.full(len(block), radius))
-            start += len(block)
 
     def _by_screen(self, ptr: NDArray[np.int64]) -> Iterator[ScanPlan]:
         for start, stop in pairwise(ptr):
